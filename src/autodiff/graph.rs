@@ -1,0 +1,371 @@
+//! The graph of one step: values, tape, backward pass.
+
+use super::parameters::{ParameterId, Parameters};
+use super::tape::{Attributes, Backward, Node, Operation};
+use crate::device::cpu::gemm::Store;
+use crate::device::{DType, Device, Pool, PoolStatistics};
+use crate::error::{Error, Result};
+use crate::tensor::{Shape, Tensor};
+
+/// Handle of a value in a [`Graph`], good until [`Graph::reset`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Var {
+    index: u32,
+    generation: u32,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Leaf,
+    Parameter(ParameterId),
+    Operation,
+}
+
+struct Value {
+    /// `None` once a backward pass has released it.
+    tensor: Tensor,
+    gradient: Option<Tensor>,
+    origin: Origin,
+    needs_gradient: bool,
+}
+
+/// A planted error, for tests of the tests: the sign of one element of one input gradient is flipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub operation: &'static str,
+    pub input: usize,
+}
+
+/// Runs operations on one device in one precision, and differentiates what it ran.
+pub struct Graph {
+    pool: Pool,
+    dtype: DType,
+    generation: u32,
+    recording: bool,
+    values: Vec<Value>,
+    /// The first `length` nodes are this step's; the others keep their memory for the next.
+    nodes: Vec<Node>,
+    length: usize,
+    /// Test hook of the mutation test; never set in a run.
+    fault: Option<Fault>,
+}
+
+struct Nothing;
+impl Operation for Nothing {
+    fn name(&self) -> &'static str {
+        "nothing"
+    }
+}
+
+impl Graph {
+    /// An empty graph that computes in `dtype` (f32, or f64 for checks); `memory_limit` bounds its pool, in bytes.
+    pub fn new(device: Device, dtype: DType, memory_limit: Option<usize>) -> Self {
+        Graph {
+            pool: Pool::new(device, memory_limit),
+            dtype,
+            generation: 0,
+            recording: true,
+            values: Vec::with_capacity(256),
+            nodes: Vec::with_capacity(128),
+            length: 0,
+            fault: None,
+        }
+    }
+
+    pub fn device(&self) -> Device {
+        self.pool.device()
+    }
+
+    /// The type that this graph computes in.
+    pub fn compute_type(&self) -> DType {
+        self.dtype
+    }
+
+    pub fn pool_statistics(&self) -> PoolStatistics {
+        self.pool.statistics()
+    }
+
+    pub fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+
+    /// Whether operations are recorded for a backward pass (training) or not (evaluation).
+    pub fn set_recording(&mut self, recording: bool) {
+        self.recording = recording;
+    }
+
+    pub fn is_recording(&self) -> bool {
+        self.recording
+    }
+
+    /// Plants an error into the gradients, for the mutation test.
+    pub fn plant(&mut self, fault: Option<Fault>) {
+        self.fault = fault;
+    }
+
+    /// Ends the step: drops all values and the tape, keeps the memory. Earlier [`Var`]s become invalid.
+    pub fn reset(&mut self) {
+        self.values.clear();
+        for node in &mut self.nodes[..self.length] {
+            node.saved.clear();
+        }
+        self.length = 0;
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    fn push(&mut self, tensor: Tensor, origin: Origin, needs_gradient: bool) -> Var {
+        self.values.push(Value { tensor, gradient: None, origin, needs_gradient });
+        Var { index: self.values.len() as u32 - 1, generation: self.generation }
+    }
+
+    /// A value that needs no gradient: data, masks, carried state.
+    pub fn constant(&mut self, tensor: Tensor) -> Var {
+        self.push(tensor, Origin::Leaf, false)
+    }
+
+    /// A value whose gradient can be asked for after the backward pass ([`gradient`](Self::gradient)).
+    pub fn variable(&mut self, tensor: Tensor) -> Var {
+        let recording = self.recording;
+        self.push(tensor, Origin::Leaf, recording)
+    }
+
+    /// A parameter; its gradient goes into the slab, unless it is frozen.
+    pub fn parameter(&mut self, parameters: &Parameters, id: ParameterId) -> Var {
+        let needs = self.recording && parameters.is_trainable(id);
+        self.push(parameters.value(id).clone(), Origin::Parameter(id), needs)
+    }
+
+    fn value(&self, var: Var) -> &Value {
+        assert_eq!(var.generation, self.generation, "a value of an earlier step is used after reset");
+        &self.values[var.index as usize]
+    }
+
+    pub fn tensor(&self, var: Var) -> &Tensor {
+        &self.value(var).tensor
+    }
+
+    pub fn shape(&self, var: Var) -> Shape {
+        self.tensor(var).shape()
+    }
+
+    pub fn dtype(&self, var: Var) -> DType {
+        self.tensor(var).dtype()
+    }
+
+    /// Whether a gradient has to flow through this value.
+    pub fn needs_gradient(&self, var: Var) -> bool {
+        self.value(var).needs_gradient
+    }
+
+    /// Gradient of a [`variable`](Self::variable) after, or of any value during, the backward pass.
+    pub fn gradient(&self, var: Var) -> Option<&Tensor> {
+        self.value(var).gradient.as_ref()
+    }
+
+    pub(super) fn origin(&self, var: Var) -> Origin {
+        self.value(var).origin
+    }
+
+    /// The value cut loose from the tape: the only way for state to leave a step.
+    pub fn detach(&self, var: Var) -> Tensor {
+        self.tensor(var).clone()
+    }
+
+    /// How many values the graph holds: a mark for [`forget_since`](Self::forget_since).
+    pub fn mark(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Operations that are recorded for the backward pass at present.
+    pub fn recorded(&self) -> usize {
+        self.length
+    }
+
+    /// Drops all values made since a mark, so that a long evaluation runs in bounded memory. Nothing may have been recorded on them.
+    pub fn forget_since(&mut self, mark: usize) {
+        let newest = self.nodes[..self.length].iter().flat_map(|n| &n.outputs).map(|v| v.index as usize + 1).max();
+        assert!(newest.unwrap_or(0) <= mark, "a recorded value cannot be forgotten");
+        self.values.truncate(mark);
+    }
+
+    /// A tensor from the pool with undefined content.
+    pub fn uninitialised(&mut self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        Tensor::uninitialised(&mut self.pool, shape, dtype)
+    }
+
+    /// A tensor of zeros from the pool.
+    pub fn zeros(&mut self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        let tensor = self.uninitialised(shape, dtype)?;
+        tensor.fill_zero();
+        Ok(tensor)
+    }
+
+    pub(super) fn gradient_buffer(&mut self, var: Var) -> Result<(Tensor, Store)> {
+        if let Some(gradient) = self.gradient(var) {
+            return Ok((gradient.clone(), Store::Add));
+        }
+        let (shape, dtype) = (self.shape(var), self.dtype(var));
+        let gradient = self.uninitialised(shape, dtype)?;
+        self.values[var.index as usize].gradient = Some(gradient.clone());
+        Ok((gradient, Store::Set))
+    }
+
+    /// Whether a gradient is needed through any of these inputs, that is, whether a forward pass must save for its backward.
+    pub fn needs_any(&self, inputs: &[Var]) -> bool {
+        self.recording && inputs.iter().any(|&v| self.needs_gradient(v))
+    }
+
+    /// Records an executed operation of one output; returns the output.
+    pub fn record(
+        &mut self,
+        operation: &'static dyn Operation,
+        inputs: &[Var],
+        saved: &[&Tensor],
+        attributes: Attributes,
+        output: Tensor,
+    ) -> Result<Var> {
+        self.record_many(operation, inputs, saved, attributes, [output]).map(|[v]| v)
+    }
+
+    /// Records an executed operation of several outputs. Nothing is kept unless a gradient is needed through an input.
+    pub fn record_many<const N: usize>(
+        &mut self,
+        operation: &'static dyn Operation,
+        inputs: &[Var],
+        saved: &[&Tensor],
+        attributes: Attributes,
+        outputs: [Tensor; N],
+    ) -> Result<[Var; N]> {
+        let needs = self.needs_any(inputs);
+        let vars = outputs.map(|tensor| self.push(tensor, Origin::Operation, needs));
+        if needs {
+            if self.length == self.nodes.len() {
+                self.nodes.push(Node {
+                    operation: &Nothing,
+                    inputs: Vec::new(),
+                    outputs: Vec::new(),
+                    saved: Vec::new(),
+                    attributes: Attributes::none(),
+                });
+            }
+            let node = &mut self.nodes[self.length];
+            self.length += 1;
+            node.operation = operation;
+            node.attributes = attributes;
+            node.inputs.clear();
+            node.inputs.extend_from_slice(inputs);
+            node.outputs.clear();
+            node.outputs.extend_from_slice(&vars);
+            node.saved.clear();
+            node.saved.extend(saved.iter().map(|&t| Some(t.clone())));
+        }
+        Ok(vars)
+    }
+
+    /// Back-propagates from a scalar loss; consumes the tape. Gradients of parameters are added to what the slab has since
+    /// [`Parameters::clear_gradients`].
+    pub fn backward(&mut self, loss: Var, parameters: &mut Parameters) -> Result<()> {
+        if self.tensor(loss).len() != 1 {
+            return Err(Error::shape("backward", "loss", "a scalar", self.shape(loss)));
+        }
+        let (shape, dtype) = (self.shape(loss), self.dtype(loss));
+        let one = self.uninitialised(shape, dtype)?;
+        one.set_f64(&[1.0]);
+        self.backward_from(&[(loss, one)], parameters)
+    }
+
+    /// Back-propagates from given gradients of given values (a vector-Jacobian product); consumes the tape.
+    pub fn backward_from(&mut self, seeds: &[(Var, Tensor)], parameters: &mut Parameters) -> Result<()> {
+        for (var, seed) in seeds {
+            if seed.shape().len() != self.shape(*var).len() || seed.dtype() != self.dtype(*var) {
+                return Err(Error::shape("backward", "seed", self.shape(*var).to_string(), seed.shape()));
+            }
+            if self.needs_gradient(*var) {
+                self.values[var.index as usize].gradient = Some(seed.clone());
+            }
+        }
+        while self.length > 0 {
+            self.length -= 1;
+            let empty = Node {
+                operation: &Nothing,
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                saved: Vec::new(),
+                attributes: Attributes::none(),
+            };
+            let mut node = std::mem::replace(&mut self.nodes[self.length], empty);
+            if node.outputs.iter().any(|&v| self.gradient(v).is_some()) {
+                let operation = node.operation;
+                let faulty = self.fault.is_some_and(|f| f.operation == operation.name());
+                operation.backward(&mut Backward { graph: self, parameters, node: &mut node })?;
+                if faulty {
+                    self.flip_sign(&node, parameters);
+                }
+            }
+            for &output in &node.outputs {
+                // what nobody needs any more goes back to the pool
+                self.values[output.index as usize].gradient = None;
+            }
+            node.saved.clear();
+            self.nodes[self.length] = node;
+        }
+        Ok(())
+    }
+
+    fn flip_sign(&mut self, node: &Node, parameters: &Parameters) {
+        let Some(&var) = self.fault.and_then(|f| node.inputs.get(f.input)) else { return };
+        let gradient = match self.origin(var) {
+            Origin::Parameter(id) => Some(parameters.gradient(id).clone()),
+            _ => self.gradient(var).cloned(),
+        };
+        if let Some(gradient) = gradient {
+            let mut values = gradient.to_f64();
+            if let Some(v) = values.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs())) {
+                *v = -*v;
+            }
+            gradient.set_f64(&values);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoBackward;
+    impl Operation for NoBackward {
+        fn name(&self) -> &'static str {
+            "no_backward"
+        }
+    }
+
+    #[test]
+    fn an_operation_without_a_backward_is_an_error() {
+        let mut parameters = Parameters::builder().build(DType::F64).unwrap();
+        let mut g = Graph::new(Device::Cpu, DType::F64, None);
+        let x = g.variable(Tensor::from_slice([1], &[1.0f64]).unwrap());
+        let y = g.zeros([1], DType::F64).unwrap();
+        let y = g.record(&NoBackward, &[x], &[], Attributes::none(), y).unwrap();
+        let error = g.backward(y, &mut parameters).unwrap_err();
+        assert!(matches!(error, Error::NoBackward { operation: "no_backward" }));
+    }
+
+    #[test]
+    fn nothing_is_recorded_without_need() {
+        let mut g = Graph::new(Device::Cpu, DType::F64, None);
+        let x = g.constant(Tensor::from_slice([1], &[1.0f64]).unwrap());
+        let y = g.zeros([1], DType::F64).unwrap();
+        let y = g.record(&NoBackward, &[x], &[], Attributes::none(), y).unwrap();
+        assert!(g.length == 0 && !g.needs_gradient(y));
+    }
+
+    #[test]
+    #[should_panic(expected = "earlier step")]
+    fn values_do_not_outlive_a_step() {
+        let mut g = Graph::new(Device::Cpu, DType::F64, None);
+        let x = g.constant(Tensor::from_slice([1], &[1.0f64]).unwrap());
+        g.reset();
+        g.tensor(x);
+    }
+}

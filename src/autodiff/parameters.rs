@@ -1,0 +1,203 @@
+//! Parameters of a model: a slab of values, a slab of gradients, layer groups, frozen flags.
+
+use std::sync::Arc;
+
+use crate::device::{Block, DType, Device};
+use crate::error::{Error, Result};
+use crate::tensor::{Shape, Tensor};
+
+/// Number of a parameter within its [`Parameters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParameterId(pub(crate) usize);
+
+impl ParameterId {
+    /// Position in the order in which parameters were added.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Declaration {
+    name: String,
+    shape: Shape,
+    group: usize,
+    buffer: bool,
+}
+
+/// Collects names, shapes and layer groups; [`build`](Self::build) makes the slabs.
+#[derive(Clone, Debug, Default)]
+pub struct ParametersBuilder {
+    declarations: Vec<Declaration>,
+}
+
+impl ParametersBuilder {
+    /// Declares a trainable parameter of a layer group (0 = nearest to the input).
+    pub fn add(&mut self, name: impl Into<String>, shape: &[usize], group: usize) -> ParameterId {
+        self.declare(name.into(), shape, group, false)
+    }
+
+    /// Declares a buffer: saved with the model, never trained (running statistics).
+    pub fn add_buffer(&mut self, name: impl Into<String>, shape: &[usize], group: usize) -> ParameterId {
+        self.declare(name.into(), shape, group, true)
+    }
+
+    fn declare(&mut self, name: String, shape: &[usize], group: usize, buffer: bool) -> ParameterId {
+        self.declarations.push(Declaration { name, shape: Shape::new(shape), group, buffer });
+        ParameterId(self.declarations.len() - 1)
+    }
+
+    /// Bytes that the slabs of values and of gradients will take.
+    pub fn bytes(&self, dtype: DType) -> (usize, usize) {
+        let size = |buffers: bool| {
+            let all = self.declarations.iter().filter(|d| buffers || !d.buffer);
+            all.map(|d| (d.shape.len() * dtype.size()).div_ceil(64) * 64).sum()
+        };
+        (size(true), size(false))
+    }
+
+    /// Number of values, those of buffers included.
+    pub fn values(&self) -> usize {
+        self.declarations.iter().map(|d| d.shape.len()).sum()
+    }
+
+    /// Allocates both slabs, zeroed. Two parameters of one name are an error.
+    pub fn build(self, dtype: DType) -> Result<Parameters> {
+        for (i, d) in self.declarations.iter().enumerate() {
+            if self.declarations[..i].iter().any(|other| other.name == d.name) {
+                return Err(Error::data(format!("two parameters are called '{}'", d.name)));
+            }
+        }
+        let slab = |with_buffers: bool| -> Result<Vec<Tensor>> {
+            let size = |d: &Declaration| if d.buffer && !with_buffers { 0 } else { d.shape.len() * dtype.size() };
+            let blocks = Block::slab(&self.declarations.iter().map(size).collect::<Vec<_>>())?;
+            Ok(blocks
+                .into_iter()
+                .zip(&self.declarations)
+                .map(|(block, d)| {
+                    let shape = if block.bytes() == 0 { Shape::new(&[0]) } else { d.shape };
+                    Tensor::from_block(Arc::new(block), shape, dtype, Device::Cpu)
+                })
+                .collect())
+        };
+        let groups = self.declarations.iter().map(|d| d.group + 1).max().unwrap_or(0);
+        Ok(Parameters {
+            values: slab(true)?,
+            gradients: slab(false)?,
+            written: vec![false; self.declarations.len()],
+            frozen: vec![false; groups],
+            declarations: self.declarations,
+            dtype,
+        })
+    }
+}
+
+/// The parameters of a model, with their gradients.
+#[derive(Debug)]
+pub struct Parameters {
+    declarations: Vec<Declaration>,
+    values: Vec<Tensor>,
+    gradients: Vec<Tensor>,
+    /// Whether a gradient was written since [`clear_gradients`](Self::clear_gradients).
+    written: Vec<bool>,
+    /// By layer group.
+    frozen: Vec<bool>,
+    dtype: DType,
+}
+
+impl Parameters {
+    pub fn builder() -> ParametersBuilder {
+        ParametersBuilder::default()
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Number of parameters and buffers.
+    pub fn count(&self) -> usize {
+        self.declarations.len()
+    }
+
+    /// Number of trainable values.
+    pub fn trainable_values(&self) -> usize {
+        self.declarations.iter().filter(|d| !d.buffer).map(|d| d.shape.len()).sum()
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = ParameterId> + use<> {
+        (0..self.declarations.len()).map(ParameterId)
+    }
+
+    pub fn name(&self, id: ParameterId) -> &str {
+        &self.declarations[id.0].name
+    }
+
+    pub fn find(&self, name: &str) -> Option<ParameterId> {
+        self.declarations.iter().position(|d| d.name == name).map(ParameterId)
+    }
+
+    pub fn shape(&self, id: ParameterId) -> Shape {
+        self.declarations[id.0].shape
+    }
+
+    pub fn group(&self, id: ParameterId) -> usize {
+        self.declarations[id.0].group
+    }
+
+    /// Whether this is a buffer (saved, never trained).
+    pub fn is_buffer(&self, id: ParameterId) -> bool {
+        self.declarations[id.0].buffer
+    }
+
+    /// Number of layer groups.
+    pub fn groups(&self) -> usize {
+        self.frozen.len()
+    }
+
+    pub fn set_frozen(&mut self, group: usize, frozen: bool) {
+        self.frozen[group] = frozen;
+    }
+
+    pub fn is_frozen(&self, group: usize) -> bool {
+        self.frozen[group]
+    }
+
+    /// Whether gradients of this parameter are computed and used.
+    pub fn is_trainable(&self, id: ParameterId) -> bool {
+        !self.is_buffer(id) && !self.is_frozen(self.group(id))
+    }
+
+    /// The value; the tensor shares the slab's memory.
+    pub fn value(&self, id: ParameterId) -> &Tensor {
+        &self.values[id.0]
+    }
+
+    /// The gradient; meaningful where [`has_gradient`](Self::has_gradient). Shares the slab's memory.
+    pub fn gradient(&self, id: ParameterId) -> &Tensor {
+        &self.gradients[id.0]
+    }
+
+    pub fn has_gradient(&self, id: ParameterId) -> bool {
+        self.written[id.0]
+    }
+
+    /// Forgets all gradients (the next write to each replaces it).
+    pub fn clear_gradients(&mut self) {
+        self.written.fill(false);
+    }
+
+    /// Zeroes the gradients that no backward has written, so that the optimiser sees every trainable parameter.
+    pub fn zero_missing_gradients(&mut self) {
+        for i in 0..self.written.len() {
+            if !self.written[i] && self.is_trainable(ParameterId(i)) {
+                self.gradients[i].fill_zero();
+                self.written[i] = true;
+            }
+        }
+    }
+
+    /// Marks a gradient as written; tells whether it was before.
+    pub(super) fn touch(&mut self, id: ParameterId) -> bool {
+        std::mem::replace(&mut self.written[id.0], true)
+    }
+}

@@ -1,0 +1,22 @@
+//! Instruments that hold the engine to account: finite differences, planted errors, reference fixtures.
+//!
+//! * [`gradient`] compares every gradient of every operation (`ops::ALL`) and of the whole models with finite differences in f64.
+//! * [`mutation`] plants an error into each backward and reports whether that comparison notices.
+//! * [`golden`] replays reference fixtures made with PyTorch and fastai.
+//!
+//! A failed comparison is part of a report, not an error; errors are for what cannot be checked at all.
+
+mod classifier;
+mod golden;
+mod gradient;
+mod language_model;
+mod model;
+mod mutation;
+mod stencil;
+mod verdict;
+
+pub use golden::{Difference, GoldenReport, GoldenRow, TOLERANCE_F32, TOLERANCE_F64, golden};
+pub use gradient::{GradientReport, Row, Worst, gradient};
+pub use model::{CheckedModel, ModelCheck};
+pub use mutation::{Mutant, MutationReport, mutation};
+pub use verdict::{ABSOLUTE, ABSOLUTE_SHARE, MEDIAN, RELATIVE};

@@ -1,0 +1,95 @@
+//! `ulmfit demo`: the three stages end to end on an embedded, generated corpus.
+
+use std::path::{Path, PathBuf};
+
+use super::recipe::{RecipeArgs, StagedRecipe};
+use super::shared::RunArgs;
+use super::{Global, job};
+use crate::error::{Error, Result};
+use crate::nn::weights::write_atomically;
+use crate::text::synthetic::{Synthetic, SyntheticSizes};
+use crate::text::{Format, OpenOptions, Source};
+use crate::train::model_dir;
+use crate::train::pipeline::{self, RunOptions, RunSources};
+use crate::train::predict::TemporaryDirectory;
+
+/// The three stages end to end on an embedded, generated corpus
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "A recipe flag holds for every stage, or with a prefix for one: --pretrain-epochs 3, --finetune-lr 0.004, \
+                        --classifier-batch-size 32.\n\nExample:\n  ulmfit demo\n  ulmfit demo --out demo --seed 1 --pretrain-epochs 2"
+)]
+pub struct Args {
+    /// Keep models and reports in this directory
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub recipe: StagedRecipe,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let recipe = job::staged_recipe(&args.recipe, "tiny", global)?;
+    let temporary;
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => {
+            temporary = TemporaryDirectory::new()?;
+            temporary.path().join("demo")
+        }
+    };
+    model_dir::prepare(&out, args.run.resume, args.run.overwrite)?;
+    let general = &args.recipe.general;
+    let seeds = general.seeds.unwrap_or(1) as u64;
+    let mut results = Vec::new();
+    for seed in (0..seeds).map(|k| global.seed.wrapping_add(k)) {
+        let directory = if seeds > 1 { out.join(format!("seed-{seed}")) } else { out.clone() };
+        let sources = write_corpus(seed, &directory.join("corpus"), general.labels)?;
+        let options = RunOptions { bidirectional: general.bidirectional, compare: true };
+        let one = global.with_seed(seed);
+        let run = RunArgs { overwrite: !args.run.resume, ..args.run.clone() };
+        let flags = RecipeArgs { seeds: None, ..general.clone() };
+        results.push(job::run_all(&one, &recipe, &run, &flags, &directory, options, &sources)?);
+    }
+    job::print_run(global, &pipeline::over_seeds(&results))
+}
+
+/// Writes the generated texts as the files that `run` would read.
+fn write_corpus(seed: u64, directory: &Path, labels: Option<usize>) -> Result<RunSources> {
+    std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, "create", &e))?;
+    let corpus = Synthetic::new(seed, SyntheticSizes::default());
+    let lines = |name: &str, texts: &mut dyn Iterator<Item = String>| -> Result<Source> {
+        let text: String = texts.map(|t| t + "\n").collect();
+        open(directory, name, text.as_bytes())
+    };
+    let labelled = |name: &str, documents: Vec<(String, String)>| -> Result<Source> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let fault = |e: csv::Error| Error::data(format!("the generated corpus cannot be written: {e}"));
+        writer.write_record(["label", "text"]).map_err(fault)?;
+        for (label, text) in documents {
+            writer.write_record([label, text]).map_err(fault)?;
+        }
+        let bytes =
+            writer.into_inner().map_err(|e| Error::data(format!("the generated corpus cannot be written: {e}")))?;
+        open(directory, name, &bytes)
+    };
+    let train = labelled("train.csv", corpus.train())?;
+    Ok(RunSources {
+        corpus: vec![lines("general.txt", &mut corpus.general_documents())?],
+        corpus_valid: Some(lines("general-valid.txt", &mut corpus.general_valid())?),
+        target: vec![train.clone(), lines("unlabelled.txt", &mut corpus.unlabelled())?],
+        train,
+        valid: Some(labelled("valid.csv", corpus.valid())?),
+        test: Some(labelled("test.csv", corpus.test())?),
+        labels,
+    })
+}
+
+fn open(directory: &Path, name: &str, bytes: &[u8]) -> Result<Source> {
+    let path = directory.join(name);
+    write_atomically(&path, bytes)?;
+    let format = if name.ends_with(".csv") { "csv" } else { "plain" };
+    let options = OpenOptions { format: Some(Format::by_name(format)?), ..OpenOptions::default() };
+    Source::open(path.to_string_lossy(), &options)
+}

@@ -1,0 +1,135 @@
+//! `ulmfit evaluate`: measure a model on data.
+
+use std::path::PathBuf;
+
+use super::shared::DataArgs;
+use super::{Global, job, output};
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::text::Role;
+use crate::train::language::Speaker;
+use crate::train::model_dir::{self, AnyModel};
+use crate::train::predict::{Ensemble, Outcome};
+
+/// Measure a model on data
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  ulmfit evaluate --model classifier --data test.csv\n  ulmfit evaluate --model forward --ensemble backward --data test.csv --predictions p.jsonl"
+)]
+pub struct Args {
+    /// A classifier or a language model
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// A second (backward) classifier, whose probabilities are averaged with the first one's
+    #[arg(long, value_name = "DIR")]
+    pub ensemble: Option<PathBuf>,
+    /// Labelled data for a classifier, text for a language model
+    #[arg(long, value_name = "FILE")]
+    pub data: String,
+    /// Save the prediction for every document (JSON lines)
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
+    #[command(flatten)]
+    pub files: DataArgs,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let first = model_dir::load(&args.model)?;
+    match first {
+        AnyModel::Classifier(model) => {
+            let source = job::source(&args.data, &args.files, Role::Dataset)?;
+            let mut models = vec![model];
+            if let Some(second) = &args.ensemble {
+                models.push(model_dir::load_classifier(second)?);
+            }
+            let device = global.announce_device();
+            let mut ensemble = Ensemble::on(models, device, global.memory_limit)?;
+            let outcome = ensemble.evaluate(&source)?;
+            for (count, why) in
+                [(outcome.skipped_empty, "empty documents"), (outcome.skipped_unlabelled, "documents without a label")]
+            {
+                if count > 0 {
+                    output::to_stderr(&format!("warning: {}: {count} {why} are left out", args.data));
+                }
+            }
+            if let Some(path) = &args.predictions {
+                save_predictions(path, &outcome, ensemble.labels())?;
+            }
+            classifier(global, &outcome, ensemble.labels())
+        }
+        AnyModel::LanguageModel(model) => {
+            if args.ensemble.is_some() || args.predictions.is_some() {
+                return Err(Error::usage(
+                    "--ensemble and --predictions are for classifiers, but --model is a language model",
+                ));
+            }
+            let source = job::source(&args.data, &args.files, Role::Corpus)?;
+            let device = global.announce_device();
+            let measured = Speaker::new(model, device, global.memory_limit)?.evaluate(&source)?;
+            let json = json!({
+                "loss": measured.loss,
+                "perplexity": measured.perplexity,
+                "bits_per_byte": measured.bits_per_byte,
+                "accuracy": measured.accuracy,
+                "tokens": measured.count,
+            });
+            let text = format!(
+                "loss {:.4}  perplexity {:.2}  accuracy {:.2} %  {} tokens",
+                measured.loss,
+                measured.perplexity.unwrap_or(f64::NAN),
+                measured.accuracy.unwrap_or(f64::NAN),
+                measured.count
+            );
+            output::result(global.json, &text, &json)
+        }
+    }
+}
+
+fn classifier(global: &Global, outcome: &Outcome, labels: &[String]) -> Result<()> {
+    let measured = &outcome.measured;
+    let error = measured.error_percent.unwrap_or(f64::NAN);
+    let confusion = measured.confusion.clone().unwrap_or_default();
+    let (low, high) = wilson(error / 100.0, measured.count);
+    let json = json!({
+        "error": error,
+        "interval": [100.0 * low, 100.0 * high],
+        "test_size": measured.count,
+        "skipped": outcome.skipped_empty + outcome.skipped_unlabelled,
+        "loss": measured.loss,
+        "confusion": confusion,
+        "label_names": labels,
+    });
+    let mut text = format!(
+        "error {error:.2} %  (95 % interval {:.2} to {:.2})  {} documents\n",
+        100.0 * low,
+        100.0 * high,
+        measured.count
+    );
+    let width = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0).max(6);
+    text += &format!("{:width$}  predicted\n{:width$}", "", "true");
+    labels.iter().for_each(|label| text += &format!("  {label:>width$}"));
+    for (label, row) in labels.iter().zip(&confusion) {
+        text += &format!("\n{label:width$}");
+        row.iter().for_each(|n| text += &format!("  {n:>width$}"));
+    }
+    output::result(global.json, &text, &json)
+}
+
+/// Wilson's 95 % interval of a share.
+fn wilson(p: f64, n: u64) -> (f64, f64) {
+    let (n, z) = (n.max(1) as f64, 1.959_963_984_540_054_f64);
+    let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    ((centre - half).max(0.0), (centre + half).min(1.0))
+}
+
+fn save_predictions(path: &std::path::Path, outcome: &Outcome, labels: &[String]) -> Result<()> {
+    let mut lines = String::new();
+    for (p, &label) in outcome.probabilities.iter().zip(&outcome.labels) {
+        let mut line = super::predict::line(p, labels);
+        line["true"] = json!(labels[label as usize]);
+        lines += &format!("{line}\n");
+    }
+    crate::nn::weights::write_atomically(path, lines.as_bytes())
+}

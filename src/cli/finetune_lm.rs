@@ -1,0 +1,50 @@
+//! `ulmfit finetune-lm`: stage 2: fine-tune a language model on the target's text.
+
+use std::path::PathBuf;
+
+use clap::ArgAction;
+
+use super::recipe::RecipeArgs;
+use super::shared::{DataArgs, RunArgs};
+use super::{Global, job};
+use crate::error::Result;
+use crate::random::Stage;
+use crate::text::Role;
+use crate::train::model_dir;
+use crate::train::stages::{LmSources, train_language_model};
+
+/// Stage 2: fine-tune a language model on the target's text
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  ulmfit finetune-lm --model lm --text train.csv --out tuned")]
+pub struct Args {
+    /// The language model to start from
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Text of the target: a data set (labels are ignored) or plain text
+    #[arg(long, value_name = "FILE", num_args = 1.., action = ArgAction::Append, required = true)]
+    pub text: Vec<String>,
+    /// Text to measure on
+    #[arg(long, value_name = "FILE")]
+    pub valid: Option<String>,
+    /// Where the model goes
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
+    let train = job::sources(&args.text, &args.data, Role::Dataset)?;
+    let valid = args.valid.as_ref().map(|path| job::source(path, &args.data, Role::Dataset)).transpose()?;
+    let from = model_dir::load_language_model(&args.model)?;
+    let recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
+    job::train_one(global, recipe, &args.run, &args.recipe, &args.out, "Fine-tuning", |context, out| {
+        context.direction = from.config.direction;
+        train_language_model(context, Stage::FinetuneLm, &LmSources { train, valid }, Some(&from), out)
+    })
+}

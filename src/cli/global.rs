@@ -1,0 +1,165 @@
+//! The flags that every command has.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+
+use crate::device::{Device, cuda};
+use crate::error::{Error, Result};
+
+/// Global flags as given.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Global flags")]
+pub struct GlobalArgs {
+    /// Where to compute: auto, cpu, cuda, cuda:N or cudasim
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
+    pub device: Wanted,
+    /// Number of threads [default: all processors]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub threads: Option<u32>,
+    /// Seed of all random numbers
+    #[arg(long, global = true, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+    /// Number format of large matrix products
+    #[arg(long, global = true, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
+    /// Print one JSON object as the last line of standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub quiet: bool,
+    /// Refuse to take more memory than this, as 800MB or 2GiB
+    #[arg(long, global = true, value_name = "SIZE", value_parser = super::values::size)]
+    pub memory_limit: Option<usize>,
+    /// Take flags from a TOML file; the command line wins
+    #[arg(long, global = true, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+}
+
+/// Number format of large matrix products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    F32,
+    Bf16,
+}
+
+/// A device as asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Auto,
+    Cpu,
+    Cuda(usize),
+    CudaSim,
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "auto" => Ok(Wanted::Auto),
+            "cpu" => Ok(Wanted::Cpu),
+            "cuda" => Ok(Wanted::Cuda(0)),
+            "cudasim" => Ok(Wanted::CudaSim),
+            _ => match text.strip_prefix("cuda:").map(str::parse) {
+                Some(Ok(ordinal)) => Ok(Wanted::Cuda(ordinal)),
+                _ => Err("use auto, cpu, cuda, cuda:N or cudasim".into()),
+            },
+        }
+    }
+}
+
+/// Global flags, checked and in force.
+#[derive(Clone, Debug)]
+pub struct Global {
+    pub device: Device,
+    /// Which device and why, where the choice was left to the program.
+    device_note: Option<String>,
+    pub seed: u64,
+    pub json: bool,
+    pub quiet: bool,
+    /// In bytes.
+    pub memory_limit: Option<usize>,
+    /// The configuration file and the flags that came from it.
+    pub config: Option<PathBuf>,
+    /// Long names.
+    pub from_config: BTreeSet<String>,
+}
+
+impl Global {
+    /// Checks the flags, chooses the device and builds the thread pool.
+    pub fn new(args: GlobalArgs, from_config: BTreeSet<String>) -> Result<Self> {
+        crate::device::cpu::isa::isa_from_environment()?;
+        if args.precision == Precision::Bf16 {
+            return Err(Error::usage("--precision bf16 is not there yet: only f32 is")
+                .hint("leave --precision out to compute in f32"));
+        }
+        let (device, device_note) = choose(args.device)?;
+        Ok(Global {
+            device,
+            device_note,
+            seed: args.seed,
+            json: args.json,
+            quiet: args.quiet,
+            memory_limit: args.memory_limit,
+            config: args.config,
+            from_config,
+        })
+    }
+
+    /// The same with another seed.
+    pub fn with_seed(&self, seed: u64) -> Self {
+        Global { seed, ..self.clone() }
+    }
+
+    /// The device; says on standard error which one was chosen and why, where that was left to the program. For commands that
+    /// compute.
+    pub fn announce_device(&self) -> Device {
+        if let Some(note) = self.device_note.as_ref().filter(|_| !self.quiet) {
+            super::output::to_stderr(note);
+        }
+        self.device
+    }
+}
+
+/// Starts the pool of threads. This thread is one of them: work that it hands out does not have to wake another one first.
+pub fn start_threads(wanted: Option<u32>) -> Result<()> {
+    let mut builder = rayon::ThreadPoolBuilder::new().use_current_thread();
+    if let Some(threads) = wanted {
+        builder = builder.num_threads(threads as usize);
+    }
+    builder.build_global().map_err(|e| Error::data(format!("cannot start the threads: {e}")))
+}
+
+fn choose(wanted: Wanted) -> Result<(Device, Option<String>)> {
+    match wanted {
+        Wanted::Cpu => Ok((Device::Cpu, None)),
+        Wanted::Auto => {
+            let why = match cuda::probe() {
+                Ok(found) => format!("this version does not compute on {} yet", found.gpus[0].name),
+                Err(reason) => reason,
+            };
+            Ok((Device::Cpu, Some(format!("device: cpu ({why})"))))
+        }
+        Wanted::Cuda(ordinal) => {
+            let found = cuda::probe().map_err(|reason| {
+                Error::data(format!("--device cuda: {reason}")).hint("use --device cpu, or leave --device out")
+            })?;
+            if ordinal >= found.gpus.len() {
+                return Err(Error::data(format!(
+                    "--device cuda:{ordinal}: the driver presents {} GPU(s), counted from 0",
+                    found.gpus.len()
+                )));
+            }
+            Err(Error::usage("--device cuda is not there yet: only the CPU computes")
+                .hint("use --device cpu, or leave --device out"))
+        }
+        Wanted::CudaSim => {
+            Err(Error::usage("--device cudasim: the simulated driver is not built (this version has none)")
+                .hint("use --device cpu, or leave --device out"))
+        }
+    }
+}

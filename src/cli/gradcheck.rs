@@ -1,0 +1,52 @@
+//! `ulmfit gradcheck`: finite differences in f64 for every operation, layer and the whole model.
+
+use std::fmt::Write as _;
+
+use super::{Global, output};
+use crate::check;
+use crate::error::{Error, Result};
+
+/// Compare every gradient with finite differences in f64
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  ulmfit gradcheck --op lstm\n  ulmfit gradcheck --mutate")]
+pub struct Args {
+    /// Only this operation or model
+    #[arg(long, value_name = "NAME")]
+    pub op: Option<String>,
+    /// Plant an error in every backward, too, and require that the check sees it
+    #[arg(long)]
+    pub mutate: bool,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let device = global.announce_device();
+    let report = check::gradient(args.op.as_deref(), device)?;
+    let mutants = if args.mutate { Some(check::mutation(args.op.as_deref(), device)?) } else { None };
+
+    let mut text = format!("{:<28} {:>6} {:>9} {:>7}  worst error\n", "operation", "cases", "elements", "failed");
+    for row in &report.rows {
+        let _ =
+            writeln!(text, "{:<28} {:>6} {:>9} {:>7}  {:.1e}", row.op, row.cases, row.elements, row.failed, row.error);
+        for failure in row.failures.iter().take(3) {
+            let _ = writeln!(text, "    {failure}");
+        }
+    }
+    let (ops, models) = (report.ops, report.models);
+    let _ = write!(text, "{ops} operations and {models} models, {} cases, {} failed", report.cases, report.failed);
+    let json = |what: &str, e: serde_json::Error| Error::data(format!("cannot write {what} as JSON: {e}"));
+    let mut value = serde_json::to_value(&report).map_err(|e| json("the report", e))?;
+    let mut missed = 0;
+    if let Some(mutants) = &mutants {
+        missed = mutants.survivors.len();
+        let _ = write!(text, "\n{} planted errors, {missed} not seen", mutants.mutants);
+        value["mutation"] = serde_json::to_value(mutants).map_err(|e| json("the mutation report", e))?;
+    }
+    output::result(global.json, &text, &value)?;
+    if report.failed > 0 {
+        return Err(Error::CheckFailed { message: format!("{} of {} cases failed", report.failed, report.cases) });
+    }
+    if missed > 0 {
+        return Err(Error::CheckFailed { message: format!("{missed} planted errors were not seen") });
+    }
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! From parsed flags to a training job: recipe, context, observers, data.
+
+use std::path::{Path, PathBuf};
+
+use super::recipe::{DirectionName, RecipeArgs, StagedRecipe};
+use super::shared::{DataArgs, RunArgs};
+use super::{Global, output};
+use crate::device::cpu::isa::isa;
+use crate::error::{Error, Result};
+use crate::random::Direction;
+use crate::report::{environment, html, metrics::StageMetrics, progress::Progress};
+use crate::text::{Role, Source};
+use crate::train::model_dir::{self, Architecture, METRICS_FILE, ModelConfig, REPORT_FILE};
+use crate::train::observer::{Event, Observer};
+use crate::train::pipeline::{self, Run, RunOptions, RunSources};
+use crate::train::recipe::Recipe;
+use crate::train::stages::{Context, StageResult};
+
+impl RecipeArgs {
+    /// Reading direction, forward unless told.
+    pub fn reading_direction(&self) -> Direction {
+        match self.direction {
+            Some(DirectionName::Backward) => Direction::Backward,
+            _ => Direction::Forward,
+        }
+    }
+}
+
+/// The recipe of a command whose flags hold for one stage.
+pub fn recipe(args: &RecipeArgs, default: &str, global: &Global) -> Result<Recipe> {
+    args.resolve(default, global)
+}
+
+/// The recipe of `run` and `demo`.
+pub fn staged_recipe(args: &StagedRecipe, default: &str, global: &Global) -> Result<Recipe> {
+    args.resolve(default, global)
+}
+
+/// Opens data files.
+pub fn sources(paths: &[String], data: &DataArgs, role: Role) -> Result<Vec<Source>> {
+    let options = data.options(role)?;
+    paths.iter().map(|path| Source::open(path, &options)).collect()
+}
+
+/// Opens one data file.
+pub fn source(path: &str, data: &DataArgs, role: Role) -> Result<Source> {
+    Source::open(path, &data.options(role)?)
+}
+
+/// What the stages need to know besides their data.
+pub fn context<'a>(
+    recipe: Recipe,
+    global: &Global,
+    run: &RunArgs,
+    direction: Direction,
+    observer: &'a mut dyn Observer,
+) -> Context<'a> {
+    Context {
+        recipe,
+        device: global.device,
+        seed: global.seed,
+        direction,
+        memory_limit: global.memory_limit,
+        resume: run.resume,
+        checkpoint_minutes: Some(run.checkpoint_minutes),
+        checkpoint_steps: run.checkpoint_steps.map(|n| n as u64),
+        observer,
+    }
+}
+
+/// Progress on standard error and `metrics.jsonl` in the directory.
+pub fn observers(directory: &Path, global: &Global) -> Result<Box<dyn Observer>> {
+    let metrics = StageMetrics::new(directory.join(METRICS_FILE));
+    let mut all: Vec<Box<dyn Observer>> = vec![Box::new(Progress::new(global.quiet)), Box::new(metrics)];
+    all.observe(&environment::event(isa().name(), &global.device.to_string()))?;
+    Ok(Box::new(all))
+}
+
+/// Writes `report.html` of a stage.
+pub fn report(directory: &Path, title: &str) -> Result<PathBuf> {
+    let path = directory.join(REPORT_FILE);
+    html::write(&path, title, &[directory])?;
+    Ok(path)
+}
+
+/// The recipe with the sizes of the model that a stage goes on from; sizes on the command line must agree.
+pub fn sized_like(mut recipe: Recipe, config: &ModelConfig, args: &RecipeArgs) -> Result<Recipe> {
+    let (encoder, bias) = match &config.architecture {
+        Architecture::LanguageModel(settings) => (settings.encoder, Some(settings.decoder_bias)),
+        Architecture::Classifier(settings) => (settings.encoder, None),
+    };
+    let given = [
+        ("emb-size", args.emb_size, encoder.embedding),
+        ("hidden-size", args.hidden_size, encoder.hidden),
+        ("layers", args.layers, encoder.layers),
+    ];
+    for (flag, given, of_model) in given {
+        if given.is_some_and(|n| n != of_model) {
+            let given = given.unwrap_or_default();
+            return Err(Error::usage(format!("--{flag} {given}: the model to start from has {of_model}"))
+                .hint("leave the flag out: the sizes are those of the model"));
+        }
+    }
+    let bias = bias.unwrap_or(recipe.model.decoder_bias);
+    let source = "the model to start from";
+    recipe.set("model.emb", encoder.embedding.into(), source)?;
+    recipe.set("model.hidden", encoder.hidden.into(), source)?;
+    recipe.set("model.layers", encoder.layers.into(), source)?;
+    recipe.set("model.decoder_bias", bias.into(), source)?;
+    Ok(recipe)
+}
+
+/// Runs a command that trains one stage: prepares the directory, trains, writes the report, prints the result. On a finished stage
+/// `--resume` only prints it.
+pub fn train_one(
+    global: &Global,
+    recipe: Recipe,
+    run: &RunArgs,
+    args: &RecipeArgs,
+    out: &Path,
+    title: &str,
+    work: impl FnOnce(&mut Context, &Path) -> Result<StageResult>,
+) -> Result<()> {
+    global.announce_device();
+    model_dir::prepare(out, run.resume, run.overwrite)?;
+    let finished = run.resume && model_dir::is_finished(out);
+    crate::train::interrupt::install()?;
+    let mut observer = observers(out, global)?;
+    let mut context = context(recipe, global, run, args.reading_direction(), &mut *observer);
+    let result = work(&mut context, out).inspect_err(|_| model_dir::abandon(out))?;
+    if finished {
+        return output::result(global.json, &format!("{} is finished", out.display()), &result.json);
+    }
+    let page = report(out, title)?;
+    let text = format!("{}\nmodel: {}\nreport: {}", summary(&result.json), out.display(), page.display());
+    output::result(global.json, &text, &result.json)
+}
+
+/// The numbers of a result, one to a line.
+fn summary(json: &serde_json::Value) -> String {
+    let shown = |v: &serde_json::Value| match v {
+        serde_json::Value::Number(n) if n.is_f64() => Some(format!("{:.4}", n.as_f64().unwrap_or(f64::NAN))),
+        serde_json::Value::Number(n) => Some(n.to_string()),
+        serde_json::Value::String(s) => Some(s.clone()),
+        _ => None,
+    };
+    let lines = json.as_object().into_iter().flatten();
+    lines.filter_map(|(k, v)| Some(format!("{:<20} {}", k.replace('_', " "), shown(v)?))).collect::<Vec<_>>().join("\n")
+}
+
+/// The three stages with everything around them, for one seed or several.
+pub fn run_all(
+    global: &Global,
+    recipe: &Recipe,
+    run: &RunArgs,
+    args: &RecipeArgs,
+    out: &Path,
+    options: RunOptions,
+    sources: &RunSources,
+) -> Result<serde_json::Value> {
+    global.announce_device();
+    pipeline::check_inputs(sources)?;
+    model_dir::prepare(out, run.resume, run.overwrite)?;
+    crate::train::interrupt::install()?;
+    let seeds = args.seeds.unwrap_or(1) as u64;
+    let mut results = Vec::new();
+    let mut directories = Vec::new();
+    for seed in (0..seeds).map(|k| global.seed.wrapping_add(k)) {
+        let directory = if seeds > 1 { out.join(format!("seed-{seed}")) } else { out.to_path_buf() };
+        let mut notes = Notes { quiet: global.quiet };
+        let mut context = context(recipe.clone(), global, run, args.reading_direction(), &mut notes);
+        context.seed = seed;
+        let mut stage_observer = |directory: &Path| observers(directory, global);
+        let mut run = Run { context, out: &directory, options, stage_observer: &mut stage_observer };
+        results.push(run.run(sources).inspect_err(|_| {
+            model_dir::abandon(&directory);
+            model_dir::abandon(out);
+        })?);
+        directories.push(directory);
+    }
+    let result = pipeline::over_seeds(&results);
+    if let Some(finished) = run.resume.then(|| result_of_finished(out, &result)).flatten() {
+        return Ok(finished);
+    }
+    for directory in directories {
+        let stages: Vec<PathBuf> = pipeline::stage_directories(&directory);
+        let stages: Vec<&Path> = stages.iter().map(PathBuf::as_path).collect();
+        html::write(&directory.join(REPORT_FILE), "ULMFiT", &stages)?;
+    }
+    let text = format!("{result:#}\n");
+    crate::nn::weights::write_atomically(&out.join(RESULT_FILE), text.as_bytes())?;
+    Ok(result)
+}
+
+/// Result of a whole run, in its directory.
+const RESULT_FILE: &str = "result.json";
+
+/// The result that a run saved when it was finished, if going on with it gave nothing else.
+fn result_of_finished(out: &Path, result: &serde_json::Value) -> Option<serde_json::Value> {
+    let text = std::fs::read_to_string(out.join(RESULT_FILE)).ok()?;
+    let saved: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let same = serde_json::Value::Object({
+        let mut result = result.as_object()?.clone();
+        result.insert("seconds".into(), saved["seconds"].clone());
+        result
+    });
+    (saved == same).then_some(saved)
+}
+
+/// Prints the result of `run` or `demo`.
+pub fn print_run(global: &Global, result: &serde_json::Value) -> Result<()> {
+    let mut text = String::new();
+    let number = |v: &serde_json::Value, unit: &str| v.as_f64().map(|x| format!("{x:.2}{unit}"));
+    let rows = [
+        ("pretraining: perplexity", number(&result["pretrain"]["perplexity"], "")),
+        ("fine-tuning: perplexity", number(&result["finetune_lm"]["perplexity"], "")),
+        ("classifier: validation error", number(&result["classifier"]["valid_error"], " %")),
+        ("classifier: test error", number(&result["classifier"]["test_error"], " %")),
+        ("from scratch: test error", number(&result["from_scratch"]["test_error"], " %")),
+        ("bag of words: test error", number(&result["baseline"]["test_error"], " %")),
+        ("seconds", number(&result["seconds"], "")),
+    ];
+    for (name, value) in rows {
+        if let Some(value) = value {
+            text += &format!("{name:<30} {value}\n");
+        }
+    }
+    output::result(global.json, &text, result)
+}
+
+/// A line of progress outside a stage.
+pub struct Notes {
+    pub quiet: bool,
+}
+
+impl Observer for Notes {
+    fn observe(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Note { text } if !self.quiet => super::output::to_stderr(text),
+            Event::Warning { text } => super::output::to_stderr(&format!("warning: {text}")),
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! `ulmfit lr-find`: learning-rate range test with a plot.
+
+use std::path::PathBuf;
+
+use clap::ArgAction;
+
+use super::recipe::RecipeArgs;
+use super::shared::{DataArgs, ModelOrNone};
+use super::{Global, job, output};
+use crate::error::{Error, Result};
+use crate::nn::weights::write_atomically;
+use crate::report::plots::{Chart, Mark, Series, svg};
+use crate::text::Role;
+use crate::train::lr_find::{self, RangePoint, RangeTest};
+use crate::train::model_dir;
+use crate::train::stages::Context;
+
+/// Learning-rate range test with a plot: all groups that the recipe trains, at rates from 1e-7 to 10
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  ulmfit lr-find --model lm --text train.csv --plot lr.svg")]
+pub struct Args {
+    /// The model to start from, or none
+    #[arg(long, value_name = "DIR|none")]
+    pub model: ModelOrNone,
+    /// Text, for a language model
+    #[arg(long, value_name = "FILE", num_args = 1.., action = ArgAction::Append, required_unless_present = "train")]
+    pub text: Vec<String>,
+    /// Labelled data, for a classifier
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    pub train: Option<String>,
+    /// Where the plot goes
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let mut recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
+    let train = args.train.as_ref().map(|path| job::source(path, &args.data, Role::Dataset)).transpose()?;
+    let text_role = if args.model == ModelOrNone::None { Role::Corpus } else { Role::Dataset };
+    let text = job::sources(&args.text, &args.data, text_role)?;
+    if let Some(plot) = &args.plot {
+        let directory = plot.parent().filter(|d| !d.as_os_str().is_empty());
+        if directory.is_some_and(|d| !d.is_dir()) || plot.is_dir() {
+            return Err(Error::usage(format!("--plot {}: no file can be written there", plot.display())));
+        }
+    }
+    let from = match &args.model {
+        ModelOrNone::None => None,
+        ModelOrNone::Directory(directory) => Some(model_dir::load_language_model(directory)?),
+    };
+    let mut direction = args.recipe.reading_direction();
+    if let Some(from) = &from {
+        recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
+        direction = from.config.direction;
+    }
+    let device = global.announce_device();
+    crate::train::interrupt::install()?;
+    let mut context = Context {
+        recipe,
+        device,
+        seed: global.seed,
+        direction,
+        memory_limit: global.memory_limit,
+        resume: false,
+        checkpoint_minutes: None,
+        checkpoint_steps: None,
+        observer: &mut job::Notes { quiet: global.quiet },
+    };
+    let test = match &train {
+        Some(train) => lr_find::classifier(&mut context, train, from.as_ref())?,
+        None => lr_find::language_model(&mut context, &text, from.as_ref())?,
+    };
+    let mut lines = format!(
+        "suggestion: {:.2e} (the smoothed loss falls most steeply)\na tenth of the rate with the lowest loss: {:.2e}\n",
+        test.suggestion, test.minimum_over_10
+    );
+    let last = test.points.last().map_or(0.0, |p| p.rate);
+    lines += &match test.diverged {
+        true => format!("{} updates; the loss ran away at {last:.2e}", test.points.len()),
+        false => format!("{} updates", test.points.len()),
+    };
+    if let Some(path) = &args.plot {
+        let svg = plot(&test)?.ok_or_else(|| Error::data("the loss has no finite value: there is nothing to plot"))?;
+        write_atomically(path, svg.as_bytes())?;
+        lines += &format!("\nplot: {}", path.display());
+    }
+    let value =
+        serde_json::to_value(&test).map_err(|e| Error::data(format!("cannot write the result as JSON: {e}")))?;
+    output::result(global.json, &lines, &value)
+}
+
+/// Loss over the logarithm of the rate.
+fn plot(test: &RangeTest) -> Result<Option<String>> {
+    let series = |name: &str, mark, colour, value: &dyn Fn(&RangePoint) -> f64| Series {
+        name: name.into(),
+        points: test.points.iter().map(|p| (p.rate.log10(), value(p))).collect(),
+        mark,
+        colour,
+    };
+    let at = |rate: f64| test.points.iter().find(|p| p.rate >= rate * (1.0 - 1e-9)).map(|p| (rate.log10(), p.smoothed));
+    let mut all = vec![series("loss", Mark::Faint, 0, &|p| p.loss), series("smoothed", Mark::Line, 0, &|p| p.smoothed)];
+    for (name, rate, colour) in [("suggestion", test.suggestion, 1), ("minimum / 10", test.minimum_over_10, 2)] {
+        let points = at(rate).into_iter().collect();
+        all.push(Series { name: name.into(), points, mark: Mark::Dots, colour });
+    }
+    svg(&Chart {
+        title: "Learning-rate range test".into(),
+        x_label: "log10 of the learning rate",
+        y_label: "cross-entropy (nats)",
+        logarithmic: false,
+        from_zero: false,
+        series: all,
+    })
+}

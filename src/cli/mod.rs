@@ -1,0 +1,200 @@
+//! The command line (docs/CLI.md): one file per command. `main.rs` only calls [`main`].
+
+pub mod config;
+pub mod global;
+pub mod job;
+pub mod output;
+pub mod overrides;
+pub mod recipe;
+pub mod shared;
+pub mod usage;
+pub mod values;
+
+pub mod demo;
+pub mod evaluate;
+pub mod finetune_lm;
+pub mod generate;
+pub mod golden;
+pub mod gradcheck;
+pub mod info;
+pub mod lr_find;
+pub mod plan;
+pub mod predict;
+pub mod pretrain;
+pub mod run;
+pub mod score;
+pub mod tokenize;
+pub mod train_classifier;
+pub mod vocab;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches};
+
+pub use global::Global;
+
+use crate::error::{Error, Result};
+
+/// ULMFiT: language models, fine-tuned into text classifiers
+#[derive(Debug, clap::Parser)]
+#[command(name = "ulmfit", version, disable_help_subcommand = true, max_term_width = 120)]
+#[command(after_help = "'ulmfit COMMAND --help' shows the flags of a command and an example.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: global::GlobalArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One variant a command.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Demo(Box<demo::Args>),
+    Run(Box<run::Args>),
+    Pretrain(Box<pretrain::Args>),
+    FinetuneLm(Box<finetune_lm::Args>),
+    TrainClassifier(Box<train_classifier::Args>),
+    Evaluate(evaluate::Args),
+    Predict(predict::Args),
+    Generate(generate::Args),
+    Score(score::Args),
+    LrFind(Box<lr_find::Args>),
+    Tokenize(tokenize::Args),
+    Vocab(vocab::Args),
+    Gradcheck(gradcheck::Args),
+    Golden(golden::Args),
+    Plan(Box<plan::Args>),
+    Info(info::Args),
+}
+
+impl Command {
+    fn run(&self, global: &Global) -> Result<()> {
+        match self {
+            Command::Demo(args) => demo::run(args, global),
+            Command::Run(args) => run::run(args, global),
+            Command::Pretrain(args) => pretrain::run(args, global),
+            Command::FinetuneLm(args) => finetune_lm::run(args, global),
+            Command::TrainClassifier(args) => train_classifier::run(args, global),
+            Command::Evaluate(args) => evaluate::run(args, global),
+            Command::Predict(args) => predict::run(args, global),
+            Command::Generate(args) => generate::run(args, global),
+            Command::Score(args) => score::run(args, global),
+            Command::LrFind(args) => lr_find::run(args, global),
+            Command::Tokenize(args) => tokenize::run(args, global),
+            Command::Vocab(args) => vocab::run(args, global),
+            Command::Gradcheck(args) => gradcheck::run(args, global),
+            Command::Golden(args) => golden::run(args, global),
+            Command::Plan(args) => plan::run(args, global),
+            Command::Info(args) => info::run(args, global),
+        }
+    }
+}
+
+/// The definition of the command line. A value that begins like a flag but is a number is a value: `--lr -1` is told that it must be
+/// above zero, not that `-1` is unknown.
+fn definition() -> clap::Command {
+    let numbers = |arg: clap::Arg| {
+        if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg }
+    };
+    Cli::command().mut_args(numbers).mut_subcommands(|command| command.mut_args(numbers))
+}
+
+/// The whole program: parses `line` (which begins with the program's name), runs the command, reports a fault, and returns the
+/// exit status.
+pub fn main(line: Vec<OsString>) -> i32 {
+    std::panic::set_hook(Box::new(internal_error));
+    match parse_and_run(line) {
+        Ok(()) => 0,
+        Err(Stop::Printed(status)) => status,
+        Err(Stop::Fault(error)) => {
+            output::report(&error.to_string(), error.hint_text().as_deref());
+            error.exit_status()
+        }
+    }
+}
+
+/// Why the program ends early.
+enum Stop {
+    /// Everything is said.
+    Printed(i32),
+    Fault(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Fault(error)
+    }
+}
+
+fn parse_and_run(line: Vec<OsString>) -> Result<(), Stop> {
+    if line.len() <= 1 {
+        output::to_stderr("usage: ulmfit COMMAND [FLAGS]");
+        output::to_stderr("hint: try 'ulmfit demo'; 'ulmfit --help' lists the commands");
+        return Err(Stop::Printed(2));
+    }
+    start_log()?;
+    let mut definition = definition();
+    let merged = config::merge(&definition, line)?;
+    let parsed = definition.try_get_matches_from_mut(&merged.line).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = parsed.map_err(|error| {
+        if !error.use_stderr() {
+            // help and version
+            return output::to_stdout(&format!("{}\n", error.to_string().trim_end()))
+                .map_or_else(Stop::from, |()| Stop::Printed(0));
+        }
+        let command =
+            merged.line.iter().skip(1).find_map(|word| definition.find_subcommand(word)).map(|c| c.get_name());
+        let file = merged.file.as_ref().map(|file| file.display().to_string());
+        let (message, hint) = usage::explain(&error, command, &merged.from_config, file.as_deref());
+        output::report(&message, hint.as_deref());
+        Stop::Printed(2)
+    })?;
+    global::start_threads(cli.global.threads)?;
+    let global = Global::new(cli.global, merged.from_config)?;
+    Ok(cli.command.run(&global)?)
+}
+
+/// `ULMFIT_LOG` sets the level (`debug`, `ulmfit::train=trace`); without it there is no log.
+fn start_log() -> Result<()> {
+    let Some(filter) = std::env::var_os("ULMFIT_LOG").filter(|filter| !filter.is_empty()) else { return Ok(()) };
+    let filter = filter.to_string_lossy();
+    let filter = tracing_subscriber::EnvFilter::try_new(&*filter).map_err(|_| {
+        Error::usage(format!("ULMFIT_LOG={filter} is no log level"))
+            .hint("set it to error, warn, info, debug or trace, or to ROOM=LEVEL as in ulmfit::train=debug")
+    })?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    Ok(())
+}
+
+/// What a fault of the program itself looks like: one line, exit status 1.
+fn internal_error(info: &std::panic::PanicHookInfo) {
+    let message = info.payload_as_str().unwrap_or("without a message");
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let place = info.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
+    output::to_stderr(&format!("internal error{place}: {message}"));
+    std::process::exit(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+
+    /// Every command has help with an example, and every flag says what it is for.
+    #[test]
+    fn every_command_explains_itself() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains(&format!("ulmfit {name}")), "{name} has no example");
+            assert!(command.get_about().is_some(), "{name} does not say what it does");
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{name}: {} has no help", arg.get_id());
+            }
+        }
+    }
+}

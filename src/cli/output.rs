@@ -1,0 +1,38 @@
+//! Standard output and standard error. A reader that closes the pipe (`| head`) ends the program in silence.
+
+use std::io::{ErrorKind, Write};
+
+use crate::error::{Error, Result};
+
+/// Writes to standard output.
+pub fn to_stdout(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// The outcome of a write to standard output: a closed pipe ends the process with status 0.
+pub fn written(outcome: std::io::Result<()>) -> Result<()> {
+    match outcome {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        outcome => outcome.map_err(|e| Error::io("standard output", "write", &e)),
+    }
+}
+
+/// The result of a command: text for people, or with `--json` one object on one line.
+pub fn result(json: bool, text: &str, value: &serde_json::Value) -> Result<()> {
+    if json { to_stdout(&format!("{value}\n")) } else { to_stdout(&format!("{}\n", text.trim_end())) }
+}
+
+/// A line to standard error; nobody there is no fault.
+pub fn to_stderr(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// `error: …` and, where there is one, `hint: …`: one line each, whatever the texts hold.
+pub fn report(message: &str, hint: Option<&str>) {
+    let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    to_stderr(&format!("error: {}", line(message)));
+    if let Some(hint) = hint {
+        to_stderr(&format!("hint: {}", line(hint)));
+    }
+}

@@ -1,0 +1,36 @@
+//! `ulmfit score`: perplexity of texts under a language model.
+
+use std::path::PathBuf;
+
+use super::shared::DataArgs;
+use super::{Global, output};
+use crate::error::Result;
+use crate::train::language::Speaker;
+use crate::train::model_dir;
+
+/// Perplexity of texts under a language model
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  ulmfit score --model lm --input sentences.txt")]
+pub struct Args {
+    /// A language model
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// A file with texts, or - for one text a line on standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub input: String,
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let model = model_dir::load_language_model(&args.model)?;
+    let texts = super::predict::read_texts(&args.input, &args.data)?;
+    let device = global.announce_device();
+    let mut speaker = Speaker::new(model, device, global.memory_limit)?;
+    let mut lines = String::new();
+    for text in &texts {
+        let score = speaker.score(&text.text)?;
+        lines += &format!("{}\n", serde_json::to_string(&score).expect("a score is plain data"));
+    }
+    output::to_stdout(&lines)
+}

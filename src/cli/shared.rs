@@ -1,0 +1,73 @@
+//! Flags that several commands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values;
+use crate::error::Result;
+use crate::text::{Encoding, Format, OpenOptions, Role};
+
+/// How data files are read, where recognising them by content and name is not wanted.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Data files")]
+pub struct DataArgs {
+    /// plain, wikitext, extract, csv, csv-no-header, tsv, tsv-no-header, json-lines, trec or label-text
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// utf-8, latin-1 or another encoding's name
+    #[arg(long, value_name = "NAME")]
+    pub encoding: Option<String>,
+    /// Name or number (from 1) of a text column; may be repeated
+    #[arg(long, value_name = "COLUMN", action = clap::ArgAction::Append)]
+    pub text_column: Vec<String>,
+    /// Name or number (from 1) of the label column
+    #[arg(long, value_name = "COLUMN")]
+    pub label_column: Option<String>,
+}
+
+impl DataArgs {
+    /// Options for the readers.
+    pub fn options(&self, role: Role) -> Result<OpenOptions> {
+        Ok(OpenOptions {
+            role,
+            format: self.format.as_deref().map(Format::by_name).transpose()?,
+            encoding: self.encoding.as_deref().map(Encoding::by_name).transpose()?,
+            text_columns: self.text_column.clone(),
+            label_column: self.label_column.clone(),
+        })
+    }
+}
+
+/// Going on after a stop.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Stopping and going on")]
+pub struct RunArgs {
+    /// Go on exactly where the run in the output directory stopped
+    #[arg(long, conflicts_with = "overwrite")]
+    pub resume: bool,
+    /// Replace what is in the output directory
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Minutes between checkpoints
+    #[arg(long, value_name = "X", default_value = "10", value_parser = values::above_zero)]
+    pub checkpoint_minutes: f64,
+    /// Write a checkpoint every N updates, too
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub checkpoint_steps: Option<usize>,
+}
+
+/// A model to start from: a directory, or the word `none`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelOrNone {
+    None,
+    Directory(PathBuf),
+}
+
+impl std::str::FromStr for ModelOrNone {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(if text == "none" { ModelOrNone::None } else { ModelOrNone::Directory(text.into()) })
+    }
+}

@@ -1,0 +1,162 @@
+//! `ulmfit tokenize`: makes the memory-mapped token file that the stages make for themselves, or prints tokens.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::ArgAction;
+use serde_json::json;
+
+use super::recipe::TokenizerName;
+use super::shared::DataArgs;
+use super::{Global, output, values};
+use crate::error::{Error, Result};
+use crate::report::thousands;
+use crate::text::{self, BuildOptions, Labels, Role, Rules, Source, Tokenizer, TokenizerKind, Vocabulary};
+use crate::train::rss::peak_rss_mb;
+
+/// Turn text into a token file, or print its tokens
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  ulmfit tokenize --input train.csv --out train.tok --vocab-size 30000\n  ulmfit tokenize --input \
+                        train.csv --print --tokenizer whitespace"
+)]
+pub struct Args {
+    /// Text or data sets (labels are kept)
+    #[arg(long, value_name = "FILE", num_args = 1.., action = ArgAction::Append, required = true)]
+    pub input: Vec<String>,
+    /// The token file; its vocabulary goes beside it, F.vocab.json
+    #[arg(long, value_name = "F.tok", required_unless_present = "print", conflicts_with = "print")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON array of tokens for every document
+    #[arg(long)]
+    pub print: bool,
+    /// Use this vocabulary (a vocab.json) and its tokenizer
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vocab_size", "min_freq", "tokenizer", "rules"])]
+    pub vocab: Option<PathBuf>,
+    /// Largest vocabulary, special tokens included
+    #[arg(long, value_name = "N", default_value = "30000", value_parser = values::count)]
+    pub vocab_size: usize,
+    /// Keep words that occur at least N times
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub min_freq: u64,
+    /// How text becomes tokens
+    #[arg(long, value_enum, default_value_t = TokenizerName::Word)]
+    pub tokenizer: TokenizerName,
+    /// Rules of the word tokenizer: 0.7, v1 or v2
+    #[arg(long, value_name = "RULES", default_value = "0.7")]
+    pub rules: String,
+    /// Replace the token file and its vocabulary
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Read plain files as a corpus: blank lines are no documents, every line is closed
+    #[arg(long)]
+    pub corpus: bool,
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+/// Where the vocabulary of a token file lies: `a.tok` → `a.vocab.json`.
+pub fn vocabulary_path(tokens: &Path) -> PathBuf {
+    tokens.with_extension("vocab.json")
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let begin = Instant::now();
+    let given = args.vocab.as_deref().map(Vocabulary::load).transpose()?;
+    let kind = match &given {
+        Some(vocabulary) => vocabulary.tokenizer().clone(),
+        None => tokenizer_kind(args.tokenizer, &args.rules)?,
+    };
+    let tokenizer = Tokenizer::new(kind.clone())?;
+    let options = args.data.options(if args.corpus { Role::Corpus } else { Role::Dataset })?;
+    let sources = args.input.iter().map(|path| Source::open(path, &options)).collect::<Result<Vec<_>>>()?;
+    if !global.quiet {
+        sources.iter().for_each(|source| output::to_stderr(&source.describe()));
+    }
+    let Some(out) = &args.out else { return print(&sources, &tokenizer, global) };
+
+    let beside = vocabulary_path(out);
+    if let Some(path) = [out, &beside].into_iter().find(|path| !args.overwrite && path.exists()) {
+        return Err(Error::file(path, "exists already").hint("give --overwrite to replace it, or another --out"));
+    }
+    let mut last = Instant::now();
+    let mut say = |what: &str, done: text::Progress| {
+        if !global.quiet && last.elapsed().as_secs() >= 5 {
+            last = Instant::now();
+            let (documents, megabytes) = (thousands(done.documents), done.bytes >> 20);
+            output::to_stderr(&format!("{what}: {documents} documents, {megabytes} MiB of text"));
+        }
+        Ok(())
+    };
+    let build = BuildOptions { labels: Labels::Collect, ..BuildOptions::default() };
+    let vocabulary = match given {
+        Some(vocabulary) => vocabulary,
+        None => {
+            let (words, _) = text::count_words(&sources, &tokenizer, &build, &mut |p| say("counting", p))?;
+            Vocabulary::from_counts(&words, kind, args.vocab_size, args.min_freq)?
+        }
+    };
+    let (_, report) = text::write_store(&sources, &tokenizer, &vocabulary, &build, out, &mut |p| say("writing", p))?;
+    vocabulary.save(&beside)?;
+
+    let seconds = begin.elapsed().as_secs_f64();
+    let unknown = 100.0 * report.unknown as f64 / report.tokens.max(1) as f64;
+    let summary = format!(
+        "{} tokens in {} documents, vocabulary {}, unknown {unknown:.2} %, {seconds:.1} s",
+        thousands(report.tokens),
+        thousands(report.documents),
+        thousands(vocabulary.len() as u64),
+    );
+    let value = json!({
+        "tokens": report.tokens,
+        "documents": report.documents,
+        "vocabulary": vocabulary.len(),
+        "unknown": report.unknown,
+        "longest": report.longest,
+        "seconds": seconds,
+        "tokens_per_second": report.tokens as f64 / seconds.max(1e-9),
+        "peak_rss_mb": peak_rss_mb(),
+    });
+    output::result(global.json, &summary, &value)
+}
+
+fn print(sources: &[Source], tokenizer: &Tokenizer, global: &Global) -> Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let begin = Instant::now();
+    let (mut documents, mut total) = (0u64, 0u64);
+    text::tokenize_all(sources, tokenizer, |_, tokens| {
+        documents += 1;
+        total += tokens.len() as u64;
+        let line =
+            serde_json::to_string(tokens).map_err(|e| Error::data(format!("cannot write tokens as JSON: {e}")))?;
+        output::written(writeln!(out, "{line}"))
+    })?;
+    output::written(out.flush())?;
+    drop(out);
+    if !global.json {
+        return Ok(());
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    let value = json!({
+        "tokens": total,
+        "documents": documents,
+        "vocabulary": null,
+        "seconds": seconds,
+        "tokens_per_second": total as f64 / seconds.max(1e-9),
+        "peak_rss_mb": peak_rss_mb(),
+    });
+    output::result(true, "", &value)
+}
+
+/// The tokenizer of the flags `--tokenizer` and `--rules`.
+pub fn tokenizer_kind(name: TokenizerName, rules: &str) -> Result<TokenizerKind> {
+    let rules = Rules::by_name(rules)?;
+    match name {
+        TokenizerName::Word => Ok(TokenizerKind::word(rules)),
+        TokenizerName::Whitespace => Ok(TokenizerKind::Whitespace),
+        TokenizerName::Pretokenized => Ok(TokenizerKind::Pretokenized),
+        TokenizerName::Subword => Err(Error::usage("--tokenizer subword is not there yet")
+            .hint("use word, whitespace or pretokenized (text that another program has cut into sub-words)")),
+    }
+}

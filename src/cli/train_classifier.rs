@@ -1,0 +1,64 @@
+//! `ulmfit train-classifier`: stage 3: train a classifier on a language model.
+
+use std::path::PathBuf;
+
+use super::recipe::RecipeArgs;
+use super::shared::{DataArgs, ModelOrNone, RunArgs};
+use super::{Global, job};
+use crate::error::Result;
+use crate::text::Role;
+use crate::train::model_dir;
+use crate::train::stages::{ClassifierSources, train_classifier};
+
+/// Stage 3: train a classifier on a language model
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  ulmfit train-classifier --model tuned --train train.csv --test test.csv --out classifier\n  ulmfit train-classifier --model none --train train.csv --labels 100 --out scratch"
+)]
+pub struct Args {
+    /// The language model to start from, or none to train from scratch
+    #[arg(long, value_name = "DIR|none")]
+    pub model: ModelOrNone,
+    /// Labelled training data
+    #[arg(long, value_name = "FILE")]
+    pub train: String,
+    /// Labelled validation data
+    #[arg(long, value_name = "FILE")]
+    pub valid: Option<String>,
+    /// Labelled test data
+    #[arg(long, value_name = "FILE")]
+    pub test: Option<String>,
+    /// Where the model goes
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let mut recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
+    let open = |path: &String| job::source(path, &args.data, Role::Dataset);
+    let sources = ClassifierSources {
+        train: open(&args.train)?,
+        valid: args.valid.as_ref().map(open).transpose()?,
+        test: args.test.as_ref().map(open).transpose()?,
+        labels: args.recipe.labels,
+    };
+    let from = match &args.model {
+        ModelOrNone::None => None,
+        ModelOrNone::Directory(directory) => Some(model_dir::load_language_model(directory)?),
+    };
+    if let Some(from) = &from {
+        recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
+    }
+    job::train_one(global, recipe, &args.run, &args.recipe, &args.out, "Classifier", |context, out| {
+        if let Some(from) = &from {
+            context.direction = from.config.direction;
+        }
+        train_classifier(context, &sources, from.as_ref(), out)
+    })
+}

@@ -1,0 +1,261 @@
+//! Micro-kernels: one tile of the product in registers, one block of k at a time.
+//!
+//! A tile is `rows × columns` elements of C. Each has an accumulator of its own, which starts at zero and takes the products in the
+//! order of k: the bits of an element depend on nothing else, and are the same for every tile shape and vector width.
+
+use super::super::isa::Isa;
+use crate::device::Real;
+
+/// Computes `c = a·b` or `c += a·b` for one tile: `(rows, k, a, b, c, c_stride, columns, add)`.
+///
+/// - `a`: packed, `[k, rows]`, with `1 ≤ rows ≤` [`MicroKernel::rows`]
+/// - `b`: packed, `[k, MicroKernel::columns]`; columns beyond `columns` are computed and thrown away
+/// - `c`: `rows` rows of `columns` elements, `c_stride` apart
+///
+/// # Safety
+/// The pointers must be valid for these elements, nobody else may touch the elements of `c` meanwhile, and the processor must have
+/// the instructions of the kernel.
+pub type Run<T> = unsafe fn(usize, usize, *const T, *const T, *mut T, usize, usize, bool);
+
+/// A micro-kernel and the shape of its tiles.
+#[derive(Debug)]
+pub struct MicroKernel<T> {
+    /// Most rows of a tile.
+    pub rows: usize,
+    /// Columns of a tile.
+    pub columns: usize,
+    pub run: Run<T>,
+}
+
+/// An element type that has micro-kernels.
+pub trait Multiply: Sized + 'static {
+    /// The micro-kernel of an instruction set.
+    fn kernel(isa: Isa) -> &'static MicroKernel<Self>;
+}
+
+macro_rules! multiply {
+    ($t:ty, $portable:ident, $avx2:ident, $avx512:ident) => {
+        impl Multiply for $t {
+            fn kernel(isa: Isa) -> &'static MicroKernel<$t> {
+                match isa {
+                    Isa::Portable => &$portable::KERNEL,
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx2 => &$avx2::KERNEL,
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx512 => &$avx512::KERNEL,
+                    #[cfg(not(target_arch = "x86_64"))]
+                    _ => unreachable!("only x86-64 has these"),
+                }
+            }
+        }
+    };
+}
+multiply!(f32, portable_f32, avx2_f32, avx512_f32);
+multiply!(f64, portable_f64, avx2_f64, avx512_f64);
+
+/// One source for all kernels: `$vector` is a vector of `$lanes` elements, a tile is `$vectors` of them wide, and the list of `$rows`
+/// counts up to the most rows of a tile.
+macro_rules! kernel {
+    (
+        $name:ident, $t:ty, $vector:ty, lanes: $lanes:literal, vectors: $vectors:literal, rows: [$($rows:literal)*] $most:literal,
+        use: $import:path, zero: $zero:path, broadcast: $broadcast:path, load: $load:path, store: $store:path, add: $add:path,
+        multiply_add: $multiply_add:path $(, feature: $feature:literal)?
+    ) => {
+        mod $name {
+            use super::{MicroKernel, copy_part, prefetch};
+            #[allow(unused_imports)]
+            use $import::*;
+
+            const COLUMNS: usize = $lanes * $vectors;
+            pub static KERNEL: MicroKernel<$t> = MicroKernel { rows: $most, columns: COLUMNS, run };
+
+            /// See [`super::Run`].
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn run(
+                rows: usize, k: usize, a: *const $t, b: *const $t, c: *mut $t, c_stride: usize, columns: usize, add: bool,
+            ) {
+                let mut whole = [0.0; COLUMNS * $most];
+                let part = columns < COLUMNS;
+                let (to, to_stride) = if part { (whole.as_mut_ptr(), COLUMNS) } else { (c, c_stride) };
+                // SAFETY: what this function was promised; `whole` has room for a tile.
+                unsafe {
+                    match rows {
+                        $($rows => tile::<$rows>(k, a, b, to, to_stride, add && !part),)*
+                        _ => unreachable!("a tile has 1 to {} rows", $most),
+                    }
+                    if part {
+                        copy_part(&whole, COLUMNS, c, c_stride, rows, columns, add);
+                    }
+                }
+            }
+
+            /// [`super::Run`] for a tile that is as wide as the kernel.
+            #[allow(unused_unsafe)]
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn tile<const ROWS: usize>(
+                k: usize, mut a: *const $t, mut b: *const $t, c: *mut $t, c_stride: usize, add: bool,
+            ) {
+                let mut sums: [[$vector; $vectors]; ROWS] = [[$zero(); $vectors]; ROWS];
+                for i in 0..ROWS {
+                    let row = c.wrapping_add(i * c_stride);
+                    for first in (0..COLUMNS).step_by(64 / size_of::<$t>()) {
+                        prefetch(row.wrapping_add(first).cast());
+                    }
+                    // rows need not start where a cache line does
+                    prefetch(row.wrapping_add(COLUMNS - 1).cast());
+                }
+                for _ in 0..k {
+                    let mut right = [$zero(); $vectors];
+                    for (v, right) in right.iter_mut().enumerate() {
+                        // SAFETY: `b` is at row k of the packed panel, which has COLUMNS elements.
+                        *right = unsafe { $load(b.add(v * $lanes)) };
+                    }
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        // SAFETY: `a` is at row k of the packed panel, which has ROWS elements.
+                        let left = $broadcast(unsafe { *a.add(i) });
+                        for (sum, &right) in sums.iter_mut().zip(&right) {
+                            *sum = $multiply_add(left, right, *sum);
+                        }
+                    }
+                    // SAFETY: at most one past the end of the panels.
+                    unsafe {
+                        a = a.add(ROWS);
+                        b = b.add(COLUMNS);
+                    }
+                }
+                for (i, sums) in sums.iter().enumerate() {
+                    for (v, &sum) in sums.iter().enumerate() {
+                        // SAFETY: row i of the tile, which has COLUMNS elements.
+                        unsafe {
+                            let to = c.add(i * c_stride + v * $lanes);
+                            $store(to, if add { $add($load(to), sum) } else { sum });
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+/// Stores the used part of a tile at the right edge of C.
+///
+/// # Safety
+/// As for [`Run`].
+#[inline(never)]
+unsafe fn copy_part<T: Real>(
+    tile: &[T],
+    tile_stride: usize,
+    c: *mut T,
+    c_stride: usize,
+    rows: usize,
+    columns: usize,
+    add: bool,
+) {
+    for i in 0..rows {
+        for (j, &sum) in tile[i * tile_stride..][..columns].iter().enumerate() {
+            // SAFETY: row i of the tile in C, which has `columns` elements.
+            unsafe {
+                let to = c.add(i * c_stride + j);
+                *to = if add { *to + sum } else { sum };
+            }
+        }
+    }
+}
+
+kernel!(
+    portable_f32, f32, [f32; 4], lanes: 4, vectors: 2, rows: [1 2 3 4] 4,
+    use: super::plain, zero: zero, broadcast: broadcast, load: load, store: store, add: add, multiply_add: multiply_add
+);
+kernel!(
+    portable_f64, f64, [f64; 4], lanes: 4, vectors: 1, rows: [1 2 3 4] 4,
+    use: super::plain, zero: zero, broadcast: broadcast, load: load, store: store, add: add, multiply_add: multiply_add
+);
+#[cfg(target_arch = "x86_64")]
+kernel!(
+    avx2_f32, f32, __m256, lanes: 8, vectors: 2, rows: [1 2 3 4 5 6] 6,
+    use: std::arch::x86_64, zero: _mm256_setzero_ps, broadcast: _mm256_set1_ps, load: _mm256_loadu_ps, store: _mm256_storeu_ps,
+    add: _mm256_add_ps, multiply_add: _mm256_fmadd_ps,
+    feature: "avx2,fma"
+);
+#[cfg(target_arch = "x86_64")]
+kernel!(
+    avx2_f64, f64, __m256d, lanes: 4, vectors: 2, rows: [1 2 3 4 5 6] 6,
+    use: std::arch::x86_64, zero: _mm256_setzero_pd, broadcast: _mm256_set1_pd, load: _mm256_loadu_pd, store: _mm256_storeu_pd,
+    add: _mm256_add_pd, multiply_add: _mm256_fmadd_pd,
+    feature: "avx2,fma"
+);
+#[cfg(target_arch = "x86_64")]
+kernel!(
+    avx512_f32, f32, __m512, lanes: 16, vectors: 2, rows: [1 2 3 4 5 6 7 8 9 10 11 12 13 14] 14,
+    use: std::arch::x86_64, zero: _mm512_setzero_ps, broadcast: _mm512_set1_ps, load: _mm512_loadu_ps, store: _mm512_storeu_ps,
+    add: _mm512_add_ps, multiply_add: _mm512_fmadd_ps,
+    feature: "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"
+);
+#[cfg(target_arch = "x86_64")]
+kernel!(
+    avx512_f64, f64, __m512d, lanes: 8, vectors: 2, rows: [1 2 3 4 5 6 7 8 9 10 11 12 13 14] 14,
+    use: std::arch::x86_64, zero: _mm512_setzero_pd, broadcast: _mm512_set1_pd, load: _mm512_loadu_pd, store: _mm512_storeu_pd,
+    add: _mm512_add_pd, multiply_add: _mm512_fmadd_pd,
+    feature: "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"
+);
+
+/// Asks for a cache line that is needed soon (in the first-level cache).
+#[inline(always)]
+pub fn prefetch(line: *const i8) {
+    // SAFETY: a hint; it touches nothing.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line);
+    }
+}
+
+/// Asks for a cache line that is needed later (in the second-level cache).
+#[inline(always)]
+pub fn prefetch_later(line: *const i8) {
+    // SAFETY: a hint; it touches nothing.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(line);
+    }
+}
+
+/// Four elements as an array, which compilers keep in whatever registers the target has.
+mod plain {
+    use crate::device::Real;
+
+    #[inline(always)]
+    pub fn zero<T: Real>() -> [T; 4] {
+        [T::ZERO; 4]
+    }
+
+    #[inline(always)]
+    pub fn broadcast<T: Real>(x: T) -> [T; 4] {
+        [x; 4]
+    }
+
+    /// # Safety
+    /// `from` must be valid for reading four elements.
+    #[inline(always)]
+    pub unsafe fn load<T: Real>(from: *const T) -> [T; 4] {
+        // SAFETY: what this function was promised; arrays are aligned like their elements.
+        unsafe { *from.cast() }
+    }
+
+    /// # Safety
+    /// `to` must be valid for writing four elements.
+    #[inline(always)]
+    pub unsafe fn store<T: Real>(to: *mut T, x: [T; 4]) {
+        // SAFETY: what this function was promised; arrays are aligned like their elements.
+        unsafe { *to.cast() = x }
+    }
+
+    #[inline(always)]
+    pub fn add<T: Real>(a: [T; 4], b: [T; 4]) -> [T; 4] {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    pub fn multiply_add<T: Real>(a: [T; 4], b: [T; 4], c: [T; 4]) -> [T; 4] {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+}

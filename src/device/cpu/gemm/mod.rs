@@ -1,0 +1,324 @@
+//! Matrix products: packed, blocked for the caches, in parallel, and with the same bits for any number of threads.
+//!
+//! The scheme is that of Goto and van de Geijn, *Anatomy of High-Performance Matrix Multiplication* (2008): a block of the right
+//! operand is packed once for all threads; each thread packs a block of the left one for itself, and multiplies the two tile by tile in a
+//! micro-kernel.
+//!
+//! An element of C is `((0 + s₁) + s₂) + …` (or starts at C, for [`Store::Add`]) where `sᵢ` is the sum over the i-th block of k in order,
+//! from zero. The blocks depend on the length of k alone. So the bits depend neither on the shape, nor on threads, nor on whether an
+//! operand was packed before, nor on AVX2 or AVX-512; only [`Isa::Portable`] differs, because it rounds products.
+
+mod kernels;
+mod pack;
+#[cfg(test)]
+mod tests;
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use self::kernels::MicroKernel;
+pub use self::kernels::Multiply;
+use self::pack::{LEFT_BYTES, Left, RIGHT_BYTES, pack_panels, with_right};
+use super::super::Real;
+use super::isa::{Isa, isa};
+
+/// Most elements of k in a block: a panel of the right operand (16 KiB, or 32 KiB for AVX-512) stays in the first-level cache.
+const K_BLOCK: usize = 256;
+
+/// Products with fewer multiplications than this are computed by the calling thread alone: to wake the others would take longer.
+const PARALLEL_FROM: usize = 1 << 20;
+
+/// Whether a result replaces or is added to what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    Set,
+    Add,
+}
+
+/// A matrix in a slice: element `(i, j)` is `data[i * row_stride + j * column_stride]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// Row-major, contiguous.
+    ///
+    /// # Panics
+    /// If the slice is too short.
+    pub fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
+        Self::with_strides(data, rows, columns, columns, 1)
+    }
+
+    /// With any strides, counted in elements.
+    ///
+    /// # Panics
+    /// If the slice is too short.
+    pub fn with_strides(data: &'a [T], rows: usize, columns: usize, row_stride: usize, column_stride: usize) -> Self {
+        if rows > 0 && columns > 0 {
+            let last = (rows - 1) * row_stride + (columns - 1) * column_stride;
+            assert!(last < data.len(), "a {rows}x{columns} matrix reaches beyond its {} elements", data.len());
+        }
+        Matrix { data, rows, columns, row_stride, column_stride }
+    }
+
+    /// Transposed view.
+    pub fn t(self) -> Self {
+        Matrix {
+            data: self.data,
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+        }
+    }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    /// If the matrix has fewer.
+    pub fn rows(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
+        let from = (range.start * self.row_stride).min(self.data.len());
+        Matrix { data: &self.data[from..], rows: range.len(), ..self }
+    }
+
+    /// Some of the columns.
+    ///
+    /// # Panics
+    /// If the matrix has fewer.
+    pub fn columns(self, range: Range<usize>) -> Self {
+        self.t().rows(range).t()
+    }
+
+    /// `(rows, columns)`.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.columns)
+    }
+}
+
+/// `c = a·b` or `c += a·b`; `c` is row-major `[a.rows, b.columns]`.
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn gemm<T: Real>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], store: Store) {
+    gemm_on(isa(), a, b, c, store);
+}
+
+fn gemm_on<T: Real>(isa: Isa, a: Matrix<T>, b: Matrix<T>, c: &mut [T], store: Store) {
+    assert_eq!(a.columns, b.rows, "the columns of the left matrix must be as many as the rows of the right one");
+    let (k, n) = (b.rows, b.columns);
+    let Some(product) = Product::new(isa, a, n, c, store) else { return };
+    let width = product.kernel.columns;
+    with_right(|right: &mut [T]| {
+        let most = RIGHT_BYTES / std::mem::size_of::<T>() / K_BLOCK / width * width;
+        for columns in blocks(n, most, width) {
+            for part in blocks(k, K_BLOCK, 1) {
+                let right = &mut right[..columns.len().next_multiple_of(width) * part.len()];
+                pack_right(isa, b.rows(part.clone()).columns(columns.clone()), right, product.parallel);
+                product.multiply(columns.clone(), std::iter::once((part, &*right)));
+            }
+        }
+    });
+}
+
+/// The right-hand matrix of many products, packed once (for instance the recurrent weight of a segment).
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    columns: usize,
+    isa: Isa,
+}
+
+impl<'a, T: Real> Packed<'a, T> {
+    /// What [`pack`] has written into `buffer` before, for a `[rows, columns]` matrix.
+    ///
+    /// # Panics
+    /// If the buffer is shorter than [`packed_len`].
+    pub fn new(buffer: &'a [T], rows: usize, columns: usize) -> Self {
+        Packed { data: &buffer[..packed_len::<T>(rows, columns)], rows, columns, isa: isa() }
+    }
+}
+
+/// Elements that [`pack`] needs for a `[rows, columns]` matrix.
+pub fn packed_len<T: Real>(rows: usize, columns: usize) -> usize {
+    packed_len_on::<T>(isa(), rows, columns)
+}
+
+fn packed_len_on<T: Real>(isa: Isa, rows: usize, columns: usize) -> usize {
+    rows * columns.next_multiple_of(T::kernel(isa).columns)
+}
+
+/// Packs `b` into `buffer` (of at least [`packed_len`] elements).
+///
+/// # Panics
+/// If the buffer is too short.
+pub fn pack<'a, T: Real>(b: Matrix<T>, buffer: &'a mut [T]) -> Packed<'a, T> {
+    pack_on(isa(), b, buffer)
+}
+
+fn pack_on<'a, T: Real>(isa: Isa, b: Matrix<T>, buffer: &'a mut [T]) -> Packed<'a, T> {
+    let (rows, columns) = b.shape();
+    let buffer = &mut buffer[..packed_len_on::<T>(isa, rows, columns)];
+    let width = T::kernel(isa).columns;
+    let panels = columns.div_ceil(width);
+    let mut rest = &mut *buffer;
+    for part in blocks(rows, K_BLOCK, 1) {
+        let (block, after) = rest.split_at_mut(panels * width * part.len());
+        rest = after;
+        pack_right(isa, b.rows(part), block, rows * columns >= PARALLEL_FROM);
+    }
+    Packed { data: buffer, rows, columns, isa }
+}
+
+/// `c = a·b` or `c += a·b` with a packed `b`: the same bits as [`gemm`].
+///
+/// # Panics
+/// If the shapes do not fit.
+pub fn gemm_packed<T: Real>(a: Matrix<T>, b: &Packed<T>, c: &mut [T], store: Store) {
+    assert_eq!(a.columns, b.rows, "the columns of the left matrix must be as many as the rows of the right one");
+    let Some(product) = Product::new(b.isa, a, b.columns, c, store) else { return };
+    let padded = b.columns.next_multiple_of(product.kernel.columns);
+    let parts = blocks(b.rows, K_BLOCK, 1).map(|part| (part.clone(), &b.data[part.start * padded..part.end * padded]));
+    product.multiply(0..b.columns, parts);
+}
+
+/// `0..length` cut into as few ranges of at most `most` as possible, all but the last equally long and a multiple of `multiple` (which
+/// must divide `most`).
+fn blocks(length: usize, most: usize, multiple: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    let step = length.div_ceil(length.div_ceil(most).max(1)).next_multiple_of(multiple).max(1);
+    (0..length).step_by(step).map(move |from| from..(from + step).min(length))
+}
+
+/// Calls `work` for `0..count`, on all threads if `parallel`.
+fn for_each_index(parallel: bool, count: usize, work: impl Fn(usize) + Sync) {
+    if parallel && count > 1 {
+        (0..count).into_par_iter().with_max_len(1).for_each(&work);
+    } else {
+        (0..count).for_each(work);
+    }
+}
+
+/// [`pack_panels`] with panels of full width, on all threads if `parallel`.
+fn pack_right<T: Real>(isa: Isa, b: Matrix<T>, to: &mut [T], parallel: bool) {
+    /// Panels that are packed together, so that rows of `b` are read in pieces that are worth their while.
+    const TOGETHER: usize = 8;
+    let width = T::kernel(isa).columns;
+    let one = |(index, to): (usize, &mut [T])| {
+        let from = index * TOGETHER * width;
+        // SAFETY: `pack_panels` only writes initialised elements, so that the slice may be seen as one that need not be.
+        let to = unsafe { &mut *(std::ptr::from_mut(to) as *mut [MaybeUninit<T>]) };
+        pack_panels(isa, b.columns(from..(from + TOGETHER * width).min(b.columns)), width, true, to);
+    };
+    let size = TOGETHER * width * b.rows;
+    if parallel && rayon::current_num_threads() > 1 {
+        to.par_chunks_mut(size).enumerate().for_each(one);
+    } else {
+        to.chunks_mut(size).enumerate().for_each(one);
+    }
+}
+
+/// A pointer to C for threads that write different elements of it.
+struct Target<T>(*mut T);
+
+// SAFETY: every use is for the elements of one tile, and tiles do not overlap.
+unsafe impl<T: Send> Sync for Target<T> {}
+
+/// One product that is being computed.
+struct Product<'a, T: 'static> {
+    isa: Isa,
+    kernel: &'static MicroKernel<T>,
+    a: Matrix<'a, T>,
+    /// `[a.rows, n]`, borrowed for as long as this exists.
+    c: Target<T>,
+    n: usize,
+    store: Store,
+    parallel: bool,
+    _c: std::marker::PhantomData<&'a mut [T]>,
+}
+
+impl<'a, T: Real> Product<'a, T> {
+    /// `None` if there is nothing left to do, because a dimension is 0.
+    fn new(isa: Isa, a: Matrix<'a, T>, n: usize, c: &'a mut [T], store: Store) -> Option<Self> {
+        assert!(isa.supported(), "this processor does not have {isa}");
+        let (m, k) = a.shape();
+        assert!(c.len() >= m * n, "the result needs {} elements, and has {}", m * n, c.len());
+        let c = &mut c[..m * n];
+        if k == 0 && store == Store::Set {
+            c.fill(T::ZERO);
+        }
+        if m == 0 || n == 0 || k == 0 {
+            return None;
+        }
+        let parallel = m * n * k >= PARALLEL_FROM && rayon::current_num_threads() > 1;
+        let c = Target(c.as_mut_ptr());
+        Some(Product { isa, kernel: T::kernel(isa), a, c, n, store, parallel, _c: std::marker::PhantomData })
+    }
+
+    /// Multiplies with some blocks of k of some columns: `right` lists them as `(k, packed panels)` in the order of k.
+    fn multiply<'b>(&self, columns: Range<usize>, right: impl Iterator<Item = (Range<usize>, &'b [T])> + Clone + Sync) {
+        let MicroKernel { rows: tile_rows, columns: tile_columns, .. } = *self.kernel;
+        let m = self.a.rows;
+        let most_rows = LEFT_BYTES / std::mem::size_of::<T>() / K_BLOCK / tile_rows * tile_rows;
+        // Who computes what depends on the number of threads; what is computed does not.
+        let wanted = if self.parallel { 3 * rayon::current_num_threads() } else { 1 };
+        let row_blocks = m.div_ceil(most_rows);
+        let panels = columns.len().div_ceil(tile_columns);
+        let stripes = wanted.div_ceil(row_blocks).min(panels.div_ceil(8)).max(1);
+        let (row_blocks, stripes) = (blocks(m, most_rows, tile_rows), blocks(panels, panels.div_ceil(stripes), 1));
+        let stripe_count = stripes.clone().count();
+        for_each_index(self.parallel, row_blocks.clone().count() * stripe_count, |index| {
+            let rows = row_blocks.clone().nth(index / stripe_count).expect("index is below the product of both counts");
+            let panels = stripes.clone().nth(index % stripe_count).expect("a remainder");
+            let mut left = Left::new();
+            for (k, right) in right.clone() {
+                let right = &right[panels.start * tile_columns * k.len()..panels.end * tile_columns * k.len()];
+                let from = columns.start + panels.start * tile_columns;
+                let to = (columns.start + panels.end * tile_columns).min(columns.end);
+                self.multiply_block(rows.clone(), k, right, from..to, left.elements());
+            }
+        });
+    }
+
+    /// Multiplies one block: `rows` of A with the packed panels `right` of `columns`, for one block of k.
+    fn multiply_block(
+        &self,
+        rows: Range<usize>,
+        k: Range<usize>,
+        right: &[T],
+        columns: Range<usize>,
+        left: &mut [MaybeUninit<T>],
+    ) {
+        let MicroKernel { rows: tile_rows, columns: tile_columns, run } = *self.kernel;
+        let add = self.store == Store::Add || k.start > 0;
+        let tiles = || rows.clone().step_by(tile_rows).map(|from| from..(from + tile_rows).min(rows.end));
+        pack_panels(self.isa, self.a.t().rows(k.clone()).columns(rows.clone()), tile_rows, false, left);
+        for (index, panel) in right.chunks_exact(tile_columns * k.len()).enumerate() {
+            let from = columns.start + index * tile_columns;
+            // The next panel follows in memory; while this one is multiplied, it comes from afar, a part with each tile.
+            let mut next = right.as_ptr().wrapping_add((index + 1) * tile_columns * k.len());
+            let lines = (size_of::<T>() * tile_columns * k.len()).div_ceil(64).div_ceil(rows.len().div_ceil(tile_rows));
+            for tile in tiles() {
+                for _ in 0..lines {
+                    kernels::prefetch_later(next.cast());
+                    next = next.wrapping_add(64 / size_of::<T>());
+                }
+                let left = &left[(tile.start - rows.start) * k.len()..][..tile.len() * k.len()];
+                // SAFETY: `left` and `panel` have the lengths that the kernel reads and were packed above; the tile lies in C, which is
+                // borrowed mutably, and belongs to this thread alone; `Product::new` asserted that the processor has the instructions.
+                unsafe {
+                    let c = self.c.0.add(tile.start * self.n + from);
+                    let used = tile_columns.min(columns.end - from);
+                    run(tile.len(), k.len(), left.as_ptr().cast(), panel.as_ptr(), c, self.n, used, add);
+                }
+            }
+        }
+    }
+}

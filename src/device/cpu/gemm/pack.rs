@@ -1,0 +1,158 @@
+//! Packing: copies of the operands in the order in which micro-kernels read them.
+
+use std::cell::RefCell;
+use std::mem::MaybeUninit;
+
+use bytemuck::Zeroable;
+
+use super::super::isa::{Isa, Kernel, dispatch_on};
+use super::Matrix;
+use super::kernels::prefetch;
+use crate::device::Real;
+
+/// Packs all of `matrix`, `[k, columns]`, as panels of `width` columns: `[k, width]` each, one behind the other.
+///
+/// The last panel may have fewer columns: it is filled with zeros to the full width if `fill`, otherwise it is narrower. Both operands are
+/// packed like this, the left one transposed.
+pub fn pack_panels<T: Real>(isa: Isa, matrix: Matrix<T>, width: usize, fill: bool, to: &mut [MaybeUninit<T>]) {
+    let whole = matrix.columns / width;
+    let (to, last) = to.split_at_mut(whole * width * matrix.rows);
+    dispatch_on(isa, Panels { matrix: matrix.columns(0..whole * width), width, to });
+    let rest = matrix.columns(whole * width..matrix.columns);
+    if rest.columns > 0 {
+        let width = if fill { width } else { rest.columns };
+        pack_any(rest, last[..rest.rows * width].chunks_exact_mut(width));
+    }
+}
+
+/// For any matrix that is not wider than the rows `to` of one panel; the rest of those becomes zero.
+fn pack_any<'a, T: Real>(matrix: Matrix<T>, to: impl Iterator<Item = &'a mut [MaybeUninit<T>]>) {
+    for (row, to) in to.enumerate() {
+        let (to, zeros) = to.split_at_mut(matrix.columns);
+        for (column, to) in to.iter_mut().enumerate() {
+            to.write(matrix.data[row * matrix.row_stride + column * matrix.column_stride]);
+        }
+        zeros.fill(MaybeUninit::new(T::ZERO));
+    }
+}
+
+/// Whole panels.
+struct Panels<'a, T> {
+    matrix: Matrix<'a, T>,
+    width: usize,
+    to: &'a mut [MaybeUninit<T>],
+}
+
+impl<T: Real> Kernel for Panels<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        // the widths of the micro-kernels' tiles, for which the inner loops have a fixed length
+        match self.width {
+            4 => self.pack::<4>(),
+            6 => self.pack::<6>(),
+            8 => self.pack::<8>(),
+            14 => self.pack::<14>(),
+            16 => self.pack::<16>(),
+            32 => self.pack::<32>(),
+            width => unreachable!("no tile is {width} wide or high"),
+        }
+    }
+}
+
+impl<T: Real> Panels<'_, T> {
+    #[inline(always)]
+    fn pack<const WIDTH: usize>(self) {
+        let Panels { matrix, to, .. } = self;
+        let Matrix { data, rows: k, columns, row_stride, column_stride } = matrix;
+        let (to, _) = to.as_chunks_mut::<WIDTH>();
+        if column_stride == 1 {
+            // row by row through all panels, in the order of memory
+            for row in 0..k {
+                let (from, _) = data[row * row_stride..][..columns].as_chunks::<WIDTH>();
+                for (panel, from) in from.iter().enumerate() {
+                    to[panel * k + row] = from.map(MaybeUninit::new);
+                }
+            }
+        } else if row_stride == 1 {
+            for (panel, to) in to.chunks_exact_mut(k.max(1)).enumerate() {
+                transpose(&data[panel * WIDTH * column_stride..], column_stride, to);
+            }
+        } else {
+            for (panel, to) in to.chunks_exact_mut(k.max(1)).enumerate() {
+                let part = matrix.columns(panel * WIDTH..(panel + 1) * WIDTH);
+                pack_any(part, to.iter_mut().map(|row| row.as_mut_slice()));
+            }
+        }
+    }
+}
+
+/// Writes `from[column * stride + row]` to `to[row][column]`.
+#[inline(always)]
+fn transpose<T: Real, const WIDTH: usize>(from: &[T], stride: usize, to: &mut [[MaybeUninit<T>; WIDTH]]) {
+    const STEP: usize = 8;
+    let done = to.len() / STEP * STEP;
+    let (blocks, rest) = to.as_chunks_mut::<STEP>();
+    for (index, to) in blocks.iter_mut().enumerate() {
+        let part = &from[index * STEP..];
+        for column in 0..WIDTH {
+            // the same place of the next panel
+            prefetch(part.as_ptr().wrapping_add((WIDTH + column) * stride).cast());
+        }
+        let block: [&[T; STEP]; WIDTH] =
+            std::array::from_fn(|column| part[column * stride..].first_chunk().expect("eight rows of each column"));
+        for (row, to) in to.iter_mut().enumerate() {
+            for (to, from) in to.iter_mut().zip(block) {
+                to.write(from[row]);
+            }
+        }
+    }
+    for (row, to) in rest.iter_mut().enumerate() {
+        for (column, to) in to.iter_mut().enumerate() {
+            to.write(from[column * stride + done + row]);
+        }
+    }
+}
+
+/// Bytes of a packed block of the left operand. It lies on the stack of the thread that multiplies it: nothing is allocated, and a
+/// quarter of a second-level cache is about as much as stays in it.
+pub const LEFT_BYTES: usize = 128 << 10;
+
+/// Room for one packed block of the left operand.
+#[repr(C, align(64))]
+pub struct Left(MaybeUninit<[u8; LEFT_BYTES]>);
+
+impl Left {
+    #[inline(always)]
+    pub fn new() -> Self {
+        Left(MaybeUninit::uninit())
+    }
+
+    #[inline(always)]
+    pub fn elements<T: Real>(&mut self) -> &mut [MaybeUninit<T>] {
+        let length = LEFT_BYTES / std::mem::size_of::<T>();
+        // SAFETY: LEFT_BYTES bytes, aligned to 64, that may be uninitialised.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), length) }
+    }
+}
+
+/// Bytes of a packed block of the right operand, which all threads share: a part of a third-level cache.
+pub const RIGHT_BYTES: usize = 4 << 20;
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Gives room for a packed block of the right operand to `work`. Each thread keeps what it once allocated.
+pub fn with_right<T: Real, R>(work: impl FnOnce(&mut [T]) -> R) -> R {
+    thread_local! {
+        // More than one is in use if, while a thread waits for its helpers, it takes over another product that waits to be computed.
+        static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+    }
+    let lines = RIGHT_BYTES / std::mem::size_of::<Line>();
+    let mut buffer = FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![Line::zeroed(); lines]);
+    let result = work(bytemuck::cast_slice_mut(&mut buffer));
+    FREE.with_borrow_mut(|free| free.push(buffer));
+    result
+}

@@ -1,0 +1,253 @@
+use super::super::isa::for_each_isa;
+use super::*;
+
+/// Odd and awkward sizes: nothing, one, around the tiles of every kernel, around the blocks of k, several blocks of rows.
+const SHAPES: [(usize, usize, usize); 22] = [
+    (0, 3, 4),
+    (3, 0, 4),
+    (3, 4, 0),
+    (1, 1, 1),
+    (1, 7, 33),
+    (2, 3, 5),
+    (5, 1, 17),
+    (6, 16, 16),
+    (7, 17, 31),
+    (14, 32, 32),
+    (13, 33, 1),
+    (15, 9, 65),
+    (4, 255, 8),
+    (3, 256, 9),
+    (29, 257, 47),
+    (64, 100, 120),
+    (1, 600, 300),
+    (65, 513, 3),
+    (127, 40, 64),
+    (131, 70, 129),
+    (260, 31, 37),
+    (64, 300, 100),
+];
+
+fn numbers<T: Real>(count: usize, seed: u64) -> Vec<T> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        T::from_f64((state >> 40) as f64 / f64::from(1 << 23) - 1.0)
+    };
+    (0..count).map(next).collect()
+}
+
+fn view<T>(data: &[T], rows: usize, columns: usize, transposed: bool) -> Matrix<'_, T> {
+    if transposed { Matrix::new(data, columns, rows).t() } else { Matrix::new(data, rows, columns) }
+}
+
+fn at<T: Real>(m: Matrix<T>, i: usize, j: usize) -> f64 {
+    m.data[i * m.row_stride + j * m.column_stride].to_f64()
+}
+
+/// Asserts that `c` is the product (plus `before`) up to rounding. A sum of k products, added in any order, errs by at most
+/// `k·u·Σ|a||b|` to first order, where u is half the distance from 1 to the next number (Higham, *Accuracy and Stability of Numerical
+/// Algorithms*, §3.1); the product that is added to C errs once more, and so does the f64 sum that this compares with.
+fn assert_is_product<T: Real>(a: Matrix<T>, b: Matrix<T>, before: Option<&[T]>, c: &[T], what: &str) {
+    let u = if std::mem::size_of::<T>() == 4 { 2f64.powi(-24) } else { 2.0 * 2f64.powi(-53) };
+    for i in 0..a.rows {
+        for j in 0..b.columns {
+            let start = before.map_or(0.0, |c| c[i * b.columns + j].to_f64());
+            let (mut sum, mut size) = (start, start.abs());
+            for k in 0..a.columns {
+                let product = at(a, i, k) * at(b, k, j);
+                sum += product;
+                size += product.abs();
+            }
+            let (found, bound) = (c[i * b.columns + j].to_f64(), (a.columns + 2) as f64 * u * size);
+            assert!((found - sum).abs() <= bound, "{what}: ({i}, {j}) is {found}, not {sum} ± {bound}");
+        }
+    }
+}
+
+fn all_shapes<T: Real>() {
+    for_each_isa(|isa| {
+        for (m, k, n) in SHAPES {
+            let (a, b, before) = (numbers::<T>(m * k, 1), numbers::<T>(k * n, 2), numbers::<T>(m * n, 3));
+            for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
+                let (a, b) = (view(&a, m, k, ta), view(&b, k, n, tb));
+                for store in [Store::Set, Store::Add] {
+                    let what = format!("{isa} {m}x{k}x{n} transposed {ta} {tb} {store:?}");
+                    let mut c = before.clone();
+                    gemm_on(isa, a, b, &mut c, store);
+                    assert_is_product(a, b, (store == Store::Add).then_some(&before), &c, &what);
+
+                    let mut buffer = vec![T::from_f64(f64::NAN); packed_len_on::<T>(isa, k, n)];
+                    let packed = pack_on(isa, b, &mut buffer);
+                    let mut again = before.clone();
+                    gemm_packed(a, &packed, &mut again, store);
+                    assert!(c == again, "{what}: packed differs");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn every_shape_f32() {
+    all_shapes::<f32>();
+}
+
+#[test]
+fn every_shape_f64() {
+    all_shapes::<f64>();
+}
+
+#[test]
+fn nothing_is_written_beyond_the_result() {
+    for_each_isa(|isa| {
+        let (m, k, n) = (7, 5, 19);
+        let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+        let mut c = vec![7.0f32; m * n + 64];
+        gemm_on(isa, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
+        assert!(c[m * n..].iter().all(|&x| x == 7.0));
+    });
+}
+
+#[test]
+fn a_sum_over_nothing_is_zero() {
+    for store in [Store::Set, Store::Add] {
+        let mut c = [3.0f32; 6];
+        gemm(Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), &mut c, store);
+        assert_eq!(c, [if store == Store::Set { 0.0 } else { 3.0 }; 6]);
+    }
+}
+
+#[test]
+fn not_a_number_spreads_to_its_row_and_column_only() {
+    for_each_isa(|isa| {
+        let (m, k, n) = (9, 6, 21);
+        let (mut a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+        a[4 * k + 2] = f32::NAN;
+        let mut c = vec![0.0; m * n];
+        gemm_on(isa, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
+        for (i, row) in c.chunks(n).enumerate() {
+            assert!(row.iter().all(|x| x.is_nan() == (i == 4)), "{isa}: row {i}");
+        }
+    });
+}
+
+/// Large enough for several blocks in each direction, and for threads.
+const LARGE: (usize, usize, usize) = (130, 270, 4500);
+
+fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let (m, k, n) = LARGE;
+    let (a, b, before) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2), numbers::<f32>(m * n, 3));
+    for_each_isa(|isa| {
+        for (ta, tb) in [(false, false), (true, true)] {
+            let product = || {
+                let mut c = before.clone();
+                gemm_on(isa, view(&a, m, k, ta), view(&b, k, n, tb), &mut c, Store::Add);
+                c
+            };
+            let packed = || {
+                let mut buffer = vec![0.0; packed_len_on::<f32>(isa, k, n)];
+                let packed = pack_on(isa, view(&b, k, n, tb), &mut buffer);
+                let mut c = before.clone();
+                gemm_packed(view(&a, m, k, ta), &packed, &mut c, Store::Add);
+                c
+            };
+            let outside = product();
+            assert!(outside == packed(), "{isa}: packed, outside of a pool");
+            for threads in [1, 2, 3, 5] {
+                assert!(outside == on_threads(threads, product), "{isa}: {threads} threads");
+                assert!(outside == on_threads(threads, packed), "{isa}: packed, {threads} threads");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_neighbours() {
+    let (m, k, n) = (40, 300, 70);
+    let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+    for_each_isa(|isa| {
+        let product = |rows: Range<usize>, columns: Range<usize>| {
+            let mut c = vec![0.0; rows.len() * columns.len()];
+            let (a, b) = (Matrix::new(&a, m, k).rows(rows), Matrix::new(&b, k, n).columns(columns));
+            gemm_on(isa, a, b, &mut c, Store::Set);
+            c
+        };
+        let whole = product(0..m, 0..n);
+        for rows in [0..1, 5..12, 39..40, 3..3] {
+            for columns in [0..70, 69..70, 13..40] {
+                let part = product(rows.clone(), columns.clone());
+                for (row, part) in rows.clone().zip(part.chunks(columns.len())) {
+                    assert_eq!(part, &whole[row * n..][columns.clone()], "{isa} {rows:?} {columns:?}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn products_inside_parallel_work_are_right() {
+    let (m, k, n) = (64, 300, 400);
+    let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+    let product = || {
+        let mut c = vec![0.0; m * n];
+        gemm(Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
+        c
+    };
+    let one = product();
+    let all: Vec<_> = on_threads(3, || (0..24).into_par_iter().map(|_| product()).collect());
+    assert!(all.iter().all(|c| *c == one));
+}
+
+fn vector_sets_agree<T: Real>() {
+    for (m, k, n) in SHAPES.into_iter().chain([LARGE]) {
+        let (a, b) = (numbers::<T>(m * k, 1), numbers::<T>(k * n, 2));
+        let product = |isa| {
+            let mut c = vec![T::ZERO; m * n];
+            gemm_on(isa, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
+            c
+        };
+        assert!(product(Isa::Avx2) == product(Isa::Avx512), "{m}x{k}x{n}");
+    }
+}
+
+#[test]
+fn vector_instruction_sets_agree() {
+    if !Isa::Avx512.supported() {
+        eprintln!("skipped: this processor has no AVX-512 to compare AVX2 with");
+        return;
+    }
+    vector_sets_agree::<f32>();
+    vector_sets_agree::<f64>();
+}
+
+#[test]
+#[should_panic(expected = "columns of the left matrix")]
+fn shapes_must_fit() {
+    gemm(Matrix::new(&[0.0f32; 6], 2, 3), Matrix::new(&[0.0; 8], 2, 4), &mut [0.0; 8], Store::Set);
+}
+
+#[test]
+#[should_panic(expected = "reaches beyond")]
+fn a_matrix_lies_in_its_slice() {
+    let _ = Matrix::with_strides(&[0.0f32; 6], 2, 3, 4, 1);
+}
+
+#[test]
+fn blocks_cover_everything_once() {
+    for (length, most, multiple) in [(0, 4, 1), (1, 4, 2), (1150, 256, 1), (4600, 4096, 16), (130, 126, 6)] {
+        let mut next = 0;
+        for block in blocks(length, most, multiple) {
+            assert!(block.start == next && !block.is_empty() && block.len() <= most);
+            assert!(block.end == length || block.len().is_multiple_of(multiple));
+            next = block.end;
+        }
+        assert_eq!(next, length);
+    }
+}

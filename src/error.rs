@@ -1,0 +1,130 @@
+//! One error type for the whole crate: what went wrong, where, and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+/// Result of anything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, as one sentence that names the thing, and a hint where a next step exists.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The command line or a configuration asks for something that cannot be (exit status 2).
+    #[error("{message}")]
+    Usage { message: String, hint: Option<String> },
+
+    /// A file or directory cannot be read, written, or does not hold what it should.
+    #[error("{}{}: {message}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
+    File { path: PathBuf, line: Option<u64>, message: String, hint: Option<String> },
+
+    /// Data, a model or a run is unfit for what was asked of it.
+    #[error("{message}")]
+    Data { message: String, hint: Option<String> },
+
+    /// An operation was given tensors it is not defined for.
+    #[error("{operation}: {argument} must be {expected}, found {found}")]
+    Shape { operation: &'static str, argument: &'static str, expected: String, found: String },
+
+    /// `backward` met an operation that has none.
+    #[error("operation '{operation}' has no backward, but a gradient is needed through it")]
+    NoBackward { operation: &'static str },
+
+    /// The memory limit would be exceeded.
+    #[error("{what} needs {needed} bytes, but the memory limit of {limit} bytes leaves {left}")]
+    Memory { what: String, needed: usize, limit: usize, left: usize },
+
+    /// The loss or a gradient is not a finite number.
+    #[error("{message}")]
+    NotFinite { message: String, hint: Option<String> },
+
+    /// The run was interrupted by a signal and its state is saved (exit status 128 + signal).
+    #[error("interrupted by signal {signal}; {message}")]
+    Interrupted { signal: i32, message: String },
+
+    /// An instrument (gradient check, fixtures) found a difference.
+    #[error("{message}")]
+    CheckFailed { message: String },
+}
+
+impl Error {
+    /// Wrong usage: exit status 2.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Error::Usage { message: message.into(), hint: None }
+    }
+
+    /// Unfit data, model or run: exit status 1.
+    pub fn data(message: impl Into<String>) -> Self {
+        Error::Data { message: message.into(), hint: None }
+    }
+
+    /// Something about a file.
+    pub fn file(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Error::File { path: path.as_ref().to_path_buf(), line: None, message: message.into(), hint: None }
+    }
+
+    /// Something about a line (counted from 1) of a file.
+    pub fn line(path: impl AsRef<Path>, line: u64, message: impl Into<String>) -> Self {
+        Error::File { path: path.as_ref().to_path_buf(), line: Some(line), message: message.into(), hint: None }
+    }
+
+    /// An operating-system error about a path, in words ("no such file", not "os error 2").
+    pub fn io(path: impl AsRef<Path>, action: &str, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        let why = match error.kind() {
+            ErrorKind::NotFound => "no such file or directory".to_string(),
+            ErrorKind::PermissionDenied => "permission denied".to_string(),
+            ErrorKind::IsADirectory => "is a directory".to_string(),
+            ErrorKind::NotADirectory => "is not a directory".to_string(),
+            ErrorKind::StorageFull => "no space left on the device".to_string(),
+            ErrorKind::UnexpectedEof => "the file ends too early".to_string(),
+            _ => error.to_string(),
+        };
+        Self::file(path, format!("cannot {action}: {why}"))
+    }
+
+    /// A shape (or type) that an operation is not defined for.
+    pub fn shape(
+        operation: &'static str,
+        argument: &'static str,
+        expected: impl Into<String>,
+        found: impl std::fmt::Display,
+    ) -> Self {
+        Error::Shape { operation, argument, expected: expected.into(), found: found.to_string() }
+    }
+
+    /// The same error with a next step for the reader.
+    #[must_use]
+    pub fn hint(mut self, text: impl Into<String>) -> Self {
+        match &mut self {
+            Error::Usage { hint, .. }
+            | Error::File { hint, .. }
+            | Error::Data { hint, .. }
+            | Error::NotFinite { hint, .. } => *hint = Some(text.into()),
+            _ => {}
+        }
+        self
+    }
+
+    /// The next step, where one is known.
+    pub fn hint_text(&self) -> Option<String> {
+        match self {
+            Error::Usage { hint, .. }
+            | Error::File { hint, .. }
+            | Error::Data { hint, .. }
+            | Error::NotFinite { hint, .. } => hint.clone(),
+            Error::Memory { .. } => {
+                Some("raise --memory-limit, or lower --batch-size, --bptt or the model's sizes".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Exit status of the command line (docs/CLI.md, Conventions).
+    pub fn exit_status(&self) -> i32 {
+        match self {
+            Error::Usage { .. } => 2,
+            Error::Interrupted { signal, .. } => 128 + signal,
+            _ => 1,
+        }
+    }
+}

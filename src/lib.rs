@@ -1,0 +1,19 @@
+//! ULMFiT (Howard & Ruder 2018) on a numerical engine of its own.
+//!
+//! The floors, ground first (a room imports only from rooms below it; `tests/house.rs` checks that): [`error`], [`random`] ·
+//! [`device`] · `tensor` · `autodiff` · `ops` · `nn` · `optim` · `check` · `text` · `train` · `report` · `cli`.
+//! See `DESIGN.md` for why, and `docs/SPEC.md` for what is computed.
+
+pub mod autodiff;
+pub mod check;
+pub mod cli;
+pub mod device;
+pub mod error;
+pub mod nn;
+pub mod ops;
+pub mod optim;
+pub mod random;
+pub mod report;
+pub mod tensor;
+pub mod text;
+pub mod train;

@@ -1,0 +1,36 @@
+use crate::device::cpu::gemm::{Matrix, Store, gemm};
+use crate::tensor::Real;
+
+pub(super) fn forward<T: Real>(x: &[T], w: &[T], b: Option<&[T]>, inputs: usize, outputs: usize, y: &mut [T]) {
+    let rows = y.len() / outputs.max(1);
+    let store = match b {
+        Some(b) => {
+            y.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(b));
+            Store::Add
+        }
+        None => Store::Set,
+    };
+    gemm(Matrix::new(x, rows, inputs), Matrix::new(w, outputs, inputs).t(), y, store);
+}
+
+/// `dx = dy·W`
+pub(super) fn backward_input<T: Real>(dy: &[T], w: &[T], inputs: usize, outputs: usize, dx: &mut [T], store: Store) {
+    let rows = dy.len() / outputs.max(1);
+    gemm(Matrix::new(dy, rows, outputs), Matrix::new(w, outputs, inputs), dx, store);
+}
+
+/// `dW = dyᵀ·x`
+pub(super) fn backward_weight<T: Real>(dy: &[T], x: &[T], inputs: usize, outputs: usize, dw: &mut [T], store: Store) {
+    let rows = dy.len() / outputs.max(1);
+    gemm(Matrix::new(dy, rows, outputs).t(), Matrix::new(x, rows, inputs), dw, store);
+}
+
+/// `db = Σ_rows dy`, row by row.
+pub(super) fn backward_bias<T: Real>(dy: &[T], outputs: usize, db: &mut [T], store: Store) {
+    if store == Store::Set {
+        db.fill(T::ZERO);
+    }
+    for row in dy.chunks_exact(outputs) {
+        db.iter_mut().zip(row).for_each(|(sum, &d)| *sum += d);
+    }
+}

@@ -1,0 +1,67 @@
+//! `y = x·Wᵀ + b`, PyTorch's `Linear`.
+
+pub mod cases;
+mod cpu;
+
+use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::real_type;
+
+/// See [`linear`].
+pub struct Linear;
+
+/// `y[n, o] = Σ_i x[n, i]·w[o, i] + b[o]`.
+///
+/// * `x`: `[.., I]`, all leading axes are rows
+/// * `w`: `[O, I]`
+/// * `b`: `[O]`, or none
+///
+/// Returns `y`: `[.., O]`. Gradients: all inputs.
+pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>) -> Result<Var> {
+    let (xs, ws) = (g.shape(x), g.shape(w));
+    let [outputs, inputs] = *ws.dims() else { return Err(Error::shape("linear", "w", "[O, I]", ws)) };
+    if xs.rank() == 0 || xs.dims()[xs.rank() - 1] != inputs {
+        return Err(Error::shape("linear", "x", format!("[.., {inputs}]"), xs));
+    }
+    if let Some(b) = b
+        && g.shape(b).dims() != [outputs]
+    {
+        return Err(Error::shape("linear", "b", format!("[{outputs}]"), g.shape(b)));
+    }
+    let y = g.uninitialised(xs.with_last(outputs), g.dtype(x))?;
+    match g.device() {
+        Device::Cpu => real_type!("linear", "x", g.dtype(x), T => {
+            let bias = b.map(|b| g.tensor(b).read::<T>());
+            cpu::forward(&g.tensor(x).read::<T>(), &g.tensor(w).read::<T>(), bias.as_deref(), inputs, outputs, &mut y.write::<T>());
+        }),
+    }
+    let (all, two) = ([x, w, b.unwrap_or(w)], [x, w]);
+    g.record(&Linear, if b.is_some() { &all } else { &two }, &[], Attributes::none(), y)
+}
+
+impl Operation for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn backward(&self, b: &mut Backward) -> Result<()> {
+        let Some(dy) = b.grad_output(0).cloned() else { return Ok(()) };
+        let (x, w) = (b.input(0).clone(), b.input(1).clone());
+        let (outputs, inputs) = (w.dims()[0], w.dims()[1]);
+        real_type!("linear", "x", x.dtype(), T => {
+            if let Some((dx, store)) = b.grad_input(0)? {
+                cpu::backward_input(&dy.read::<T>(), &w.read::<T>(), inputs, outputs, &mut dx.write::<T>(), store);
+            }
+            if let Some((dw, store)) = b.grad_input(1)? {
+                cpu::backward_weight(&dy.read::<T>(), &x.read::<T>(), inputs, outputs, &mut dw.write::<T>(), store);
+            }
+            if b.inputs() > 2
+                && let Some((db, store)) = b.grad_input(2)?
+            {
+                cpu::backward_bias(&dy.read::<T>(), outputs, &mut db.write::<T>(), store);
+            }
+        });
+        Ok(())
+    }
+}

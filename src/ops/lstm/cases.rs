@@ -1,0 +1,37 @@
+use super::{LstmInputs, lstm};
+use crate::ops::case::{Case, Data};
+use crate::ops::mask::Dropout;
+use crate::random::{Direction, Key, Mask, Site, Stage};
+
+pub fn cases() -> Vec<Case> {
+    let key = Key::new(12, Stage::Other, Direction::Forward);
+    let mut all = Vec::new();
+    for (t, b, i, h) in [(1, 1, 1, 1), (2, 1, 3, 5), (5, 3, 4, 6), (3, 7, 5, 9), (4, 2, 6, 17)] {
+        for kind in ["off", "given", "random"] {
+            let mut data = Data::new(200 + all.len() as u64);
+            let range = 1.5 / (h as f64).sqrt();
+            let inputs = vec![
+                data.normal("x", &[t, b, i], 1.0),
+                data.normal("h0", &[b, h], 0.5),
+                data.normal("c0", &[b, h], 0.5),
+                data.uniform("w_ih", &[4 * h, i], -range, range),
+                data.uniform("w_hh", &[4 * h, h], -range, range),
+                data.uniform("b_ih", &[4 * h], -range, range),
+                data.uniform("b_hh", &[4 * h], -range, range),
+                data.mask("mask", &[4 * h, h], 0.5),
+            ];
+            let name = format!("T{t} B{b} I{i} H{h} weight={kind}");
+            all.push(Case::new("lstm", name, inputs, move |g, v| {
+                let weight = match kind {
+                    "off" => Dropout::Off,
+                    "given" => Dropout::Given(g.detach(v[7])),
+                    _ => Dropout::random(Mask::new(key, 5, Site::Weight(1), 0, 0.5)),
+                };
+                let inputs = LstmInputs { x: v[0], h0: v[1], c0: v[2], w_ih: v[3], w_hh: v[4], b_ih: v[5], b_hh: v[6] };
+                let out = lstm(g, inputs, &weight)?;
+                Ok(vec![out.y, out.h, out.c])
+            }));
+        }
+    }
+    all
+}

@@ -1,0 +1,295 @@
+//! The LSTM on slices. The recurrence runs by rows of the batch: a thread takes some rows through all steps, because nothing but the
+//! weights is shared between rows; no two threads meet before the end of the segment, and a row's bits do not depend on who ran it.
+
+use rayon::prelude::*;
+
+use super::Sizes;
+use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, pack};
+use crate::device::cpu::isa::{Kernel, dispatch};
+use crate::ops::mask::Dropout;
+use crate::tensor::Real;
+
+/// What both passes read. Shapes as in [`super::LstmInputs`]; `dropped` is W_hh ⊙ mask, `[4H, H]`.
+#[derive(Clone, Copy)]
+pub(super) struct Layer<'a, T> {
+    pub sizes: Sizes,
+    pub x: &'a [T],
+    pub h0: &'a [T],
+    pub c0: &'a [T],
+    pub w_ih: &'a [T],
+    pub dropped: &'a [T],
+}
+
+/// What the forward pass writes: `y` `[T, B, H]`, activated `gates` `[T, B, 4H]`, `cells` `[T, B, H]`.
+pub(super) struct Trace<'a, T> {
+    pub y: &'a mut [T],
+    pub gates: &'a mut [T],
+    pub cells: &'a mut [T],
+}
+
+/// Gradients that arrive: `dy` `[T, B, H]`, `dh` and `dc` (of the final state) `[B, H]`; absent means zero.
+#[derive(Clone, Copy)]
+pub(super) struct Upstream<'a, T> {
+    pub dy: Option<&'a [T]>,
+    pub dh: Option<&'a [T]>,
+    pub dc: Option<&'a [T]>,
+}
+
+/// What the backward recurrence changes: `gates` become the gradients of the pre-activations; `dh`, `dc` end as those of h0, c0.
+pub(super) struct Carried<'a, T> {
+    pub gates: &'a mut [T],
+    pub dh: &'a mut [T],
+    pub dc: &'a mut [T],
+}
+
+/// Elements of the buffer that either pass packs the recurrent weight into.
+pub(super) fn packed_len<T: Real>(sizes: Sizes) -> usize {
+    gemm::packed_len::<T>(sizes.h, 4 * sizes.h).max(gemm::packed_len::<T>(4 * sizes.h, sizes.h))
+}
+
+/// `dropped = w ⊙ mask`
+pub(super) fn drop_weight<T: Real>(w: &[T], weight: &Dropout, h: usize, dropped: &mut [T]) {
+    if weight.is_off() {
+        dropped.copy_from_slice(w);
+        return;
+    }
+    weight.fill(h, dropped);
+    dropped.par_chunks_mut(16_384).zip(w.par_chunks(16_384)).for_each(|(d, w)| {
+        d.iter_mut().zip(w).for_each(|(d, &w)| *d *= w);
+    });
+}
+
+/// Shared mutable access to the rows of a `[T, B, N]` buffer, for threads that own different rows of the batch.
+struct Rows<T> {
+    pointer: *mut T,
+    length: usize,
+}
+
+// SAFETY: every use below touches only the rows of the batch that its thread owns.
+unsafe impl<T: Send> Sync for Rows<T> {}
+
+impl<T> Rows<T> {
+    fn new(slice: &mut [T]) -> Self {
+        Rows { pointer: slice.as_mut_ptr(), length: slice.len() }
+    }
+
+    /// # Safety
+    /// No other reference to this range may be alive.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn range(&self, start: usize, length: usize) -> &mut [T] {
+        assert!(start + length <= self.length);
+        // SAFETY: within the buffer; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.add(start), length) }
+    }
+}
+
+/// Calls `f(first row, rows)` for parts of the batch, in parallel.
+fn by_rows(b: usize, f: impl Fn(usize, usize) + Sync) {
+    // multiples of six rows keep the product's tiles full
+    let part = b.div_ceil(rayon::current_num_threads()).div_ceil(6) * 6;
+    (0..b.div_ceil(part.max(1))).into_par_iter().for_each(|k| f(k * part, part.min(b - k * part)));
+}
+
+pub(super) fn forward<T: Real>(layer: Layer<T>, b_ih: &[T], b_hh: &[T], buffer: &mut [T], trace: Trace<T>) {
+    let Sizes { t: steps, b, i, h } = layer.sizes;
+    if b == 0 || h == 0 {
+        return;
+    }
+    // z = b_ih + b_hh + x·W_ihᵀ for all steps at once
+    trace.gates.par_chunks_mut(4 * h).for_each(|row| {
+        row.iter_mut().zip(b_ih.iter().zip(b_hh)).for_each(|(z, (&p, &q))| *z = p + q);
+    });
+    let w_ih = Matrix::new(layer.w_ih, 4 * h, i).t();
+    gemm(Matrix::new(layer.x, steps * b, i), w_ih, trace.gates, Store::Add);
+    let packed = pack(Matrix::new(layer.dropped, 4 * h, h).t(), buffer);
+    let (y, gates, cells) = (Rows::new(trace.y), Rows::new(trace.gates), Rows::new(trace.cells));
+    by_rows(b, |first, rows| {
+        for t in 0..steps {
+            let at = t * b + first;
+            // SAFETY: rows first..first+rows of every step belong to this thread alone; y and cells of step t-1 are only read.
+            let (z, c, out) = unsafe {
+                (gates.range(at * 4 * h, rows * 4 * h), cells.range(at * h, rows * h), y.range(at * h, rows * h))
+            };
+            // SAFETY: as above; step t-1 differs from step t.
+            let (h_before, c_before): (&[T], &[T]) = if t == 0 {
+                (&layer.h0[first * h..][..rows * h], &layer.c0[first * h..][..rows * h])
+            } else {
+                unsafe { (y.range((at - b) * h, rows * h), cells.range((at - b) * h, rows * h)) }
+            };
+            gemm_packed(Matrix::new(h_before, rows, h), &packed, z, Store::Add);
+            dispatch(Cell { h, z, c_before, c, out });
+        }
+    });
+}
+
+/// Activates the gates of some rows in place and computes their cell states and outputs.
+struct Cell<'a, T> {
+    h: usize,
+    z: &'a mut [T],
+    c_before: &'a [T],
+    c: &'a mut [T],
+    out: &'a mut [T],
+}
+
+impl<T: Real> Kernel for Cell<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let h = self.h;
+        for (((z, c_before), c), out) in self
+            .z
+            .chunks_exact_mut(4 * h)
+            .zip(self.c_before.chunks_exact(h))
+            .zip(self.c.chunks_exact_mut(h))
+            .zip(self.out.chunks_exact_mut(h))
+        {
+            let (zi, rest) = z.split_at_mut(h);
+            let (zf, rest) = rest.split_at_mut(h);
+            let (zg, zo) = rest.split_at_mut(h);
+            for k in 0..h {
+                let (i, f) = (zi[k].sigmoid::<FMA>(), zf[k].sigmoid::<FMA>());
+                let (g, o) = (zg[k].tanh::<FMA>(), zo[k].sigmoid::<FMA>());
+                let cell = f * c_before[k] + i * g;
+                (zi[k], zf[k], zg[k], zo[k]) = (i, f, g, o);
+                c[k] = cell;
+                out[k] = o * cell.tanh::<FMA>();
+            }
+        }
+    }
+}
+
+/// Runs the recurrence backwards, turning gates into gradients of their pre-activations in place.
+pub(super) fn backward_recurrence<T: Real>(
+    layer: Layer<T>,
+    upstream: Upstream<T>,
+    cells: &[T],
+    buffer: &mut [T],
+    carried: Carried<T>,
+) {
+    let Sizes { t: steps, b, h, .. } = layer.sizes;
+    if b == 0 || h == 0 {
+        return;
+    }
+    let copy = |source: Option<&[T]>, target: &mut [T]| match source {
+        Some(source) => target.copy_from_slice(source),
+        None => target.fill(T::ZERO),
+    };
+    copy(upstream.dh, carried.dh);
+    copy(upstream.dc, carried.dc);
+    let packed: Packed<T> = pack(Matrix::new(layer.dropped, 4 * h, h), buffer);
+    let (gates, dh, dc) = (Rows::new(carried.gates), Rows::new(carried.dh), Rows::new(carried.dc));
+    by_rows(b, |first, rows| {
+        // SAFETY: rows first..first+rows belong to this thread alone.
+        let (dh, dc) = unsafe { (dh.range(first * h, rows * h), dc.range(first * h, rows * h)) };
+        for t in (0..steps).rev() {
+            let at = t * b + first;
+            // SAFETY: as above.
+            let z = unsafe { gates.range(at * 4 * h, rows * 4 * h) };
+            let c_before = if t == 0 { &layer.c0[first * h..][..rows * h] } else { &cells[(at - b) * h..][..rows * h] };
+            let dy = upstream.dy.map(|dy| &dy[at * h..][..rows * h]);
+            dispatch(CellBackward { h, z, c_before, c: &cells[at * h..][..rows * h], dy, dh, dc });
+            gemm_packed(Matrix::new(z, rows, 4 * h), &packed, dh, Store::Set);
+        }
+    });
+}
+
+/// One step of the backward recurrence for some rows: gates → their gradients, `dc` → that of the step before. `dh` is read.
+struct CellBackward<'a, T> {
+    h: usize,
+    z: &'a mut [T],
+    c_before: &'a [T],
+    c: &'a [T],
+    dy: Option<&'a [T]>,
+    dh: &'a mut [T],
+    dc: &'a mut [T],
+}
+
+impl<T: Real> Kernel for CellBackward<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        let h = self.h;
+        if let Some(dy) = self.dy {
+            self.dh.iter_mut().zip(dy).for_each(|(dh, &dy)| *dh += dy);
+        }
+        for ((((z, c_before), c), dh), dc) in self
+            .z
+            .chunks_exact_mut(4 * h)
+            .zip(self.c_before.chunks_exact(h))
+            .zip(self.c.chunks_exact(h))
+            .zip(self.dh.chunks_exact(h))
+            .zip(self.dc.chunks_exact_mut(h))
+        {
+            let (zi, rest) = z.split_at_mut(h);
+            let (zf, rest) = rest.split_at_mut(h);
+            let (zg, zo) = rest.split_at_mut(h);
+            for k in 0..h {
+                let (i, f, g, o) = (zi[k], zf[k], zg[k], zo[k]);
+                let tanh_c = c[k].tanh::<FMA>();
+                let d_cell = dc[k] + dh[k] * o * (T::ONE - tanh_c * tanh_c);
+                zi[k] = d_cell * g * i * (T::ONE - i);
+                zf[k] = d_cell * c_before[k] * f * (T::ONE - f);
+                zg[k] = d_cell * i * (T::ONE - g * g);
+                zo[k] = dh[k] * tanh_c * o * (T::ONE - o);
+                dc[k] = d_cell * f;
+            }
+        }
+    }
+}
+
+/// `out (+)= dz·w`, `dz` `[rows, n]`, `w` `[n, m]`.
+pub(super) fn product<T: Real>(dz: &[T], w: &[T], rows: usize, n: usize, out: &mut [T], store: Store) {
+    gemm(Matrix::new(dz, rows, n), Matrix::new(w, n, w.len() / n.max(1)), out, store);
+}
+
+/// `out (+)= dzᵀ·x`, `dz` `[rows, n]`, `x` `[rows, m]`.
+pub(super) fn transposed_product<T: Real>(dz: &[T], x: &[T], rows: usize, n: usize, out: &mut [T], store: Store) {
+    gemm(Matrix::new(dz, rows, n).t(), Matrix::new(x, rows, x.len() / rows.max(1)), out, store);
+}
+
+/// `out (+)= values`
+pub(super) fn put<T: Real>(values: &[T], out: &mut [T], store: Store) {
+    match store {
+        Store::Set => out.copy_from_slice(values),
+        Store::Add => out.iter_mut().zip(values).for_each(|(o, &v)| *o += v),
+    }
+}
+
+/// `out (+)= gradient ⊙ mask`, rows of `h` elements.
+pub(super) fn mask_and_put<T: Real>(gradient: &[T], weight: &Dropout, h: usize, out: &mut [T], store: Store) {
+    if weight.is_off() {
+        return put(gradient, out, store);
+    }
+    if let Dropout::Given(mask) = weight {
+        let mask = mask.read::<T>();
+        for ((o, &d), &m) in out.iter_mut().zip(gradient).zip(mask.iter()) {
+            *o = if store == Store::Add { *o + d * m } else { d * m };
+        }
+        return;
+    }
+    let Dropout::Random(mask) = weight else { return };
+    let scale = T::from_f64(mask.scale());
+    let threshold = mask.threshold();
+    out.par_chunks_mut(h).zip(gradient.par_chunks(h)).enumerate().for_each(|(row, (out, gradient))| {
+        for (quad, (out, gradient)) in out.chunks_mut(4).zip(gradient.chunks(4)).enumerate() {
+            let lanes = mask.lanes(row as u32, quad as u32);
+            for ((o, &d), lane) in out.iter_mut().zip(gradient).zip(lanes) {
+                let d = if u64::from(lane) < threshold { d * scale } else { T::ZERO };
+                *o = if store == Store::Add { *o + d } else { d };
+            }
+        }
+    });
+}
+
+/// `out (+)= Σ_rows dz`, row by row; columns in parallel.
+pub(super) fn column_sums<T: Real>(dz: &[T], n: usize, out: &mut [T], store: Store) {
+    if store == Store::Set {
+        out.fill(T::ZERO);
+    }
+    let block = 256;
+    out.par_chunks_mut(block).enumerate().for_each(|(k, out)| {
+        for row in dz.chunks_exact(n) {
+            out.iter_mut().zip(&row[k * block..]).for_each(|(sum, &d)| *sum += d);
+        }
+    });
+}

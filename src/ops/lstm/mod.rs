@@ -1,0 +1,199 @@
+//! Weight drop and LSTM over a whole sequence, in one operation (docs/SPEC.md §1.1, §1.2).
+
+pub mod cases;
+mod cpu;
+
+use super::mask::{Dropout, DropoutWords};
+use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::real_type;
+
+/// See [`lstm`].
+pub struct Lstm;
+
+/// Inputs of [`lstm`]. B batch, T steps, I input size, H hidden size; gates are stacked i, f, g, o (PyTorch's order).
+#[derive(Clone, Copy, Debug)]
+pub struct LstmInputs {
+    /// `[T, B, I]`
+    pub x: Var,
+    /// `[B, H]`
+    pub h0: Var,
+    /// `[B, H]`
+    pub c0: Var,
+    /// `[4H, I]`
+    pub w_ih: Var,
+    /// `[4H, H]`
+    pub w_hh: Var,
+    /// `[4H]`
+    pub b_ih: Var,
+    /// `[4H]`
+    pub b_hh: Var,
+}
+
+/// Outputs of [`lstm`].
+#[derive(Clone, Copy, Debug)]
+pub struct LstmOutputs {
+    /// `h` of every step, `[T, B, H]`
+    pub y: Var,
+    /// `h` after the last step, `[B, H]`
+    pub h: Var,
+    /// `c` after the last step, `[B, H]`
+    pub c: Var,
+}
+
+/// Sizes of one execution.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Sizes {
+    t: usize,
+    b: usize,
+    i: usize,
+    h: usize,
+}
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Words {
+    sizes: Sizes,
+    weight: DropoutWords,
+}
+
+/// One LSTM layer over T steps, its hidden-to-hidden weight dropped element by element with one mask for all steps (DropConnect):
+///
+/// ```text
+/// z_t = W_ih·x_t + b_ih + (W_hh ⊙ mask)·h_{t-1} + b_hh        i, f, o = σ(z)   g = tanh(z)
+/// c_t = f ⊙ c_{t-1} + i ⊙ g                                    h_t = o ⊙ tanh(c_t)
+/// ```
+///
+/// `weight`: mask `(4H, H)`. Gradients: all seven inputs; that of `w_hh` is of the raw weight, so it is zero exactly where the mask
+/// is. Saved: the activated gates `[T, B, 4H]` and the cell states `[T, B, H]`; the backward pass turns the gates into their
+/// gradients in place and draws the mask again.
+pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmOutputs> {
+    const NAME: &str = "lstm";
+    let LstmInputs { x, h0, c0, w_ih, w_hh, b_ih, b_hh } = inputs;
+    let xs = g.shape(x);
+    let [t, b, i] = *xs.dims() else { return Err(Error::shape(NAME, "x", "[T, B, I]", xs)) };
+    let h = g.shape(w_hh).dims().last().copied().unwrap_or(0);
+    let expected: [(&str, Var, &[usize]); 6] = [
+        ("h0", h0, &[b, h]),
+        ("c0", c0, &[b, h]),
+        ("w_ih", w_ih, &[4 * h, i]),
+        ("w_hh", w_hh, &[4 * h, h]),
+        ("b_ih", b_ih, &[4 * h]),
+        ("b_hh", b_hh, &[4 * h]),
+    ];
+    for (name, var, dims) in expected {
+        if g.shape(var).dims() != dims || g.dtype(var) != g.dtype(x) {
+            let found = format!("{} {}", g.dtype(var), g.shape(var));
+            return Err(Error::shape(NAME, name, format!("{} {dims:?}", g.dtype(x)), found));
+        }
+    }
+    if t == 0 {
+        return Err(Error::shape(NAME, "x", "at least one step", xs));
+    }
+    weight.check(NAME, "weight", 4 * h, h)?;
+    let dtype = g.dtype(x);
+    let sizes = Sizes { t, b, i, h };
+    let y = g.uninitialised([t, b, h], dtype)?;
+    let (h_n, c_n) = (g.uninitialised([b, h], dtype)?, g.uninitialised([b, h], dtype)?);
+    let gates = g.uninitialised([t, b, 4 * h], dtype)?;
+    let cells = g.uninitialised([t, b, h], dtype)?;
+    match g.device() {
+        Device::Cpu => real_type!(NAME, "x", dtype, T => {
+            let dropped = g.uninitialised([4 * h, h], dtype)?;
+            let packed = g.uninitialised([cpu::packed_len::<T>(sizes)], dtype)?;
+            cpu::drop_weight::<T>(&g.tensor(w_hh).read::<T>(), weight, h, &mut dropped.write::<T>());
+            cpu::forward::<T>(
+                cpu::Layer {
+                    sizes,
+                    x: &g.tensor(x).read::<T>(),
+                    h0: &g.tensor(h0).read::<T>(),
+                    c0: &g.tensor(c0).read::<T>(),
+                    w_ih: &g.tensor(w_ih).read::<T>(),
+                    dropped: &dropped.read::<T>(),
+                },
+                &g.tensor(b_ih).read::<T>(),
+                &g.tensor(b_hh).read::<T>(),
+                &mut packed.write::<T>(),
+                cpu::Trace { y: &mut y.write::<T>(), gates: &mut gates.write::<T>(), cells: &mut cells.write::<T>() },
+            );
+            h_n.write::<T>().copy_from_slice(&y.read::<T>()[(t - 1) * b * h..]);
+            c_n.write::<T>().copy_from_slice(&cells.read::<T>()[(t - 1) * b * h..]);
+        }),
+    }
+    let saved = [&gates, &cells, weight.given().unwrap_or(&gates)];
+    let saved = if weight.given().is_some() { &saved[..] } else { &saved[..2] };
+    let words = Attributes::pack(Words { sizes, weight: weight.words() });
+    let [y, h, c] = g.record_many(&Lstm, &[x, h0, c0, w_ih, w_hh, b_ih, b_hh], saved, words, [y, h_n, c_n])?;
+    Ok(LstmOutputs { y, h, c })
+}
+
+impl Operation for Lstm {
+    fn name(&self) -> &'static str {
+        "lstm"
+    }
+
+    fn backward(&self, b: &mut Backward) -> Result<()> {
+        let Words { sizes, weight } = b.attributes();
+        let Sizes { t, b: batch, h, .. } = sizes;
+        let weight = Dropout::from_words(weight, || b.saved(2).clone());
+        let (gates, cells) = (b.take_saved(0), b.take_saved(1));
+        let (x, h0, c0) = (b.input(0).clone(), b.input(1).clone(), b.input(2).clone());
+        let (w_ih, w_hh, y) = (b.input(3).clone(), b.input(4).clone(), b.output(0).clone());
+        let dtype = x.dtype();
+        let upstream: [Option<_>; 3] = std::array::from_fn(|k| b.grad_output(k).cloned());
+        real_type!("lstm", "x", dtype, T => {
+            let dropped = b.scratch([4 * h, h], dtype)?;
+            let packed = b.scratch([cpu::packed_len::<T>(sizes)], dtype)?;
+            let (dh, dc) = (b.scratch([batch, h], dtype)?, b.scratch([batch, h], dtype)?);
+            cpu::drop_weight::<T>(&w_hh.read::<T>(), &weight, h, &mut dropped.write::<T>());
+            {
+                let views: [Option<_>; 3] = std::array::from_fn(|k| upstream[k].as_ref().map(|d| d.read::<T>()));
+                let layer = cpu::Layer {
+                    sizes,
+                    x: &x.read::<T>(),
+                    h0: &h0.read::<T>(),
+                    c0: &c0.read::<T>(),
+                    w_ih: &w_ih.read::<T>(),
+                    dropped: &dropped.read::<T>(),
+                };
+                cpu::backward_recurrence::<T>(
+                    layer,
+                    cpu::Upstream { dy: views[0].as_deref(), dh: views[1].as_deref(), dc: views[2].as_deref() },
+                    &cells.read::<T>(),
+                    &mut packed.write::<T>(),
+                    cpu::Carried { gates: &mut gates.write::<T>(), dh: &mut dh.write::<T>(), dc: &mut dc.write::<T>() },
+                );
+            }
+            let dz = gates.read::<T>();
+            if let Some((dx, store)) = b.grad_input(0)? {
+                cpu::product(&dz, &w_ih.read::<T>(), t * batch, 4 * h, &mut dx.write::<T>(), store);
+            }
+            for (k, carried) in [(1, &dh), (2, &dc)] {
+                if let Some((d, store)) = b.grad_input(k)? {
+                    cpu::put(&carried.read::<T>(), &mut d.write::<T>(), store);
+                }
+            }
+            if let Some((dw, store)) = b.grad_input(3)? {
+                cpu::transposed_product(&dz, &x.read::<T>(), t * batch, 4 * h, &mut dw.write::<T>(), store);
+            }
+            if let Some((dw, store)) = b.grad_input(4)? {
+                // h_{t-1} is h0 for the first step, then y shifted by one: two products instead of a copy
+                let mut total = dropped.write::<T>();
+                cpu::transposed_product(&dz[..batch * 4 * h], &h0.read::<T>(), batch, 4 * h, &mut total, Store::Set);
+                if t > 1 {
+                    let rows = (t - 1) * batch;
+                    cpu::transposed_product(&dz[batch * 4 * h..], &y.read::<T>()[..rows * h], rows, 4 * h, &mut total, Store::Add);
+                }
+                cpu::mask_and_put(&total, &weight, h, &mut dw.write::<T>(), store);
+            }
+            for k in [5, 6] {
+                if let Some((db, store)) = b.grad_input(k)? {
+                    cpu::column_sums(&dz, 4 * h, &mut db.write::<T>(), store);
+                }
+            }
+        });
+        Ok(())
+    }
+}

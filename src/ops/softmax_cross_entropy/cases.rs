@@ -1,0 +1,16 @@
+use super::softmax_cross_entropy;
+use crate::ops::case::{Case, Data};
+
+pub fn cases() -> Vec<Case> {
+    [(1, 2), (3, 5), (5, 14)]
+        .into_iter()
+        .enumerate()
+        .map(|(seed, (b, c))| {
+            let mut data = Data::new(seed as u64);
+            let inputs = vec![data.normal("logits", &[b, c], 1.5), data.indices("labels", &[b], c as u32)];
+            Case::new("softmax_cross_entropy", format!("B{b} C{c}"), inputs, |g, v| {
+                Ok(vec![softmax_cross_entropy(g, v[0], v[1])?])
+            })
+        })
+        .collect()
+}

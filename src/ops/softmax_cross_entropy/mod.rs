@@ -1,0 +1,127 @@
+//! The classifier's loss: softmax and cross-entropy in one.
+
+pub mod cases;
+mod cpu;
+
+use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
+use crate::device::{DType, Device};
+use crate::error::{Error, Result};
+use crate::real_type;
+use crate::tensor::Tensor;
+
+/// See [`softmax_cross_entropy`].
+pub struct SoftmaxCrossEntropy;
+
+/// `loss = mean_b -ln softmax(logits[b])[labels[b]]`, natural logarithm (docs/SPEC.md §1.6: the softmax lives in the loss).
+///
+/// * `logits`: `[B, C]`
+/// * `labels`: u32 `[B]`, below C
+///
+/// Returns the loss: `[1]`. Gradient: `logits`.
+pub fn softmax_cross_entropy(g: &mut Graph, logits: Var, labels: Var) -> Result<Var> {
+    let (rows, classes) = sizes(g, logits)?;
+    if g.dtype(labels) != DType::U32 || g.shape(labels).dims() != [rows] {
+        let found = format!("{} {}", g.dtype(labels), g.shape(labels));
+        return Err(Error::shape("softmax_cross_entropy", "labels", format!("u32 [{rows}]"), found));
+    }
+    let probabilities = g.uninitialised([rows, classes], g.dtype(logits))?;
+    let loss = g.uninitialised([1], g.dtype(logits))?;
+    match g.device() {
+        Device::Cpu => real_type!("softmax_cross_entropy", "logits", g.dtype(logits), T => {
+            let labels = g.tensor(labels).read::<u32>();
+            if let Some((row, label)) = labels.iter().enumerate().find(|&(_, &label)| label as usize >= classes) {
+                let found = format!("{label} in row {row}");
+                return Err(Error::shape("softmax_cross_entropy", "labels", format!("below {classes}"), found));
+            }
+            let logits = g.tensor(logits).read::<T>();
+            loss.write::<T>()[0] = cpu::forward(&logits, &labels, classes, &mut probabilities.write::<T>());
+        }),
+    }
+    g.record(&SoftmaxCrossEntropy, &[logits, labels], &[&probabilities], Attributes::none(), loss)
+}
+
+/// Probabilities for prediction, outside the tape: no gradient flows through them.
+///
+/// * `logits`: `[B, C]`
+///
+/// Returns `softmax(logits[b])` in every row: `[B, C]`.
+pub fn softmax(g: &mut Graph, logits: Var) -> Result<Tensor> {
+    let (rows, classes) = sizes(g, logits)?;
+    let probabilities = g.uninitialised([rows, classes], g.dtype(logits))?;
+    match g.device() {
+        Device::Cpu => real_type!("softmax", "logits", g.dtype(logits), T => {
+            cpu::softmax(&g.tensor(logits).read::<T>(), classes, &mut probabilities.write::<T>());
+        }),
+    }
+    Ok(probabilities)
+}
+
+fn sizes(g: &Graph, logits: Var) -> Result<(usize, usize)> {
+    match *g.shape(logits).dims() {
+        [rows, classes] if rows > 0 && classes > 0 => Ok((rows, classes)),
+        _ => Err(Error::shape("softmax_cross_entropy", "logits", "[B, C], at least one of each", g.shape(logits))),
+    }
+}
+
+impl Operation for SoftmaxCrossEntropy {
+    fn name(&self) -> &'static str {
+        "softmax_cross_entropy"
+    }
+
+    fn backward(&self, b: &mut Backward) -> Result<()> {
+        let Some(dloss) = b.grad_output(0).cloned() else { return Ok(()) };
+        let (labels, probabilities) = (b.input(1).clone(), b.saved(0).clone());
+        let classes = probabilities.dims()[1];
+        if let Some((dlogits, store)) = b.grad_input(0)? {
+            real_type!("softmax_cross_entropy", "logits", probabilities.dtype(), T => {
+                let (p, labels) = (probabilities.read::<T>(), labels.read::<u32>());
+                cpu::backward(&p, &labels, classes, dloss.read::<T>()[0], &mut dlogits.write::<T>(), store);
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autodiff::Parameters;
+    use crate::ops::testing::{self, tensor};
+
+    fn near(found: &[f64], expected: &[f64]) {
+        let close = found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-12);
+        assert!(close && found.len() == expected.len(), "{found:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn values_and_gradient() {
+        let mut g = testing::graph(DType::F64);
+        // probabilities 1/4 and 3/4; 1/2 and 1/2 however large the logits are
+        let logits = g.variable(tensor(&[2, 2], &[0.0, 3f64.ln(), 5000.0, 5000.0]));
+        let labels = g.constant(Tensor::from_slice([2], &[1u32, 0]).unwrap());
+        let loss = softmax_cross_entropy(&mut g, logits, labels).unwrap();
+        near(&g.tensor(loss).to_f64(), &[((4f64 / 3.0).ln() + 2f64.ln()) / 2.0]);
+        near(&softmax(&mut g, logits).unwrap().to_f64(), &[0.25, 0.75, 0.5, 0.5]);
+        let mut parameters = Parameters::builder().build(DType::F64).unwrap();
+        g.backward(loss, &mut parameters).unwrap();
+        near(&g.gradient(logits).unwrap().to_f64(), &[0.125, -0.125, -0.25, 0.25]);
+    }
+
+    #[test]
+    fn labels_are_checked() {
+        let mut g = testing::graph(DType::F64);
+        let logits = g.variable(tensor(&[2, 3], &[0.0; 6]));
+        let labels = g.constant(Tensor::from_slice([2], &[2u32, 3]).unwrap());
+        let error = softmax_cross_entropy(&mut g, logits, labels).unwrap_err();
+        assert_eq!(error.to_string(), "softmax_cross_entropy: labels must be below 3, found 3 in row 1");
+        let labels = g.constant(Tensor::from_slice([1], &[2u32]).unwrap());
+        assert!(softmax_cross_entropy(&mut g, logits, labels).is_err());
+        let nothing = g.variable(tensor(&[0, 3], &[]));
+        assert!(softmax(&mut g, nothing).is_err());
+    }
+
+    #[test]
+    fn gradients() {
+        testing::check(cases::cases());
+    }
+}

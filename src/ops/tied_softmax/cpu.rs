@@ -1,0 +1,132 @@
+use rayon::prelude::*;
+
+use crate::device::cpu::gemm::{Matrix, Store, gemm};
+use crate::device::cpu::isa::{Kernel, dispatch};
+use crate::ops::softmax_row::exponentiate;
+use crate::tensor::Real;
+
+/// Rows of a block: few enough for the logits to stay near the processor, enough to amortise a pass over dW.
+pub(super) fn block_rows(n: usize) -> usize {
+    n.clamp(1, 256)
+}
+
+/// `x` `[N, E]`, `w` `[V, E]`, `b` `[V]`, `targets` `[N]`.
+pub(super) struct Decoder<'a, T> {
+    pub x: &'a [T],
+    pub w: &'a [T],
+    pub b: Option<&'a [T]>,
+    pub targets: &'a [u32],
+    pub e: usize,
+    pub v: usize,
+}
+
+pub(super) struct Losses<'a, T> {
+    pub rows: &'a mut [T],
+    pub correct: &'a mut [u32],
+}
+
+/// Gradients of the mean loss, where wanted.
+pub(super) struct Gradients<'a, T> {
+    pub dx: Option<&'a mut [T]>,
+    pub dw: Option<&'a mut [T]>,
+    pub db: Option<&'a mut [T]>,
+}
+
+/// `logits`: a buffer of `block_rows × V`.
+pub(super) fn forward<T: Real>(decoder: Decoder<T>, logits: &mut [T], losses: Losses<T>, mut gradients: Gradients<T>) {
+    let Decoder { x, w, b, targets, e, v } = decoder;
+    let n = targets.len();
+    let block = block_rows(n);
+    let wanted = gradients.dx.is_some() || gradients.dw.is_some() || gradients.db.is_some();
+    let scale = T::ONE / T::from_f64(n as f64);
+    let weight = Matrix::new(w, v, e);
+    for first in (0..n).step_by(block) {
+        let rows = block.min(n - first);
+        let logits = &mut logits[..rows * v];
+        let hidden = Matrix::new(&x[first * e..], rows, e);
+        decode(hidden, weight, b, v, logits);
+        logits
+            .par_chunks_mut(v)
+            .zip(&targets[first..first + rows])
+            .zip(losses.rows[first..].par_iter_mut())
+            .zip(losses.correct[first..].par_iter_mut())
+            .for_each(|(((row, &target), loss), correct)| {
+                let target = target as usize;
+                (*loss, *correct) = dispatch(SoftmaxRow { row, target, gradient: wanted.then_some(scale) });
+            });
+        if let Some(dx) = &mut gradients.dx {
+            gemm(Matrix::new(logits, rows, v), weight, &mut dx[first * e..][..rows * e], Store::Set);
+        }
+        let store = if first == 0 { Store::Set } else { Store::Add };
+        if let Some(dw) = &mut gradients.dw {
+            gemm(Matrix::new(logits, rows, v).t(), hidden, dw, store);
+        }
+        if let Some(db) = &mut gradients.db {
+            if store == Store::Set {
+                db.fill(T::ZERO);
+            }
+            for row in logits.chunks_exact(v) {
+                db.iter_mut().zip(row).for_each(|(sum, &d)| *sum += d);
+            }
+        }
+    }
+}
+
+/// `logits = x·wᵀ + b`
+fn decode<T: Real>(x: Matrix<T>, w: Matrix<T>, b: Option<&[T]>, v: usize, logits: &mut [T]) {
+    let store = match b {
+        Some(b) => {
+            logits.par_chunks_mut(v).for_each(|row| row.copy_from_slice(b));
+            Store::Add
+        }
+        None => Store::Set,
+    };
+    gemm(x, w.t(), logits, store);
+}
+
+/// One row of logits: its loss, whether the target is the most probable; with `gradient`, the row becomes
+/// `(softmax − onehot)·gradient`.
+struct SoftmaxRow<'a, T> {
+    row: &'a mut [T],
+    target: usize,
+    gradient: Option<T>,
+}
+
+impl<T: Real> Kernel for SoftmaxRow<'_, T> {
+    type Output = (T, u32);
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> (T, u32) {
+        let SoftmaxRow { row, target, gradient } = self;
+        let of_target = row[target];
+        let (max, sum) = exponentiate::<T, FMA>(row);
+        // correct: nothing exceeds the target, and nothing before it equals it
+        let top = row[target] == T::ONE && of_target == max;
+        let correct = top && row[..target].iter().all(|&p| p < T::ONE);
+        let loss = sum.ln() + max - of_target;
+        if let Some(scale) = gradient {
+            let factor = scale / sum;
+            row.iter_mut().for_each(|p| *p *= factor);
+            row[target] -= scale;
+        }
+        (loss, u32::from(correct))
+    }
+}
+
+pub(super) fn log_probabilities<T: Real>(x: &[T], w: &[T], b: Option<&[T]>, e: usize, v: usize, out: &mut [T]) {
+    let n = out.len() / v.max(1);
+    decode(Matrix::new(x, n, e), Matrix::new(w, v, e), b, v, out);
+    out.par_chunks_mut(v).for_each(|row| {
+        let mut copy = row.to_vec();
+        let (max, sum) = exponentiate::<T, false>(&mut copy);
+        let shift = max + sum.ln();
+        row.iter_mut().for_each(|x| *x -= shift);
+    });
+}
+
+/// `out (+)= factor·d`
+pub(super) fn scale_and_put<T: Real>(d: &[T], factor: T, out: &mut [T], store: Store) {
+    out.par_chunks_mut(16_384).zip(d.par_chunks(16_384)).for_each(|(out, d)| match store {
+        Store::Set => out.iter_mut().zip(d).for_each(|(o, &d)| *o = factor * d),
+        Store::Add => out.iter_mut().zip(d).for_each(|(o, &d)| *o += factor * d),
+    });
+}

@@ -1,0 +1,120 @@
+//! Tied linear layer, softmax and cross-entropy in one, by row blocks: the logits of a batch never exist (docs/SPEC.md §1.1, §1.3).
+
+pub mod cases;
+mod cpu;
+
+use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::real_type;
+use crate::tensor::{DType, Tensor};
+
+/// See [`tied_softmax`].
+pub struct TiedSoftmax;
+
+/// Outputs of [`tied_softmax`].
+#[derive(Clone, Debug)]
+pub struct TiedLoss {
+    /// Mean cross-entropy over the rows, in nats, `[1]`.
+    pub loss: Var,
+    /// Cross-entropy of every row, in nats, `[N]`; no gradient flows through it.
+    pub row_losses: Tensor,
+    /// u32 `[N]`: 1 where the most probable word (the first one among equals) is the target.
+    pub correct: Tensor,
+}
+
+/// `loss = mean_n( logΣ_v exp(x_n·w_v + b_v) − (x_n·w_y + b_y) )`.
+///
+/// * `x`: decoder input, `[.., E]`, N rows in all
+/// * `w`: the embedding matrix, `[V, E]`
+/// * `b`: decoder bias `[V]`, or none (docs/SPEC.md §1.1: none in 0.7, present in v1, v2 and the AWD code)
+/// * `targets`: u32, N in all, each below V
+///
+/// Gradients: `x`, `w`, `b`. Where they are needed, they are computed in the forward pass while a block's logits are in cache, for an
+/// upstream gradient of one; the backward pass scales them.
+pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Tensor) -> Result<TiedLoss> {
+    const NAME: &str = "tied_softmax";
+    let (xs, ws) = (g.shape(x), g.shape(w));
+    let [v, e] = *ws.dims() else { return Err(Error::shape(NAME, "w", "[V, E]", ws)) };
+    if xs.rank() == 0 || xs.dims()[xs.rank() - 1] != e || xs.is_empty() {
+        return Err(Error::shape(NAME, "x", format!("[.., {e}] with at least one row"), xs));
+    }
+    let n = xs.len() / e;
+    if targets.dtype() != DType::U32 || targets.len() != n {
+        return Err(Error::shape(
+            NAME,
+            "targets",
+            format!("{n} u32"),
+            format!("{} {}", targets.len(), targets.dtype()),
+        ));
+    }
+    if let Some(&bad) = targets.read::<u32>().iter().find(|&&y| y as usize >= v) {
+        return Err(Error::shape(NAME, "targets", format!("below {v}"), bad));
+    }
+    if let Some(b) = b
+        && g.shape(b).dims() != [v]
+    {
+        return Err(Error::shape(NAME, "b", format!("[{v}]"), g.shape(b)));
+    }
+    let dtype = g.dtype(x);
+    let (loss, row_losses, correct) =
+        (g.uninitialised([1], dtype)?, g.uninitialised([n], dtype)?, g.uninitialised([n], DType::U32)?);
+    let wants = |g: &Graph, var: Option<Var>| var.is_some_and(|var| g.needs_any(&[var]));
+    let dx = if wants(g, Some(x)) { Some(g.uninitialised(xs, dtype)?) } else { None };
+    let dw = if wants(g, Some(w)) { Some(g.uninitialised(ws, dtype)?) } else { None };
+    let db = if wants(g, b) { Some(g.uninitialised([v], dtype)?) } else { None };
+    let rows = cpu::block_rows(n);
+    let logits = g.uninitialised([rows, v], dtype)?;
+    match g.device() {
+        Device::Cpu => real_type!(NAME, "x", dtype, T => {
+            let bias = b.map(|b| g.tensor(b).read::<T>());
+            let (mut dx, mut dw, mut db) =
+                (dx.as_ref().map(|d| d.write::<T>()), dw.as_ref().map(|d| d.write::<T>()), db.as_ref().map(|d| d.write::<T>()));
+            cpu::forward::<T>(
+                cpu::Decoder { x: &g.tensor(x).read::<T>(), w: &g.tensor(w).read::<T>(), b: bias.as_deref(), targets: &targets.read::<u32>(), e, v },
+                &mut logits.write::<T>(),
+                cpu::Losses { rows: &mut row_losses.write::<T>(), correct: &mut correct.write::<u32>() },
+                cpu::Gradients { dx: dx.as_deref_mut(), dw: dw.as_deref_mut(), db: db.as_deref_mut() },
+            );
+            let total: f64 = row_losses.read::<T>().iter().map(|&l| crate::tensor::Real::to_f64(l)).sum();
+            loss.set_f64(&[total / n as f64]);
+        }),
+    }
+    // a gradient that nobody wants is stood in for by the loss, so that the positions stay fixed
+    let saved = [&dx, &dw, &db].map(|d| d.as_ref().unwrap_or(&loss).clone());
+    let inputs = [x, w, b.unwrap_or(w)];
+    let inputs = if b.is_some() { &inputs[..] } else { &inputs[..2] };
+    let loss = g.record(&TiedSoftmax, inputs, &[&saved[0], &saved[1], &saved[2]], Attributes::none(), loss)?;
+    Ok(TiedLoss { loss, row_losses, correct })
+}
+
+/// Natural-log probabilities of every word after every row, `[N, V]`: for generation and for tests; this does hold all logits.
+pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let (v, e) = (w.dims()[0], w.dims()[1]);
+    let n = x.len() / e.max(1);
+    let out = g.uninitialised([n, v], x.dtype())?;
+    real_type!("tied_softmax", "x", x.dtype(), T => {
+        let bias = b.map(|b| b.read::<T>());
+        cpu::log_probabilities::<T>(&x.read::<T>(), &w.read::<T>(), bias.as_deref(), e, v, &mut out.write::<T>());
+    });
+    Ok(out)
+}
+
+impl Operation for TiedSoftmax {
+    fn name(&self) -> &'static str {
+        "tied_softmax"
+    }
+
+    fn backward(&self, b: &mut Backward) -> Result<()> {
+        let Some(upstream) = b.grad_output(0).map(Tensor::scalar) else { return Ok(()) };
+        for k in 0..b.inputs() {
+            let d = b.saved(k).clone();
+            if let Some((out, store)) = b.grad_input(k)? {
+                real_type!("tied_softmax", "x", d.dtype(), T => {
+                    cpu::scale_and_put::<T>(&d.read::<T>(), <T as crate::tensor::Real>::from_f64(upstream), &mut out.write::<T>(), store);
+                });
+            }
+        }
+        Ok(())
+    }
+}

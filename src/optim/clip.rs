@@ -1,0 +1,92 @@
+//! Clipping by the global norm of the gradients, and the search for gradients that are not finite.
+
+use rayon::prelude::*;
+
+use super::CHUNK;
+use crate::autodiff::{ParameterId, Parameters};
+use crate::error::Result;
+use crate::real_type;
+use crate::tensor::Real;
+
+/// L2 norm over the gradients of all trainable parameters, with its scratch memory.
+#[derive(Debug)]
+pub struct GradientNorm {
+    /// Sum of squares of each chunk of one parameter.
+    partial: Vec<f64>,
+}
+
+impl GradientNorm {
+    pub fn new(parameters: &Parameters) -> Self {
+        let chunks = |id| parameters.gradient(id).len().div_ceil(CHUNK);
+        GradientNorm { partial: vec![0.0; parameters.ids().map(chunks).max().unwrap_or(0)] }
+    }
+
+    /// The norm, summed in f64 in an order that does not depend on threads. It is finite if and only if every gradient is (f32).
+    pub fn compute(&mut self, parameters: &Parameters) -> Result<f64> {
+        let mut total = 0.0;
+        for id in parameters.ids() {
+            if !parameters.is_trainable(id) || !parameters.has_gradient(id) {
+                continue;
+            }
+            real_type!("gradient norm", "gradient", parameters.dtype(), T => {
+                let g = parameters.gradient(id).read::<T>();
+                let partial = &mut self.partial[..g.len().div_ceil(CHUNK)];
+                g.par_chunks(CHUNK).zip(partial.par_iter_mut()).for_each(|(g, sum)| *sum = sum_of_squares(g));
+                total += partial.iter().sum::<f64>();
+            });
+        }
+        Ok(total.sqrt())
+    }
+}
+
+/// Eight interleaved sums (so that the loop runs on vectors), added pairwise.
+fn sum_of_squares<T: Real>(values: &[T]) -> f64 {
+    let mut lanes = [0.0f64; 8];
+    let mut groups = values.chunks_exact(8);
+    for group in &mut groups {
+        for (lane, x) in lanes.iter_mut().zip(group) {
+            *lane += x.to_f64() * x.to_f64();
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(groups.remainder()) {
+        *lane += x.to_f64() * x.to_f64();
+    }
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
+}
+
+/// What every gradient is multiplied by so that their norm is at most `limit`: `min(1, limit/(norm + 1e-6))`, as PyTorch. No
+/// limit: 1.
+pub fn clip_scale(norm: f64, limit: Option<f64>) -> f64 {
+    limit.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0))
+}
+
+/// Multiplies the gradients of all trainable parameters, for those who want to see clipped gradients; training uses
+/// [`StepRates::gradient_scale`](super::StepRates::gradient_scale) instead.
+pub fn scale_gradients(parameters: &mut Parameters, scale: f64) -> Result<()> {
+    for id in parameters.ids() {
+        if parameters.is_trainable(id) && parameters.has_gradient(id) {
+            real_type!("clip", "gradient", parameters.dtype(), T => {
+                let scale = T::from_f64(scale);
+                let mut g = parameters.gradient(id).write::<T>();
+                g.par_chunks_mut(CHUNK).for_each(|g| g.iter_mut().for_each(|x| *x *= scale));
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The first trainable parameter with a gradient that is NaN or infinite, and the first such element.
+pub fn first_non_finite(parameters: &Parameters) -> Result<Option<(ParameterId, usize)>> {
+    for id in parameters.ids() {
+        if parameters.is_trainable(id) && parameters.has_gradient(id) {
+            let found = real_type!("non-finite", "gradient", parameters.dtype(), T => {
+                parameters.gradient(id).read::<T>().iter().position(|x| !x.is_finite())
+            });
+            if let Some(index) = found {
+                return Ok(Some((id, index)));
+            }
+        }
+    }
+    Ok(None)
+}

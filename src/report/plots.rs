@@ -1,0 +1,327 @@
+//! Charts as SVG text, and which charts a stage has.
+
+use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
+use plotters::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::train::observer::{Evaluated, Event, Split, Step};
+
+/// Width and height of a chart in its own units; a page scales it.
+const SIZE: (u32, u32) = (600, 270);
+/// More points than this are averaged by neighbourhoods: a curve cannot show more.
+const MOST_POINTS: usize = 600;
+
+/// Colours of a chart. In the SVG each becomes a CSS variable with this value as its fallback, so that a page can
+/// recolour (dark mode) what also stands alone.
+const INK: RGBColor = RGBColor(0x44, 0x4B, 0x57);
+const GRID: RGBColor = RGBColor(0xE2, 0xE5, 0xEA);
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0x1F, 0x6F, 0xD6),
+    RGBColor(0xC4, 0x4E, 0x12),
+    RGBColor(0x1B, 0x85, 0x4C),
+    RGBColor(0x8A, 0x43, 0xB8),
+    RGBColor(0xA0, 0x70, 0x06),
+    RGBColor(0xBE, 0x2F, 0x5B),
+];
+
+/// How a series is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    Line,
+    /// A thin, pale line behind the others.
+    Faint,
+    /// A line with a dot at every point.
+    Dots,
+}
+
+/// One curve.
+#[derive(Clone, Debug)]
+pub struct Series {
+    pub name: String,
+    /// In order of x. Points that are not finite are left out.
+    pub points: Vec<(f64, f64)>,
+    pub mark: Mark,
+    /// Index of the colour, modulo their number.
+    pub colour: usize,
+}
+
+/// One chart.
+#[derive(Clone, Debug)]
+pub struct Chart {
+    pub title: String,
+    pub x_label: &'static str,
+    pub y_label: &'static str,
+    /// Logarithmic y axis, where all values are positive.
+    pub logarithmic: bool,
+    /// The y axis begins at 0.
+    pub from_zero: bool,
+    pub series: Vec<Series>,
+}
+
+/// CSS name of a series' colour.
+pub fn colour_variable(colour: usize) -> String {
+    format!("--series-{}", colour % COLOURS.len())
+}
+
+/// All recolourable colours: (CSS variable, value on a light page).
+pub fn palette() -> Vec<(String, String)> {
+    let hex = |c: RGBColor| format!("#{:02X}{:02X}{:02X}", c.0, c.1, c.2);
+    let mut all = vec![("--chart-ink".to_string(), hex(INK)), ("--chart-grid".to_string(), hex(GRID))];
+    all.extend(COLOURS.iter().enumerate().map(|(i, &c)| (colour_variable(i), hex(c))));
+    all
+}
+
+/// The chart as one `<svg>` element, or `None` where it has no finite point.
+pub fn svg(chart: &Chart) -> Result<Option<String>> {
+    let mut chart = chart.clone();
+    for series in &mut chart.series {
+        series.points.retain(|&(x, y)| x.is_finite() && y.is_finite() && (!chart.logarithmic || y > 0.0));
+        series.points = thinned(&series.points);
+    }
+    chart.series.retain(|series| !series.points.is_empty());
+    let points = || chart.series.iter().flat_map(|s| s.points.iter());
+    if points().next().is_none() {
+        return Ok(None);
+    }
+    let range = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+    };
+    let (x0, x1) = range(&mut points().map(|p| p.0));
+    let x0 = x0.min(0.0);
+    let (mut y0, mut y1) = range(&mut points().map(|p| p.1));
+    let x = x0..if x1 > x0 { x1 } else { x0 + 1.0 };
+
+    let mut text = String::new();
+    let drawn = if chart.logarithmic {
+        draw(&chart, &mut text, x, (y0 / 1.1..y1 * 1.1).log_scale())
+    } else {
+        let margin = if y1 > y0 { (y1 - y0) * 0.05 } else { y1.abs().max(1e-3) * 0.05 };
+        (y0, y1) = (if chart.from_zero { y0.min(0.0) } else { y0 - margin }, y1 + margin);
+        draw(&chart, &mut text, x, y0..y1)
+    };
+    drawn.map_err(|message| Error::data(format!("cannot draw the chart '{}': {message}", chart.title)))?;
+    for (variable, value) in palette() {
+        text = text.replace(&format!("\"{value}\""), &format!("\"var({variable},{value})\""));
+    }
+    // the page decides on the size and names the picture
+    let sized = format!("<svg width=\"{}\" height=\"{}\"", SIZE.0, SIZE.1);
+    Ok(Some(text.replacen(&sized, &format!("<svg role=\"img\" aria-label=\"{}\"", escape(&chart.title)), 1)))
+}
+
+fn draw<Y>(chart: &Chart, text: &mut String, x: std::ops::Range<f64>, y: Y) -> std::result::Result<(), String>
+where
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    let problem = |e: &dyn std::fmt::Display| e.to_string();
+    let root = SVGBackend::with_string(text, SIZE).into_drawing_area();
+    let mut area = ChartBuilder::on(&root)
+        .margin(8)
+        .margin_right(16)
+        .x_label_area_size(46)
+        .y_label_area_size(72)
+        .build_cartesian_2d(x, y)
+        .map_err(|e| problem(&e))?;
+    area.configure_mesh()
+        .disable_x_mesh()
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .axis_style(GRID)
+        .label_style(("sans-serif", 15, &INK))
+        .axis_desc_style(("sans-serif", 15, &INK))
+        .x_desc(chart.x_label)
+        .y_desc(chart.y_label)
+        .x_labels(6)
+        .y_labels(6)
+        .x_label_formatter(&|v| short(*v))
+        .y_label_formatter(&|v| short(*v))
+        .draw()
+        .map_err(|e| problem(&e))?;
+    for series in &chart.series {
+        let colour = COLOURS[series.colour % COLOURS.len()];
+        let (width, opacity) = if series.mark == Mark::Faint { (1, 0.3) } else { (2, 1.0) };
+        let style = colour.mix(opacity).stroke_width(width);
+        area.draw_series(LineSeries::new(series.points.iter().copied(), style)).map_err(|e| problem(&e))?;
+        if series.mark == Mark::Dots {
+            let dot = |&(x, y): &(f64, f64)| Circle::new((x, y), 4, colour.filled());
+            area.draw_series(series.points.iter().map(dot)).map_err(|e| problem(&e))?;
+        }
+    }
+    root.present().map_err(|e| problem(&e))
+}
+
+/// A number as a short label: at most four significant digits, thousands as `12k`.
+fn short(value: f64) -> String {
+    let size = value.abs();
+    if value == 0.0 {
+        return "0".into();
+    }
+    let (scaled, unit) = match size {
+        s if s >= 1e6 => (value / 1e6, "M"),
+        s if s >= 1e4 => (value / 1e3, "k"),
+        s if s < 1e-3 => return format!("{value:.1e}"),
+        _ => (value, ""),
+    };
+    let digits = (3 - scaled.abs().log10().floor() as i32).clamp(0, 6) as usize;
+    let text = format!("{scaled:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{unit}")
+}
+
+/// Means of neighbouring points where there are too many to show.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    if points.len() <= MOST_POINTS {
+        return points.to_vec();
+    }
+    let mean = |part: &[(f64, f64)]| {
+        let n = part.len() as f64;
+        (part.iter().map(|p| p.0).sum::<f64>() / n, part.iter().map(|p| p.1).sum::<f64>() / n)
+    };
+    points.chunks(points.len().div_ceil(MOST_POINTS)).map(mean).collect()
+}
+
+/// Text as XML or HTML content or attribute value.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The charts of one stage's events: loss, perplexity or error, learning rates, gradient norm. `groups` are the names of
+/// the layer groups.
+pub fn charts(events: &[Event], groups: &[String]) -> Vec<Chart> {
+    let steps: Vec<&Step> = events.iter().filter_map(|e| if let Event::Step(s) = e { Some(s) } else { None }).collect();
+    let evaluated: Vec<&Evaluated> =
+        events.iter().filter_map(|e| if let Event::Evaluated(v) = e { Some(v) } else { None }).collect();
+    let over_steps = |name: &str, mark, colour, value: &dyn Fn(&Step) -> f64| Series {
+        name: name.into(),
+        points: steps.iter().map(|s| (s.step as f64, value(s))).collect(),
+        mark,
+        colour,
+    };
+    let over_evaluations = |name: &str, split, colour, value: &dyn Fn(&Evaluated) -> Option<f64>| Series {
+        name: name.into(),
+        points: (evaluated.iter().filter(|e| e.split == split))
+            .filter_map(|e| Some((e.step as f64, value(e)?)))
+            .collect(),
+        mark: Mark::Dots,
+        colour,
+    };
+    let chart = |title: &str, y_label, series: Vec<Series>| Chart {
+        title: title.into(),
+        x_label: "update",
+        y_label,
+        logarithmic: false,
+        from_zero: false,
+        series,
+    };
+
+    let mut charts = vec![chart(
+        "Loss",
+        "cross-entropy (nats)",
+        vec![
+            over_steps("train, each update", Mark::Faint, 0, &|s| s.loss),
+            over_steps("train, smoothed", Mark::Line, 0, &|s| s.smoothed_loss),
+            over_evaluations("valid", Split::Valid, 1, &|e| Some(e.loss)),
+            over_evaluations("test", Split::Test, 2, &|e| Some(e.loss)),
+        ],
+    )];
+    if evaluated.iter().any(|e| e.perplexity.is_some()) {
+        let mut perplexity = chart(
+            "Perplexity",
+            "perplexity",
+            vec![
+                over_steps("train, smoothed", Mark::Line, 0, &|s| s.smoothed_loss.exp()),
+                over_evaluations("valid", Split::Valid, 1, &|e| e.perplexity),
+                over_evaluations("test", Split::Test, 2, &|e| e.perplexity),
+            ],
+        );
+        perplexity.logarithmic = true;
+        charts.push(perplexity);
+    }
+    if evaluated.iter().any(|e| e.error_percent.is_some()) {
+        let mut error = chart(
+            "Error",
+            "wrong documents (%)",
+            vec![
+                over_evaluations("valid", Split::Valid, 1, &|e| e.error_percent),
+                over_evaluations("test", Split::Test, 2, &|e| e.error_percent),
+            ],
+        );
+        error.from_zero = true;
+        charts.push(error);
+    }
+    let count = steps.iter().map(|s| s.learning_rates.len()).max().unwrap_or(0);
+    let rates = (0..count).map(|g| {
+        let name = groups.get(g).cloned().unwrap_or_else(|| format!("group {g}"));
+        over_steps(&name, Mark::Line, g, &|s| s.learning_rates.get(g).copied().unwrap_or(f64::NAN))
+    });
+    let mut schedule = chart("Learning rates", "learning rate", rates.collect());
+    schedule.from_zero = true;
+    charts.push(schedule);
+    let mut norm =
+        chart("Gradient norm", "L2 norm", vec![over_steps("before clipping", Mark::Line, 3, &|s| s.gradient_norm)]);
+    norm.from_zero = true;
+    charts.push(norm);
+    charts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(points: Vec<(f64, f64)>, logarithmic: bool) -> Chart {
+        Chart {
+            title: "A <b> & \"c\"".into(),
+            x_label: "update",
+            y_label: "loss",
+            logarithmic,
+            from_zero: false,
+            series: vec![Series { name: "s".into(), points, mark: Mark::Dots, colour: 1 }],
+        }
+    }
+
+    #[test]
+    fn text_is_text_and_colours_are_variables() {
+        for logarithmic in [false, true] {
+            let text = svg(&chart(vec![(1.0, 5.0), (2.0, 50.0), (3.0, f64::NAN)], logarithmic)).unwrap().unwrap();
+            assert!(text.starts_with("<svg role=\"img\" aria-label=\"A &lt;b&gt; &amp; &quot;c&quot;\""), "{text}");
+            assert!(
+                text.contains("<text") && text.contains("update") && text.contains("var(--series-1,#C44E12)"),
+                "{text}"
+            );
+            assert_eq!(text.matches("<circle").count(), 2);
+        }
+    }
+
+    #[test]
+    fn single_and_missing_points() {
+        assert!(svg(&chart(vec![(7.0, 0.0)], false)).unwrap().is_some());
+        assert!(svg(&chart(vec![(7.0, 3.0)], true)).unwrap().is_some());
+        assert!(svg(&chart(vec![(7.0, f64::NAN)], false)).unwrap().is_none());
+        assert!(svg(&chart(vec![(7.0, -1.0)], true)).unwrap().is_none());
+    }
+
+    #[test]
+    fn many_points_become_means() {
+        let points: Vec<_> = (0..100_000).map(|i| (i as f64, 2.0)).collect();
+        let few = thinned(&points);
+        assert!(few.len() <= MOST_POINTS && few.iter().all(|p| p.1 == 2.0));
+        assert_eq!(few.len(), 599);
+    }
+
+    #[test]
+    fn labels_are_short() {
+        let labels = [0.0, 0.00025, 0.004, 2.5, 1234.0, 12_000.0, 3.2e6].map(short);
+        assert_eq!(labels, ["0", "2.5e-4", "0.004", "2.5", "1234", "12k", "3.2M"]);
+    }
+}

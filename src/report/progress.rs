@@ -1,0 +1,280 @@
+//! Progress for people, on standard error: a bar on a terminal, a plain line every few seconds elsewhere.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::error::Result;
+use crate::report::{duration, stage_name, stage_title, thousands};
+use crate::train::observer::{CheckpointReason, Evaluated, Event, Observer, StageStarted, Step};
+
+/// Time between two plain lines.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shows what happens. Failures to write are ignored: a closed terminal must not end a training run.
+pub struct Progress {
+    out: Box<dyn Write>,
+    terminal: bool,
+    quiet: bool,
+    interval: Duration,
+    bar: Option<ProgressBar>,
+    stage: Option<Shown>,
+}
+
+/// The stage in progress, as far as this process has seen it.
+struct Shown {
+    name: &'static str,
+    epochs: u64,
+    started: Instant,
+    last_line: Instant,
+    first_step: u64,
+    tokens: u64,
+    documents: u64,
+}
+
+impl Progress {
+    /// On standard error. `quiet` leaves only warnings.
+    pub fn new(quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Progress { out: Box::new(std::io::stderr()), terminal, quiet, interval: INTERVAL, bar: None, stage: None }
+    }
+
+    /// Plain lines to `out`, one after every `interval`.
+    pub fn plain(out: Box<dyn Write>, interval: Duration) -> Self {
+        Progress { out, terminal: false, quiet: false, interval, bar: None, stage: None }
+    }
+
+    fn line(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => drop(writeln!(self.out, "{text}")),
+        }
+    }
+
+    fn start(&mut self, started: &StageStarted) {
+        self.end_bar();
+        let mut text = vec![stage_title(started.stage, started.direction).to_string()];
+        text.extend(started.description.iter().map(|line| format!("  {line}")));
+        text.push(format!(
+            "  {} parameters in {} groups ({}); {} steps in {} epochs",
+            thousands(started.parameters),
+            started.groups.len(),
+            started.groups.join(", "),
+            thousands(started.total_steps),
+            started.epochs,
+        ));
+        if started.first_step > 0 {
+            text.push(format!("  going on after step {}", thousands(started.first_step)));
+        }
+        let wide = |pick: fn(&crate::train::observer::RecipeRow) -> &str| {
+            started.recipe.iter().map(|row| pick(row).chars().count()).max().unwrap_or(0)
+        };
+        let (key, value) = (wide(|row| &row.key), wide(|row| &row.value));
+        text.extend(started.recipe.iter().map(|r| format!("  {:key$}  {:value$}  {}", r.key, r.value, r.source)));
+        text.iter().for_each(|line| self.line(line));
+
+        let now = Instant::now();
+        self.stage = Some(Shown {
+            name: stage_name(started.stage),
+            epochs: started.epochs,
+            started: now,
+            last_line: now,
+            first_step: started.first_step,
+            tokens: 0,
+            documents: 0,
+        });
+        if self.terminal {
+            let bar = ProgressBar::with_draw_target(Some(started.total_steps), ProgressDrawTarget::stderr_with_hz(5));
+            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}");
+            bar.set_style(style.expect("the template is constant").progress_chars("━╸─"));
+            bar.set_prefix(stage_name(started.stage));
+            bar.set_position(started.first_step);
+            self.bar = Some(bar);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let Some(stage) = &mut self.stage else { return };
+        stage.tokens += step.tokens;
+        stage.documents += step.documents;
+        let due = stage.last_line.elapsed() >= self.interval;
+        if self.bar.is_none() && !due {
+            return;
+        }
+        let seconds = stage.started.elapsed().as_secs_f64().max(1e-9);
+        let done = (step.step - stage.first_step.min(step.step)).max(1) as f64;
+        let left = seconds / done * step.total_steps.saturating_sub(step.step) as f64;
+        let (count, unit) =
+            if stage.documents > 0 { (stage.documents, "documents/s") } else { (stage.tokens, "tokens/s") };
+        let mut numbers = format!("loss {:.4}", step.smoothed_loss);
+        if stage.documents == 0 {
+            numbers += &format!(" ppl {}", perplexity(step.smoothed_loss.exp()));
+        }
+        numbers += &format!(" {} {unit}", thousands((count as f64 / seconds) as u64));
+        if let Some(bar) = &self.bar {
+            bar.set_position(step.step);
+            bar.set_message(format!("{numbers} {} left", duration(left)));
+            return;
+        }
+        stage.last_line = Instant::now();
+        let text = format!(
+            "{} epoch {}/{} step {}/{} {numbers} {} left",
+            stage.name,
+            step.epoch,
+            stage.epochs,
+            step.step,
+            step.total_steps,
+            duration(left)
+        );
+        self.line(&text);
+    }
+
+    fn evaluated(&mut self, e: &Evaluated) {
+        let mut text = format!("{} epoch {} {} loss {:.4}", stage_name(e.stage), e.epoch, e.split.name(), e.loss);
+        if let Some(value) = e.perplexity {
+            text += &format!(" perplexity {}", perplexity(value));
+        }
+        if let Some(value) = e.bits_per_byte {
+            text += &format!(" bits/byte {value:.3}");
+        }
+        match (e.error_percent, e.accuracy) {
+            (Some(error), _) => text += &format!(" error {error:.2} %"),
+            (None, Some(accuracy)) => text += &format!(" accuracy {accuracy:.2} %"),
+            _ => {}
+        }
+        text += &format!(" ({})", duration(e.seconds));
+        self.line(&text);
+    }
+
+    fn end_bar(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.end_bar();
+    }
+}
+
+fn perplexity(value: f64) -> String {
+    if value < 1000.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+}
+
+impl Observer for Progress {
+    fn observe(&mut self, event: &Event) -> Result<()> {
+        if let Event::Warning { text } = event {
+            self.line(&format!("warning: {text}"));
+            return Ok(());
+        }
+        if self.quiet {
+            return Ok(());
+        }
+        match event {
+            Event::StageStarted(started) => self.start(started),
+            Event::Note { text } => self.line(text),
+            Event::Step(step) => self.step(step),
+            Event::Evaluated(evaluated) => self.evaluated(evaluated),
+            Event::Unfrozen { groups, .. } => self.line(&format!("learning: {}", groups.join(", "))),
+            Event::Checkpoint { step, path, reason: CheckpointReason::Interrupt } => {
+                self.line(&format!("state after step {step} saved in {}", path.display()));
+            }
+            Event::Finished { .. } => self.end_bar(),
+            Event::Environment { .. } | Event::Confusion { .. } | Event::Checkpoint { .. } | Event::Warning { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Direction, Stage};
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn step(step: u64) -> Event {
+        Event::Step(Step {
+            stage: Stage::Pretrain,
+            epoch: 1,
+            step,
+            total_steps: 10,
+            loss: 5.0,
+            smoothed_loss: 2.0,
+            tokens: 100,
+            documents: 0,
+            seconds: 1.0,
+            learning_rates: vec![0.1],
+            momentum: 0.8,
+            gradient_norm: 1.0,
+            pool_allocations: 0,
+            pool_bytes: 0,
+            peak_rss_mb: 1.0,
+        })
+    }
+
+    fn shown(progress: impl FnOnce(Page) -> Progress, events: &[Event]) -> String {
+        let page = Page::default();
+        let mut progress = progress(page.clone());
+        events.iter().for_each(|event| progress.observe(event).unwrap());
+        String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn events() -> Vec<Event> {
+        let row = crate::train::observer::RecipeRow {
+            key: "batch-size".into(),
+            value: "64".into(),
+            source: "docs/SPEC.md §4.4".into(),
+        };
+        let started = StageStarted {
+            stage: Stage::Pretrain,
+            direction: Direction::Forward,
+            first_step: 2,
+            total_steps: 10,
+            epochs: 1,
+            parameters: 1_234_567,
+            recipe: vec![row],
+            groups: vec!["lstm1".into()],
+            description: vec!["train: 1,000 tokens".into()],
+        };
+        vec![Event::StageStarted(started), step(3), step(4), Event::warning("odd"), Event::note("done")]
+    }
+
+    #[test]
+    fn plain_lines() {
+        let text = shown(|page| Progress::plain(Box::new(page), Duration::ZERO), &events());
+        for part in
+            ["1,234,567 parameters", "batch-size  64  docs/SPEC.md §4.4", "after step 2", "step 4/10 loss 2.0000"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(text.contains("ppl 7.39") && text.contains("tokens/s") && text.contains("warning: odd"), "{text}");
+    }
+
+    #[test]
+    fn lines_wait_for_the_interval_and_quiet_leaves_warnings() {
+        let text = shown(|page| Progress::plain(Box::new(page), Duration::from_secs(3600)), &events());
+        assert!(!text.contains("step 4/10") && text.contains("done"), "{text}");
+        let quiet = |page| {
+            let mut progress = Progress::plain(Box::new(page), Duration::ZERO);
+            progress.quiet = true;
+            progress
+        };
+        assert_eq!(shown(quiet, &events()), "warning: odd\n");
+    }
+}

@@ -1,0 +1,354 @@
+//! From sources to counts and to token files: documents are read in bounded batches, cut into tokens on all threads, and put
+//! together in their order, so that the result does not depend on the number of threads.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+
+use super::tokenizer::Scratch;
+use super::{Document, Source, StoreWriter, TokenStore, Tokenizer, UNKNOWN_ID, Vocabulary, WordCounts, is_space};
+use crate::error::{Error, Result};
+
+/// A batch ends at this many bytes of text or this many documents.
+const BATCH_BYTES: usize = 4 << 20;
+const BATCH_DOCUMENTS: usize = 1 << 13;
+
+/// How far a pass has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub documents: u64,
+    /// Bytes of text.
+    pub bytes: u64,
+}
+
+/// Told after every batch; an error (an interrupt) ends the pass.
+pub type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> Result<()>;
+
+/// What to do with labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Labels {
+    /// Text only.
+    #[default]
+    Ignore,
+    /// Classes are what the documents say, sorted (numbers by value).
+    Collect,
+    /// Classes are given (those of the training set or of a model); another one is an error.
+    Known(Vec<String>),
+}
+
+/// How a token file is made.
+#[derive(Clone, Debug, Default)]
+pub struct BuildOptions {
+    pub labels: Labels,
+    /// Leave out documents without a word (counted).
+    pub skip_empty: bool,
+    /// Leave out documents without a label (counted).
+    pub skip_unlabelled: bool,
+}
+
+/// What was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextCounts {
+    pub documents: u64,
+    pub empty: u64,
+    pub tokens: u64,
+    /// White-space separated words and bytes of the text.
+    pub words: u64,
+    pub bytes: u64,
+}
+
+/// What became of the documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BuildReport {
+    /// Documents in the file.
+    pub documents: u64,
+    pub skipped_empty: u64,
+    pub skipped_unlabelled: u64,
+    pub tokens: u64,
+    /// Tokens that are not in the vocabulary.
+    pub unknown: u64,
+    /// Tokens of the longest document.
+    pub longest: u64,
+}
+
+/// Reads all sources in order and hands on, per batch and in order, what `work` makes of runs of documents.
+fn in_batches<T: Send>(
+    sources: &[Source],
+    work: impl Fn(&[Document], &mut Scratch) -> T + Sync,
+    mut take: impl FnMut(T) -> Result<()>,
+    progress: OnProgress,
+) -> Result<()> {
+    let pool: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
+    let work_on = |documents: &[Document]| {
+        let mut scratch = pool.lock().expect("no holder panics").pop().unwrap_or_default();
+        let result = work(documents, &mut scratch);
+        pool.lock().expect("no holder panics").push(scratch);
+        result
+    };
+    let mut stream = sources.iter().flat_map(|source| match source.documents() {
+        Ok(documents) => documents,
+        Err(e) => Box::new(std::iter::once(Err(e))) as super::reader::Documents,
+    });
+    let mut done = Progress::default();
+    let mut batch = next_batch(&mut stream)?;
+    while !batch.is_empty() {
+        let run = batch.len().div_ceil(4 * rayon::current_num_threads());
+        let (next, results) =
+            rayon::join(|| next_batch(&mut stream), || batch.par_chunks(run).map(work_on).collect::<Vec<_>>());
+        results.into_iter().try_for_each(&mut take)?;
+        done.documents += batch.len() as u64;
+        done.bytes += batch.iter().map(|d| d.text.len() as u64).sum::<u64>();
+        progress(done)?;
+        batch = next?;
+    }
+    Ok(())
+}
+
+fn next_batch(stream: &mut impl Iterator<Item = Result<Document>>) -> Result<Vec<Document>> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while bytes < BATCH_BYTES && batch.len() < BATCH_DOCUMENTS {
+        let Some(document) = stream.next().transpose()? else { break };
+        bytes += document.text.len() + 64;
+        batch.push(document);
+    }
+    Ok(batch)
+}
+
+fn count_text(text: &str) -> u64 {
+    text.split(is_space).filter(|w| !w.is_empty()).count() as u64
+}
+
+/// First pass: the words of all sources and how often each occurs. Documents that [`BuildOptions`] leaves out do not count.
+///
+/// # Errors
+/// Those of reading, and the one `progress` returns.
+pub fn count_words(
+    sources: &[Source],
+    tokenizer: &Tokenizer,
+    options: &BuildOptions,
+    progress: OnProgress,
+) -> Result<(WordCounts, TextCounts)> {
+    let work = |documents: &[Document], scratch: &mut Scratch| {
+        let (mut words, mut text) = (WordCounts::default(), TextCounts::default());
+        for document in documents {
+            let empty = document.is_empty();
+            text.empty += u64::from(empty);
+            if empty && options.skip_empty || document.label.is_none() && options.skip_unlabelled {
+                continue;
+            }
+            text.documents += 1;
+            text.words += count_text(&document.text);
+            text.bytes += document.text.len() as u64;
+            tokenizer.tokenize(document, scratch, &mut |token| {
+                words.add(token, 1);
+                text.tokens += 1;
+            });
+        }
+        (words, text)
+    };
+    let (mut words, mut text) = (WordCounts::default(), TextCounts::default());
+    let take = |(w, t): (WordCounts, TextCounts)| {
+        words.append(w);
+        text.documents += t.documents;
+        text.empty += t.empty;
+        text.tokens += t.tokens;
+        text.words += t.words;
+        text.bytes += t.bytes;
+        Ok(())
+    };
+    in_batches(sources, work, take, progress)?;
+    Ok((words, text))
+}
+
+/// Second pass: writes the token file of all sources.
+///
+/// # Errors
+/// Those of reading and writing; no document is left; a class that is not among [`Labels::Known`]; the one `progress` returns.
+pub fn write_store(
+    sources: &[Source],
+    tokenizer: &Tokenizer,
+    vocabulary: &Vocabulary,
+    options: &BuildOptions,
+    path: &Path,
+    progress: OnProgress,
+) -> Result<(TokenStore, BuildReport)> {
+    struct Made {
+        ids: Vec<u32>,
+        label: Option<String>,
+        origin: super::Origin,
+        words: u64,
+        bytes: usize,
+        skip_empty: bool,
+        skip_unlabelled: bool,
+    }
+    let work = |documents: &[Document], scratch: &mut Scratch| -> Vec<Made> {
+        let make = |document: &Document, scratch: &mut Scratch| {
+            let skip_unlabelled = options.skip_unlabelled && document.label.is_none();
+            let skip_empty = !skip_unlabelled && options.skip_empty && document.is_empty();
+            let skip = skip_empty || skip_unlabelled;
+            Made {
+                ids: if skip { Vec::new() } else { tokenizer.ids(document, vocabulary, scratch) },
+                label: document.label.clone(),
+                origin: document.origin.clone(),
+                words: count_text(&document.text),
+                bytes: document.text.len(),
+                skip_empty,
+                skip_unlabelled,
+            }
+        };
+        documents.iter().map(|d| make(d, scratch)).collect()
+    };
+    let mut writer = StoreWriter::create(path, vocabulary)?;
+    let mut report = BuildReport::default();
+    let mut names: Vec<String> = match &options.labels {
+        Labels::Known(names) => names.clone(),
+        _ => Vec::new(),
+    };
+    let take = |made: Vec<Made>| {
+        for Made { ids, label, origin, words, bytes, skip_empty, skip_unlabelled } in made {
+            report.skipped_empty += u64::from(skip_empty);
+            report.skipped_unlabelled += u64::from(skip_unlabelled);
+            if skip_empty || skip_unlabelled {
+                continue;
+            }
+            report.documents += 1;
+            report.tokens += ids.len() as u64;
+            report.unknown += ids.iter().filter(|&&id| id == UNKNOWN_ID).count() as u64;
+            report.longest = report.longest.max(ids.len() as u64);
+            let label = match (&options.labels, label) {
+                (Labels::Ignore, _) | (_, None) => None,
+                (kind, Some(label)) => Some(match names.iter().position(|n| *n == label) {
+                    Some(i) => i as u32,
+                    None if matches!(kind, Labels::Known(_)) => {
+                        let message = format!("has the class '{label}', which is not among the classes of the model");
+                        return Err(Error::line(&*origin.file, origin.line, message)
+                            .hint(format!("the classes are: {}", names.join(", "))));
+                    }
+                    None => {
+                        names.push(label);
+                        names.len() as u32 - 1
+                    }
+                }),
+            };
+            writer.push(&ids, label, words, bytes)?;
+        }
+        Ok(())
+    };
+    in_batches(sources, work, take, progress)?;
+    if report.documents == 0 {
+        let all: Vec<&str> = sources.iter().map(Source::name).collect();
+        let what = if report.skipped_unlabelled > 0 { "a label" } else { "text" };
+        return Err(Error::file(all.join(", "), format!("holds no document with {what}")));
+    }
+    let (names, order) = match &options.labels {
+        Labels::Known(_) => (names.clone(), (0..names.len() as u32).collect()),
+        _ => sorted_labels(&names),
+    };
+    Ok((writer.finish(&names, &order)?, report))
+}
+
+/// Names in their final order, and for every old index the new one.
+fn sorted_labels(names: &[String]) -> (Vec<String>, Vec<u32>) {
+    let mut sorted: Vec<usize> = (0..names.len()).collect();
+    let numbers: Option<Vec<f64>> = names.iter().map(|n| n.parse().ok().filter(|v: &f64| v.is_finite())).collect();
+    match numbers {
+        Some(values) => sorted.sort_by(|&a, &b| values[a].total_cmp(&values[b]).then(names[a].cmp(&names[b]))),
+        None => sorted.sort_by(|&a, &b| names[a].cmp(&names[b])),
+    }
+    let mut order = vec![0; names.len()];
+    sorted.iter().enumerate().for_each(|(new, &old)| order[old] = new as u32);
+    (sorted.iter().map(|&i| names[i].clone()).collect(), order)
+}
+
+/// Hands every document and its tokens to `each`, in order.
+///
+/// # Errors
+/// Those of reading and of `each`.
+pub fn tokenize_all(
+    sources: &[Source],
+    tokenizer: &Tokenizer,
+    mut each: impl FnMut(&Document, &[String]) -> Result<()>,
+) -> Result<()> {
+    let work = |documents: &[Document], scratch: &mut Scratch| -> Vec<(Document, Vec<String>)> {
+        let make = |document: &Document, scratch: &mut Scratch| {
+            let mut tokens = Vec::new();
+            tokenizer.tokenize(document, scratch, &mut |t| tokens.push(t.to_string()));
+            (document.clone(), tokens)
+        };
+        documents.iter().map(|d| make(d, scratch)).collect()
+    };
+    let take = |made: Vec<(Document, Vec<String>)>| made.iter().try_for_each(|(d, tokens)| each(d, tokens));
+    in_batches(sources, work, take, &mut |_| Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{OpenOptions, Role, TokenizerKind};
+
+    fn quiet(_: Progress) -> Result<()> {
+        Ok(())
+    }
+
+    fn source(dir: &Path, name: &str, content: &str) -> Source {
+        let path = dir.join(name);
+        std::fs::write(&path, content).unwrap();
+        Source::open(path.to_str().unwrap(), &OpenOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn store_of_a_labelled_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let sources = [source(dir.path(), "a.csv", "text,label\nB b,10\n,9\nc b,2\n")];
+        let tokenizer = Tokenizer::new(TokenizerKind::Whitespace).unwrap();
+        let options = BuildOptions { labels: Labels::Collect, skip_empty: true, ..BuildOptions::default() };
+        let (words, text) = count_words(&sources, &tokenizer, &options, &mut quiet).unwrap();
+        assert_eq!(text, TextCounts { documents: 2, empty: 1, tokens: 6, words: 4, bytes: 6 });
+        let vocabulary = Vocabulary::from_counts(&words, TokenizerKind::Whitespace, 100, 2).unwrap();
+        let out = dir.path().join("a.tok");
+        let (store, report) = write_store(&sources, &tokenizer, &vocabulary, &options, &out, &mut quiet).unwrap();
+        assert_eq!(report, BuildReport { documents: 2, skipped_empty: 1, tokens: 6, unknown: 1, longest: 3, ..report });
+        assert_eq!(store.label_names(), ["2", "10"]);
+        assert_eq!([store.label(0), store.label(1)], [Some(1), Some(0)]);
+        assert_eq!((store.document_ids(0), store.document_ids(1)), (vec![2, 3, 3], vec![2, 0, 3]));
+
+        let known = BuildOptions { labels: Labels::Known(vec!["10".into()]), ..options };
+        let e = write_store(&sources, &tokenizer, &vocabulary, &known, &out, &mut quiet).err().unwrap();
+        assert!(e.to_string().contains("a.csv:4: has the class '2'"), "{e}");
+        assert!(TokenStore::open(&out).is_ok(), "the good file is still there");
+    }
+
+    #[test]
+    fn the_number_of_threads_does_not_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        let text: String = (0..20_000u32).map(|i| format!("w{} w{} x\n", i * 7919 % 977, i % 13)).collect();
+        let path = dir.path().join("a.txt");
+        std::fs::write(&path, text).unwrap();
+        let options = OpenOptions { role: Role::Corpus, ..OpenOptions::default() };
+        let sources = [Source::open(path.to_str().unwrap(), &options).unwrap()];
+        let tokenizer = Tokenizer::new(TokenizerKind::Whitespace).unwrap();
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let out = dir.path().join(format!("{threads}.tok"));
+            pool.install(|| {
+                let options = BuildOptions::default();
+                let (words, _) = count_words(&sources, &tokenizer, &options, &mut quiet).unwrap();
+                let v = Vocabulary::from_counts(&words, TokenizerKind::Whitespace, 500, 1).unwrap();
+                write_store(&sources, &tokenizer, &v, &options, &out, &mut quiet).unwrap();
+                (v.hash(), std::fs::read(&out).unwrap())
+            })
+        };
+        assert!(run(1) == run(3));
+    }
+
+    #[test]
+    fn progress_can_stop_a_pass() {
+        let dir = tempfile::tempdir().unwrap();
+        let sources = [source(dir.path(), "a.txt", "a\nb\n")];
+        let tokenizer = Tokenizer::new(TokenizerKind::Whitespace).unwrap();
+        let stop = &mut |p: Progress| Err(Error::data(format!("stopped at {}", p.documents)));
+        let e = count_words(&sources, &tokenizer, &BuildOptions::default(), stop).err().unwrap();
+        assert_eq!(e.to_string(), "stopped at 2");
+    }
+}

@@ -1,0 +1,35 @@
+//! From files to batches of token ids: readers, tokenizers, vocabulary, token store, batching, splits.
+//!
+//! The way of a text: [`Source`] streams [`Document`]s from a file, folder or archive; a [`Tokenizer`] cuts each into words;
+//! [`count_words`] and [`Vocabulary::from_counts`] make the vocabulary in a first pass; [`write_store`] writes the ids in a
+//! second pass to a memory-mapped [`TokenStore`]; [`LmBatches`] and [`ClassifierBatches`] are index arithmetic on it. At no
+//! point is a corpus in memory as a whole.
+//!
+//! This room knows `crate::error` and `crate::random` alone.
+
+mod build;
+mod classifier_batches;
+mod lm_batches;
+#[cfg(test)]
+mod peer_tests;
+mod reader;
+mod split;
+mod store;
+pub mod synthetic;
+mod tokenizer;
+mod vocabulary;
+
+pub use build::{BuildOptions, BuildReport, Labels, Progress, TextCounts, count_words, tokenize_all, write_store};
+pub use classifier_batches::{ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder};
+pub use lm_batches::{LmBatches, LmConfig, LmCursor, LmLayout, VariableWindows, Windows};
+pub use reader::{Document, Documents, Encoding, Format, OpenOptions, Origin, Role, Source};
+pub use split::{TextFingerprints, low_shot_subset, random_split, stratified_split};
+pub use store::{StoreWriter, TokenStore};
+pub use tokenizer::{Rules, Scratch, TABLES_VERSION, Tokenizer, TokenizerKind};
+pub use vocabulary::{PAD_ID, UNKNOWN_ID, Vocabulary, WordCounts};
+
+/// White space as Python's `str.split` and `\s` see it: Unicode white space and the four information separators.
+/// (The reference token streams were made with Python.)
+pub(crate) fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}

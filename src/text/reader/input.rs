@@ -1,0 +1,353 @@
+//! Bytes in: files, decompression by magic number, decoding to UTF-8 with exact positions of faults.
+
+use std::fs::File;
+use std::io::{self, BufRead, Read};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Largest single document or line, in bytes. A file without line ends must not fill the memory.
+pub(super) const MAX_DOCUMENT: usize = 64 << 20;
+
+/// A stream of bytes that may be handed to another thread.
+pub(super) type Bytes = Box<dyn Read + Send>;
+
+/// Character encoding of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Utf8,
+    /// ISO-8859-1: byte `n` is character `n`.
+    Latin1,
+    /// Any other encoding of the WHATWG registry.
+    Other(&'static encoding_rs::Encoding),
+}
+
+impl Encoding {
+    /// By name: `utf-8`, `latin-1`, `iso-8859-1`, `windows-1252`, `utf-16`, ….
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the name is unknown.
+    pub fn by_name(name: &str) -> Result<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "utf-8" | "utf8" => Ok(Encoding::Utf8),
+            // the registry makes windows-1252 of these names; the data sets mean the ISO standard
+            "latin-1" | "latin1" | "iso-8859-1" | "iso8859-1" | "l1" => Ok(Encoding::Latin1),
+            other => encoding_rs::Encoding::for_label(other.as_bytes()).map(Encoding::Other).ok_or_else(|| {
+                Error::usage(format!("--encoding: unknown encoding '{name}'"))
+                    .hint("for instance utf-8, latin-1, windows-1252, utf-16le, gb18030, shift_jis")
+            }),
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Encoding::Utf8 => "UTF-8",
+            Encoding::Latin1 => "Latin-1",
+            Encoding::Other(e) => e.name(),
+        }
+    }
+}
+
+/// Opens a file and takes off `.gz` or `.zst` (by magic number, whatever the name says).
+///
+/// # Errors
+/// [`Error::File`] when the file is missing, a directory, empty, or cannot be read.
+pub(super) fn open_file(path: &Path) -> Result<Bytes> {
+    let file = File::open(path).map_err(|e| Error::io(path, "open", &e))?;
+    let meta = file.metadata().map_err(|e| Error::io(path, "open", &e))?;
+    if meta.is_dir() {
+        return Err(Error::file(path, "is a directory where a file is meant"));
+    }
+    decompress(Box::new(file)).map_err(|e| Error::io(path, "read", &e))
+}
+
+/// Takes off gzip or Zstandard compression when the stream begins with its magic number.
+pub(super) fn decompress(mut raw: Bytes) -> io::Result<Bytes> {
+    let mut head = Vec::with_capacity(4);
+    raw.by_ref().take(4).read_to_end(&mut head)?;
+    let kind = match head.as_slice() {
+        [0x1f, 0x8b, ..] => 1,
+        [0x28, 0xb5, 0x2f, 0xfd] => 2,
+        _ => 0,
+    };
+    let whole: Bytes = Box::new(io::Cursor::new(head).chain(raw));
+    Ok(match kind {
+        1 => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::with_capacity(1 << 16, whole))),
+        2 => Box::new(zstd::stream::read::Decoder::new(whole)?),
+        _ => whole,
+    })
+}
+
+/// The error of a read, whether it is ours (wrapped on its way through `io::Read`) or the system's.
+pub(super) fn read_error(name: &str, error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(ours) => ours,
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof || e.to_string().contains("incomplete frame") => {
+            Error::file(name, "is truncated: the compressed data or archive ends too early")
+        }
+        Err(e) if e.kind() == io::ErrorKind::InvalidData || e.kind() == io::ErrorKind::InvalidInput => {
+            Error::file(name, format!("is damaged: {e}"))
+        }
+        Err(e) => Error::io(name, "read", &e),
+    }
+}
+
+enum Decoder {
+    Utf8,
+    Latin1,
+    Other(encoding_rs::Decoder),
+}
+
+/// Turns bytes of any encoding into bytes that are valid UTF-8, and names the place of a fault.
+pub(super) struct Utf8Reader {
+    inner: Bytes,
+    name: String,
+    decoder: Decoder,
+    started: bool,
+    ended: bool,
+    raw: Vec<u8>,
+    out: Vec<u8>,
+    position: usize,
+    /// Bytes and line ends decoded so far, for messages.
+    offset: u64,
+    lines: u64,
+}
+
+const CHUNK: usize = 1 << 16;
+
+impl Utf8Reader {
+    pub(super) fn new(inner: Bytes, name: &str, encoding: Encoding) -> Self {
+        let decoder = match encoding {
+            Encoding::Utf8 => Decoder::Utf8,
+            Encoding::Latin1 => Decoder::Latin1,
+            Encoding::Other(e) => Decoder::Other(e.new_decoder_with_bom_removal()),
+        };
+        Utf8Reader {
+            inner,
+            name: name.to_string(),
+            decoder,
+            started: false,
+            ended: false,
+            raw: Vec::new(),
+            out: Vec::new(),
+            position: 0,
+            offset: 0,
+            lines: 0,
+        }
+    }
+
+    fn fault(&self, at: usize, encoding: &str) -> io::Error {
+        let line = self.lines + 1 + self.raw[..at].iter().filter(|&&b| b == b'\n').count() as u64;
+        let message = format!("is not valid {encoding} at byte {}", self.offset + at as u64);
+        let hint = if encoding == "UTF-8" {
+            "--encoding latin-1 (or another) if the file is in an older encoding"
+        } else {
+            "check --encoding"
+        };
+        io::Error::other(Error::line(&self.name, line, message).hint(hint))
+    }
+
+    /// Decodes the next chunk into `out`; leaves it empty only at the end.
+    fn fill(&mut self) -> io::Result<()> {
+        self.out.clear();
+        self.position = 0;
+        while self.out.is_empty() && !self.ended {
+            let kept = self.raw.len();
+            let read = (&mut self.inner).take((CHUNK - kept.min(CHUNK / 2)) as u64).read_to_end(&mut self.raw)?;
+            self.ended = read == 0;
+            if !self.started {
+                self.started = true;
+                self.byte_order_mark();
+            }
+            self.decode()?;
+        }
+        Ok(())
+    }
+
+    fn byte_order_mark(&mut self) {
+        let utf16 = match self.raw.as_slice() {
+            [0xef, 0xbb, 0xbf, ..] if matches!(self.decoder, Decoder::Utf8) => {
+                self.raw.drain(..3);
+                self.offset = 3;
+                return;
+            }
+            [0xff, 0xfe, ..] => encoding_rs::UTF_16LE,
+            [0xfe, 0xff, ..] => encoding_rs::UTF_16BE,
+            _ => return,
+        };
+        if matches!(self.decoder, Decoder::Utf8) {
+            self.decoder = Decoder::Other(utf16.new_decoder_with_bom_removal());
+        }
+    }
+
+    fn decode(&mut self) -> io::Result<()> {
+        let used = match &mut self.decoder {
+            Decoder::Utf8 => match std::str::from_utf8(&self.raw) {
+                Ok(_) => self.raw.len(),
+                Err(e) if e.error_len().is_none() && !self.ended => e.valid_up_to(),
+                Err(e) => return Err(self.fault(e.valid_up_to(), "UTF-8")),
+            },
+            Decoder::Latin1 => {
+                let text: String = self.raw.iter().map(|&b| char::from(b)).collect();
+                self.out.extend_from_slice(text.as_bytes());
+                self.raw.len()
+            }
+            Decoder::Other(decoder) => {
+                let mut text = vec![0; decoder.max_utf8_buffer_length(self.raw.len()).unwrap_or(4 * CHUNK) + 16];
+                let (result, read, written) =
+                    decoder.decode_to_utf8_without_replacement(&self.raw, &mut text, self.ended);
+                if let encoding_rs::DecoderResult::Malformed(length, _) = result {
+                    let encoding = decoder.encoding().name();
+                    return Err(self.fault(read.saturating_sub(usize::from(length)), encoding));
+                }
+                self.out.extend_from_slice(&text[..written]);
+                read
+            }
+        };
+        if matches!(self.decoder, Decoder::Utf8) {
+            self.out.extend_from_slice(&self.raw[..used]);
+        }
+        self.lines += self.raw[..used].iter().filter(|&&b| b == b'\n').count() as u64;
+        self.offset += used as u64;
+        self.raw.drain(..used);
+        Ok(())
+    }
+}
+
+impl Read for Utf8Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let n = available.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&available[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+impl BufRead for Utf8Reader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.position >= self.out.len() {
+            self.fill()?;
+        }
+        Ok(&self.out[self.position..])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.position += n;
+    }
+}
+
+/// Lines of a decoded stream without their ends, numbered from 1.
+pub(super) struct Lines {
+    reader: Utf8Reader,
+    name: String,
+    buffer: Vec<u8>,
+    pub(super) number: u64,
+}
+
+impl Lines {
+    pub(super) fn new(reader: Utf8Reader) -> Self {
+        Lines { name: reader.name.clone(), reader, buffer: Vec::new(), number: 0 }
+    }
+
+    /// The next line, `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<&str>> {
+        self.buffer.clear();
+        let limit = (MAX_DOCUMENT + 2) as u64;
+        let read = (&mut self.reader)
+            .take(limit)
+            .read_until(b'\n', &mut self.buffer)
+            .map_err(|e| read_error(&self.name, e))?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        if self.buffer.last() == Some(&b'\n') {
+            self.buffer.pop();
+            if self.buffer.last() == Some(&b'\r') {
+                self.buffer.pop();
+            }
+        } else if read as u64 == limit {
+            return Err(too_long(&self.name, self.number));
+        }
+        match std::str::from_utf8(&self.buffer) {
+            Ok(line) => Ok(Some(line)),
+            Err(_) => Err(Error::line(&self.name, self.number, "is not valid UTF-8")),
+        }
+    }
+}
+
+pub(super) fn too_long(name: &str, line: u64) -> Error {
+    Error::line(name, line, format!("a single document is longer than {} MiB", MAX_DOCUMENT >> 20))
+        .hint("cut the text into lines or documents")
+}
+
+/// Decodes the whole content of a small member or file.
+pub(super) fn decode_all(bytes: Vec<u8>, name: &str, encoding: Encoding) -> Result<String> {
+    let mut text = String::new();
+    Utf8Reader::new(Box::new(io::Cursor::new(bytes)), name, encoding)
+        .read_to_string(&mut text)
+        .map_err(|e| read_error(name, e))?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn decode(bytes: &[u8], encoding: Encoding) -> Result<String> {
+        decode_all(bytes.to_vec(), "f", encoding)
+    }
+
+    #[test]
+    fn encodings_and_marks() {
+        assert_eq!(decode(b"\xef\xbb\xbfa\xc3\xa9", Encoding::Utf8).unwrap(), "aé");
+        assert_eq!(decode(b"caf\xe9\x85", Encoding::Latin1).unwrap(), "café\u{85}");
+        assert_eq!(decode(b"\xff\xfea\0\xe9\0", Encoding::Utf8).unwrap(), "aé");
+        let cp1252 = Encoding::by_name("windows-1252").unwrap();
+        assert_eq!(decode(b"\x93q\x94", cp1252).unwrap(), "“q”");
+        assert!(Encoding::by_name("nonsense").is_err());
+    }
+
+    #[test]
+    fn a_fault_is_placed() {
+        let mut bytes = vec![b'x'; 100_000];
+        bytes[70_000] = b'\n';
+        bytes[80_000] = 0xe9;
+        let e = decode(&bytes, Encoding::Utf8).unwrap_err();
+        assert_eq!(e.to_string(), "f:2: is not valid UTF-8 at byte 80000");
+        assert!(e.hint_text().unwrap().contains("--encoding"));
+        // cut in the middle of a character
+        assert!(decode(b"ok\xc3", Encoding::Utf8).unwrap_err().to_string().contains("byte 2"));
+    }
+
+    #[test]
+    fn multibyte_characters_across_chunks() {
+        for shift in 0..3 {
+            let text = format!("{}{}", "a".repeat(shift), "€".repeat(60_000));
+            assert_eq!(decode(text.as_bytes(), Encoding::Utf8).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn compressed_streams_and_truncation() {
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(b"hello\nworld").unwrap();
+        let zst = zstd::encode_all(&b"hello\nworld"[..], 1).unwrap();
+        for whole in [gz.finish().unwrap(), zst] {
+            let open = |bytes: &[u8]| {
+                let stream = decompress(Box::new(io::Cursor::new(bytes.to_vec()))).unwrap();
+                let mut lines = Lines::new(Utf8Reader::new(stream, "f", Encoding::Utf8));
+                let mut n = 0;
+                while lines.next()?.is_some() {
+                    n += 1;
+                }
+                Ok::<u64, Error>(n)
+            };
+            assert_eq!(open(&whole).unwrap(), 2);
+            let e = open(&whole[..whole.len() - 3]).unwrap_err();
+            assert!(e.to_string().contains("truncated"), "{e}");
+        }
+    }
+}

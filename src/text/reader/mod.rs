@@ -1,0 +1,442 @@
+//! Readers: what a path holds is recognised by content and name, and its documents are streamed.
+//!
+//! ```no_run
+//! use ulmfit::text::{OpenOptions, Source};
+//! let source = Source::open("data/aclImdb_labelled.tar.zst::aclImdb/train", &OpenOptions::default())?;
+//! eprintln!("{}", source.describe());
+//! for document in source.documents()? {
+//!     let document = document?;
+//!     println!("{:?}: {} bytes", document.label, document.text.len());
+//! }
+//! # Ok::<(), ulmfit::error::Error>(())
+//! ```
+
+mod detect;
+mod input;
+mod lines;
+mod table;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use input::Encoding;
+use input::{Bytes, Lines, Utf8Reader, open_file};
+use lines::{LineDocuments, LineFormat};
+use table::{Columns, Layout, TableDocuments};
+use tree::{Container, Shape, TreeDocuments};
+
+use crate::error::{Error, Result};
+
+/// One document: a text and, in a labelled data set, its class.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Document {
+    /// The text; several text fields are joined by a space (see [`Document::fields`]).
+    pub text: String,
+    /// The class, as it is called in the file.
+    pub label: Option<String>,
+    /// Whether the text is lines of running text (a corpus): tokenizers that mark line ends do so.
+    pub lines: bool,
+    pub origin: Origin,
+    /// Byte offsets in `text` at which the second and later fields begin.
+    pub(in crate::text) field_starts: Vec<usize>,
+}
+
+/// Where a document came from, for messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub file: Arc<str>,
+    /// Line of the file at which the document begins, counted from 1.
+    pub line: u64,
+}
+
+impl Document {
+    /// A text of one field from memory, without a label.
+    pub fn new(text: impl Into<String>) -> Self {
+        Document { text: text.into(), ..Document::default() }
+    }
+
+    /// A text of several fields (columns of a table).
+    pub fn from_fields(fields: Vec<String>) -> Self {
+        let mut fields = fields.into_iter();
+        let (mut text, mut field_starts) = (fields.next().unwrap_or_default(), Vec::new());
+        for field in fields {
+            text.push(' ');
+            field_starts.push(text.len());
+            text.push_str(&field);
+        }
+        Document { text, field_starts, ..Document::default() }
+    }
+
+    /// The fields of the text (one, unless it came from several columns).
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(0).chain(self.field_starts.iter().copied());
+        let ends = self.field_starts.iter().map(|s| s - 1).chain(std::iter::once(self.text.len()));
+        starts.zip(ends).map(|(a, b)| &self.text[a..b])
+    }
+
+    pub fn has_many_fields(&self) -> bool {
+        !self.field_starts.is_empty()
+    }
+
+    /// Whether there is nothing but white space.
+    pub fn is_empty(&self) -> bool {
+        self.text.chars().all(super::is_space)
+    }
+}
+
+/// What a text is read for; it decides how plain lines count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Text of a data set: a line of a plain file is a document, an empty one too.
+    #[default]
+    Dataset,
+    /// A language-model corpus: blank lines are no documents, and every line is one to be closed ([`Document::lines`]).
+    Corpus,
+}
+
+/// Formats, as `--format` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `plain`: one document a line.
+    Plain,
+    /// `wikitext`: an article from one ` = Title = ` to the next.
+    WikiText,
+    /// `extract`: `<doc …>` … `</doc>`.
+    WikiExtract,
+    /// `csv`, `csv-no-header`, `tsv`, `tsv-no-header`.
+    Table { tab: bool, header: bool },
+    /// `json-lines`
+    JsonLines,
+    /// `trec`: `COARSE:fine question`, the label is the coarse class.
+    Trec,
+    /// `label-text`: a whole number, a space, the text.
+    LabelText,
+}
+
+impl Format {
+    /// # Errors
+    /// [`Error::Usage`] when there is no such format.
+    pub fn by_name(name: &str) -> Result<Self> {
+        let table = |tab, header| Format::Table { tab, header };
+        Ok(match name {
+            "plain" | "text" => Format::Plain,
+            "wikitext" => Format::WikiText,
+            "extract" | "doc" => Format::WikiExtract,
+            "csv" => table(false, true),
+            "csv-no-header" => table(false, false),
+            "tsv" => table(true, true),
+            "tsv-no-header" => table(true, false),
+            "json-lines" | "jsonl" => Format::JsonLines,
+            "trec" => Format::Trec,
+            "label-text" => Format::LabelText,
+            _ => {
+                return Err(Error::usage(format!("--format: unknown format '{name}'")).hint(
+                    "one of plain, wikitext, extract, csv, csv-no-header, tsv, tsv-no-header, json-lines, trec, label-text",
+                ));
+            }
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Format::Plain => "plain text, one document a line",
+            Format::WikiText => "WikiText articles",
+            Format::WikiExtract => "Wikipedia extracts (<doc>)",
+            Format::Table { tab: false, header: true } => "CSV with a header",
+            Format::Table { tab: false, header: false } => "CSV without a header, class first",
+            Format::Table { tab: true, header: true } => "TSV with a header",
+            Format::Table { tab: true, header: false } => "TSV without a header, class first",
+            Format::JsonLines => "JSON lines",
+            Format::Trec => "TREC questions (coarse classes)",
+            Format::LabelText => "label-first lines",
+        }
+    }
+}
+
+/// What the user says about a file instead of having it recognised.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    pub role: Role,
+    pub format: Option<Format>,
+    pub encoding: Option<Encoding>,
+    /// Names, or numbers counted from 1, of the text columns.
+    pub text_columns: Vec<String>,
+    /// Name, or number counted from 1, of the label column.
+    pub label_column: Option<String>,
+}
+
+/// A stream of documents that can be handed to another thread.
+pub type Documents = Box<dyn Iterator<Item = Result<Document>> + Send>;
+
+#[derive(Clone, Debug)]
+enum Place {
+    File(PathBuf),
+    Member(Container, String),
+}
+
+impl Place {
+    fn open(&self) -> Result<Bytes> {
+        match self {
+            Place::File(path) => open_file(path),
+            Place::Member(container, member) => container.open(member),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Place::File(path) => path.display().to_string(),
+            Place::Member(container, member) => container.name_of(member),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Plan {
+    File {
+        place: Place,
+        format: Format,
+        encoding: Encoding,
+    },
+    /// `name.pos` and `name.neg`.
+    Pair {
+        stem: PathBuf,
+        encoding: Encoding,
+    },
+    /// Every file is a document.
+    Tree {
+        container: Container,
+        prefix: String,
+        classes: bool,
+        encoding: Encoding,
+    },
+    /// Files of other formats side by side.
+    Chain(Vec<Source>),
+}
+
+/// A recognised file, folder or archive, whose documents can be streamed any number of times.
+#[derive(Clone, Debug)]
+pub struct Source {
+    name: String,
+    role: Role,
+    columns: Columns,
+    plan: Plan,
+    recognised: String,
+}
+
+impl Source {
+    /// Recognises what `path` holds. A path inside a folder or archive follows `::`.
+    ///
+    /// # Errors
+    /// The path is missing, empty, a directory without files, truncated, or holds a train set and a test set.
+    pub fn open(path: impl AsRef<str>, options: &OpenOptions) -> Result<Self> {
+        let name = path.as_ref();
+        let (outer, member) = name.split_once("::").unwrap_or((name, ""));
+        let outer = Path::new(outer);
+        let columns = Columns { text: options.text_columns.clone(), label: options.label_column.clone() };
+        let this = |plan, recognised| {
+            Ok(Source { name: name.to_string(), role: options.role, columns: columns.clone(), plan, recognised })
+        };
+        if let Some(stem) = pair_stem(outer).filter(|_| member.is_empty() && options.format.is_none()) {
+            let encoding = options.encoding.unwrap_or(Encoding::Utf8);
+            return this(Plan::Pair { stem, encoding }, "two files of lines, .pos and .neg".into());
+        }
+        let container = if outer.is_dir() {
+            Some(Container::Folder(outer.to_path_buf()))
+        } else if options.format.is_none() || !member.is_empty() {
+            detect::is_tar(outer)?.then(|| Container::Tar(outer.to_path_buf()))
+        } else {
+            None
+        };
+        match container {
+            Some(container) => {
+                let (plan, recognised) = plan_tree(container, member, options, &columns)?;
+                this(plan, recognised)
+            }
+            None if !member.is_empty() => {
+                Err(Error::file(outer, format!("is neither a folder nor a tar archive, so '::{member}' is not in it")))
+            }
+            None => {
+                let (plan, recognised) = plan_file(Place::File(outer.to_path_buf()), options, &columns)?;
+                this(plan, recognised)
+            }
+        }
+    }
+
+    /// The path as it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// One line: what was recognised.
+    pub fn describe(&self) -> String {
+        format!("{}: {}", self.name, self.recognised)
+    }
+
+    /// Streams the documents from the beginning. After an error nothing follows.
+    ///
+    /// # Errors
+    /// As [`Source::open`]; a table lacks a column. Faults further on come as items.
+    pub fn documents(&self) -> Result<Documents> {
+        let stream = match &self.plan {
+            Plan::File { place, format, encoding } => self.file_documents(place, *format, *encoding)?,
+            Plan::Pair { stem, encoding } => {
+                let half = |label: &str| -> Result<Documents> {
+                    let path = with_ending(stem, label);
+                    let name = path.display().to_string();
+                    let lines = Lines::new(Utf8Reader::new(open_file(&path)?, &name, *encoding));
+                    let mut documents = LineDocuments::new(lines, name.into(), LineFormat::Labelled(label.into()));
+                    Ok(stream(move || documents.next_document()))
+                };
+                Box::new(half("neg")?.chain(half("pos")?))
+            }
+            Plan::Tree { container, prefix, classes, encoding } => {
+                let mut documents = TreeDocuments::new(container.clone(), prefix.clone(), *classes, *encoding);
+                stream(move || documents.next_document())
+            }
+            Plan::Chain(sources) => {
+                let sources = sources.clone();
+                Box::new(sources.into_iter().flat_map(|s| match s.documents() {
+                    Ok(documents) => documents,
+                    Err(e) => Box::new(std::iter::once(Err(e))) as Documents,
+                }))
+            }
+        };
+        Ok(Box::new(Checked { stream, name: self.name.clone(), seen: false, over: false }))
+    }
+
+    fn file_documents(&self, place: &Place, format: Format, encoding: Encoding) -> Result<Documents> {
+        let name = place.name();
+        let reader = Utf8Reader::new(place.open()?, &name, encoding);
+        let file: Arc<str> = name.into();
+        let line_format = match format {
+            Format::Table { tab, header } => {
+                let layout = Layout { delimiter: if tab { b'\t' } else { b',' }, header };
+                let mut documents = TableDocuments::new(reader, file, layout, &self.columns)?;
+                return Ok(stream(move || documents.next_document()));
+            }
+            Format::Plain => LineFormat::Plain(self.role),
+            Format::WikiText => LineFormat::WikiText,
+            Format::WikiExtract => LineFormat::WikiExtract,
+            Format::JsonLines => LineFormat::JsonLines(self.columns.clone()),
+            Format::Trec => LineFormat::Trec,
+            Format::LabelText => LineFormat::LabelText,
+        };
+        let mut documents = LineDocuments::new(Lines::new(reader), file, line_format);
+        Ok(stream(move || documents.next_document()))
+    }
+}
+
+fn with_ending(stem: &Path, ending: &str) -> PathBuf {
+    let mut name = stem.as_os_str().to_os_string();
+    name.push(".");
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// The common stem when `path` is one half, or the stem, of `name.pos` and `name.neg`.
+fn pair_stem(path: &Path) -> Option<PathBuf> {
+    let half = path.extension().is_some_and(|e| e == "pos" || e == "neg");
+    let stem = if half { path.with_extension("") } else { path.to_path_buf() };
+    ((half || !path.exists()) && with_ending(&stem, "pos").is_file() && with_ending(&stem, "neg").is_file())
+        .then_some(stem)
+}
+
+fn plan_file(place: Place, options: &OpenOptions, columns: &Columns) -> Result<(Plan, String)> {
+    let name = place.name();
+    let sample = detect::sample(&name, place.open()?)?;
+    let format = match options.format {
+        Some(format) => format,
+        None => detect::format(&name, &sample, columns)?,
+    };
+    let encoding = options.encoding.unwrap_or(match format {
+        // the published files are ISO-8859-1
+        Format::Trec if !sample.is_utf8 => Encoding::Latin1,
+        _ => Encoding::Utf8,
+    });
+    let recognised = match encoding {
+        Encoding::Utf8 => format.name().to_string(),
+        other => format!("{}, {}", format.name(), other.name()),
+    };
+    Ok((Plan::File { place, format, encoding }, recognised))
+}
+
+fn plan_tree(container: Container, member: &str, options: &OpenOptions, columns: &Columns) -> Result<(Plan, String)> {
+    let encoding = options.encoding.unwrap_or(Encoding::Utf8);
+    match tree::shape(&container, member)? {
+        Shape::Member(path) => plan_file(Place::Member(container, path), options, columns),
+        Shape::Classes { prefix, classes, unlabelled } => {
+            let mut text = match classes.len() {
+                0 => "folder of texts".to_string(),
+                n => format!("one folder per class ({n}: {})", shorten(&classes)),
+            };
+            if unlabelled {
+                text.push_str(", unsup/ unlabelled");
+            }
+            Ok((Plan::Tree { container, prefix, classes: true, encoding }, text))
+        }
+        Shape::Files { prefix, files } => {
+            let place = |f: &String| match &container {
+                Container::Folder(root) => Place::File(root.join(format!("{prefix}{f}"))),
+                Container::Tar(_) => Place::Member(container.clone(), format!("{prefix}{f}")),
+            };
+            let first = plan_file(place(&files[0]), options, columns).ok();
+            let whole_files = match first {
+                Some((Plan::File { format: Format::Plain, .. }, _)) | None => options.format.is_none(),
+                _ => false,
+            };
+            if whole_files || matches!(container, Container::Tar(_)) {
+                let text = format!("folder of {} texts, one document a file", files.len());
+                return Ok((Plan::Tree { container, prefix, classes: false, encoding }, text));
+            }
+            let sources = files
+                .iter()
+                .map(|f| {
+                    let place = place(f);
+                    let name = place.name();
+                    let (plan, recognised) = plan_file(place, options, columns)?;
+                    Ok(Source { name, role: options.role, columns: columns.clone(), plan, recognised })
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let text = format!("folder of {} files, the first: {}", sources.len(), sources[0].recognised);
+            Ok((Plan::Chain(sources), text))
+        }
+    }
+}
+
+fn shorten(names: &[String]) -> String {
+    match names {
+        [first, second, .., last] if names.len() > 6 => format!("{first}, {second}, …, {last}"),
+        _ => names.join(", "),
+    }
+}
+
+fn stream(next: impl FnMut() -> Result<Option<Document>> + Send + 'static) -> Documents {
+    let mut next = next;
+    Box::new(std::iter::from_fn(move || next().transpose()))
+}
+
+/// Ends after the first error, and makes an error of a source without any document.
+struct Checked {
+    stream: Documents,
+    name: String,
+    seen: bool,
+    over: bool,
+}
+
+impl Iterator for Checked {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let item = self.stream.next();
+        let nothing = item.is_none() && !self.seen;
+        self.seen = true;
+        self.over = !matches!(item, Some(Ok(_)));
+        if nothing { Some(Err(Error::file(&self.name, "holds no document"))) } else { item }
+    }
+}

@@ -1,0 +1,93 @@
+use super::*;
+use crate::text::TokenizerKind;
+
+pub(in crate::text) fn vocabulary(size: usize) -> Vocabulary {
+    let words = (0..size).map(|i| format!("w{i}")).collect();
+    Vocabulary::from_words(words, TokenizerKind::Whitespace).unwrap()
+}
+
+fn write(path: &Path, size: usize) -> Result<TokenStore> {
+    let mut writer = StoreWriter::create(path, &vocabulary(size))?;
+    writer.push(&[0, 5, size as u32 - 1], Some(0), 2, 11)?;
+    writer.push(&[], None, 0, 0)?;
+    writer.push(&[7; 2_000_003], Some(1), 9, 100)?;
+    writer.finish(&["neg".into(), "pos".into()], &[1, 0])
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for size in [10, 65_536, 65_537, 100_000] {
+        let store = write(&dir.path().join("a.tok"), size).unwrap();
+        assert_eq!((store.documents(), store.tokens(), store.words(), store.text_bytes()), (3, 2_000_006, 11, 111));
+        assert_eq!(store.document_ids(0), [0, 5, size as u32 - 1]);
+        assert_eq!(store.document(1), 3..3);
+        assert_eq!((store.document_len(2), store.document_text_bytes(2)), (2_000_003, 100));
+        assert_eq!([store.label(0), store.label(1), store.label(2)], [Some(1), None, Some(0)]);
+        assert_eq!(store.label_names(), ["neg", "pos"]);
+        let mut part = [0; 3];
+        store.read(1, &mut part);
+        assert_eq!(part, [5, size as u32 - 1, 7]);
+        store.check_vocabulary(&vocabulary(size)).unwrap();
+        assert!(store.check_vocabulary(&vocabulary(size + 1)).is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside the file");
+    }
+}
+
+#[test]
+fn every_altered_or_missing_byte_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tok");
+    write(&path, 10).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let message = |bytes: &[u8]| {
+        let other = dir.path().join("b.tok");
+        std::fs::write(&other, bytes).unwrap();
+        TokenStore::open(&other).err().map(|e| e.to_string()).unwrap_or_default()
+    };
+    assert_eq!(message(&good), "");
+    let alter = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        message(&bytes)
+    };
+    assert!(alter(3).contains("not a token file"));
+    assert!(alter(40).contains("header"));
+    assert!(alter(HEADER + 100).contains("block 0 of 4"));
+    assert!(alter(HEADER + BLOCK + 5).contains("block 1 of 4"));
+    assert!(alter(good.len() - 1).contains("checksums"));
+    assert!(message(&good[..good.len() - 1]).contains("truncated"));
+    assert!(message(&good[..HEADER + BLOCK + 9]).contains("it ends in block 1 of 4"));
+    assert!(message(&good[..100]).contains("shorter than a header"));
+    assert!(message(&[]).contains("shorter than a header"));
+}
+
+#[test]
+fn an_unfinished_file_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tok");
+    let mut writer = StoreWriter::create(&path, &vocabulary(10)).unwrap();
+    writer.push(&[1, 2], None, 1, 1).unwrap();
+    drop(writer);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    let empty = StoreWriter::create(&path, &vocabulary(10)).unwrap().finish(&[], &[]);
+    assert!(empty.is_err_and(|e| e.to_string().contains("no document")));
+    assert!(StoreWriter::create(&dir.path().join("missing/a.tok"), &vocabulary(10)).is_err());
+}
+
+#[test]
+fn classes_are_checked_and_contents_hashed() {
+    let dir = tempfile::tempdir().unwrap();
+    let make = |name: &str, labels: &[Option<u32>]| {
+        let mut writer = StoreWriter::create(&dir.path().join(name), &vocabulary(10)).unwrap();
+        labels.iter().for_each(|l| writer.push(&[1, 2], *l, 1, 1).unwrap());
+        writer.finish(&["a".into(), "b".into()], &[0, 1]).unwrap()
+    };
+    let problem = |labels: &[Option<u32>]| make("c.tok", labels).check_classes().err().map(|e| e.to_string());
+    assert!(problem(&[None]).is_some_and(|m| m.contains("no document has a label")));
+    assert!(problem(&[Some(1), Some(1), None]).is_some_and(|m| m.contains("have the class 'b'")));
+    assert_eq!(problem(&[Some(1), Some(0)]), None);
+    let hash = |labels: &[Option<u32>]| make("h.tok", labels).content_hash();
+    assert_eq!(hash(&[Some(1), None]), hash(&[Some(1), None]));
+    assert_ne!(hash(&[Some(1), None]), hash(&[Some(0), None]));
+}

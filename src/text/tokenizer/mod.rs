@@ -1,0 +1,196 @@
+//! Tokenizers: `word` (rules of docs/SPEC.md §2.1 and §2.2 around English tables), `whitespace`, `pretokenized`.
+
+mod chars;
+mod english;
+mod html;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Document, Vocabulary, is_space};
+use crate::error::{Error, Result};
+
+/// Version of the rule and exception tables; a vocabulary records the one it was made with.
+pub const TABLES_VERSION: &str = "en-1";
+
+/// Rule sets around the word tokenizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Rules {
+    /// The paper's scripts on fastai 0.7 (docs/SPEC.md §2.1).
+    #[serde(rename = "0.7")]
+    V07,
+    /// fastai v1 (docs/SPEC.md §2.2).
+    #[serde(rename = "v1")]
+    V1,
+    /// fastai v2 (docs/SPEC.md §2.2).
+    #[serde(rename = "v2")]
+    V2,
+}
+
+/// Which tokenizer a vocabulary belongs to. In `vocab.json`: `{"kind":"word","rules":"v2","tables":"en-1"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum TokenizerKind {
+    /// Rules, English tables, rules.
+    Word { rules: Rules, tables: String },
+    /// Lower-cased, split on white space, `<unk>` → `xxunk`; `xxbos` opens a document, `xxeos` closes a line of a corpus.
+    Whitespace,
+    /// Split on white space, nothing changed or added but `xxbos`.
+    Pretokenized,
+}
+
+impl TokenizerKind {
+    /// The word tokenizer with the tables of this version of the program.
+    pub fn word(rules: Rules) -> Self {
+        TokenizerKind::Word { rules, tables: TABLES_VERSION.to_string() }
+    }
+
+    /// By the names of `--tokenizer` and `--rules`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown name.
+    pub fn by_name(name: &str, rules: Rules) -> Result<Self> {
+        match name {
+            "word" => Ok(Self::word(rules)),
+            "whitespace" => Ok(TokenizerKind::Whitespace),
+            "pretokenized" => Ok(TokenizerKind::Pretokenized),
+            _ => Err(Error::usage(format!("--tokenizer: unknown tokenizer '{name}'"))
+                .hint("one of word, whitespace, pretokenized")),
+        }
+    }
+
+    /// The special tokens, in the order of their ids: unknown 0, padding 1.
+    pub fn special_tokens(&self) -> &'static [&'static str] {
+        match self {
+            TokenizerKind::Word { rules: Rules::V07, .. } => &["_unk_", "_pad_"],
+            TokenizerKind::Word { rules: Rules::V1, .. } => {
+                &["xxunk", "xxpad", "xxbos", "xxeos", "xxfld", "xxmaj", "xxup", "xxrep", "xxwrep"]
+            }
+            TokenizerKind::Word { rules: Rules::V2, .. } => {
+                &["xxunk", "xxpad", "xxbos", "xxeos", "xxfld", "xxrep", "xxwrep", "xxup", "xxmaj"]
+            }
+            TokenizerKind::Whitespace | TokenizerKind::Pretokenized => &["xxunk", "xxpad", "xxbos"],
+        }
+    }
+
+    /// The token that opens a document.
+    pub fn begin_token(&self) -> &'static str {
+        match self {
+            TokenizerKind::Word { rules: Rules::V07, .. } => "xbos",
+            _ => "xxbos",
+        }
+    }
+}
+
+impl Rules {
+    /// By the names of `--rules`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown name.
+    pub fn by_name(name: &str) -> Result<Self> {
+        match name {
+            "0.7" => Ok(Rules::V07),
+            "v1" => Ok(Rules::V1),
+            "v2" => Ok(Rules::V2),
+            _ => Err(Error::usage(format!("--rules: unknown rule set '{name}'")).hint("one of 0.7, v1, v2")),
+        }
+    }
+}
+
+/// Buffers and the word cache of one thread.
+#[derive(Default)]
+pub struct Scratch {
+    text: String,
+    other: String,
+    cache: english::Cache,
+}
+
+/// Cuts documents into tokens. Shared by threads; each brings its own [`Scratch`].
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    kind: TokenizerKind,
+}
+
+impl Tokenizer {
+    /// # Errors
+    /// [`Error::Data`] when `kind` asks for tables of another version.
+    pub fn new(kind: TokenizerKind) -> Result<Self> {
+        if let TokenizerKind::Word { tables, .. } = &kind
+            && tables != TABLES_VERSION
+        {
+            return Err(Error::data(format!(
+                "the vocabulary was made with tokenizer tables '{tables}', this program has '{TABLES_VERSION}'"
+            ))
+            .hint("use the version of ulmfit that made the model, or make the vocabulary again"));
+        }
+        Ok(Tokenizer { kind })
+    }
+
+    pub fn kind(&self) -> &TokenizerKind {
+        &self.kind
+    }
+
+    /// Hands the tokens of a document to `emit`, in order; the token that opens a document is the first.
+    pub fn tokenize(&self, document: &Document, scratch: &mut Scratch, emit: &mut dyn FnMut(&str)) {
+        match &self.kind {
+            TokenizerKind::Pretokenized => {
+                emit("xxbos");
+                words(&document.text).for_each(emit);
+            }
+            TokenizerKind::Whitespace => {
+                emit("xxbos");
+                if document.lines {
+                    for line in document.text.split('\n').filter(|l| words(l).next().is_some()) {
+                        whitespace(line, &mut scratch.text, emit);
+                        emit("xxeos");
+                    }
+                } else {
+                    whitespace(&document.text, &mut scratch.text, emit);
+                }
+            }
+            TokenizerKind::Word { rules, .. } => {
+                rules::before(document, *rules, &mut scratch.text, &mut scratch.other);
+                let text = &scratch.text;
+                let marks = *rules == Rules::V07;
+                english::tokenize(text, marks, &mut scratch.cache, &mut |token| rules::after(token, *rules, emit));
+            }
+        }
+    }
+
+    /// The ids of one document.
+    pub fn ids(&self, document: &Document, vocabulary: &Vocabulary, scratch: &mut Scratch) -> Vec<u32> {
+        let mut ids = Vec::new();
+        self.tokenize(document, scratch, &mut |token| ids.push(vocabulary.id(token)));
+        ids
+    }
+
+    /// The tokens of one document as strings: for short texts and tests.
+    pub fn tokens(&self, document: &Document) -> Vec<String> {
+        let mut out = Vec::new();
+        self.tokenize(document, &mut Scratch::default(), &mut |t| out.push(t.to_string()));
+        out
+    }
+
+    /// Tokens joined into readable text: for generated text and attributions.
+    pub fn detokenize(&self, tokens: &[&str]) -> String {
+        rules::detokenize(tokens)
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_space).filter(|w| !w.is_empty())
+}
+
+fn whitespace(text: &str, lower: &mut String, emit: &mut dyn FnMut(&str)) {
+    lower.clear();
+    if text.is_ascii() {
+        lower.push_str(text);
+        lower.make_ascii_lowercase();
+    } else {
+        // whole text at once: the lower case of a final sigma depends on its neighbours
+        *lower = text.to_lowercase();
+    }
+    words(lower).for_each(|w| emit(if w == "<unk>" { "xxunk" } else { w }));
+}

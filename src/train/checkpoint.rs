@@ -1,0 +1,147 @@
+//! Checkpoints: one file with everything that decides how a run goes on, written beside the old one, synced and renamed.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::driver::Progress;
+use crate::error::{Error, Result};
+use crate::nn::weights;
+use crate::tensor::Tensor;
+
+/// Name of the file in a model directory.
+pub const STATE_FILE: &str = "state.safetensors";
+
+/// Where and when checkpoints are written.
+#[derive(Debug)]
+pub struct Checkpoints {
+    path: Option<PathBuf>,
+    /// Everything that must be the same for a resumed run, as text (flags, recipe, hashes of the data).
+    identity: serde_json::Value,
+    every: Option<Duration>,
+    every_steps: Option<u64>,
+    last: Instant,
+}
+
+impl Checkpoints {
+    /// Checkpoints in a directory, at every epoch, on an interrupt, every so many minutes and every so many steps.
+    pub fn new(directory: &Path, identity: serde_json::Value, minutes: Option<f64>, steps: Option<u64>) -> Self {
+        Checkpoints {
+            path: Some(directory.join(STATE_FILE)),
+            identity,
+            // more minutes than a duration can hold: never
+            every: minutes.and_then(|m| Duration::try_from_secs_f64(m * 60.0).ok()),
+            every_steps: steps,
+            last: Instant::now(),
+        }
+    }
+
+    /// None at all.
+    pub fn none() -> Self {
+        Checkpoints {
+            path: None,
+            identity: serde_json::Value::Null,
+            every: None,
+            every_steps: None,
+            last: Instant::now(),
+        }
+    }
+
+    pub fn enabled(&self) -> bool {
+        self.path.is_some()
+    }
+
+    pub fn exists(&self) -> bool {
+        self.path.as_ref().is_some_and(|p| p.exists())
+    }
+
+    /// Whether one is due after this update. (When a checkpoint is written has no influence on the run.)
+    pub fn due(&self, update: u64) -> bool {
+        self.enabled()
+            && (self.every.is_some_and(|every| self.last.elapsed() >= every)
+                || self.every_steps.is_some_and(|n| n > 0 && update.is_multiple_of(n)))
+    }
+
+    pub(super) fn save(
+        &mut self,
+        progress: &Progress,
+        cursor: serde_json::Value,
+        tensors: Vec<(String, &Tensor)>,
+    ) -> Result<PathBuf> {
+        let path = self.path.clone().expect("only enabled checkpoints are saved");
+        let state = serde_json::json!({ "progress": progress, "cursor": cursor, "identity": self.identity });
+        let bytes = weights::serialise(tensors.into_iter(), Some(("state", state.to_string())))?;
+        weights::write_atomically(&path, &bytes)?;
+        self.last = Instant::now();
+        Ok(path)
+    }
+
+    /// Reads the checkpoint, whose run must have been the same as this one.
+    pub fn load(&self) -> Result<Snapshot> {
+        let path = self.path.as_ref().expect("only enabled checkpoints are loaded");
+        let snapshot = Snapshot::load(path)?;
+        check_same(path, &snapshot.state["identity"], &self.identity)?;
+        Ok(snapshot)
+    }
+}
+
+/// Names what differs between the run that wrote `path` and this one, if anything does.
+pub(super) fn check_same(path: &Path, old: &serde_json::Value, new: &serde_json::Value) -> Result<()> {
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
+        return Err(Error::file(path, "does not say which run it belongs to").hint("start again with --overwrite"));
+    };
+    let show = |v: Option<&serde_json::Value>| v.map_or("not set".to_string(), |v| v.to_string());
+    for key in old.keys().chain(new.keys()) {
+        if old.get(key) != new.get(key) {
+            let (was, is) = (show(old.get(key)), show(new.get(key)));
+            return Err(Error::usage(format!("--resume: {key} was {was} in the stopped run and is {is} now"))
+                .hint("resume with the flags and files of the stopped run, or start again with --overwrite"));
+        }
+    }
+    Ok(())
+}
+
+/// A checkpoint in memory.
+#[derive(Debug)]
+pub struct Snapshot {
+    path: PathBuf,
+    tensors: HashMap<String, Tensor>,
+    state: serde_json::Value,
+}
+
+impl Snapshot {
+    pub fn load(path: &Path) -> Result<Self> {
+        let (tensors, metadata) = weights::load_tensors(path)?;
+        let broken = || Error::file(path, "is not a checkpoint of this program").hint("start again with --overwrite");
+        let state = metadata.get("state").ok_or_else(broken)?;
+        let state = serde_json::from_str(state).map_err(|_| broken())?;
+        Ok(Snapshot { path: path.to_path_buf(), tensors, state })
+    }
+
+    /// Updates that were done.
+    pub fn updates(&self) -> u64 {
+        self.state["progress"]["update"].as_u64().unwrap_or(0)
+    }
+
+    pub(super) fn progress(&self) -> Result<Progress> {
+        serde_json::from_value(self.state["progress"].clone())
+            .map_err(|e| Error::file(&self.path, format!("its progress cannot be read: {e}")))
+    }
+
+    pub(super) fn cursor(&self) -> &serde_json::Value {
+        &self.state["cursor"]
+    }
+
+    pub(super) fn tensor(&self, name: &str) -> Option<Tensor> {
+        self.tensors.get(name).cloned()
+    }
+
+    /// A tensor that must have the shape and type of another.
+    pub(super) fn like(&self, name: &str, other: &Tensor) -> Result<Tensor> {
+        let found = self.tensor(name).ok_or_else(|| Error::file(&self.path, format!("has no tensor '{name}'")))?;
+        if found.shape() != other.shape() || found.dtype() != other.dtype() {
+            return Err(Error::file(&self.path, format!("tensor '{name}' is {} {}", found.dtype(), found.shape())));
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,633 @@
+//! The one training loop: phases of unfreezing × epochs × updates, for all three stages.
+//!
+//! What decides a run is in [`Progress`], the task's cursor, the parameters and the optimiser; all of it goes into the checkpoint, so
+//! a run that was stopped anywhere and resumed gives the same bits as one that was not.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{Checkpoints, Snapshot};
+use super::observer::{CheckpointReason, Evaluated, Event, Observer, Split, Step};
+use super::recipe::{OnNan, OptimiserName, TrainingSettings};
+use super::{interrupt, rss};
+use crate::autodiff::{Graph, ParameterId, Parameters, Var};
+use crate::error::{Error, Result};
+use crate::optim::{
+    EarlyStopping, GradientNorm, NonMonotone, Optimiser, Schedule, StepRates, clip_scale, first_non_finite,
+};
+use crate::random::Stage;
+use crate::tensor::Tensor;
+
+/// What a task computes for one update.
+#[derive(Clone, Copy, Debug)]
+pub struct Update {
+    /// What is minimised.
+    pub total: Var,
+    /// The cross-entropy alone: what is reported.
+    pub cross_entropy: Var,
+    pub tokens: u64,
+    pub documents: u64,
+    /// The learning rate of this update is multiplied by it (window length over bptt; docs/SPEC.md §3.1).
+    pub rate_scale: f64,
+}
+
+/// Result of an evaluation on held-out data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Mean cross-entropy in nats, per token or per document.
+    #[serde(deserialize_with = "super::observer::nan")]
+    pub loss: f64,
+    pub perplexity: Option<f64>,
+    pub bits_per_byte: Option<f64>,
+    /// Percent.
+    pub accuracy: Option<f64>,
+    /// Percent.
+    pub error_percent: Option<f64>,
+    /// Tokens or documents that were predicted.
+    pub count: u64,
+    /// Rows: true classes, columns: predictions (classifiers).
+    pub confusion: Option<Vec<Vec<u64>>>,
+}
+
+/// What a stage trains on: gives losses, is evaluated, knows where in its data it stands.
+pub trait Task {
+    /// Updates of an epoch (counted from 0 over the whole stage).
+    fn updates_in_epoch(&mut self, epoch: u32) -> Result<u64>;
+
+    /// Goes to the beginning of an epoch.
+    fn begin_epoch(&mut self, epoch: u32) -> Result<()>;
+
+    /// Runs the forward pass of the next update; `None` when the epoch is over.
+    fn forward(&mut self, g: &mut Graph, parameters: &Parameters, update: u32) -> Result<Option<Update>>;
+
+    /// Runs a step of the largest sizes that can come, for the memory pool; returns its loss. `None`: the first update is one.
+    fn largest(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Var>> {
+        let _ = (g, parameters);
+        Ok(None)
+    }
+
+    /// Measures on the validation data; `None` where there is none.
+    fn evaluate(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Measured>>;
+
+    /// Where in its data the task stands.
+    fn cursor(&self) -> serde_json::Value;
+
+    /// Carried state, under names of its own.
+    fn tensors(&self) -> Vec<(String, &Tensor)>;
+
+    /// Goes back to a saved place.
+    fn restore(&mut self, cursor: &serde_json::Value, saved: &dyn Fn(&str) -> Option<Tensor>) -> Result<()>;
+}
+
+/// One step of unfreezing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    pub epochs: u32,
+    /// By layer group.
+    pub trainable: Vec<bool>,
+    /// Largest learning rate, by layer group.
+    pub rates: Vec<f64>,
+    pub schedule: Schedule,
+}
+
+/// Settings of the loop.
+#[derive(Clone, Debug)]
+pub struct LoopSettings {
+    pub stage: Stage,
+    pub phases: Vec<Phase>,
+    /// Optimiser, clipping, stopping and what else does not depend on the phase.
+    pub training: TrainingSettings,
+}
+
+impl LoopSettings {
+    /// Whether the run looks for the moment to stop, or to begin averaging.
+    fn is_non_monotone(&self) -> bool {
+        self.training.optimiser == OptimiserName::NtAsgd || self.training.stop_on_nonmono
+    }
+}
+
+/// Updates of every phase, as far as `max_steps` lets them come.
+fn phase_totals(settings: &LoopSettings, task: &mut dyn Task) -> Result<Vec<u64>> {
+    let mut left = settings.training.max_steps.unwrap_or(u64::MAX);
+    let (mut totals, mut epoch) = (Vec::new(), 0);
+    for phase in &settings.phases {
+        let mut total = 0;
+        for _ in 0..phase.epochs {
+            total += task.updates_in_epoch(epoch)?;
+            epoch += 1;
+        }
+        let total = total.min(left);
+        left -= total;
+        totals.push(total);
+    }
+    Ok(totals)
+}
+
+/// Updates of the whole stage.
+pub fn total_steps(settings: &LoopSettings, task: &mut dyn Task) -> Result<u64> {
+    Ok(phase_totals(settings, task)?.iter().sum())
+}
+
+/// How far a run has come.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// Updates done in the whole stage.
+    pub update: u64,
+    phase: usize,
+    update_in_phase: u64,
+    /// Epochs done in the whole stage.
+    pub epoch: u32,
+    epoch_in_phase: u32,
+    /// Whether `epoch` has begun.
+    in_epoch: bool,
+    smoothed: f64,
+    smoothed_weight: f64,
+    epoch_loss: f64,
+    epoch_updates: u64,
+    non_monotone: Option<NonMonotone>,
+    averaging: bool,
+    early: EarlyStopping,
+    pub best_epoch: Option<u32>,
+    rate_factor: f64,
+    pub skipped: u64,
+    rewinds: u32,
+    pub tokens: u64,
+    /// Mean training loss of the last whole epoch.
+    pub train_loss: f64,
+    pub last: Option<Measured>,
+    /// By epoch, with the validation loss.
+    pub history: Vec<(u32, f64, Option<Measured>)>,
+    /// Seconds of training, all parts of a resumed run together.
+    pub seconds: f64,
+    pub finished: bool,
+}
+
+impl Progress {
+    /// At the beginning.
+    pub fn new(settings: &LoopSettings) -> Self {
+        let nonmono = settings.is_non_monotone().then(|| NonMonotone::new(settings.training.nonmono));
+        Progress {
+            update: 0,
+            phase: 0,
+            update_in_phase: 0,
+            epoch: 0,
+            epoch_in_phase: 0,
+            in_epoch: false,
+            smoothed: 0.0,
+            smoothed_weight: 0.0,
+            epoch_loss: 0.0,
+            epoch_updates: 0,
+            non_monotone: nonmono,
+            averaging: false,
+            early: EarlyStopping::new(settings.training.early_stopping.unwrap_or(usize::MAX)),
+            best_epoch: None,
+            rate_factor: 1.0,
+            skipped: 0,
+            rewinds: 0,
+            tokens: 0,
+            train_loss: 0.0,
+            last: None,
+            history: Vec::new(),
+            seconds: 0.0,
+            finished: false,
+        }
+    }
+}
+
+/// What became of an update.
+enum Outcome {
+    Done,
+    /// There was none: the epoch's data are used up.
+    EpochOver,
+    /// It failed, and the run is back where the checkpoint was written.
+    Rewound,
+}
+
+/// A training in progress.
+pub struct Training<'a> {
+    settings: LoopSettings,
+    task: &'a mut dyn Task,
+    graph: &'a mut Graph,
+    parameters: &'a mut Parameters,
+    observer: &'a mut dyn Observer,
+    checkpoints: Checkpoints,
+    optimiser: Box<dyn Optimiser>,
+    norm: GradientNorm,
+    progress: Progress,
+    best: Option<Vec<Tensor>>,
+    /// Updates of every phase, as far as `max_steps` lets them come.
+    totals: Vec<u64>,
+    rates: Vec<f64>,
+    event: Event,
+    started: Instant,
+    before: f64,
+}
+
+impl<'a> Training<'a> {
+    /// Prepares a training; with `resume`, from the checkpoint.
+    pub fn new(
+        settings: LoopSettings,
+        task: &'a mut dyn Task,
+        graph: &'a mut Graph,
+        parameters: &'a mut Parameters,
+        observer: &'a mut dyn Observer,
+        checkpoints: Checkpoints,
+        resume: Option<Snapshot>,
+    ) -> Result<Self> {
+        let progress = Progress::new(&settings);
+        let optimiser = Self::optimiser(&settings, false, parameters)?;
+        let totals = phase_totals(&settings, task)?;
+        let step = Step {
+            stage: settings.stage,
+            epoch: 0,
+            step: 0,
+            total_steps: totals.iter().sum(),
+            loss: 0.0,
+            smoothed_loss: 0.0,
+            tokens: 0,
+            documents: 0,
+            seconds: 0.0,
+            learning_rates: vec![0.0; parameters.groups()],
+            momentum: 0.0,
+            gradient_norm: 0.0,
+            pool_allocations: 0,
+            pool_bytes: 0,
+            peak_rss_mb: 0.0,
+        };
+        let mut this = Training {
+            rates: vec![0.0; parameters.groups()],
+            norm: GradientNorm::new(parameters),
+            settings,
+            task,
+            graph,
+            parameters,
+            observer,
+            checkpoints,
+            optimiser,
+            progress,
+            best: None,
+            totals,
+            event: Event::Step(step),
+            started: Instant::now(),
+            before: 0.0,
+        };
+        if let Some(snapshot) = resume {
+            this.restore(&snapshot)?;
+        }
+        Ok(this)
+    }
+
+    /// Updates of the whole stage.
+    pub fn total_steps(&self) -> u64 {
+        self.totals.iter().sum()
+    }
+
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Where a trainer tells about its stage.
+    pub fn observer(&mut self) -> &mut dyn Observer {
+        self.observer
+    }
+
+    fn optimiser(settings: &LoopSettings, averaging: bool, parameters: &Parameters) -> Result<Box<dyn Optimiser>> {
+        let training = &settings.training;
+        let mut optimiser =
+            if averaging { training.new_averaging(parameters)? } else { training.new_optimiser(parameters)? };
+        if !training.decay_norm_and_bias {
+            let exempt = |id: ParameterId| {
+                let name = parameters.name(id);
+                name.contains(".norm.") || name == "decoder.bias"
+            };
+            parameters.ids().filter(|&id| exempt(id)).for_each(|id| optimiser.exempt_from_decay(id));
+        }
+        Ok(optimiser)
+    }
+
+    /// Trains to the end. Afterwards the parameters are those to keep (averaged, or of the best epoch, where the settings say so).
+    pub fn run(mut self) -> Result<Progress> {
+        self.started = Instant::now();
+        self.before = self.progress.seconds;
+        if self.progress.update < self.total_steps() && self.progress.phase < self.settings.phases.len() {
+            self.reserve()?;
+        }
+        while !self.progress.finished {
+            let over = self.progress.phase == self.settings.phases.len() || self.progress.update >= self.total_steps();
+            // a run that was stopped between the last update and its evaluation still has the epoch to end
+            if over && !self.progress.in_epoch {
+                self.finish();
+            } else {
+                self.epoch()?;
+            }
+        }
+        self.graph.reset();
+        Ok(self.progress)
+    }
+
+    /// Freezes and thaws for the present phase.
+    fn enter_phase(&mut self, announce: bool) -> Result<()> {
+        let phase = &self.settings.phases[self.progress.phase];
+        for (group, &trainable) in phase.trainable.iter().enumerate() {
+            self.parameters.set_frozen(group, !trainable);
+        }
+        if announce && self.settings.phases.len() > 1 {
+            let groups = phase.trainable.iter().enumerate().filter(|(_, t)| **t).map(|(g, _)| g.to_string()).collect();
+            self.observer.observe(&Event::Unfrozen { step: self.progress.update, groups })?;
+        }
+        Ok(())
+    }
+
+    /// Fills the memory pool with a step of the largest sizes.
+    fn reserve(&mut self) -> Result<()> {
+        self.enter_phase(false)?;
+        self.graph.reset();
+        self.graph.pool().set_reserving(true);
+        if let Some(loss) = self.task.largest(self.graph, self.parameters)? {
+            self.parameters.clear_gradients();
+            self.graph.backward(loss, self.parameters)?;
+            self.parameters.clear_gradients();
+            self.graph.reset();
+            self.graph.pool().set_reserving(false);
+        }
+        Ok(())
+    }
+
+    fn epoch(&mut self) -> Result<()> {
+        if self.progress.update_in_phase == 0 && self.progress.epoch_in_phase == 0 && !self.progress.in_epoch {
+            self.enter_phase(true)?;
+            if self.settings.training.reset_optimiser && self.progress.phase > 0 {
+                self.optimiser.reset();
+            }
+        }
+        if !self.progress.in_epoch {
+            self.task.begin_epoch(self.progress.epoch)?;
+            self.progress.in_epoch = true;
+            (self.progress.epoch_loss, self.progress.epoch_updates) = (0.0, 0);
+        }
+        while self.progress.update < self.total_steps() {
+            self.poll_interrupt()?;
+            match self.update()? {
+                Outcome::Done => {}
+                Outcome::EpochOver => break,
+                // where the run now stands may be between two epochs
+                Outcome::Rewound => return Ok(()),
+            }
+            if self.checkpoints.due(self.progress.update) {
+                self.save(CheckpointReason::Interval)?;
+            }
+        }
+        self.end_epoch()
+    }
+
+    fn poll_interrupt(&mut self) -> Result<()> {
+        let Some(signal) = interrupt::requested() else { return Ok(()) };
+        let saved = self.save(CheckpointReason::Interrupt)?;
+        let message = if saved {
+            format!("the state after update {} is saved; go on with --resume", self.progress.update)
+        } else {
+            format!("{} updates were done; nothing was to be saved", self.progress.update)
+        };
+        Err(Error::Interrupted { signal, message })
+    }
+
+    fn seconds(&self) -> f64 {
+        self.before + self.started.elapsed().as_secs_f64()
+    }
+
+    fn update(&mut self) -> Result<Outcome> {
+        self.graph.reset();
+        self.graph.set_recording(true);
+        self.parameters.clear_gradients();
+        let number = u32::try_from(self.progress.update)
+            .map_err(|_| Error::data("more updates than the counters can number"))?;
+        let Some(update) = self.task.forward(self.graph, self.parameters, number)? else {
+            return Ok(Outcome::EpochOver);
+        };
+        let loss = self.graph.tensor(update.cross_entropy).scalar();
+        let total = self.graph.tensor(update.total).scalar();
+        self.graph.backward(update.total, self.parameters)?;
+        let norm = self.norm.compute(self.parameters)?;
+        self.graph.pool().set_reserving(false);
+        if !total.is_finite() || !norm.is_finite() {
+            return self.not_finite(total);
+        }
+        let phase = &self.settings.phases[self.progress.phase];
+        let point = phase.schedule.at(self.progress.update_in_phase, self.totals[self.progress.phase]);
+        let drops = self.settings.training.lr_drop_at.iter().filter(|&&e| e <= self.progress.epoch).count() as i32;
+        let factor = point.factor * update.rate_scale * self.progress.rate_factor * 0.1f64.powi(drops);
+        for ((rate, &max), &trainable) in self.rates.iter_mut().zip(&phase.rates).zip(&phase.trainable) {
+            *rate = if trainable { max * factor } else { 0.0 };
+        }
+        let momentum = point.momentum.unwrap_or(self.settings.training.base_momentum());
+        self.optimiser.step(
+            self.parameters,
+            &StepRates {
+                lr: &self.rates,
+                momentum,
+                weight_decay: &[self.settings.training.weight_decay],
+                gradient_scale: clip_scale(norm, self.settings.training.clip),
+            },
+        )?;
+        let p = &mut self.progress;
+        p.update += 1;
+        p.update_in_phase += 1;
+        p.epoch_loss += loss;
+        p.epoch_updates += 1;
+        p.tokens += update.tokens;
+        p.smoothed = 0.98 * p.smoothed + 0.02 * loss;
+        p.smoothed_weight = 0.98 * p.smoothed_weight + 0.02;
+        let pool = self.graph.pool_statistics();
+        let (seconds, total_steps) = (self.seconds(), self.total_steps());
+        if let Event::Step(step) = &mut self.event {
+            let p = &self.progress;
+            step.epoch = u64::from(p.epoch) + 1;
+            (step.step, step.total_steps) = (p.update, total_steps);
+            (step.loss, step.smoothed_loss) = (loss, p.smoothed / p.smoothed_weight);
+            (step.tokens, step.documents) = (update.tokens, update.documents);
+            (step.seconds, step.momentum, step.gradient_norm) = (seconds, momentum, norm);
+            step.learning_rates.copy_from_slice(&self.rates);
+            (step.pool_allocations, step.pool_bytes) = (pool.allocations as u64, pool.bytes as u64);
+            if p.update % 16 == 1 {
+                step.peak_rss_mb = rss::peak_rss_mb();
+            }
+        }
+        self.observer.observe(&self.event)?;
+        Ok(Outcome::Done)
+    }
+
+    fn not_finite(&mut self, loss: f64) -> Result<Outcome> {
+        let at = self.progress.update + 1;
+        let what = if loss.is_finite() {
+            match first_non_finite(self.parameters)? {
+                Some((id, _)) => format!("the gradient of '{}' is not finite", self.parameters.name(id)),
+                None => "the norm of the gradients is not finite".to_string(),
+            }
+        } else {
+            format!("the loss is {loss}")
+        };
+        match self.settings.training.on_nan {
+            OnNan::Skip => {
+                self.progress.skipped += 1;
+                self.progress.update += 1;
+                self.progress.update_in_phase += 1;
+                self.observer.observe(&Event::warning(format!("update {at} is left out: {what}")))?;
+                Ok(Outcome::Done)
+            }
+            OnNan::Rewind if self.progress.rewinds < 3 && self.checkpoints.exists() => {
+                let snapshot = self.checkpoints.load()?;
+                let (rewinds, factor) = (self.progress.rewinds + 1, self.progress.rate_factor / 2.0);
+                self.restore(&snapshot)?;
+                (self.progress.rewinds, self.progress.rate_factor) = (rewinds, factor);
+                let update = self.progress.update;
+                let text = format!("update {at}: {what}; back to update {update}, learning rates times {factor}");
+                self.observer.observe(&Event::warning(text))?;
+                Ok(Outcome::Rewound)
+            }
+            _ => Err(Error::NotFinite { message: format!("update {at}: {what}: training has diverged"), hint: None }
+                .hint("lower --lr, or use --on-nan rewind")),
+        }
+    }
+
+    /// Evaluates, decides what follows from it, and saves.
+    fn end_epoch(&mut self) -> Result<()> {
+        self.graph.reset();
+        self.progress.train_loss = self.progress.epoch_loss / self.progress.epoch_updates.max(1) as f64;
+        let begun = Instant::now();
+        self.graph.set_recording(false);
+        self.optimiser.swap_averages(self.parameters);
+        let measured = self.task.evaluate(self.graph, self.parameters)?;
+        self.graph.reset();
+        if let Some(m) = &measured {
+            self.progress.last = measured.clone();
+            if self.progress.early.is_best(m.loss) {
+                self.progress.best_epoch = Some(self.progress.epoch + 1);
+                if self.settings.training.restore_best {
+                    self.remember_best()?;
+                }
+            }
+        }
+        self.optimiser.swap_averages(self.parameters);
+        self.graph.set_recording(true);
+        self.progress.epoch += 1;
+        self.progress.epoch_in_phase += 1;
+        self.progress.in_epoch = false;
+        if let Some(m) = &measured {
+            self.observer.observe(&Event::Evaluated(Evaluated {
+                stage: self.settings.stage,
+                epoch: u64::from(self.progress.epoch),
+                step: self.progress.update,
+                split: Split::Valid,
+                loss: m.loss,
+                perplexity: m.perplexity,
+                bits_per_byte: m.bits_per_byte,
+                accuracy: m.accuracy,
+                error_percent: m.error_percent,
+                seconds: begun.elapsed().as_secs_f64(),
+            }))?;
+            self.trigger(m.loss)?;
+        }
+        self.progress.history.push((self.progress.epoch, self.progress.train_loss, measured));
+        if self.settings.training.early_stopping.is_some() && self.progress.early.should_stop() {
+            self.observer.observe(&Event::note("the validation loss has stopped improving: training ends early"))?;
+            self.progress.phase = self.settings.phases.len();
+        } else if self
+            .settings
+            .phases
+            .get(self.progress.phase)
+            .is_some_and(|p| self.progress.epoch_in_phase >= p.epochs)
+        {
+            self.progress.phase += 1;
+            (self.progress.epoch_in_phase, self.progress.update_in_phase) = (0, 0);
+        }
+        self.save(CheckpointReason::Epoch)?;
+        Ok(())
+    }
+
+    /// From SGD to averaged SGD, when the validation loss says so.
+    fn trigger(&mut self, loss: f64) -> Result<()> {
+        let fired = self.progress.non_monotone.as_mut().is_some_and(|trigger| trigger.check(loss));
+        if fired && self.settings.training.stop_on_nonmono {
+            self.observer.observe(&Event::note("the validation loss has stopped falling: training ends"))?;
+            self.progress.phase = self.settings.phases.len();
+        } else if fired {
+            self.progress.averaging = true;
+            self.optimiser = Self::optimiser(&self.settings, true, self.parameters)?;
+            self.observer.observe(&Event::note(format!("averaging begins after epoch {}", self.progress.epoch)))?;
+        }
+        Ok(())
+    }
+
+    fn remember_best(&mut self) -> Result<()> {
+        let best = match &self.best {
+            Some(best) => best,
+            None => {
+                let copy = |id| Tensor::zeros(self.parameters.shape(id), self.parameters.dtype());
+                self.best.insert(self.parameters.ids().map(copy).collect::<Result<_>>()?)
+            }
+        };
+        self.parameters.ids().zip(best).for_each(|(id, copy)| copy.copy_from(self.parameters.value(id)));
+        Ok(())
+    }
+
+    /// Leaves the parameters to keep. (The last checkpoint is the last epoch's; a run resumed from it comes here again.)
+    fn finish(&mut self) {
+        self.optimiser.swap_averages(self.parameters);
+        if let Some(best) = &self.best {
+            self.parameters.ids().zip(best).for_each(|(id, copy)| self.parameters.value(id).copy_from(copy));
+            if let Some(epoch) = self.progress.best_epoch
+                && let Some((_, _, measured)) = self.progress.history.iter().find(|(e, _, _)| *e == epoch)
+            {
+                self.progress.last = measured.clone();
+            }
+        }
+        self.progress.finished = true;
+        self.progress.seconds = self.seconds();
+    }
+
+    /// Saves everything a resumed run needs; false where no checkpoints are kept.
+    fn save(&mut self, reason: CheckpointReason) -> Result<bool> {
+        if !self.checkpoints.enabled() {
+            return Ok(false);
+        }
+        self.progress.seconds = self.seconds();
+        let mut tensors: Vec<(String, &Tensor)> = self
+            .parameters
+            .ids()
+            .map(|id| (format!("parameter/{}", self.parameters.name(id)), self.parameters.value(id)))
+            .collect();
+        tensors.extend(self.optimiser.state());
+        tensors.extend(self.task.tensors());
+        if let Some(best) = &self.best {
+            let named = self.parameters.ids().map(|id| format!("best/{}", self.parameters.name(id)));
+            tensors.extend(named.zip(best));
+        }
+        let path = self.checkpoints.save(&self.progress, self.task.cursor(), tensors)?;
+        self.observer.observe(&Event::Checkpoint { step: self.progress.update, path, reason })?;
+        Ok(true)
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.progress = snapshot.progress()?;
+        let saved = |name: &str| snapshot.tensor(name);
+        for id in self.parameters.ids() {
+            let name = format!("parameter/{}", self.parameters.name(id));
+            self.parameters.value(id).copy_from(&snapshot.like(&name, self.parameters.value(id))?);
+        }
+        self.optimiser = Self::optimiser(&self.settings, self.progress.averaging, self.parameters)?;
+        self.optimiser.restore(&saved)?;
+        self.task.restore(snapshot.cursor(), &saved)?;
+        self.best = None;
+        if self.settings.training.restore_best && self.progress.best_epoch.is_some() {
+            let load = |id| snapshot.like(&format!("best/{}", self.parameters.name(id)), self.parameters.value(id));
+            self.best = Some(self.parameters.ids().map(load).collect::<Result<_>>()?);
+        }
+        if self.progress.phase < self.settings.phases.len() {
+            self.enter_phase(false)?;
+        }
+        self.before = self.progress.seconds;
+        self.started = Instant::now();
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! What a language model can be asked: the perplexity of texts, and continuations.
+
+use std::sync::Arc;
+
+use super::driver::Measured;
+use super::lm_task::{evaluate, evaluation_batches};
+use super::model_dir::Loaded;
+use super::predict::TemporaryDirectory;
+use super::recipe::ValidAverage;
+use crate::autodiff::Graph;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::nn::{LanguageModel, State};
+use crate::random::{Direction, Key, Site, Stage, Stream};
+use crate::tensor::{DType, Tensor};
+use crate::text::{BuildOptions, Document, PAD_ID, Source, Tokenizer, UNKNOWN_ID, write_store};
+
+/// A language model ready to answer.
+pub struct Speaker {
+    model: Loaded<LanguageModel>,
+    tokenizer: Tokenizer,
+    graph: Graph,
+}
+
+/// How to choose the next word.
+#[derive(Clone, Copy, Debug)]
+pub struct Sampling {
+    /// Tokens to add at most.
+    pub length: usize,
+    /// Log-probabilities are divided by it.
+    pub temperature: f64,
+    /// Only among the likeliest.
+    pub top_k: Option<usize>,
+    pub seed: u64,
+}
+
+/// Perplexity of one text.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Score {
+    /// Tokens that were predicted: all but the one that opens the text.
+    pub tokens: u64,
+    /// Mean cross-entropy in nats.
+    pub loss: Option<f64>,
+    pub perplexity: Option<f64>,
+    pub bits_per_byte: Option<f64>,
+}
+
+impl Speaker {
+    pub fn new(model: Loaded<LanguageModel>, device: Device, memory_limit: Option<usize>) -> Result<Self> {
+        let tokenizer = Tokenizer::new(model.vocabulary.tokenizer().clone())?;
+        let mut graph = Graph::new(device, DType::F32, memory_limit);
+        graph.set_recording(false);
+        Ok(Speaker { model, tokenizer, graph })
+    }
+
+    /// Loss over a whole source, its documents in one stream: the exact mean over tokens.
+    pub fn evaluate(&mut self, source: &Source) -> Result<Measured> {
+        let directory = TemporaryDirectory::new()?;
+        let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
+        let path = directory.path().join("text.tok");
+        let sources = std::slice::from_ref(source);
+        let (store, _) =
+            write_store(sources, &self.tokenizer, &self.model.vocabulary, &options, &path, &mut |_| Ok(()))?;
+        let direction = self.model.config.direction;
+        let mut batches = evaluation_batches(Arc::new(store), None, 32, 70, direction)?;
+        let network = &self.model.network;
+        evaluate(network, &mut self.graph, &self.model.parameters, &mut batches, ValidAverage::Token)
+    }
+
+    fn ids(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        let document = Document::new(text);
+        let mut scratch = crate::text::Scratch::default();
+        self.tokenizer.tokenize(&document, &mut scratch, &mut |token| ids.push(self.model.vocabulary.id(token)));
+        ids
+    }
+
+    /// Perplexity of a text by itself.
+    pub fn score(&mut self, text: &str) -> Result<Score> {
+        let mut ids = self.ids(text);
+        if self.model.config.direction == Direction::Backward {
+            ids.reverse();
+        }
+        let (mut nats, mut count) = (0.0, 0u64);
+        let mut state = State::zeros(&self.model.network.settings.encoder, 1, DType::F32)?;
+        let mut position = 0;
+        while position + 1 < ids.len() {
+            let steps = 70.min(ids.len() - 1 - position);
+            self.graph.reset();
+            let tokens = Tensor::from_slice([steps, 1], &ids[position..position + steps])?;
+            let targets = Tensor::from_slice([steps, 1], &ids[position + 1..position + 1 + steps])?;
+            let (network, parameters) = (&self.model.network, &self.model.parameters);
+            let out = network.evaluate(&mut self.graph, parameters, &tokens, &targets, &mut state)?;
+            nats += out.row_losses.to_f64().iter().sum::<f64>();
+            count += steps as u64;
+            position += steps;
+        }
+        self.graph.reset();
+        let loss = (count > 0).then(|| nats / count as f64);
+        let bits = (!text.is_empty() && count > 0).then(|| nats / std::f64::consts::LN_2 / text.len() as f64);
+        Ok(Score { tokens: count, loss, perplexity: loss.map(f64::exp), bits_per_byte: bits })
+    }
+
+    /// Continues a text; ends at the token that opens a document. The prompt is given back as it was written.
+    pub fn generate(&mut self, prompt: &str, sampling: Sampling) -> Result<String> {
+        if self.model.config.direction == Direction::Backward {
+            return Err(Error::usage("a backward model reads from the end: it cannot continue a text")
+                .hint("use the forward model"));
+        }
+        let ids = self.ids(prompt);
+        let begin = self.model.vocabulary.get(self.tokenizer.kind().begin_token());
+        let mut state = State::zeros(&self.model.network.settings.encoder, 1, DType::F32)?;
+        // never chosen: the unknown word, padding and what only fills the vocabulary up
+        let barred: Vec<bool> = (0..self.model.vocabulary.len() as u32)
+            .map(|id| id == UNKNOWN_ID || id == PAD_ID || self.model.vocabulary.word(id) == Some("xxfake"))
+            .collect();
+        let (mut fresh, mut continuation) = (ids, Vec::new());
+        let mut stream = Stream::new(Key::new(sampling.seed, Stage::Other, Direction::Forward), Site::Generate, 0, 0);
+        for _ in 0..sampling.length {
+            self.graph.reset();
+            let tokens = Tensor::from_slice([fresh.len(), 1], &fresh)?;
+            let (network, parameters) = (&self.model.network, &self.model.parameters);
+            let all = network.next_word(&mut self.graph, parameters, &tokens, &mut state)?.to_f64();
+            let v = self.model.vocabulary.len();
+            let next = choose(&all[all.len() - v..], &barred, sampling, &mut stream);
+            if begin == Some(next) {
+                break;
+            }
+            continuation.push(next);
+            fresh = vec![next];
+        }
+        let words: Vec<&str> = continuation.iter().filter_map(|&id| self.model.vocabulary.word(id)).collect();
+        Ok(format!("{prompt} {}", self.tokenizer.detokenize(&words)))
+    }
+}
+
+/// Draws from log-probabilities.
+fn choose(log_probabilities: &[f64], barred: &[bool], sampling: Sampling, stream: &mut Stream) -> u32 {
+    let mut order: Vec<u32> = (0..log_probabilities.len() as u32).filter(|&id| !barred[id as usize]).collect();
+    order.sort_by(|&a, &b| log_probabilities[b as usize].total_cmp(&log_probabilities[a as usize]).then(a.cmp(&b)));
+    order.truncate(sampling.top_k.unwrap_or(usize::MAX).max(1));
+    let best = log_probabilities[order[0] as usize];
+    let weight = |id: &u32| ((log_probabilities[*id as usize] - best) / sampling.temperature).exp();
+    let weights: Vec<f64> = order.iter().map(weight).collect();
+    let mut left = stream.uniform() * weights.iter().sum::<f64>();
+    for (id, weight) in order.iter().zip(&weights) {
+        left -= weight;
+        if left < 0.0 {
+            return *id;
+        }
+    }
+    order[0]
+}

@@ -1,0 +1,224 @@
+//! The language model as a task of the training loop: stages 1 and 2.
+
+use std::sync::Arc;
+
+use super::driver::{Measured, Task, Update};
+use super::recipe::ValidAverage;
+use crate::autodiff::{Graph, Parameters, Var};
+use crate::error::{Error, Result};
+use crate::nn::{DropRates, EncoderDropout, LanguageModel, LossSettings, Softmax, State};
+use crate::ops::sampled_softmax::NegativeSampler;
+use crate::random::{Direction, Key};
+use crate::tensor::{DType, Tensor};
+use crate::text::{LmBatches, LmConfig, LmCursor, LmLayout, TokenStore, VariableWindows, Windows};
+
+/// Settings of language-model training that are not the loop's.
+#[derive(Clone, Copy, Debug)]
+pub struct LmTaskSettings {
+    pub dropout: DropRates,
+    pub losses: LossSettings,
+    /// Number of negatives of the sampled softmax; `None` for the full softmax.
+    pub negatives: Option<usize>,
+    /// Learning rate times window length over bptt.
+    pub rescale_rate: bool,
+    pub averaging: ValidAverage,
+}
+
+/// Stages 1 and 2.
+pub struct LmTask<'a> {
+    model: &'a LanguageModel,
+    settings: LmTaskSettings,
+    key: Key,
+    train: LmBatches,
+    valid: Option<LmBatches>,
+    state: State,
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
+    sampler: Option<(NegativeSampler, Vec<u32>)>,
+}
+
+impl<'a> LmTask<'a> {
+    /// `unigram`: probability of every word, for the sampled softmax.
+    pub fn new(
+        model: &'a LanguageModel,
+        settings: LmTaskSettings,
+        key: Key,
+        train: LmBatches,
+        valid: Option<LmBatches>,
+        unigram: Option<Vec<f64>>,
+        dtype: DType,
+    ) -> Result<Self> {
+        let b = train.config().batch_size;
+        let sampler = match (settings.negatives, unigram) {
+            (Some(n), Some(unigram)) => Some((NegativeSampler::new(unigram)?, vec![0; n])),
+            (Some(_), None) => return Err(Error::data("a sampled softmax needs the counts of the vocabulary's words")),
+            _ => None,
+        };
+        let state = State::zeros(&model.settings.encoder, b, dtype)?;
+        let (inputs, targets) = (Vec::new(), Vec::new());
+        Ok(LmTask { model, settings, key, train, valid, state, inputs, targets, sampler })
+    }
+
+    fn losses(&mut self, g: &mut Graph, parameters: &Parameters, steps: usize, update: u32) -> Result<(Var, Var)> {
+        let b = self.train.config().batch_size;
+        let (tokens, targets) = (g.uninitialised([steps, b], DType::U32)?, g.uninitialised([steps, b], DType::U32)?);
+        tokens.write::<u32>().copy_from_slice(&self.inputs);
+        targets.write::<u32>().copy_from_slice(&self.targets);
+        let dropout = EncoderDropout::Random { key: self.key, step: update, chunk: 0, rates: self.settings.dropout };
+        let softmax = match &mut self.sampler {
+            None => Softmax::Full,
+            Some((sampler, chosen)) => {
+                sampler.sample(self.key, update, chosen)?;
+                let negatives = g.uninitialised([chosen.len()], DType::U32)?;
+                negatives.write::<u32>().copy_from_slice(chosen);
+                Softmax::Sampled { negatives }
+            }
+        };
+        let losses = &self.settings.losses;
+        let out = self.model.window(g, parameters, &tokens, &targets, &mut self.state, &dropout, &softmax, losses)?;
+        Ok((out.total, out.cross_entropy))
+    }
+}
+
+impl Task for LmTask<'_> {
+    fn updates_in_epoch(&mut self, epoch: u32) -> Result<u64> {
+        Ok(u64::from(self.train.windows_in_epoch(epoch)))
+    }
+
+    fn begin_epoch(&mut self, epoch: u32) -> Result<()> {
+        self.train.seek(LmCursor { epoch, ..LmCursor::default() })?;
+        self.state.clear();
+        Ok(())
+    }
+
+    fn forward(&mut self, g: &mut Graph, parameters: &Parameters, update: u32) -> Result<Option<Update>> {
+        let Some(steps) = self.train.next_window(&mut self.inputs, &mut self.targets) else { return Ok(None) };
+        let (total, cross_entropy) = self.losses(g, parameters, steps, update)?;
+        let config = self.train.config();
+        let rate_scale = if self.settings.rescale_rate { steps as f64 / config.bptt as f64 } else { 1.0 };
+        let tokens = (steps * config.batch_size) as u64;
+        Ok(Some(Update { total, cross_entropy, tokens, documents: 0, rate_scale }))
+    }
+
+    fn largest(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Var>> {
+        if self.train.config().windows == Windows::Fixed {
+            return Ok(None);
+        }
+        let steps = self.train.max_window();
+        let cells = steps * self.train.config().batch_size;
+        (self.inputs, self.targets) = (vec![0; cells], vec![0; cells]);
+        let state = self.state.clone();
+        let (total, _) = self.losses(g, parameters, steps, u32::MAX)?;
+        self.state = state;
+        Ok(Some(total))
+    }
+
+    fn evaluate(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Measured>> {
+        let Some(valid) = &mut self.valid else { return Ok(None) };
+        evaluate(self.model, g, parameters, valid, self.settings.averaging).map(Some)
+    }
+
+    fn cursor(&self) -> serde_json::Value {
+        serde_json::to_value(self.train.cursor()).expect("a cursor is plain data")
+    }
+
+    fn tensors(&self) -> Vec<(String, &Tensor)> {
+        let named = |kind: &'static str, all: &'_ [Tensor]| {
+            (0..all.len()).map(move |l| format!("state/{kind}{l}")).collect::<Vec<_>>()
+        };
+        let h = named("h", &self.state.h).into_iter().zip(&self.state.h);
+        h.chain(named("c", &self.state.c).into_iter().zip(&self.state.c)).collect()
+    }
+
+    fn restore(&mut self, cursor: &serde_json::Value, saved: &dyn Fn(&str) -> Option<Tensor>) -> Result<()> {
+        let cursor: LmCursor = serde_json::from_value(cursor.clone())
+            .map_err(|e| Error::data(format!("the checkpoint's place in the text cannot be read: {e}")))?;
+        self.train.seek(cursor)?;
+        for (kind, all) in [("h", &self.state.h), ("c", &self.state.c)] {
+            for (l, tensor) in all.iter().enumerate() {
+                match saved(&format!("state/{kind}{l}")) {
+                    Some(found) if found.shape() == tensor.shape() && found.dtype() == tensor.dtype() => {
+                        tensor.copy_from(&found);
+                    }
+                    _ => return Err(Error::data(format!("the checkpoint has no fitting state '{kind}{l}'"))),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Batches for evaluation: the documents in their order, fixed windows.
+pub fn evaluation_batches(
+    store: Arc<TokenStore>,
+    documents: Option<Vec<u32>>,
+    batch_size: usize,
+    bptt: usize,
+    direction: Direction,
+) -> Result<LmBatches> {
+    let count: u64 = match &documents {
+        Some(all) => all.iter().map(|&d| store.document_len(d as usize) as u64).sum(),
+        None => store.tokens(),
+    };
+    // a short text is measured with fewer columns rather than not at all
+    let batch_size = batch_size.min(usize::try_from(count / 2).unwrap_or(usize::MAX)).max(1);
+    let config = LmConfig {
+        batch_size,
+        bptt,
+        layout: LmLayout::InOrder,
+        windows: Windows::Fixed,
+        variable: VariableWindows::default(),
+        direction,
+        key: Key([0, 0]),
+    };
+    LmBatches::new(store, documents, config)
+}
+
+/// Loss, perplexity, accuracy and bits per byte over a text, without dropout; the state is carried from window to window.
+pub fn evaluate(
+    model: &LanguageModel,
+    g: &mut Graph,
+    parameters: &Parameters,
+    batches: &mut LmBatches,
+    averaging: ValidAverage,
+) -> Result<Measured> {
+    let recording = g.is_recording();
+    g.set_recording(false);
+    let b = batches.config().batch_size;
+    let mut state = State::zeros(&model.settings.encoder, b, parameters.dtype())?;
+    batches.rewind();
+    let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+    let (mut nats, mut correct, mut count) = (0.0, 0u64, 0u64);
+    let (mut window_losses, mut windows) = (0.0, 0u64);
+    while let Some(steps) = batches.next_window(&mut inputs, &mut targets) {
+        g.reset();
+        let tokens = g.uninitialised([steps, b], DType::U32)?;
+        let wanted = g.uninitialised([steps, b], DType::U32)?;
+        tokens.write::<u32>().copy_from_slice(&inputs);
+        wanted.write::<u32>().copy_from_slice(&targets);
+        let out = model.evaluate(g, parameters, &tokens, &wanted, &mut state)?;
+        let sum: f64 = out.row_losses.to_f64().iter().sum();
+        nats += sum;
+        window_losses += sum / (steps * b) as f64;
+        windows += 1;
+        correct += out.correct.read::<u32>().iter().map(|&c| u64::from(c)).sum::<u64>();
+        count += (steps * b) as u64;
+    }
+    g.reset();
+    g.set_recording(recording);
+    let exact = nats / count.max(1) as f64;
+    let loss = match averaging {
+        ValidAverage::Token => exact,
+        ValidAverage::Batch => window_losses / windows.max(1) as f64,
+    };
+    let bytes = batches.text_bytes() as f64 * count as f64 / batches.tokens().max(1) as f64;
+    Ok(Measured {
+        loss,
+        perplexity: Some(loss.exp()),
+        bits_per_byte: (bytes > 0.0).then(|| nats / std::f64::consts::LN_2 / bytes),
+        accuracy: Some(100.0 * correct as f64 / count.max(1) as f64),
+        error_percent: None,
+        count,
+        confusion: None,
+    })
+}

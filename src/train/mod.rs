@@ -1,0 +1,20 @@
+//! Training: recipes, the one loop, the three stages, checkpoints, models as directories. Tells what happens to an observer and
+//! prints nothing.
+
+pub mod baseline;
+pub mod checkpoint;
+pub mod classifier_task;
+pub mod driver;
+pub mod interrupt;
+pub mod language;
+pub mod lm_task;
+pub mod lr_find;
+pub mod model_dir;
+pub mod observer;
+pub mod pipeline;
+pub mod plan;
+pub mod predict;
+pub mod recipe;
+mod resolve;
+pub mod rss;
+pub mod stages;

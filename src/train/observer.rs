@@ -1,0 +1,268 @@
+//! What happens in a training run, told to whoever listens. Trainers print nothing.
+//!
+//! An [`Event`] is plain data: the metrics file is one event a line (JSON, tagged by `event`), and the report is made from
+//! that file alone. Numbers that are not finite are written as `null` and read back as NaN.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::error::Result;
+use crate::random::{Direction, Stage};
+
+/// Listens to a training run. An error ends the run (a full disk must not be silent).
+pub trait Observer {
+    fn observe(&mut self, event: &Event) -> Result<()>;
+}
+
+/// Hears nothing.
+impl Observer for () {
+    fn observe(&mut self, _event: &Event) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// All listeners, in order; the first error is returned.
+impl Observer for Vec<Box<dyn Observer>> {
+    fn observe(&mut self, event: &Event) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.observe(event))
+    }
+}
+
+/// One line of a resolved recipe: what was chosen and who said so (docs/SPEC.md section, command line, configuration file).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipeRow {
+    pub key: String,
+    pub value: String,
+    pub source: String,
+}
+
+/// Part of the data that an evaluation ran over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    Valid,
+    Test,
+}
+
+impl Split {
+    /// `valid` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Valid => "valid",
+            Split::Test => "test",
+        }
+    }
+}
+
+/// Why a checkpoint was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckpointReason {
+    /// An epoch ended.
+    Epoch,
+    /// `--checkpoint-minutes` or `--checkpoint-steps`.
+    Interval,
+    /// A signal asked the run to stop.
+    Interrupt,
+    /// The best validation value so far.
+    Best,
+    /// The run is finished.
+    Final,
+}
+
+/// A stage begins, or goes on after `--resume`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageStarted {
+    pub stage: Stage,
+    pub direction: Direction,
+    /// Updates done before (0 unless resumed).
+    pub first_step: u64,
+    /// Updates of the whole stage.
+    pub total_steps: u64,
+    pub epochs: u64,
+    /// Trainable and frozen parameters together (a tied matrix counts once).
+    pub parameters: u64,
+    /// The resolved recipe, in the order to show.
+    pub recipe: Vec<RecipeRow>,
+    /// Names of the layer groups, first layer first; the order of [`Step::learning_rates`].
+    pub groups: Vec<String>,
+    /// Sentences that describe data and model ("train: 4,952 documents, 6 classes").
+    pub description: Vec<String>,
+}
+
+/// One update. A trainer may keep one value and change it in place, so that a step allocates nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub stage: Stage,
+    /// Counted from 1.
+    pub epoch: u64,
+    /// Counted from 1 over the whole stage.
+    pub step: u64,
+    pub total_steps: u64,
+    /// Cross-entropy of this update in nats, without AR and TAR.
+    #[serde(deserialize_with = "nan")]
+    pub loss: f64,
+    /// Exponentially smoothed, bias-corrected loss.
+    #[serde(deserialize_with = "nan")]
+    pub smoothed_loss: f64,
+    /// Tokens in this update.
+    pub tokens: u64,
+    /// Documents in this update; 0 where the data is one stream.
+    pub documents: u64,
+    /// Seconds of training since the stage began, resumed parts included.
+    #[serde(deserialize_with = "nan")]
+    pub seconds: f64,
+    /// One per layer group; 0 for a frozen group.
+    pub learning_rates: Vec<f64>,
+    /// Momentum or beta 1.
+    #[serde(deserialize_with = "nan")]
+    pub momentum: f64,
+    /// Global L2 norm before clipping.
+    #[serde(deserialize_with = "nan")]
+    pub gradient_norm: f64,
+    /// Heap requests of the memory pool so far; constant from step 2 on.
+    pub pool_allocations: u64,
+    /// Bytes that the pool holds.
+    pub pool_bytes: u64,
+    /// High-water mark of the process in MiB.
+    pub peak_rss_mb: f64,
+}
+
+/// The model was measured on held-out data. Rates are in percent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    pub stage: Stage,
+    /// Epochs done.
+    pub epoch: u64,
+    /// Updates done.
+    pub step: u64,
+    pub split: Split,
+    /// Mean cross-entropy in nats, per token or per document.
+    #[serde(deserialize_with = "nan")]
+    pub loss: f64,
+    pub perplexity: Option<f64>,
+    pub bits_per_byte: Option<f64>,
+    /// Share of right predictions in percent (tokens of a language model, documents of a classifier).
+    pub accuracy: Option<f64>,
+    /// Share of wrong documents in percent.
+    pub error_percent: Option<f64>,
+    /// Seconds that the measurement took.
+    pub seconds: f64,
+}
+
+/// Everything a training run tells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Processor, instruction set, threads, versions: (name, value) rows, once per process.
+    Environment {
+        rows: Vec<(String, String)>,
+    },
+    StageStarted(StageStarted),
+    /// One line of information ("train.csv: CSV without a header, class first").
+    Note {
+        text: String,
+    },
+    /// One line the reader should act on or know.
+    Warning {
+        text: String,
+    },
+    Step(Step),
+    Evaluated(Evaluated),
+    /// Rows are true classes, columns are predictions.
+    Confusion {
+        split: Split,
+        labels: Vec<String>,
+        matrix: Vec<Vec<u64>>,
+    },
+    Checkpoint {
+        step: u64,
+        path: PathBuf,
+        reason: CheckpointReason,
+    },
+    /// Names of the groups that learn from this step on.
+    Unfrozen {
+        step: u64,
+        groups: Vec<String>,
+    },
+    /// The result of the stage, with the keys of docs/CLI.md.
+    Finished {
+        stage: Stage,
+        summary: serde_json::Value,
+    },
+}
+
+impl Event {
+    pub fn note(text: impl Into<String>) -> Self {
+        Event::Note { text: text.into() }
+    }
+
+    pub fn warning(text: impl Into<String>) -> Self {
+        Event::Warning { text: text.into() }
+    }
+
+    /// Updates done when this happened, where the event knows.
+    pub fn step(&self) -> Option<u64> {
+        match self {
+            Event::Step(step) => Some(step.step),
+            Event::Evaluated(evaluated) => Some(evaluated.step),
+            Event::Checkpoint { step, .. } | Event::Unfrozen { step, .. } => Some(*step),
+            _ => None,
+        }
+    }
+}
+
+/// JSON has no NaN: `null` stands for it.
+pub(super) fn nan<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_one_tagged_object() {
+        let event = Event::Unfrozen { step: 3, groups: vec!["head".into()] };
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(text, r#"{"event":"unfrozen","step":3,"groups":["head"]}"#);
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+
+    #[test]
+    fn not_finite_survives_as_nan() {
+        let event = Event::Evaluated(Evaluated {
+            stage: Stage::Pretrain,
+            epoch: 1,
+            step: 2,
+            split: Split::Valid,
+            loss: f64::INFINITY,
+            perplexity: None,
+            bits_per_byte: None,
+            accuracy: None,
+            error_percent: None,
+            seconds: 0.5,
+        });
+        let text = serde_json::to_string(&event).unwrap();
+        let Event::Evaluated(back) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+        assert!(back.loss.is_nan() && text.contains(r#""stage":"pretrain""#), "{text}");
+    }
+
+    #[test]
+    fn all_listeners_hear_and_an_error_stops() {
+        use std::{cell::Cell, rc::Rc};
+        struct Counter(Rc<Cell<usize>>, bool);
+        impl Observer for Counter {
+            fn observe(&mut self, _: &Event) -> Result<()> {
+                self.0.set(self.0.get() + 1);
+                if self.1 { Err(crate::error::Error::data("full")) } else { Ok(()) }
+            }
+        }
+        let count = Rc::new(Cell::new(0));
+        let make = |fails| Box::new(Counter(count.clone(), fails)) as Box<dyn Observer>;
+        let mut all = vec![make(false), make(true), make(false)];
+        assert!(all.observe(&Event::note("x")).is_err());
+        assert_eq!(count.get(), 2);
+    }
+}

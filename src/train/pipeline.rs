@@ -1,0 +1,317 @@
+//! The whole method: pretrain → fine-tune → classify, in one or both directions, beside what it is compared with.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::baseline::BagOfWords;
+use super::model_dir::{self, Loaded};
+use super::observer::{Event, Observer};
+use super::predict::Ensemble;
+use super::recipe::Recipe;
+use super::stages::{
+    BagOfWordsSets, ClassifierSources, Context, LmSources, StageResult, bag_of_words_sets, check_classes,
+    train_classifier, train_language_model,
+};
+use crate::error::{Error, Result};
+use crate::nn::LanguageModel;
+use crate::random::{Direction, Stage};
+use crate::text::{Document, Source};
+
+/// Directories of the stages within that of a run.
+pub const PRETRAIN: &str = "pretrain";
+pub const FINETUNE: &str = "finetune-lm";
+pub const CLASSIFIER: &str = "classifier";
+pub const SCRATCH: &str = "from-scratch";
+
+/// Everything a run reads.
+pub struct RunSources {
+    /// General text; without it there is no pretraining.
+    pub corpus: Vec<Source>,
+    pub corpus_valid: Option<Source>,
+    /// Text of the target domain for the second stage, the training texts among it.
+    pub target: Vec<Source>,
+    pub train: Source,
+    pub valid: Option<Source>,
+    pub test: Option<Source>,
+    pub labels: Option<usize>,
+}
+
+/// What a run is made of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions {
+    pub bidirectional: bool,
+    /// Train from scratch and a bag of words, too.
+    pub compare: bool,
+}
+
+/// Makes the observer of a stage: progress, and the metrics of the stage's directory.
+pub type StageObserver<'a> = dyn FnMut(&Path) -> Result<Box<dyn Observer>> + 'a;
+
+/// Reads the files of a run that its later stages need, before any work starts: what cannot be read, training data of one class, a class that only other
+/// data have.
+pub fn check_inputs(sources: &RunSources) -> Result<()> {
+    let counts = |document: &Document| !document.is_empty();
+    let mut classes: BTreeSet<String> = BTreeSet::new();
+    for document in sources.train.documents()? {
+        let document = document?;
+        if let (true, Some(label)) = (counts(&document), document.label) {
+            classes.insert(label);
+        }
+    }
+    let classes: Vec<String> = classes.into_iter().collect();
+    check_classes(&classes, &sources.train)?;
+    for source in sources.valid.iter().chain(&sources.test) {
+        for document in source.documents()? {
+            let document = document?;
+            match &document.label {
+                Some(label) if counts(&document) && classes.binary_search(label).is_err() => {
+                    let place = &document.origin;
+                    let message =
+                        format!("has the class '{label}', which is not among the classes of the training data");
+                    return Err(Error::line(&*place.file, place.line, message)
+                        .hint(format!("the classes are: {}", classes.join(", "))));
+                }
+                _ => {}
+            }
+        }
+    }
+    // the corpus of the first stage is read by that at once
+    let texts = sources.corpus_valid.iter().chain(&sources.target);
+    texts
+        .filter(|source| source.name() != sources.train.name())
+        .try_for_each(|source| source.documents()?.try_for_each(|document| document.map(drop)))
+}
+
+/// A run in progress.
+pub struct Run<'a> {
+    /// Recipe, seed and so on; its observer hears what belongs to no stage.
+    pub context: Context<'a>,
+    pub out: &'a Path,
+    pub options: RunOptions,
+    pub stage_observer: &'a mut StageObserver<'a>,
+}
+
+impl Run<'_> {
+    /// Trains the stages that are not finished, and gives the JSON of docs/CLI.md.
+    pub fn run(&mut self, sources: &RunSources) -> Result<Value> {
+        let begun = std::time::Instant::now();
+        if !self.context.resume {
+            // a stage of an earlier run must not count as a finished one of this
+            all_directories(self.out).iter().try_for_each(|directory| model_dir::clear(directory))?;
+        }
+        let forward = self.direction(sources, Direction::Forward)?;
+        let perplexity = |r: &Value| json!({ "perplexity": r["perplexity"] });
+        let mut result = json!({
+            "pretrain": forward.pretrain.as_ref().map(perplexity),
+            "finetune_lm": perplexity(&forward.finetune),
+            "classifier": {
+                "valid_error": forward.classifier["valid_error"],
+                "test_error": forward.classifier["test_error"],
+                "test_size": forward.classifier["test_size"],
+            },
+            "from_scratch": null,
+            "baseline": null,
+        });
+        if self.options.bidirectional {
+            let backward = self.direction(sources, Direction::Backward)?;
+            result["forward"] = json!({ "test_error": forward.classifier["test_error"] });
+            result["backward"] = json!({ "test_error": backward.classifier["test_error"] });
+            if let Some(test) = &sources.test {
+                let directions = [Direction::Forward, Direction::Backward];
+                let models = directions.map(|d| model_dir::load_classifier(&self.directory(CLASSIFIER, d)));
+                let mut ensemble = Ensemble::new(models.into_iter().collect::<Result<_>>()?, &self.context)?;
+                let measured = ensemble.evaluate(test)?.measured;
+                result["classifier"]["test_error"] = json!(measured.error_percent);
+            }
+        }
+        if self.options.compare {
+            result["from_scratch"] = self.scratch(sources)?;
+            result["baseline"] = self.baseline(sources)?;
+        }
+        result["seconds"] = json!(begun.elapsed().as_secs_f64());
+        result["device"] = json!(self.context.device.to_string());
+        Ok(result)
+    }
+
+    fn directory(&self, stage: &str, direction: Direction) -> PathBuf {
+        match direction {
+            Direction::Forward => self.out.join(stage),
+            Direction::Backward => self.out.join(format!("{stage}-backward")),
+        }
+    }
+
+    /// Runs a stage in its directory, unless (with `--resume`) it is finished there.
+    fn stage(
+        &mut self,
+        recipe: &Recipe,
+        directory: &Path,
+        direction: Direction,
+        work: impl FnOnce(&mut Context, &Path) -> Result<StageResult>,
+    ) -> Result<Value> {
+        let resume = self.context.resume;
+        model_dir::prepare(directory, resume, !resume)?;
+        let mut observer = (self.stage_observer)(directory)?;
+        let mut context = Context {
+            recipe: recipe.clone(),
+            device: self.context.device,
+            seed: self.context.seed,
+            direction,
+            memory_limit: self.context.memory_limit,
+            resume,
+            checkpoint_minutes: self.context.checkpoint_minutes,
+            checkpoint_steps: self.context.checkpoint_steps,
+            observer: &mut *observer,
+        };
+        let result = work(&mut context, directory).inspect_err(|_| model_dir::abandon(directory))?;
+        Ok(result.json)
+    }
+
+    fn direction(&mut self, sources: &RunSources, direction: Direction) -> Result<DirectionResult> {
+        let recipe = self.context.recipe.clone();
+        let mut pretrain = None;
+        let mut start: Option<Loaded<LanguageModel>> = None;
+        if !sources.corpus.is_empty() {
+            let directory = self.directory(PRETRAIN, direction);
+            let texts = LmSources { train: sources.corpus.clone(), valid: sources.corpus_valid.clone() };
+            pretrain = Some(self.stage(&recipe, &directory, direction, |context, out| {
+                train_language_model(context, Stage::Pretrain, &texts, None, out)
+            })?);
+            start = Some(model_dir::load_language_model(&directory)?);
+        }
+        let directory = self.directory(FINETUNE, direction);
+        let mut texts = LmSources { train: sources.target.clone(), valid: None };
+        if let (true, Some(test)) = (recipe.finetune.test_text, &sources.test) {
+            texts.train.push(test.clone());
+            let text =
+                "the texts (not the labels) of the test set are in language-model tuning: the result is transductive";
+            self.context.observer.observe(&Event::warning(text))?;
+        }
+        let finetune = self.stage(&recipe, &directory, direction, |context, out| {
+            train_language_model(context, Stage::FinetuneLm, &texts, start.as_ref(), out)
+        })?;
+        let from = model_dir::load_language_model(&directory)?;
+        let directory = self.directory(CLASSIFIER, direction);
+        let classifier = self.classifier(&recipe, sources, direction, Some(&from), &directory)?;
+        Ok(DirectionResult { pretrain, finetune, classifier })
+    }
+
+    fn classifier(
+        &mut self,
+        recipe: &Recipe,
+        sources: &RunSources,
+        direction: Direction,
+        from: Option<&Loaded<LanguageModel>>,
+        directory: &Path,
+    ) -> Result<Value> {
+        let data = ClassifierSources {
+            train: sources.train.clone(),
+            valid: sources.valid.clone(),
+            test: sources.test.clone(),
+            labels: sources.labels,
+        };
+        self.stage(recipe, directory, direction, |context, out| train_classifier(context, &data, from, out))
+    }
+
+    /// The same classifier without a language model: the same architecture and number of updates, all layers from the start, one rate for
+    /// all; the better of two rates, the recipe's and a tenth of it.
+    fn scratch(&mut self, sources: &RunSources) -> Result<Value> {
+        let mut best: Option<(f64, Value)> = None;
+        let top = self.context.recipe.classifier.training.lr.last().copied().unwrap_or(0.01);
+        for (name, rate) in [("a", top), ("b", top / 10.0)] {
+            let recipe = from_scratch_recipe(&self.context.recipe, rate)?;
+            let directory = self.out.join(format!("{SCRATCH}-{name}"));
+            let json = self.classifier(&recipe, sources, Direction::Forward, None, &directory)?;
+            let error = json["test_error"].as_f64().or(json["valid_error"].as_f64()).unwrap_or(f64::INFINITY);
+            if best.as_ref().is_none_or(|(b, _)| error < *b) {
+                let shown = json!({ "test_error": json["test_error"], "valid_error": json["valid_error"], "lr": rate });
+                best = Some((error, shown));
+            }
+        }
+        Ok(best.map_or(Value::Null, |(_, shown)| shown))
+    }
+
+    /// Bag of words with logistic regression on the documents that the classifier learned from.
+    fn baseline(&mut self, sources: &RunSources) -> Result<Value> {
+        let data = ClassifierSources {
+            train: sources.train.clone(),
+            valid: sources.valid.clone(),
+            test: sources.test.clone(),
+            labels: sources.labels,
+        };
+        let Some(sets) = bag_of_words_sets(&mut self.context, &data, &self.out.join("baseline"))? else {
+            return Ok(Value::Null);
+        };
+        let BagOfWordsSets { classes, words, train, valid, test } = sets;
+        let valid = valid.as_ref().map(|(documents, labels)| (documents.as_slice(), labels.as_slice()));
+        let model = BagOfWords::fit(&train.0, &train.1, classes, words, valid)?;
+        Ok(json!({ "test_error": model.error(&test.0, &test.1)?, "l2": model.l2() }))
+    }
+}
+
+/// The recipe of the comparison from scratch: all groups from the start at one rate, as many epochs as all unfreezing steps together.
+pub fn from_scratch_recipe(recipe: &Recipe, rate: f64) -> Result<Recipe> {
+    let mut changed = recipe.clone();
+    let epochs: u32 = recipe.classifier.training.epochs.iter().sum();
+    let source = "comparison from scratch";
+    changed.set("classifier.epochs", json!([epochs]), source)?;
+    changed.set("classifier.lr", json!([rate]), source)?;
+    changed.set("classifier.unfreezing", json!("full"), source)?;
+    changed.set("classifier.ladder", json!("off"), source)?;
+    Ok(changed)
+}
+
+struct DirectionResult {
+    pretrain: Option<Value>,
+    finetune: Value,
+    classifier: Value,
+}
+
+/// The directories that stages of a run can have, in the order of the stages.
+fn all_directories(out: &Path) -> Vec<PathBuf> {
+    let stages = [PRETRAIN, FINETUNE, CLASSIFIER].into_iter().flat_map(|s| [s.to_string(), format!("{s}-backward")]);
+    let all = stages.chain(["a", "b"].map(|rate| format!("{SCRATCH}-{rate}")));
+    all.map(|name| out.join(name)).collect()
+}
+
+/// The directories of a run that hold a model, in the order of the stages.
+pub fn stage_directories(out: &Path) -> Vec<PathBuf> {
+    all_directories(out).into_iter().filter(|directory| model_dir::is_finished(directory)).collect()
+}
+
+/// Means over several seeds, with `…_sd` (the sample's standard deviation) beside every error and perplexity.
+pub fn over_seeds(results: &[Value]) -> Value {
+    let [first, rest @ ..] = results else { return Value::Null };
+    if rest.is_empty() {
+        return first.clone();
+    }
+    fn merge(values: &[&Value]) -> Value {
+        let Value::Object(first) = values[0] else { return values[0].clone() };
+        let mut all = serde_json::Map::new();
+        for (key, value) in first {
+            let column: Vec<&Value> = values.iter().map(|v| &v[key]).collect();
+            let numbers: Option<Vec<f64>> = column.iter().map(|v| v.as_f64()).collect();
+            match numbers {
+                Some(numbers) if key.ends_with("error") || key.ends_with("perplexity") => {
+                    let n = numbers.len() as f64;
+                    let mean = numbers.iter().sum::<f64>() / n;
+                    let variance = numbers.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (n - 1.0);
+                    all.insert(key.clone(), json!(mean));
+                    all.insert(format!("{key}_sd"), json!(variance.sqrt()));
+                    all.insert(format!("{key}_by_seed"), json!(numbers));
+                }
+                Some(numbers) if key == "seconds" => {
+                    all.insert(key.clone(), json!(numbers.iter().sum::<f64>()));
+                }
+                _ => {
+                    all.insert(key.clone(), if value.is_object() { merge(&column) } else { value.clone() });
+                }
+            }
+        }
+        Value::Object(all)
+    }
+    let mut merged = merge(&results.iter().collect::<Vec<_>>());
+    merged["seeds"] = json!(results.len());
+    merged
+}

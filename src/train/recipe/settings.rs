@@ -1,0 +1,399 @@
+//! What a recipe resolves to: typed settings of the model, the text and the three stages.
+//!
+//! The names of the fields are the keys of the tables (`classifier.max_len`); `training` is flattened, so its keys stand directly
+//! under their stage (`pretrain.lr`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::autodiff::Parameters;
+use crate::error::Result;
+use crate::nn::classifier::MaskingName;
+use crate::nn::encoder::DropRates;
+use crate::ops::activation_regularisation::TarGuard;
+use crate::optim::schedule::OneCycle;
+use crate::optim::{Adam, AdamSettings, Asgd, AsgdSettings, Ladder, Optimiser, Schedule, Sgd, SgdSettings};
+
+/// Sizes that all stages share (docs/SPEC.md §1.1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelSettings {
+    /// E
+    pub emb: usize,
+    /// H
+    pub hidden: usize,
+    /// L
+    pub layers: usize,
+    /// Whether the (tied) decoder of the language model has a bias.
+    pub decoder_bias: bool,
+}
+
+/// How text becomes tokens (docs/SPEC.md §2); the same in all stages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TextSettings {
+    pub tokenizer: TokenizerName,
+    pub rules: RulesName,
+    /// The vocabulary is filled up with `xxfake` to a multiple of this (v1 and v2: 8).
+    pub vocab_multiple: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenizerName {
+    Word,
+    Whitespace,
+    Pretokenized,
+    Subword,
+}
+
+/// Rule sets around the word tokenizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RulesName {
+    #[serde(rename = "0.7")]
+    V07,
+    #[serde(rename = "v1")]
+    V1,
+    #[serde(rename = "v2")]
+    V2,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimiserName {
+    Adam,
+    Sgd,
+    /// SGD until the non-monotone trigger fires, ASGD from there (docs/SPEC.md §4.5).
+    NtAsgd,
+    /// ASGD from the first step.
+    Asgd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleName {
+    Stlr,
+    Constant,
+    Cosine,
+    OneCycle,
+}
+
+/// [`Ladder`] without its number, which is `ladder_factor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LadderName {
+    Off,
+    Factor,
+    LmCode,
+    PretrainCode,
+    Slice,
+    SliceTop,
+}
+
+/// Which layer groups train when (docs/SPEC.md §4.3, §6 Table 7); see [`LmSettings::steps`] and [`ClassifierSettings::steps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unfreezing {
+    /// From the top down: step k of n trains the last k groups, step n all of them.
+    Gradual,
+    /// All groups in every step.
+    Full,
+    /// The last group in every step.
+    Last,
+    /// The last group; then each other group alone, from the bottom up; then all.
+    ChainThaw,
+}
+
+/// Lengths of the windows (chunks, in the classifier) of back-propagation through time (docs/SPEC.md §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WindowsName {
+    Fixed,
+    /// base = bptt, or half of it with probability `window_half_p`; length = max(`window_min`, ⌊N(base, `window_sd`)⌋), at most
+    /// bptt + `window_excess`.
+    Variable,
+    /// As `variable`; the first window of an epoch is bptt + `window_excess` (fastai 0.7).
+    VariableFirstLong,
+}
+
+/// Order of the documents in a language model's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayoutName {
+    /// As they stand in the corpus, the tail dropped (AWD-LSTM, 0.7).
+    Fixed,
+    /// Shuffled every epoch (v1, v2).
+    Shuffled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossName {
+    Full,
+    /// Sampled softmax in training, full in evaluation (docs/SPEC.md §1.4).
+    Sampled,
+    /// Adaptive softmax, split by the size of the vocabulary; full up to 75,000 words (docs/SPEC.md §1.4).
+    Adaptive,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ValidAverage {
+    /// Mean over tokens.
+    Token,
+    /// Mean over batches, long and short ones alike, as the libraries print it (docs/SPEC.md §3.1).
+    Batch,
+}
+
+/// When TAR is left out; [`TarGuard`] under its name in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TarGuardName {
+    Time,
+    Batch,
+}
+
+impl From<TarGuardName> for TarGuard {
+    fn from(name: TarGuardName) -> Self {
+        match name {
+            TarGuardName::Time => TarGuard::Time,
+            TarGuardName::Batch => TarGuard::Batch,
+        }
+    }
+}
+
+/// What to do about a loss or a gradient that is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNan {
+    Stop,
+    Skip,
+    Rewind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SamplerName {
+    /// The longest document's batch first, the others shuffled (0.7, v1).
+    Sortish,
+    /// And the short last batch last (v2).
+    SortishShortLast,
+}
+
+/// What every stage has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingSettings {
+    /// Rows of the vocabulary at most, special tokens included; none: no limit. Counts where a vocabulary is made.
+    pub vocab_size: Option<usize>,
+    /// Words seen less often are unknown.
+    pub min_freq: u64,
+    /// Share of the training data held out where no validation data are given.
+    pub valid_fraction: f64,
+    pub batch_size: usize,
+    pub valid_batch_size: usize,
+    /// Steps of back-propagation through time.
+    pub bptt: usize,
+    pub windows: WindowsName,
+    pub window_sd: f64,
+    pub window_half_p: f64,
+    pub window_min: usize,
+    pub window_excess: usize,
+    /// The rate of a step is multiplied by its window's length / bptt.
+    pub lr_rescale: bool,
+    /// Epochs of each unfreezing step.
+    pub epochs: Vec<u32>,
+    /// Updates at most, over the whole stage.
+    pub max_steps: Option<u64>,
+    /// Maximal learning rate of each unfreezing step ([`per_step`]).
+    pub lr: Vec<f64>,
+    pub ladder: LadderName,
+    /// Factor of the ladder `factor`; span of the ladder `slice`.
+    pub ladder_factor: f64,
+    pub unfreezing: Unfreezing,
+    pub schedule: ScheduleName,
+    /// STLR: share of the updates until the peak, for each unfreezing step ([`per_step`]).
+    pub stlr_cut_frac: Vec<f64>,
+    /// STLR: peak / lowest rate, for each unfreezing step.
+    pub stlr_ratio: Vec<f64>,
+    pub one_cycle_div: f64,
+    pub one_cycle_pct: f64,
+    pub one_cycle_div_final: f64,
+    pub one_cycle_momentum: [f64; 3],
+    pub one_cycle_whole_steps: bool,
+    /// The rate is divided by 10 after these epochs (counted over the stage).
+    pub lr_drop_at: Vec<u32>,
+    pub optimiser: OptimiserName,
+    /// β1 of Adam, unless the schedule moves it.
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    /// Momentum of SGD.
+    pub momentum: f64,
+    pub weight_decay: f64,
+    /// Decoupled from the gradient (AdamW), or added to it (L2).
+    pub weight_decay_decoupled: bool,
+    /// Whether batch norm and the decoder's bias decay too.
+    pub decay_norm_and_bias: bool,
+    /// Limit of the gradients' global norm.
+    pub clip: Option<f64>,
+    /// Every unfreezing step begins with a new optimiser state.
+    pub reset_optimiser: bool,
+    /// Epochs that the non-monotone trigger looks back.
+    pub nonmono: usize,
+    /// PyTorch's ASGD averages and takes up its rate one step late.
+    pub asgd_as_pytorch: bool,
+    /// The non-monotone trigger ends the stage (`finetune.py` of AWD-LSTM).
+    pub stop_on_nonmono: bool,
+    /// Stop when the validation loss has not improved for more than this many epochs.
+    pub early_stopping: Option<usize>,
+    /// The stage's result is its best epoch by validation, not its last.
+    pub restore_best: bool,
+    /// Drop rates of the encoder, before `drop_mult` (docs/SPEC.md §1.2).
+    pub drop_input: f64,
+    pub drop_weight: f64,
+    pub drop_embedding: f64,
+    pub drop_hidden: f64,
+    /// Multiplies all of them and `drop_output`.
+    pub drop_mult: f64,
+    /// AR and TAR (docs/SPEC.md §1.3).
+    pub alpha: f64,
+    pub beta: f64,
+    pub tar_guard: TarGuardName,
+    pub on_nan: OnNan,
+}
+
+/// Pretraining or fine-tuning of a language model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LmSettings {
+    #[serde(flatten)]
+    pub training: TrainingSettings,
+    pub layout: LayoutName,
+    /// Decoder input, locked.
+    pub drop_output: f64,
+    /// AR on the output after its dropout, or before it.
+    pub ar_on_dropped: bool,
+    pub loss: LossName,
+    /// Negatives of the sampled softmax.
+    pub negatives: usize,
+    pub valid_average: ValidAverage,
+    /// Whether texts of the test set join the corpus (never their labels): transductive (docs/SPEC.md §4.7).
+    pub test_text: bool,
+}
+
+/// Training of the classifier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassifierSettings {
+    #[serde(flatten)]
+    pub training: TrainingSettings,
+    /// Steps that are pooled at most.
+    pub max_len: usize,
+    /// Whether a chunk is kept only if it starts strictly after `length − max_len` (docs/SPEC.md §1.7).
+    pub max_len_strict: bool,
+    pub masking: MaskingName,
+    /// Inner layers of the head.
+    pub head_sizes: Vec<usize>,
+    /// Dropout of each block of the head; `drop_mult` multiplies the first alone.
+    pub head_drops: Vec<f64>,
+    pub linear_bias: bool,
+    pub norm_bias_init: f64,
+    /// Batch norm of a frozen group uses its running statistics (0.7).
+    pub frozen_norm_eval: bool,
+    pub sampler: SamplerName,
+    /// Leave out the last batch of an epoch when it is short.
+    pub drop_last: bool,
+    /// Chain-thaw: rate of the other groups / rate of the last.
+    pub chain_thaw_factor: f64,
+}
+
+impl TrainingSettings {
+    /// Drop rates times the multiplier; `output` as given (see [`LmSettings::drops`], [`ClassifierSettings::drops`]).
+    fn drops(&self, output: f64) -> DropRates {
+        DropRates {
+            embedding: self.drop_embedding,
+            input: self.drop_input,
+            weight: self.drop_weight,
+            hidden: self.drop_hidden,
+            output,
+        }
+        .times(self.drop_mult)
+    }
+
+    pub fn ladder(&self) -> Ladder {
+        match self.ladder {
+            LadderName::Off => Ladder::Off,
+            LadderName::Factor => Ladder::Factor(self.ladder_factor),
+            LadderName::LmCode => Ladder::LmCode,
+            LadderName::PretrainCode => Ladder::PretrainCode,
+            LadderName::Slice => Ladder::Slice(self.ladder_factor),
+            LadderName::SliceTop => Ladder::SliceTop,
+        }
+    }
+
+    /// The schedule of unfreezing step `step` of `steps`.
+    pub fn schedule(&self, step: usize, steps: usize) -> Schedule {
+        match self.schedule {
+            ScheduleName::Constant => Schedule::Constant,
+            ScheduleName::Cosine => Schedule::Cosine,
+            ScheduleName::Stlr => Schedule::Stlr {
+                cut_frac: per_step(&self.stlr_cut_frac, step, steps),
+                ratio: per_step(&self.stlr_ratio, step, steps),
+            },
+            ScheduleName::OneCycle => Schedule::OneCycle(OneCycle {
+                div: self.one_cycle_div,
+                pct: self.one_cycle_pct,
+                div_final: self.one_cycle_div_final,
+                momentum: self.one_cycle_momentum,
+                whole_steps: self.one_cycle_whole_steps,
+            }),
+        }
+    }
+
+    /// β1 or momentum where the schedule has no say in it.
+    pub fn base_momentum(&self) -> f64 {
+        if self.optimiser == OptimiserName::Adam { self.beta1 } else { self.momentum }
+    }
+
+    /// The optimiser that training begins with. Exemptions from weight decay are the caller's (`decay_norm_and_bias`).
+    pub fn new_optimiser(&self, parameters: &Parameters) -> Result<Box<dyn Optimiser>> {
+        let decoupled = self.weight_decay_decoupled;
+        Ok(match self.optimiser {
+            OptimiserName::Adam => {
+                Box::new(Adam::new(parameters, AdamSettings { beta2: self.beta2, eps: self.eps, decoupled })?)
+            }
+            OptimiserName::Sgd | OptimiserName::NtAsgd => {
+                Box::new(Sgd::new(parameters, SgdSettings { momentum: self.momentum > 0.0, decoupled })?)
+            }
+            OptimiserName::Asgd => self.new_averaging(parameters)?,
+        })
+    }
+
+    /// The optimiser that takes over when the non-monotone trigger fires.
+    pub fn new_averaging(&self, parameters: &Parameters) -> Result<Box<dyn Optimiser>> {
+        let (as_pytorch, decoupled) = (self.asgd_as_pytorch, self.weight_decay_decoupled);
+        Ok(Box::new(Asgd::new(parameters, AsgdSettings { t0: 0, as_pytorch, decoupled })?))
+    }
+}
+
+impl LmSettings {
+    /// All drop rates, multiplied.
+    pub fn drops(&self) -> DropRates {
+        self.training.drops(self.drop_output)
+    }
+}
+
+impl ClassifierSettings {
+    /// Drop rates of the encoder, multiplied; `output` is that of the head's first block.
+    pub fn drops(&self) -> DropRates {
+        self.training.drops(self.head_drops.first().copied().unwrap_or(0.0))
+    }
+
+    /// Dropout of every block of the head (docs/SPEC.md §1.6): the first multiplied, the others not.
+    pub fn head_drops(&self) -> Vec<f64> {
+        let multiplied = |(k, p): (usize, &f64)| if k == 0 { p * self.training.drop_mult } else { *p };
+        self.head_drops.iter().enumerate().map(multiplied).collect()
+    }
+}
+
+/// The value for step `step` of `steps` of a list: its last value belongs to the last step; earlier steps take the others in order,
+/// the last but one repeating.
+pub fn per_step<T: Copy>(values: &[T], step: usize, steps: usize) -> T {
+    let last = values.len() - 1;
+    if step + 1 >= steps { values[last] } else { values[step.min(last.saturating_sub(1))] }
+}

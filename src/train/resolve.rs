@@ -1,0 +1,121 @@
+//! What a recipe's settings mean to the rooms below: tokenizers, batches, networks.
+
+use super::recipe::{
+    ClassifierSettings, LayoutName, LmSettings, Recipe, RulesName, SamplerName, TextSettings, TokenizerName,
+};
+use super::recipe::{TrainingSettings, WindowsName};
+use crate::error::{Error, Result};
+use crate::nn;
+use crate::random::{Direction, Key};
+use crate::text::{
+    ClassifierConfig, LmConfig, LmLayout, PAD_ID, Rules, SampleOrder, TokenizerKind, VariableWindows, Windows,
+};
+
+impl TextSettings {
+    /// The tokenizer of a new vocabulary.
+    pub fn tokenizer_kind(&self) -> Result<TokenizerKind> {
+        let rules = match self.rules {
+            RulesName::V07 => Rules::V07,
+            RulesName::V1 => Rules::V1,
+            RulesName::V2 => Rules::V2,
+        };
+        match self.tokenizer {
+            TokenizerName::Word => Ok(TokenizerKind::word(rules)),
+            TokenizerName::Whitespace => Ok(TokenizerKind::Whitespace),
+            TokenizerName::Pretokenized => Ok(TokenizerKind::Pretokenized),
+            TokenizerName::Subword => {
+                Err(Error::usage("--tokenizer subword is not there yet").hint("use word, whitespace or pretokenized"))
+            }
+        }
+    }
+}
+
+impl LmSettings {
+    /// Order of the documents in the stream.
+    pub fn lm_layout(&self) -> LmLayout {
+        match self.layout {
+            LayoutName::Fixed => LmLayout::Fixed,
+            LayoutName::Shuffled => LmLayout::Shuffled,
+        }
+    }
+
+    /// How training runs over a text.
+    pub fn batches(&self, direction: Direction, key: Key) -> LmConfig {
+        LmConfig {
+            batch_size: self.training.batch_size,
+            bptt: self.training.bptt,
+            layout: self.lm_layout(),
+            windows: self.training.windows(),
+            variable: self.training.variable_windows(),
+            direction,
+            key,
+        }
+    }
+}
+
+impl TrainingSettings {
+    pub fn windows(&self) -> Windows {
+        match self.windows {
+            WindowsName::Fixed => Windows::Fixed,
+            WindowsName::Variable => Windows::Variable,
+            WindowsName::VariableFirstLong => Windows::VariableFirstLong,
+        }
+    }
+
+    pub fn variable_windows(&self) -> VariableWindows {
+        VariableWindows {
+            deviation: self.window_sd,
+            half_probability: self.window_half_p,
+            least: self.window_min,
+            excess: self.window_excess,
+        }
+    }
+}
+
+impl ClassifierSettings {
+    pub fn sample_order(&self) -> SampleOrder {
+        match self.sampler {
+            SamplerName::Sortish => SampleOrder::Sortish,
+            SamplerName::SortishShortLast => SampleOrder::SortishShortLast,
+        }
+    }
+
+    /// How training runs over documents.
+    pub fn batches(&self, key: Key) -> ClassifierConfig {
+        let (batch_size, order) = (self.training.batch_size, self.sample_order());
+        ClassifierConfig { batch_size, order, drop_last: self.drop_last, key }
+    }
+}
+
+impl Recipe {
+    /// The language model of this recipe for a vocabulary.
+    pub fn language_model(&self, vocabulary: usize) -> nn::LanguageModelSettings {
+        nn::LanguageModelSettings { encoder: self.encoder(vocabulary), decoder_bias: self.model.decoder_bias }
+    }
+
+    fn encoder(&self, vocabulary: usize) -> nn::EncoderSettings {
+        nn::EncoderSettings {
+            vocabulary,
+            embedding: self.model.emb,
+            hidden: self.model.hidden,
+            layers: self.model.layers,
+            pad: Some(PAD_ID),
+        }
+    }
+
+    /// The classifier of this recipe for a vocabulary and a number of classes.
+    pub fn classifier_architecture(&self, vocabulary: usize, classes: usize) -> nn::ClassifierSettings {
+        let settings = &self.classifier;
+        nn::ClassifierSettings {
+            encoder: self.encoder(vocabulary),
+            head: settings.head_sizes.clone(),
+            classes,
+            linear_bias: settings.linear_bias,
+            norm_bias: settings.norm_bias_init,
+            masking: settings.masking,
+            bptt: settings.training.bptt,
+            max_steps: settings.max_len,
+            strict_cap: settings.max_len_strict,
+        }
+    }
+}
