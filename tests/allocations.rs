@@ -100,7 +100,7 @@ struct Case {
 fn steps(store: &Arc<TokenStore>, case: &Case) -> Vec<(u64, u64)> {
     let key = Key::new(3, Stage::Pretrain, Direction::Forward);
     let encoder = EncoderSettings { vocabulary: VOCABULARY, embedding: 32, hidden: 64, layers: 3, pad: Some(1) };
-    let settings = LanguageModelSettings { encoder, decoder_bias: true };
+    let settings = LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] };
     let (model, mut parameters) = LanguageModel::new(settings, DType::F32).unwrap();
     model.initialise(&parameters, key);
     let variable = VariableWindows { deviation: 5.0, half_probability: 0.3, least: 2, excess: 15 };

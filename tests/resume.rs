@@ -185,7 +185,7 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
     let dropout = DropRates { embedding: 0.1, input: 0.2, weight: 0.3, hidden: 0.2, output: 0.2 };
     match case.model {
         Model::Language { negatives } => {
-            let settings = LanguageModelSettings { encoder, decoder_bias: true };
+            let settings = LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] };
             let (model, parameters) = LanguageModel::new(settings, DType::F32)?;
             model.initialise(&parameters, key);
             let config = LmConfig {

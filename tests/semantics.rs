@@ -28,7 +28,7 @@ fn encoder(vocabulary: usize, pad: Option<u32>) -> EncoderSettings {
 }
 
 fn language_model(encoder: EncoderSettings, dtype: DType) -> (LanguageModel, Parameters) {
-    let settings = LanguageModelSettings { encoder, decoder_bias: true };
+    let settings = LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] };
     let (model, parameters) = LanguageModel::new(settings, dtype).unwrap();
     model.initialise(&parameters, key(1));
     (model, parameters)

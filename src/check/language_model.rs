@@ -27,18 +27,41 @@ struct Switches {
     decoder_bias: bool,
     ar_on_dropped: bool,
     sampled: bool,
+    splits: &'static [usize],
 }
 
-const CASES: [Switches; 5] = [
-    Switches { name: "window=1", counted: [true, false], decoder_bias: true, ar_on_dropped: true, sampled: false },
-    Switches { name: "window=2", counted: [false, true], decoder_bias: true, ar_on_dropped: true, sampled: false },
-    Switches { name: "windows=1+2", counted: [true, true], decoder_bias: true, ar_on_dropped: true, sampled: false },
+const CASES: [Switches; 6] = [
+    Switches {
+        name: "window=1",
+        counted: [true, false],
+        decoder_bias: true,
+        ar_on_dropped: true,
+        sampled: false,
+        splits: &[],
+    },
+    Switches {
+        name: "window=2",
+        counted: [false, true],
+        decoder_bias: true,
+        ar_on_dropped: true,
+        sampled: false,
+        splits: &[],
+    },
+    Switches {
+        name: "windows=1+2",
+        counted: [true, true],
+        decoder_bias: true,
+        ar_on_dropped: true,
+        sampled: false,
+        splits: &[],
+    },
     Switches {
         name: "window=2 ar=raw bias=false",
         counted: [false, true],
         decoder_bias: false,
         ar_on_dropped: false,
         sampled: false,
+        splits: &[],
     },
     Switches {
         name: "window=2 softmax=sampled",
@@ -46,6 +69,15 @@ const CASES: [Switches; 5] = [
         decoder_bias: true,
         ar_on_dropped: true,
         sampled: true,
+        splits: &[],
+    },
+    Switches {
+        name: "window=2 softmax=adaptive",
+        counted: [false, true],
+        decoder_bias: true,
+        ar_on_dropped: true,
+        sampled: false,
+        splits: &[6, 11],
     },
 ];
 
@@ -72,7 +104,8 @@ struct Windows {
 impl Windows {
     fn new(switches: Switches) -> Result<Self> {
         let encoder = EncoderSettings { vocabulary: V, embedding: E, hidden: H, layers: 3, pad: Some(1) };
-        let settings = LanguageModelSettings { encoder, decoder_bias: switches.decoder_bias };
+        let settings =
+            LanguageModelSettings { encoder, decoder_bias: switches.decoder_bias, splits: switches.splits.to_vec() };
         let (model, parameters) = LanguageModel::new(settings, DType::F64)?;
         let key = Key::new(11, Stage::Other, Direction::Forward);
         fill(&parameters, key, 0.9);
@@ -171,6 +204,19 @@ mod tests {
                 Ok(Box::new(windows))
             });
             assert!(verdict.wrong > 0, "{operation}");
+        }
+    }
+
+    #[test]
+    fn an_error_in_the_adaptive_softmax_is_noticed() {
+        // hidden state, weight, bias, tombstones and their bias
+        for input in 0..5 {
+            let verdict = verdict(move || {
+                let mut windows = Windows::new(CASES[5])?;
+                windows.graph.plant(Some(Fault { operation: "adaptive_softmax", input }));
+                Ok(Box::new(windows))
+            });
+            assert!(verdict.wrong > 0, "input {input}");
         }
     }
 

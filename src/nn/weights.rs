@@ -5,6 +5,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 
+use super::language_model::{TAIL_BIAS, TAIL_WEIGHT};
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
@@ -146,6 +147,10 @@ pub fn transfer(from: &Parameters, to: &Parameters, rows: &[Option<u32>]) -> Res
         let name = to.name(id);
         let Some(source) = from.find(name) else { continue };
         let (source, target) = (from.value(source), to.value(id));
+        if matches!(name, TAIL_WEIGHT | TAIL_BIAS) && source.shape() != target.shape() {
+            // another number of tails: they stand for other words, and start anew
+            continue;
+        }
         if matches!(name, "encoder.weight" | "decoder.bias") {
             map_rows(source, target, rows)?;
         } else if source.shape() == target.shape() {

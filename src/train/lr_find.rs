@@ -67,12 +67,12 @@ pub fn language_model(
         None => recipe.text.tokenizer_kind()?,
     };
     let vocabulary = context.vocabulary(sources, kind, &settings.training)?;
-    let mut task_settings = lm_task_settings(settings, vocabulary.len())?;
+    let mut task_settings = lm_task_settings(settings);
     // the rate of an update is to be the test's
     task_settings.rescale_rate = false;
     let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
     let (store, _) = context.store("train", sources, &vocabulary, &options, &scratch.tokens())?;
-    let (model, mut parameters) = LanguageModel::new(recipe.language_model(vocabulary.len()), DType::F32)?;
+    let (model, mut parameters) = LanguageModel::new(recipe.language_model(stage, vocabulary.len()), DType::F32)?;
     let key = context.key(stage);
     model.initialise(&parameters, key);
     if let Some(from) = from {
@@ -183,14 +183,23 @@ impl Observer for Recorder {
     }
 }
 
-/// Reads the rates off the curve. The first tenth of the points is left out: there the mean is of few updates.
+/// Reads the rates off the curve. The first tenth of the points is left out, for there the mean is of few updates; and the steepest place is
+/// looked for in the last fall to the lowest loss alone, where nine tenths of it lie ahead: before that, what slope there is is noise.
 fn evaluate(points: Vec<RangePoint>, diverged: bool) -> RangeTest {
     let skip = (points.len() / 10).min(points.len().saturating_sub(1));
-    let by_loss = |a: &usize, b: &usize| points[*a].smoothed.total_cmp(&points[*b].smoothed);
+    let loss = |i: usize| points[i].smoothed;
+    let by_loss = |a: &usize, b: &usize| loss(*a).total_cmp(&loss(*b));
     let lowest = (skip..points.len()).min_by(by_loss).unwrap_or(0);
+    let highest = (skip..lowest).map(loss).fold(f64::NEG_INFINITY, f64::max);
+    let begun = |i: &usize| loss(*i) >= highest - 0.1 * (highest - loss(lowest));
+    let begin = (skip..lowest).rev().find(begun).unwrap_or(skip).max(1);
     // the points are equally far apart in the logarithm of the rate
-    let slope = |i: usize| (points[i + 1].smoothed - points[i - 1].smoothed) / 2.0;
-    let steepest = (skip.max(1)..lowest).min_by(|&a, &b| slope(a).total_cmp(&slope(b))).filter(|&i| slope(i) < 0.0);
+    let reach = (points.len() / 50).max(1);
+    let slope = |i: usize| {
+        let (from, to) = (i.saturating_sub(reach), (i + reach).min(points.len() - 1));
+        (loss(to) - loss(from)) / (to - from) as f64
+    };
+    let steepest = (begin..lowest).min_by(|&a, &b| slope(a).total_cmp(&slope(b))).filter(|&i| slope(i) < 0.0);
     let minimum_over_10 = points.get(lowest).map_or(RATES.0, |p| p.rate / 10.0);
     let suggestion = steepest.map_or(minimum_over_10, |i| points[i].rate);
     RangeTest { suggestion, minimum_over_10, diverged, points }

@@ -12,10 +12,9 @@ use self::dry::{DryGraph, DryState, LstmSizes, Var};
 use super::recipe::{
     ClassifierSettings, LmSettings, LossName, OptimiserName, Recipe, TrainingSettings, UnfreezingStep,
 };
-use super::stages::lm_task_settings;
 use crate::autodiff::Parameters;
 use crate::error::{Error, Result};
-use crate::nn::{DropRates, Encoder, EncoderSettings};
+use crate::nn::{DropRates, Encoder, EncoderSettings, LanguageModel, LanguageModelSettings};
 use crate::random::Stage;
 use crate::tensor::DType;
 
@@ -109,7 +108,7 @@ pub fn plan(recipe: &Recipe, stage: Stage, options: &PlanOptions) -> Result<Plan
         Error::usage("the recipe does not limit the vocabulary: its size is not known").hint("say --vocab-size N")
     })?;
     let v = v.next_multiple_of(recipe.text.vocab_multiple.max(1));
-    let encoder = recipe.language_model(v).encoder;
+    let encoder = recipe.encoder(v);
     encoder.check()?;
     let planned = match stage {
         Stage::Classifier => classifier(recipe, &encoder, options),
@@ -118,7 +117,8 @@ pub fn plan(recipe: &Recipe, stage: Stage, options: &PlanOptions) -> Result<Plan
     let Planned { parameters: (values, gradients), trained, pool, flop, longest_window, length } = planned;
     let optimiser = 4 * trained * optimiser_slots(training);
     let best = if training.restore_best { values } else { 0 };
-    let start = if stage == Stage::Pretrain { 0 } else { lm_parameters(&encoder, recipe.model.decoder_bias).0.0 };
+    let start =
+        if stage == Stage::Pretrain { 0 } else { lm_parameters(&recipe.language_model(Stage::Pretrain, v))?.0.0 };
     let packing = options.threads * PACKING;
     let Pool { activations, workspace, evaluation } = pool;
     let pool = activations + workspace + evaluation;
@@ -189,13 +189,12 @@ fn optimiser_slots(training: &TrainingSettings) -> usize {
 }
 
 /// Slabs of a language model, and its number of trained values.
-fn lm_parameters(encoder: &EncoderSettings, bias: bool) -> ((usize, usize), usize) {
-    let mut builder = Parameters::builder();
-    Encoder::declare(&mut builder, *encoder, 0, |_| 0);
-    if bias {
-        builder.add("decoder.bias", &[encoder.vocabulary], 0);
-    }
-    (builder.bytes(DType::F32), encoder_values(encoder) + if bias { encoder.vocabulary } else { 0 })
+fn lm_parameters(settings: &LanguageModelSettings) -> Result<((usize, usize), usize)> {
+    let (_, builder) = LanguageModel::declare(settings.clone())?;
+    let bias = usize::from(settings.decoder_bias);
+    let tails = settings.splits.len() * (settings.encoder.embedding + bias);
+    let values = encoder_values(&settings.encoder) + bias * settings.encoder.vocabulary + tails;
+    Ok((builder.bytes(DType::F32), values))
 }
 
 fn encoder_values(encoder: &EncoderSettings) -> usize {
@@ -252,14 +251,14 @@ fn products(m: usize, n: usize, k: usize) -> u64 {
 }
 
 fn language_model(recipe: &Recipe, stage: Stage, encoder: &EncoderSettings) -> Result<Planned> {
-    let settings = if stage == Stage::Pretrain { &recipe.pretrain } else { &recipe.finetune };
-    // refuses what training would refuse
-    lm_task_settings(settings, encoder.vocabulary)?;
+    let settings = recipe.lm(stage);
+    let model = recipe.language_model(stage, encoder.vocabulary);
     let training = &settings.training;
     let variable = training.windows() != crate::text::Windows::Fixed;
     let longest = training.bptt + if variable { training.window_excess } else { 0 };
-    let (parameters, trained) = lm_parameters(encoder, recipe.model.decoder_bias);
+    let (parameters, trained) = lm_parameters(&model)?;
     let steps = settings.steps(encoder.layers + 1);
+    // of an adaptive softmax: as if every word were of the head, for how many are is the text's affair
     let words = match settings.loss {
         LossName::Sampled => settings.negatives + 1,
         _ => encoder.vocabulary,
@@ -281,7 +280,7 @@ fn language_model(recipe: &Recipe, stage: Stage, encoder: &EncoderSettings) -> R
     Ok(Planned {
         parameters,
         trained,
-        pool: lm_pool(settings, encoder, recipe.model.decoder_bias, &steps, longest, variable),
+        pool: lm_pool(settings, &model, &steps, longest, variable),
         flop: flop_of(flop(training.bptt), flop(longest), tokens),
         longest_window: longest,
         length: None,
@@ -306,12 +305,12 @@ fn flop_of((forward, backward): (u64, u64), longest: (u64, u64), tokens: usize) 
 /// Two updates of every step of unfreezing, then an evaluation, as the training loop runs them.
 fn lm_pool(
     settings: &LmSettings,
-    encoder: &EncoderSettings,
-    bias: bool,
+    model: &LanguageModelSettings,
     steps: &[UnfreezingStep],
     longest: usize,
     variable: bool,
 ) -> Pool {
+    let (encoder, bias) = (&model.encoder, model.decoder_bias);
     let (b, drops) = (settings.training.batch_size, settings.drops());
     let mut g = DryGraph::default();
     let mut state: DryState = vec![None; encoder.layers];
@@ -322,7 +321,7 @@ fn lm_pool(
         for update in 0..2 {
             g.reset();
             let before = state.clone();
-            let loss = lm_window(&mut g, &walk, settings, [bias, top[0]], &mut state, longest, b);
+            let loss = lm_window(&mut g, &walk, settings, (model, top[0]), &mut state, longest, b);
             pool.activations = pool.activations.max(g.used_bytes());
             g.backward(loss);
             if k == 0 && update == 0 && variable {
@@ -343,8 +342,12 @@ fn lm_pool(
         let (tokens, _targets) = (g.take(t * b), g.take(t * b));
         let w = g.parameter(false);
         let x = walk.forward(&mut g, &tokens, w, &mut carried, t, b);
-        let bias = bias.then(|| g.parameter(false));
-        g.tied_softmax(x, w, bias, [t * b, encoder.embedding, encoder.vocabulary]);
+        if model.splits.is_empty() {
+            let bias = bias.then(|| g.parameter(false));
+            g.tied_softmax(x, w, bias, [t * b, encoder.embedding, encoder.vocabulary]);
+        } else {
+            g.evaluated_adaptively([t * b, encoder.embedding, encoder.vocabulary], &model.splits);
+        }
     }
     pool.evaluation = g.pool_bytes() - pool.activations - pool.workspace;
     pool
@@ -355,7 +358,7 @@ fn lm_window(
     g: &mut DryGraph,
     walk: &DryEncoder,
     settings: &LmSettings,
-    [bias, top]: [bool; 2],
+    (model, top): (&LanguageModelSettings, bool),
     state: &mut DryState,
     t: usize,
     b: usize,
@@ -366,8 +369,9 @@ fn lm_window(
     let w = g.parameter(top);
     let raw = walk.forward(g, &tokens, w, state, t, b);
     let dropped = g.dropout(raw, walk.drops.output, t, [b, e]);
-    let bias = bias.then(|| g.parameter(top));
+    let bias = model.decoder_bias.then(|| g.parameter(top));
     let loss = match negatives {
+        None if !model.splits.is_empty() => g.adaptive_softmax(dropped, w, bias, [n, e, v], &model.splits),
         None => g.tied_softmax(dropped, w, bias, [n, e, v]),
         Some(negatives) => {
             g.sampled_softmax(dropped, w, bias, [targets.clone(), negatives], [n, e, settings.negatives])

@@ -1,12 +1,13 @@
 //! What a recipe's settings mean to the rooms below: tokenizers, batches, networks.
 
 use super::recipe::{
-    ClassifierSettings, LayoutName, LmSettings, Recipe, RulesName, SamplerName, TextSettings, TokenizerName,
+    ClassifierSettings, LayoutName, LmSettings, LossName, Recipe, RulesName, SamplerName, TextSettings, TokenizerName,
 };
 use super::recipe::{TrainingSettings, WindowsName};
 use crate::error::{Error, Result};
 use crate::nn;
-use crate::random::{Direction, Key};
+use crate::ops::adaptive_softmax;
+use crate::random::{Direction, Key, Stage};
 use crate::text::{
     ClassifierConfig, LmConfig, LmLayout, PAD_ID, Rules, SampleOrder, TokenizerKind, VariableWindows, Windows,
 };
@@ -72,6 +73,17 @@ impl TrainingSettings {
     }
 }
 
+impl LmSettings {
+    /// Where the adaptive softmax cuts a vocabulary; empty for another loss, and where the vocabulary is too small to be cut.
+    pub fn splits_of(&self, vocabulary: usize) -> Vec<usize> {
+        match self.loss {
+            LossName::Adaptive if self.splits.is_empty() => adaptive_softmax::splits(vocabulary),
+            LossName::Adaptive => self.splits.iter().copied().filter(|&split| split < vocabulary).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl ClassifierSettings {
     pub fn sample_order(&self) -> SampleOrder {
         match self.sampler {
@@ -88,12 +100,22 @@ impl ClassifierSettings {
 }
 
 impl Recipe {
-    /// The language model of this recipe for a vocabulary.
-    pub fn language_model(&self, vocabulary: usize) -> nn::LanguageModelSettings {
-        nn::LanguageModelSettings { encoder: self.encoder(vocabulary), decoder_bias: self.model.decoder_bias }
+    /// The language model of stage 1 or 2 of this recipe for a vocabulary.
+    pub fn language_model(&self, stage: Stage, vocabulary: usize) -> nn::LanguageModelSettings {
+        nn::LanguageModelSettings {
+            encoder: self.encoder(vocabulary),
+            decoder_bias: self.model.decoder_bias,
+            splits: self.lm(stage).splits_of(vocabulary),
+        }
     }
 
-    fn encoder(&self, vocabulary: usize) -> nn::EncoderSettings {
+    /// Settings of stage 2, or else of stage 1.
+    pub fn lm(&self, stage: Stage) -> &LmSettings {
+        if stage == Stage::FinetuneLm { &self.finetune } else { &self.pretrain }
+    }
+
+    /// The encoder of this recipe for a vocabulary.
+    pub fn encoder(&self, vocabulary: usize) -> nn::EncoderSettings {
         nn::EncoderSettings {
             vocabulary,
             embedding: self.model.emb,

@@ -307,7 +307,7 @@ pub fn train_language_model(
     out: &Path,
 ) -> Result<StageResult> {
     let recipe = context.recipe.clone();
-    let settings = if stage == Stage::Pretrain { &recipe.pretrain } else { &recipe.finetune };
+    let settings = recipe.lm(stage);
     let workplace = Workplace::within(out)?;
     let kind = match from {
         Some(model) => model.vocabulary.tokenizer().clone(),
@@ -336,8 +336,8 @@ pub fn train_language_model(
     if let Some(result) = context.finished(out, &identity)? {
         return Ok(result);
     }
-    let architecture = recipe.language_model(vocabulary.len());
-    let (model, declared) = LanguageModel::declare(architecture)?;
+    let architecture = recipe.language_model(stage, vocabulary.len());
+    let (model, declared) = LanguageModel::declare(architecture.clone())?;
     let (mut parameters, mut graph) = context.allocate(declared)?;
     let key = context.key(stage);
     model.initialise(&parameters, key);
@@ -347,7 +347,7 @@ pub fn train_language_model(
         weights::transfer(&from.parameters, &parameters, &rows)?;
         context.note(format!("{known} of {} words are known to the pretrained model", rows.len()))?;
     }
-    let (task_settings, training) = (lm_task_settings(settings, vocabulary.len())?, &settings.training);
+    let (task_settings, training) = (lm_task_settings(settings), &settings.training);
     let batches = LmBatches::new(store.clone(), train_documents, settings.batches(context.direction, key))?;
     let valid = valid
         .map(|(store, documents)| {
@@ -397,15 +397,9 @@ pub(super) fn unigram(vocabulary: &Vocabulary) -> Vec<f64> {
     vocabulary.counts().iter().map(|&n| n as f64 / total.max(1) as f64).collect()
 }
 
-pub(super) fn lm_task_settings(settings: &LmSettings, vocabulary: usize) -> Result<LmTaskSettings> {
+pub(super) fn lm_task_settings(settings: &LmSettings) -> LmTaskSettings {
     let training = &settings.training;
-    if settings.loss == LossName::Adaptive && !crate::ops::adaptive_softmax::splits(vocabulary).is_empty() {
-        return Err(Error::usage(format!(
-            "the adaptive softmax that a vocabulary of {vocabulary} words asks for is not there yet"
-        ))
-        .hint("take --vocab-size 75000 or less, or --set pretrain.loss=full"));
-    }
-    Ok(LmTaskSettings {
+    LmTaskSettings {
         dropout: settings.drops(),
         losses: LossSettings {
             alpha: training.alpha,
@@ -416,7 +410,7 @@ pub(super) fn lm_task_settings(settings: &LmSettings, vocabulary: usize) -> Resu
         negatives: (settings.loss == LossName::Sampled).then_some(settings.negatives),
         rescale_rate: training.lr_rescale,
         averaging: settings.valid_average,
-    })
+    }
 }
 
 fn lm_json(progress: &Progress) -> serde_json::Value {

@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use crate::device::cpu::gemm;
+use crate::nn::language_model::EVALUATED_ROWS;
 
 /// A tensor: its own size, and its block, which may be larger and is free when nobody but the pool holds it.
 #[derive(Clone, Debug)]
@@ -16,6 +17,13 @@ pub(super) struct Held {
 
 /// Rows of a block of the two softmax losses (their `block_rows`).
 const SOFTMAX_ROWS: usize = 256;
+
+/// Words of the head with its tombstones, and of the widest part, of a vocabulary cut for an adaptive softmax.
+fn widest_part(splits: &[usize], v: usize) -> (usize, usize) {
+    let head = splits.first().copied().unwrap_or(v) + splits.len();
+    let ends = splits.iter().copied().skip(1).chain([v]);
+    (head, splits.iter().zip(ends).map(|(&from, to)| to - from).fold(head, usize::max))
+}
 
 /// The memory pool without memory.
 #[derive(Debug, Default)]
@@ -222,6 +230,36 @@ impl DryGraph {
         let inputs: Vec<Var> = [x, w].into_iter().chain(bias).collect();
         let [loss] = self.record(&inputs, [loss], saved, &[]);
         loss
+    }
+
+    /// Softmax over `v` words cut at `splits`; returns the loss.
+    pub fn adaptive_softmax(&mut self, x: Var, w: Var, bias: Option<Var>, nev: [usize; 3], splits: &[usize]) -> Var {
+        let [n, e, v] = nev;
+        let trainable = self.values[w.0].needs_gradient;
+        let vectors = self.parameter(trainable);
+        let mut inputs = vec![x, w];
+        inputs.extend(bias);
+        inputs.push(vectors);
+        inputs.extend(bias.map(|_| self.parameter(trainable)));
+        let (loss, _rows) = (self.take(1), self.take(n));
+        let (head, widest) = widest_part(splits, v);
+        let rows = n.min(SOFTMAX_ROWS);
+        let _scratch = [head * e, head, rows * widest, rows * e, rows * e, n].map(|length| self.take(length));
+        let mut saved = Vec::new();
+        if inputs.iter().any(|&v| self.needs(v)) {
+            saved.extend([n * e, v * e, v, head * e, head].map(|length| self.take(length)));
+        }
+        let [loss] = self.record(&inputs, [loss], saved, &[]);
+        loss
+    }
+
+    /// An evaluation through an adaptive softmax, block by block.
+    pub fn evaluated_adaptively(&mut self, [n, e, v]: [usize; 3], splits: &[usize]) {
+        let _results = [self.take(n), self.take(n)];
+        let (head, widest) = widest_part(splits, v);
+        let rows = n.min(EVALUATED_ROWS);
+        let _block = [rows * e, rows * v].map(|length| self.take(length));
+        let _scratch = [head * e, head, rows * widest, rows * head].map(|length| self.take(length));
     }
 
     /// Softmax over the target and `k` negatives; returns the loss.

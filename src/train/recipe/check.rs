@@ -110,7 +110,10 @@ fn drop_rate(stage: &str, key: &str, rate: f64, multiplier: f64) -> Result<(), F
 fn check_lm(stage: &str, lm: &LmSettings) -> Result<(), Fault> {
     check_training(stage, &lm.training)?;
     drop_rate(stage, "drop_output", lm.drop_output, lm.training.drop_mult)?;
-    at_least_1(stage, "negatives", lm.negatives)
+    at_least_1(stage, "negatives", lm.negatives)?;
+    require(lm.splits.first() != Some(&0) && lm.splits.is_sorted_by(|a, b| a < b), stage, "splits", || {
+        format!("must be above 0 and ascend, not {:?}", lm.splits)
+    })
 }
 
 fn check_classifier(stage: &str, c: &ClassifierSettings) -> Result<(), Fault> {

@@ -272,6 +272,8 @@ pub struct LmSettings {
     pub loss: LossName,
     /// Negatives of the sampled softmax.
     pub negatives: usize,
+    /// Where the adaptive softmax cuts the vocabulary; empty: by its size, as the AWD code does (docs/SPEC.md §1.4).
+    pub splits: Vec<usize>,
     pub valid_average: ValidAverage,
     /// Whether texts of the test set join the corpus (never their labels): transductive (docs/SPEC.md §4.7).
     pub test_text: bool,

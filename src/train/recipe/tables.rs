@@ -69,6 +69,7 @@ const COMMON: &[Row] = &[
     ("*.beta", Num(1.0), "§1.3"),
     ("*.on_nan", Text("stop"), "ours: a diverged run is no result"),
     ("lm.negatives", Int(15_000), "§1.4 [S]"),
+    ("lm.splits", Ints(&[]), "§1.4 [A]: by the size of the vocabulary"),
     ("lm.valid_average", Text("token"), "§3.1: the exact mean; `batch` as the libraries print"),
     ("lm.test_text", Off, "§4.7: transductive, so off"),
     ("classifier.head_sizes", Ints(&[50]), "§1.6 [S][L07][F1][F2]"),
