@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # IMDb at a small size: a language model from one part of Wikipedia (one epoch), fine-tuned on a fifth of the reviews of train and unsup (the files
 # whose number ends in 0 or 5; never the test set's), then classifiers with 500 labels (three seeds) and with all 25,000, beside the same
-# classifiers from scratch. Prints one JSON line for each stage.
+# classifiers from scratch. Prints one JSON line for each stage. A finished stage is not run again.
 # usage: tools/imdb.sh DATA_DIR OUT_DIR [THREADS]   (the binary: cargo build --release; tar and zstd are needed)
 set -euo pipefail
 data=$1 out=$2 threads=${3:-$(nproc)}
@@ -10,7 +10,7 @@ mkdir -p "$out/share"
 for archive in labelled unsup; do
   tar --zstd -xf "$data/imdb/aclImdb_$archive.tar.zst" -C "$out/share" --wildcards 'aclImdb/train/*/*[05]_*.txt'
 done
-common=(--recipe fastai2 --schedule one-cycle --batch-size 64 --bptt 70 --weight-decay 0.01 --quiet --json --overwrite --threads "$threads")
+common=(--recipe fastai2 --schedule one-cycle --batch-size 64 --bptt 70 --weight-decay 0.01 --quiet --json --resume --threads "$threads")
 sizes=(--emb-size 100 --hidden-size 300 --layers 2 --vocab-size 15000 --min-freq 3)
 labelled=$data/imdb/aclImdb_labelled.tar.zst
 task=(--train "$labelled::aclImdb/train" --test "$labelled::aclImdb/test" --drop-mult 0.5 --lr 1e-2 --set classifier.max_len=420)

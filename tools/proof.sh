@@ -1,31 +1,44 @@
 #!/usr/bin/env bash
-# Everything in full: the tests on real data, every gradient with planted errors, the fixtures, the demonstration for five seeds, the peer's task.
-# usage: tools/proof.sh DATA_DIR [OUT_DIR]; leaves a dated record in docs/.
+# Everything in full, part by part; leaves a dated record in docs/.
+#   tests   cargo test, with the data sets            checks  every gradient, planted errors, the fixtures
+#   demo    the demonstration, seeds 1 to 5           peer    WikiText-2 and TREC-6 with the peer's recipe (tools/peer/ours.sh)
+#   ptb     what each regulariser is worth (hours)    imdb    Wikipedia, then IMDb (hours)
+# usage: tools/proof.sh DATA_DIR OUT_DIR [PART..]   without parts: all of them
 set -euo pipefail
 cd "$(dirname "$0")/.."
-data=${1:?usage: tools/proof.sh DATA_DIR [OUT_DIR]}
-out=${2:-runs/proof}
+[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|demo|peer|ptb|imdb ..]" >&2; exit 2; }
+data=$1 out=$2
+shift 2
+[ $# -gt 0 ] || set -- tests checks demo peer ptb imdb
 record=docs/proof-$(date +%F).md
 mkdir -p "$out"
 export ULMFIT_DATA=$data
 cargo build --release --locked
 ulmfit=target/release/ulmfit
-{
-  echo "# Proof of $(date +%F)"
-  echo "Commit $(git rev-parse --short HEAD)$(git diff --quiet HEAD || echo ' with local changes'). $($ulmfit info --json | tail -n 1)"
-} > "$record"
-step() { # step TITLE COMMAND...: its last line of output goes into the record
+[ -e "$record" ] || echo "# Proof of $(date +%F)" > "$record"
+commit="$(git rev-parse --short HEAD)$(git diff --quiet HEAD -- src Cargo.toml Cargo.lock tools tests || echo ' with local changes')"
+machine=$($ulmfit info | sed -n 's/^\(processor\|instruction set\|threads\) *//p' | paste -sd ';' | sed 's/;/, /; s/;/, threads /')
+step() { # step TITLE COMMAND...: what it prints last goes into the record
   local title=$1 start=$SECONDS
   shift
   echo "== $title"
   "$@" | tee "$out/last"
-  printf '\n## %s\n`%s` (%s s)\n```\n%s\n```\n' "$title" "$*" "$((SECONDS - start))" "$(tail -n 20 "$out/last")" >> "$record"
+  printf '\n## %s\nCommit %s; %s; %s s.\n`%s`\n```\n%s\n```\n' "$title" "$commit" "$machine" "$((SECONDS - start))" \
+    "$(echo "$*" | sed "s|$data|DATA|g; s|$out|OUT|g")" "$(tail -n 30 "$out/last")" >> "$record"
 }
-step "Tests" cargo test --workspace --locked -q
-step "Gradients, with planted errors" $ulmfit gradcheck --mutate --json
-step "Fixtures" $ulmfit golden tests/golden --json
-for seed in 1 2 3 4 5; do
-  step "Demonstration, seed $seed" $ulmfit demo --seed "$seed" --out "$out/demo-$seed" --overwrite --quiet --json
+for part in "$@"; do
+  case $part in
+    tests) step "Tests" bash -c "cargo test --workspace --locked 2>&1 | grep -E '^test result|Running|skipped'" ;;
+    checks)
+      step "Gradients, with planted errors" $ulmfit gradcheck --mutate --json
+      step "Fixtures" $ulmfit golden tests/golden --json ;;
+    demo) for seed in 1 2 3 4 5; do
+      step "Demonstration, seed $seed" $ulmfit demo --seed "$seed" --out "$out/demo-$seed" --overwrite --quiet --json
+    done ;;
+    peer) step "WikiText-2 and TREC-6 with the peer's recipe" tools/peer/ours.sh "$data" "$out/peer" ;;
+    ptb) step "Regularisers on Penn Treebank" tools/ptb.sh "$data" "$out/ptb" tenth whole ;;
+    imdb) step "Wikipedia, then IMDb" tools/imdb.sh "$data" "$out/imdb" ;;
+    *) echo "unknown part '$part'" >&2; exit 2 ;;
+  esac
 done
-step "WikiText-2 and TREC-6 with the peer's recipe" tools/peer/ours.sh "$data" "$out/peer"
 echo "record: $record"
