@@ -41,18 +41,18 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     };
     model_dir::prepare(&out, args.run.resume, args.run.overwrite)?;
     let general = &args.recipe.general;
-    let seeds = general.seeds.unwrap_or(1) as u64;
+    let directories = job::seed_directories(global, general, &out);
     let mut results = Vec::new();
-    for seed in (0..seeds).map(|k| global.seed.wrapping_add(k)) {
-        let directory = if seeds > 1 { out.join(format!("seed-{seed}")) } else { out.clone() };
+    for (seed, directory) in &directories {
+        let seed = *seed;
         let sources = write_corpus(seed, &directory.join("corpus"), general.labels)?;
         let options = RunOptions { bidirectional: general.bidirectional, compare: true };
         let one = global.with_seed(seed);
         let run = RunArgs { overwrite: !args.run.resume, ..args.run.clone() };
         let flags = RecipeArgs { seeds: None, ..general.clone() };
-        results.push(job::run_all(&one, &recipe, &run, &flags, &directory, options, &sources)?);
+        results.push(job::run_all(&one, &recipe, &run, &flags, directory, options, &sources)?);
     }
-    job::print_run(global, &pipeline::over_seeds(&results))
+    job::print_run(global, &pipeline::over_seeds(&results), &directories)
 }
 
 /// Writes the generated texts as the files that `run` would read.

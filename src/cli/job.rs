@@ -148,6 +148,13 @@ fn summary(json: &serde_json::Value) -> String {
     lines.filter_map(|(k, v)| Some(format!("{:<20} {}", k.replace('_', " "), shown(v)?))).collect::<Vec<_>>().join("\n")
 }
 
+/// Seeds of a whole run, each with its directory.
+pub fn seed_directories(global: &Global, args: &RecipeArgs, out: &Path) -> Vec<(u64, PathBuf)> {
+    let seeds = args.seeds.unwrap_or(1) as u64;
+    let directory = |seed| if seeds > 1 { out.join(format!("seed-{seed}")) } else { out.to_path_buf() };
+    (0..seeds).map(|k| global.seed.wrapping_add(k)).map(|seed| (seed, directory(seed))).collect()
+}
+
 /// The three stages with everything around them, for one seed or several.
 pub fn run_all(
     global: &Global,
@@ -162,27 +169,24 @@ pub fn run_all(
     pipeline::check_inputs(sources)?;
     model_dir::prepare(out, run.resume, run.overwrite)?;
     crate::train::interrupt::install()?;
-    let seeds = args.seeds.unwrap_or(1) as u64;
     let mut results = Vec::new();
-    let mut directories = Vec::new();
-    for seed in (0..seeds).map(|k| global.seed.wrapping_add(k)) {
-        let directory = if seeds > 1 { out.join(format!("seed-{seed}")) } else { out.to_path_buf() };
+    let directories = seed_directories(global, args, out);
+    for (seed, directory) in &directories {
         let mut notes = Notes { quiet: global.quiet };
         let mut context = context(recipe.clone(), global, run, args.reading_direction(), &mut notes);
-        context.seed = seed;
+        context.seed = *seed;
         let mut stage_observer = |directory: &Path| observers(directory, global);
-        let mut run = Run { context, out: &directory, options, stage_observer: &mut stage_observer };
+        let mut run = Run { context, out: directory, options, stage_observer: &mut stage_observer };
         results.push(run.run(sources).inspect_err(|_| {
-            model_dir::abandon(&directory);
+            model_dir::abandon(directory);
             model_dir::abandon(out);
         })?);
-        directories.push(directory);
     }
     let result = pipeline::over_seeds(&results);
     if let Some(finished) = run.resume.then(|| result_of_finished(out, &result)).flatten() {
         return Ok(finished);
     }
-    for directory in directories {
+    for (_, directory) in directories {
         let stages: Vec<PathBuf> = pipeline::stage_directories(&directory);
         let stages: Vec<&Path> = stages.iter().map(PathBuf::as_path).collect();
         html::write(&directory.join(REPORT_FILE), "ULMFiT", &stages)?;
@@ -207,8 +211,8 @@ fn result_of_finished(out: &Path, result: &serde_json::Value) -> Option<serde_js
     (saved == same).then_some(saved)
 }
 
-/// Prints the result of `run` or `demo`.
-pub fn print_run(global: &Global, result: &serde_json::Value) -> Result<()> {
+/// Prints the result of `run` or `demo`, and where it lies: one directory for each seed.
+pub fn print_run(global: &Global, result: &serde_json::Value, directories: &[(u64, PathBuf)]) -> Result<()> {
     let mut text = String::new();
     let number = |v: &serde_json::Value, unit: &str| v.as_f64().map(|x| format!("{x:.2}{unit}"));
     let rows = [
@@ -225,6 +229,13 @@ pub fn print_run(global: &Global, result: &serde_json::Value) -> Result<()> {
             text += &format!("{name:<30} {value}\n");
         }
     }
+    let mut reports = Vec::new();
+    for (_, directory) in directories {
+        reports.push(format!("report: {}", directory.join(REPORT_FILE).display()));
+        let classifiers = pipeline::stage_directories(directory).into_iter().filter(|d| d.ends_with("classifier"));
+        reports.extend(classifiers.map(|d| format!("classifier: {}", d.display())));
+    }
+    text += &reports.join("\n");
     output::result(global.json, &text, result)
 }
 

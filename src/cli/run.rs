@@ -68,5 +68,6 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let general = &args.recipe.general;
     let options = RunOptions { bidirectional: general.bidirectional, compare: args.compare };
     let result = job::run_all(global, &recipe, &args.run, general, &args.out, options, &sources)?;
-    job::print_run(global, &result)
+    let directories = job::seed_directories(global, general, &args.out);
+    job::print_run(global, &result, &directories)
 }

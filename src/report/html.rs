@@ -55,13 +55,13 @@ pub fn page(title: &str, runs: &[Run]) -> Result<String> {
     let several = runs.iter().map(|run| sections(&run.events).len()).sum::<usize>() > 1;
     if several {
         body += "<nav aria-label=\"Stages\"><ul>\n";
-        for (id, (_, section)) in all_sections(runs).enumerate() {
-            let _ = writeln!(body, "<li><a href=\"#stage-{id}\">{}</a></li>", escape(section.title()));
+        for (id, (run, section)) in all_sections(runs).enumerate() {
+            let _ = writeln!(body, "<li><a href=\"#stage-{id}\">{}</a></li>", escape(&heading(run, &section, runs)));
         }
         body += "</ul></nav>\n";
     }
-    for (id, (_, section)) in all_sections(runs).enumerate() {
-        stage(&mut body, id, &section)?;
+    for (id, (run, section)) in all_sections(runs).enumerate() {
+        stage(&mut body, id, &heading(run, &section, runs), &section)?;
     }
     if all_sections(runs).next().is_none() {
         body += "<p>Nothing was recorded: no stage has begun.</p>\n";
@@ -126,9 +126,15 @@ fn all_sections(runs: &[Run]) -> impl Iterator<Item = (&Run, Section<'_>)> {
     runs.iter().flat_map(|run| sections(&run.events).into_iter().map(move |section| (run, section)))
 }
 
-fn stage(body: &mut String, id: usize, section: &Section) -> Result<()> {
+/// A stage's title; with its run's name where the page has the title more than once.
+fn heading(run: &Run, section: &Section, runs: &[Run]) -> String {
+    let same = all_sections(runs).filter(|(_, other)| other.title() == section.title()).count();
+    if same > 1 { format!("{} ({})", section.title(), run.name) } else { section.title().to_string() }
+}
+
+fn stage(body: &mut String, id: usize, heading: &str, section: &Section) -> Result<()> {
     let started = section.started;
-    let _ = writeln!(body, "<section id=\"stage-{id}\">\n<h2>{}</h2>", escape(section.title()));
+    let _ = writeln!(body, "<section id=\"stage-{id}\">\n<h2>{}</h2>", escape(heading));
     summary(body, section);
 
     body.push_str("<ul class=\"facts\">\n");
@@ -169,14 +175,14 @@ fn stage(body: &mut String, id: usize, section: &Section) -> Result<()> {
     }
     if !started.recipe.is_empty() {
         body.push_str(
-            "<h3>Recipe</h3>\n<div class=\"scroll\"><table class=\"recipe\"><thead><tr><th scope=\"col\">Setting</th>",
+            "<details><summary>Recipe</summary>\n<div class=\"scroll\"><table class=\"recipe\"><thead><tr><th scope=\"col\">Setting</th>",
         );
         body.push_str("<th scope=\"col\">Value</th><th scope=\"col\">Source</th></tr></thead><tbody>\n");
         for row in &started.recipe {
             let (key, value, source) = (escape(&row.key), escape(&row.value), escape(&row.source));
             let _ = writeln!(body, "<tr><th scope=\"row\">{key}</th><td>{value}</td><td>{source}</td></tr>");
         }
-        body.push_str("</tbody></table></div>\n");
+        body.push_str("</tbody></table></div></details>\n");
     }
     body.push_str("</section>\n");
     Ok(())

@@ -16,6 +16,9 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), Fault> {
     }
     at_least_1("text", "vocab_multiple", recipe.text.vocab_multiple)?;
     check_lm("pretrain", &recipe.pretrain)?;
+    require(!recipe.pretrain.test_text, "pretrain", "test_text", || {
+        "cannot be on: texts of the test set can join fine-tuning alone".into()
+    })?;
     check_lm("finetune", &recipe.finetune)?;
     check_classifier("classifier", &recipe.classifier)
 }
