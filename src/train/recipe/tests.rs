@@ -268,7 +268,7 @@ fn the_peer_s_configuration_resolves() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/peer/trec.toml");
     let table: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
     let mut builder = Builder::new(table["recipe"].as_str().unwrap()).unwrap();
-    assert_eq!(builder.config(&table, "trec.toml").unwrap(), ["recipe"]);
+    assert_eq!(builder.config(&table, "trec.toml").unwrap(), ["recipe", "set"]);
     let recipe = builder.build().unwrap();
     assert_eq!((recipe.model.emb, recipe.model.hidden, recipe.model.layers), (100, 300, 2));
     assert_eq!(recipe.text.tokenizer, TokenizerName::Whitespace);
