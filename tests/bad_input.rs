@@ -2,28 +2,14 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
 
 use assert_cmd::Command;
 use serde_json::{Value, json};
-use support::{Data, Numbers, SIZES, STAGE, copy_folder, json, json_lines, snapshot, text, ulmfit, words};
+use support::{
+    Data, Numbers, SIZES, STAGE, classifier, json, json_lines, random_bytes, refused, snapshot, text, ulmfit, words,
+};
 use tempfile::TempDir;
-
-/// The program refuses: this exit status, one `error:` line that holds these parts, at most a hint besides. Returns standard error.
-fn refused(command: &mut Command, status: i32, parts: &[&str]) -> String {
-    let output = command.output().unwrap();
-    let message = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{parts:?}: {message}");
-    assert!(message.starts_with("error: ") && message.lines().count() <= 2, "{message}");
-    assert!(message.lines().skip(1).all(|line| line.starts_with("hint: ")), "{message}");
-    assert!(!message.contains("internal error") && !message.contains("panicked"), "{message}");
-    for part in parts {
-        assert!(message.contains(part), "'{part}' is not in: {message}");
-    }
-    assert_eq!(text(&output.stdout), "", "{message}");
-    message
-}
 
 struct Place {
     _temporary: TempDir,
@@ -71,21 +57,6 @@ impl Place {
     }
 }
 
-/// A classifier, trained once for all tests of this file.
-fn classifier() -> &'static Path {
-    static MODEL: OnceLock<PathBuf> = OnceLock::new();
-    MODEL.get_or_init(|| {
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad-input");
-        if root.exists() {
-            std::fs::remove_dir_all(&root).unwrap();
-        }
-        let data = Data::new(&root);
-        let (train, out) = (data.path("train.csv"), data.path("classifier"));
-        json(&words(&[&["train-classifier", "--model", "none", "--train", &train, "--out", &out], SIZES, STAGE]));
-        PathBuf::from(out)
-    })
-}
-
 #[test]
 fn files_that_cannot_be_read() {
     let p = place();
@@ -128,7 +99,7 @@ fn files_that_cannot_be_read() {
 #[test]
 fn a_directory_where_a_file_is_meant() {
     let p = place();
-    let (folder, model) = (p.data.path("folder"), classifier().to_str().unwrap());
+    let (folder, model) = (p.data.path("folder"), classifier("bad-input").to_str().unwrap());
     std::fs::create_dir(&folder).unwrap();
     refused(&mut p.command(&[&["info", "--config", &folder]]), 1, &["folder: cannot read: is a directory"]);
     refused(&mut p.command(&[&["vocab", &folder]]), 1, &["folder"]);
@@ -145,7 +116,7 @@ fn a_directory_where_a_file_is_meant() {
 #[test]
 fn standard_input() {
     let p = place();
-    let line = ["predict", "--model", classifier().to_str().unwrap(), "--input", "-"];
+    let line = ["predict", "--model", classifier("bad-input").to_str().unwrap(), "--input", "-"];
     refused(p.command(&[&line]).write_stdin(&b"good\n\xff\n"[..]), 1, &["standard input: is not UTF-8 at byte 5"]);
     refused(p.command(&[&line]).write_stdin(""), 1, &["standard input: is empty"]);
 }
@@ -183,7 +154,7 @@ fn classes() {
     refused(&mut p.run(&none, &[]), 1, &["none.csv"]);
     refused(&mut p.run(&train, &["--test", &third]), 1, &stranger);
     p.nothing_is_left();
-    let model = classifier().to_str().unwrap();
+    let model = classifier("bad-input").to_str().unwrap();
     refused(&mut p.command(&[&["evaluate", "--model", model, "--data", &third]]), 1, &stranger[..1]);
     refused(&mut p.command(&[&["evaluate", "--model", model, "--data", &none]]), 1, &["none.csv"]);
 }
@@ -345,187 +316,10 @@ fn a_run_that_diverges() {
     assert!(!Path::new(&p.out).join("model.safetensors").exists());
 }
 
-/// A model directory of its own, damaged by `damage`, is refused by every command that loads it.
-fn damaged(parts: &[&str], damage: impl FnOnce(&Path)) {
-    let place = tempfile::tempdir().unwrap();
-    let model = place.path().join("damaged");
-    copy_folder(classifier(), &model);
-    damage(&model);
-    let before = snapshot(&model);
-    let line = ["predict", "--model", model.to_str().unwrap(), "--quiet", "a good film"];
-    let output = ulmfit(&line).output().unwrap();
-    assert!(matches!(output.status.code(), Some(1 | 2)), "{:?} {}", output.status, text(&output.stderr));
-    refused(&mut ulmfit(&line), output.status.code().unwrap(), parts);
-    assert!(snapshot(&model) == before, "the model is left as it is");
-}
-
-/// Header and tensor bytes of a safetensors file.
-fn parts_of(file: &[u8]) -> (Value, Vec<u8>) {
-    let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
-    (serde_json::from_slice(&file[8..8 + length]).unwrap(), file[8 + length..].to_vec())
-}
-
-fn damage_tensors(model: &Path, change: impl FnOnce(&mut Value, &mut Vec<u8>)) {
-    let path = model.join("model.safetensors");
-    let (mut header, mut tensors) = parts_of(&std::fs::read(&path).unwrap());
-    change(&mut header, &mut tensors);
-    let header = header.to_string();
-    let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &tensors].concat();
-    std::fs::write(path, file).unwrap();
-}
-
-fn damage_bytes(model: &Path, name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
-    let path = model.join(name);
-    let bytes = std::fs::read(&path).unwrap();
-    std::fs::write(path, change(bytes)).unwrap();
-}
-
-fn damage_config(model: &Path, change: impl FnOnce(&mut Value)) {
-    damage_bytes(model, "config.json", |bytes| {
-        let mut config = serde_json::from_slice(&bytes).unwrap();
-        change(&mut config);
-        serde_json::to_vec(&config).unwrap()
-    });
-}
-
-fn random_bytes(n: usize) -> Vec<u8> {
-    let mut numbers = Numbers(9);
-    (0..n).map(|_| numbers.below(256) as u8).collect()
-}
-
-#[test]
-fn hostile_weights() {
-    let file = "model.safetensors";
-    let bytes = |change: fn(Vec<u8>) -> Vec<u8>| damaged(&["damaged/", file], |m| damage_bytes(m, file, change));
-    bytes(|_| Vec::new());
-    bytes(|_| vec![1, 2, 3]);
-    bytes(|whole| random_bytes(whole.len()));
-    bytes(|whole| whole[..whole.len() - 1].to_vec());
-    bytes(|whole| whole[..whole.len() / 2].to_vec());
-    bytes(|whole| [&whole[..], b"more"].concat());
-    // the length of the header: enormous, beyond the end, too short
-    bytes(|whole| [&u64::MAX.to_le_bytes()[..], &whole[8..]].concat());
-    bytes(|whole| [&(1u64 << 62).to_le_bytes()[..], &whole[8..]].concat());
-    bytes(|whole| [&(whole.len() as u64).to_le_bytes()[..], &whole[8..]].concat());
-    bytes(|whole| [&5u64.to_le_bytes()[..], &whole[8..]].concat());
-    // a deeply nested header
-    bytes(|whole| [&(whole.len() as u64 - 8).to_le_bytes()[..], &vec![b'['; whole.len() - 8]].concat());
-    damaged(&[file, "no such file"], |m| std::fs::remove_file(m.join(file)).unwrap());
-    damaged(&[file], |m| {
-        std::fs::remove_file(m.join(file)).unwrap();
-        std::fs::create_dir(m.join(file)).unwrap();
-    });
-}
-
-#[test]
-fn tensors_that_do_not_fit() {
-    let name = "encoder.weight";
-    let header = |parts: &[&str], change: fn(&mut Value)| {
-        damaged(&[&["model.safetensors"], parts].concat(), |m| damage_tensors(m, |header, _| change(header)));
-    };
-    header(&[name, "is f32 [8, "], |h| h["encoder.weight"]["shape"].as_array_mut().unwrap().reverse());
-    header(&[], |h| h["encoder.weight"]["shape"] = json!([1u64 << 63, 1u64 << 63]));
-    header(&[], |h| h["encoder.weight"]["shape"] = json!([-1, 8]));
-    header(&[name], |h| h["encoder.weight"]["dtype"] = json!("I32"));
-    header(&[name, "7 axes"], |h| {
-        let shape = h["encoder.weight"]["shape"].as_array().unwrap().clone();
-        h["encoder.weight"]["shape"] =
-            json!([&[json!(1), json!(1), json!(1), json!(1), json!(1)][..], &shape].concat());
-    });
-    header(&[], |h| h["encoder.weight"]["data_offsets"].as_array_mut().unwrap().reverse());
-    header(&[], |h| h["encoder.weight"]["data_offsets"] = json!([0, u64::MAX]));
-    header(&["has no tensor 'encoder.weight'"], |h| {
-        let tensor = h.as_object_mut().unwrap().remove("encoder.weight").unwrap();
-        h["stranger"] = tensor;
-    });
-    header(&[], |h| *h = json!([]));
-    for value in [f32::NAN, f32::INFINITY] {
-        damaged(&[name, "is not finite, at element 3"], |m| {
-            damage_tensors(m, |header, tensors| {
-                let begin = header[name]["data_offsets"][0].as_u64().unwrap() as usize + 3 * 4;
-                tensors[begin..begin + 4].copy_from_slice(&value.to_le_bytes());
-            });
-        });
-    }
-}
-
-#[test]
-fn hostile_configurations() {
-    let file = "config.json";
-    let bytes = |change: fn(Vec<u8>) -> Vec<u8>| damaged(&["damaged/", file], |m| damage_bytes(m, file, change));
-    bytes(|_| Vec::new());
-    bytes(|_| b"{}".to_vec());
-    bytes(|_| b"null".to_vec());
-    bytes(|_| random_bytes(500));
-    bytes(|_| vec![b'['; 100_000]);
-    bytes(|whole| whole[..whole.len() / 2].to_vec());
-    damaged(&[file, "no such file"], |m| std::fs::remove_file(m.join(file)).unwrap());
-
-    let sizes = [
-        json!(0),
-        json!(-1),
-        json!(1.5),
-        json!(1u64 << 24),
-        json!(1u64 << 40),
-        json!(u64::MAX),
-        json!("8"),
-        json!(null),
-    ];
-    let set = |path: &[&str], value: &Value| {
-        damaged(&["damaged"], |m| {
-            damage_config(m, |config| *path.iter().fold(config, |place, key| &mut place[*key]) = value.clone());
-        });
-    };
-    for value in &sizes {
-        for key in ["vocabulary", "embedding", "hidden", "layers"] {
-            set(&["architecture", "encoder", key], value);
-        }
-        set(&["architecture", "classes"], value);
-    }
-    for value in
-        [json!([0]), json!([1u64 << 62, 1u64 << 62]), json!([1 << 24, 1 << 24]), json!(vec![50; 100_000]), json!(7)]
-    {
-        set(&["architecture", "head"], &value);
-    }
-    for (key, value) in
-        [("bptt", json!(0)), ("bptt", json!(u64::MAX)), ("max_steps", json!(0)), ("kind", json!("oracle"))]
-    {
-        set(&["architecture", key], &value);
-    }
-    set(&["architecture", "encoder", "pad"], &json!(4_000_000_000u32));
-    set(&["architecture", "stranger"], &json!(1));
-    set(&["format"], &json!(99));
-    set(&["labels"], &json!([]));
-    set(&["labels"], &json!(["neg", "pos", "more"]));
-    set(&["direction"], &json!("sideways"));
-}
-
-#[test]
-fn a_vocabulary_of_another_model() {
-    let file = "vocab.json";
-    let hash = [file, "is not the vocabulary that the model was trained with"];
-    damaged(&hash, |m| damage_config(m, |config| config["vocabulary_hash"] = json!("0".repeat(64))));
-    let words = |change: fn(&mut Value)| {
-        move |m: &Path| {
-            damage_bytes(m, file, |bytes| {
-                let mut saved = serde_json::from_slice(&bytes).unwrap();
-                change(&mut saved);
-                serde_json::to_vec(&saved).unwrap()
-            });
-        }
-    };
-    damaged(&[file], words(|v| *v["words"].as_array_mut().unwrap().last_mut().unwrap() = json!("changed")));
-    damaged(&[file], words(|v| drop(v["words"].as_array_mut().unwrap().pop())));
-    damaged(&[file], words(|v| v["words"] = json!([])));
-    damaged(&[file], |m| damage_bytes(m, file, |_| random_bytes(300)));
-    damaged(&[file], |m| damage_bytes(m, file, |_| Vec::new()));
-    damaged(&[file, "no such file"], |m| std::fs::remove_file(m.join(file)).unwrap());
-}
-
 #[test]
 fn a_model_of_the_wrong_kind() {
     let p = place();
-    let (model, text) = (classifier().to_str().unwrap(), p.data.path("train.csv"));
+    let (model, text) = (classifier("bad-input").to_str().unwrap(), p.data.path("train.csv"));
     let kind = ["classifier: is a classifier, but a language model is needed"];
     refused(&mut p.command(&[&["finetune-lm", "--model", model, "--text", &text, "--out", &p.out]]), 1, &kind);
     refused(&mut p.command(&[&["generate", "--model", model, "--prompt", "x"]]), 1, &kind);

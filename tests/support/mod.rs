@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -123,4 +124,39 @@ pub fn copy_folder(from: &Path, to: &Path) {
         let path = entry.unwrap().path();
         std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
+}
+
+/// The program refuses: this exit status, one `error:` line that holds these parts, at most a hint besides. Returns standard error.
+pub fn refused(command: &mut Command, status: i32, parts: &[&str]) -> String {
+    let output = command.output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{parts:?}: {message}");
+    assert!(message.starts_with("error: ") && message.lines().count() <= 2, "{message}");
+    assert!(message.lines().skip(1).all(|line| line.starts_with("hint: ")), "{message}");
+    assert!(!message.contains("internal error") && !message.contains("panicked"), "{message}");
+    for part in parts {
+        assert!(message.contains(part), "'{part}' is not in: {message}");
+    }
+    assert_eq!(text(&output.stdout), "", "{message}");
+    message
+}
+
+/// A small classifier in the build directory, trained once for all tests of a file, which names its place.
+pub fn classifier(name: &str) -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        if root.exists() {
+            std::fs::remove_dir_all(&root).unwrap();
+        }
+        let data = Data::new(&root);
+        let (train, out) = (data.path("train.csv"), data.path("classifier"));
+        json(&words(&[&["train-classifier", "--model", "none", "--train", &train, "--out", &out], SIZES, STAGE]));
+        PathBuf::from(out)
+    })
+}
+
+pub fn random_bytes(n: usize) -> Vec<u8> {
+    let mut numbers = Numbers(9);
+    (0..n).map(|_| numbers.below(256) as u8).collect()
 }
