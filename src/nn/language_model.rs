@@ -99,7 +99,7 @@ impl LanguageModel {
     /// Declares the parameters without taking memory for them.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::error::Error::Usage) for sizes of zero or beyond what can be counted, and for splits that are not ascending
+    /// [`Error::Usage`] for sizes of zero or beyond what can be counted, and for splits that are not ascending
     /// within the vocabulary.
     pub fn declare(settings: LanguageModelSettings) -> Result<(Self, ParametersBuilder)> {
         settings.encoder.check()?;
