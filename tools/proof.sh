@@ -36,7 +36,7 @@ for part in "$@"; do
       step "Demonstration, seed $seed" $ulmfit demo --seed "$seed" --out "$out/demo-$seed" --overwrite --quiet --json
     done ;;
     peer) step "WikiText-2 and TREC-6 with the peer's recipe" tools/peer/ours.sh "$data" "$out/peer" ;;
-    ptb) step "Regularisers on Penn Treebank" tools/ptb.sh "$data" "$out/ptb" tenth whole ;;
+    ptb) step "Regularisers on Penn Treebank" tools/ptb.sh "$data" "$out/ptb" tenth ;;
     imdb) step "Wikipedia, then IMDb" tools/imdb.sh "$data" "$out/imdb" ;;
     *) echo "unknown part '$part'" >&2; exit 2 ;;
   esac
