@@ -3,7 +3,7 @@
 #   tests   cargo test, with the data sets            checks  every gradient, planted errors, the fixtures
 #   demo    the demonstration, seeds 1 to 5           peer    WikiText-2 and TREC-6 with the peer's recipe (tools/peer/ours.sh)
 #   ptb     what each regulariser is worth (hours)    imdb    Wikipedia, then IMDb (hours)
-# usage: tools/proof.sh DATA_DIR OUT_DIR [PART..]   without parts: all of them
+# usage: tools/proof.sh DATA_DIR OUT_DIR [PART..]   without parts: all of them; JOBS=N: processes or threads of the long parts, else all
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|demo|peer|ptb|imdb ..]" >&2; exit 2; }
@@ -37,7 +37,7 @@ for part in "$@"; do
     done ;;
     peer) step "WikiText-2 and TREC-6 with the peer's recipe" tools/peer/ours.sh "$data" "$out/peer" ;;
     ptb) step "Regularisers on Penn Treebank" tools/ptb.sh "$data" "$out/ptb" tenth ;;
-    imdb) step "Wikipedia, then IMDb" tools/imdb.sh "$data" "$out/imdb" ;;
+    imdb) step "Wikipedia, then IMDb" tools/imdb.sh "$data" "$out/imdb" "${JOBS:-$(nproc)}" ;;
     *) echo "unknown part '$part'" >&2; exit 2 ;;
   esac
 done
