@@ -1,13 +1,26 @@
 use rayon::prelude::*;
 
-use crate::device::cpu::gemm::{Matrix, Store, gemm};
+use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, pack};
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::softmax_row::exponentiate;
 use crate::tensor::Real;
 
-/// Rows of a block: few enough for the logits to stay near the processor, enough to amortise a pass over dW.
-pub(super) fn block_rows(n: usize) -> usize {
-    n.clamp(1, 256)
+/// Rows of a block of `n` rows over `v` words: few enough for the logits to stay in a third-level cache (16 MiB in f32) until their
+/// gradient is consumed, enough to amortise a pass over dW, which is read and written once for every block.
+pub(super) fn block_rows(n: usize, v: usize) -> usize {
+    ((4 << 20) / v.max(1)).clamp(32, 512).min(n).max(1)
+}
+
+/// Elements of the buffers that the weight is packed into, once for all blocks: for the logits, and for dx.
+pub(super) fn packed_lens<T: Real>(v: usize, e: usize) -> [usize; 2] {
+    [gemm::packed_len::<T>(e, v), gemm::packed_len::<T>(v, e)]
+}
+
+/// See [`block_rows`] and [`packed_lens`]; the last one only where dx is wanted.
+pub(super) struct Buffers<'a, T> {
+    pub logits: &'a mut [T],
+    pub packed_for_logits: &'a mut [T],
+    pub packed_for_dx: Option<&'a mut [T]>,
 }
 
 /// `x` `[N, E]`, `w` `[V, E]`, `b` `[V]`, `targets` `[N]`.
@@ -32,19 +45,26 @@ pub(super) struct Gradients<'a, T> {
     pub db: Option<&'a mut [T]>,
 }
 
-/// `logits`: a buffer of `block_rows × V`.
-pub(super) fn forward<T: Real>(decoder: Decoder<T>, logits: &mut [T], losses: Losses<T>, mut gradients: Gradients<T>) {
+pub(super) fn forward<T: Real>(
+    decoder: Decoder<T>,
+    buffers: Buffers<T>,
+    losses: Losses<T>,
+    mut gradients: Gradients<T>,
+) {
     let Decoder { x, w, b, targets, e, v } = decoder;
+    let Buffers { logits, packed_for_logits, packed_for_dx } = buffers;
     let n = targets.len();
-    let block = block_rows(n);
+    let block = block_rows(n, v);
     let wanted = gradients.dx.is_some() || gradients.dw.is_some() || gradients.db.is_some();
     let scale = T::ONE / T::from_f64(n as f64);
     let weight = Matrix::new(w, v, e);
+    let for_logits = pack(weight.t(), packed_for_logits);
+    let for_dx = packed_for_dx.map(|buffer| pack(weight, buffer));
     for first in (0..n).step_by(block) {
         let rows = block.min(n - first);
         let logits = &mut logits[..rows * v];
         let hidden = Matrix::new(&x[first * e..], rows, e);
-        decode(hidden, weight, b, v, logits);
+        decode(hidden, &for_logits, b, v, logits);
         logits
             .par_chunks_mut(v)
             .zip(&targets[first..first + rows])
@@ -54,8 +74,8 @@ pub(super) fn forward<T: Real>(decoder: Decoder<T>, logits: &mut [T], losses: Lo
                 let target = target as usize;
                 (*loss, *correct) = dispatch(SoftmaxRow { row, target, gradient: wanted.then_some(scale) });
             });
-        if let Some(dx) = &mut gradients.dx {
-            gemm(Matrix::new(logits, rows, v), weight, &mut dx[first * e..][..rows * e], Store::Set);
+        if let (Some(dx), Some(for_dx)) = (&mut gradients.dx, &for_dx) {
+            gemm_packed(Matrix::new(logits, rows, v), for_dx, &mut dx[first * e..][..rows * e], Store::Set);
         }
         let store = if first == 0 { Store::Set } else { Store::Add };
         if let Some(dw) = &mut gradients.dw {
@@ -73,7 +93,7 @@ pub(super) fn forward<T: Real>(decoder: Decoder<T>, logits: &mut [T], losses: Lo
 }
 
 /// `logits = x·wᵀ + b`
-fn decode<T: Real>(x: Matrix<T>, w: Matrix<T>, b: Option<&[T]>, v: usize, logits: &mut [T]) {
+fn decode<T: Real>(x: Matrix<T>, w: &Packed<T>, b: Option<&[T]>, v: usize, logits: &mut [T]) {
     let store = match b {
         Some(b) => {
             logits.par_chunks_mut(v).for_each(|row| row.copy_from_slice(b));
@@ -81,7 +101,7 @@ fn decode<T: Real>(x: Matrix<T>, w: Matrix<T>, b: Option<&[T]>, v: usize, logits
         }
         None => Store::Set,
     };
-    gemm(x, w.t(), logits, store);
+    gemm_packed(x, w, logits, store);
 }
 
 /// One row of logits: its loss, whether the target is the most probable; with `gradient`, the row becomes
@@ -112,9 +132,11 @@ impl<T: Real> Kernel for SoftmaxRow<'_, T> {
     }
 }
 
-pub(super) fn log_probabilities<T: Real>(x: &[T], w: &[T], b: Option<&[T]>, e: usize, v: usize, out: &mut [T]) {
+/// `packed`: a buffer as long as the first of [`packed_lens`].
+pub(super) fn log_probabilities<T: Real>(decoder: Decoder<T>, packed: &mut [T], out: &mut [T]) {
+    let Decoder { x, w, b, e, v, .. } = decoder;
     let n = out.len() / v.max(1);
-    decode(Matrix::new(x, n, e), Matrix::new(w, v, e), b, v, out);
+    decode(Matrix::new(x, n, e), &pack(Matrix::new(w, v, e).t(), packed), b, v, out);
     out.par_chunks_mut(v).for_each(|row| {
         let mut copy = row.to_vec();
         let (max, sum) = exponentiate::<T, false>(&mut copy);

@@ -63,16 +63,23 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
     let dx = if wants(g, Some(x)) { Some(g.uninitialised(xs, dtype)?) } else { None };
     let dw = if wants(g, Some(w)) { Some(g.uninitialised(ws, dtype)?) } else { None };
     let db = if wants(g, b) { Some(g.uninitialised([v], dtype)?) } else { None };
-    let rows = cpu::block_rows(n);
+    let rows = cpu::block_rows(n, v);
     let logits = g.uninitialised([rows, v], dtype)?;
     match g.device() {
         Device::Cpu => real_type!(NAME, "x", dtype, T => {
+            let [for_logits, for_dx] = cpu::packed_lens::<T>(v, e);
+            let for_logits = g.uninitialised([for_logits], dtype)?;
+            let for_dx = if dx.is_some() { Some(g.uninitialised([for_dx], dtype)?) } else { None };
             let bias = b.map(|b| g.tensor(b).read::<T>());
             let (mut dx, mut dw, mut db) =
                 (dx.as_ref().map(|d| d.write::<T>()), dw.as_ref().map(|d| d.write::<T>()), db.as_ref().map(|d| d.write::<T>()));
             cpu::forward::<T>(
                 cpu::Decoder { x: &g.tensor(x).read::<T>(), w: &g.tensor(w).read::<T>(), b: bias.as_deref(), targets: &targets.read::<u32>(), e, v },
-                &mut logits.write::<T>(),
+                cpu::Buffers {
+                    logits: &mut logits.write::<T>(),
+                    packed_for_logits: &mut for_logits.write::<T>(),
+                    packed_for_dx: for_dx.as_ref().map(|d| d.write::<T>()).as_deref_mut(),
+                },
                 cpu::Losses { rows: &mut row_losses.write::<T>(), correct: &mut correct.write::<u32>() },
                 cpu::Gradients { dx: dx.as_deref_mut(), dw: dw.as_deref_mut(), db: db.as_deref_mut() },
             );
@@ -95,7 +102,12 @@ pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tenso
     let out = g.uninitialised([n, v], x.dtype())?;
     real_type!("tied_softmax", "x", x.dtype(), T => {
         let bias = b.map(|b| b.read::<T>());
-        cpu::log_probabilities::<T>(&x.read::<T>(), &w.read::<T>(), bias.as_deref(), e, v, &mut out.write::<T>());
+        let packed = g.uninitialised([cpu::packed_lens::<T>(v, e)[0]], x.dtype())?;
+        cpu::log_probabilities::<T>(
+            cpu::Decoder { x: &x.read::<T>(), w: &w.read::<T>(), b: bias.as_deref(), targets: &[], e, v },
+            &mut packed.write::<T>(),
+            &mut out.write::<T>(),
+        );
     });
     Ok(out)
 }

@@ -226,7 +226,9 @@ impl DryGraph {
                 saved.push(self.take(length));
             }
         }
-        let _logits = self.take(n.min(SOFTMAX_ROWS) * v);
+        let _logits = self.take(((4 << 20) / v).clamp(32, 512).min(n) * v);
+        let _packed = self.take(gemm::packed_len::<f32>(e, v));
+        let _packed_for_dx = self.needs(x).then(|| self.take(gemm::packed_len::<f32>(v, e)));
         let inputs: Vec<Var> = [x, w].into_iter().chain(bias).collect();
         let [loss] = self.record(&inputs, [loss], saved, &[]);
         loss

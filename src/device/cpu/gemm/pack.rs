@@ -115,30 +115,32 @@ fn transpose<T: Real, const WIDTH: usize>(from: &[T], stride: usize, to: &mut [[
     }
 }
 
-/// Bytes of a packed block of the left operand. It lies on the stack of the thread that multiplies it: nothing is allocated, and a
-/// quarter of a second-level cache is about as much as stays in it.
-pub const LEFT_BYTES: usize = 128 << 10;
+/// Most bytes of a packed block of the left operand: about half of a second-level cache, which it shares with a panel of the right one.
+pub const LEFT_BYTES: usize = 576 << 10;
+/// Small products take less, so as not to touch pages in vain.
+const SMALL_LEFT_BYTES: usize = 32 << 10;
 
-/// Room for one packed block of the left operand.
-#[repr(C, align(64))]
-pub struct Left(MaybeUninit<[u8; LEFT_BYTES]>);
-
-impl Left {
-    #[inline(always)]
-    pub fn new() -> Self {
-        Left(MaybeUninit::uninit())
+/// Gives room for `elements` of a packed block of the left operand to `work`. It lies on the stack of the thread that multiplies it, so that
+/// nothing is allocated.
+pub fn with_left<T: Real>(elements: usize, work: impl FnOnce(&mut [MaybeUninit<T>])) {
+    #[repr(C, align(64))]
+    struct Room<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
+    #[inline(never)]
+    fn with_room<T: Real, const BYTES: usize>(work: impl FnOnce(&mut [MaybeUninit<T>])) {
+        let mut room = Room::<BYTES>(MaybeUninit::uninit());
+        let length = BYTES / std::mem::size_of::<T>();
+        // SAFETY: BYTES bytes, aligned to 64, that may be uninitialised.
+        work(unsafe { std::slice::from_raw_parts_mut(room.0.as_mut_ptr().cast(), length) });
     }
-
-    #[inline(always)]
-    pub fn elements<T: Real>(&mut self) -> &mut [MaybeUninit<T>] {
-        let length = LEFT_BYTES / std::mem::size_of::<T>();
-        // SAFETY: LEFT_BYTES bytes, aligned to 64, that may be uninitialised.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), length) }
+    if elements * std::mem::size_of::<T>() <= SMALL_LEFT_BYTES {
+        with_room::<T, SMALL_LEFT_BYTES>(work);
+    } else {
+        with_room::<T, LEFT_BYTES>(work);
     }
 }
 
 /// Bytes of a packed block of the right operand, which all threads share: a part of a third-level cache.
-pub const RIGHT_BYTES: usize = 4 << 20;
+pub const RIGHT_BYTES: usize = 8 << 20;
 
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]

@@ -2,7 +2,7 @@ use super::super::isa::for_each_isa;
 use super::*;
 
 /// Odd and awkward sizes: nothing, one, around the tiles of every kernel, around the blocks of k, several blocks of rows.
-const SHAPES: [(usize, usize, usize); 22] = [
+const SHAPES: [(usize, usize, usize); 24] = [
     (0, 3, 4),
     (3, 0, 4),
     (3, 4, 0),
@@ -25,6 +25,8 @@ const SHAPES: [(usize, usize, usize); 22] = [
     (131, 70, 129),
     (260, 31, 37),
     (64, 300, 100),
+    (3, 1153, 40),
+    (17, 2500, 33),
 ];
 
 fn numbers<T: Real>(count: usize, seed: u64) -> Vec<T> {
