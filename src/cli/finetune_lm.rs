@@ -38,6 +38,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
+    job::refuse_own_model(&args.out, &args.model)?;
     let recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
     let train = job::sources(&args.text, &args.data, Role::Dataset)?;
     let valid = args.valid.as_ref().map(|path| job::source(path, &args.data, Role::Dataset)).transpose()?;

@@ -83,6 +83,16 @@ pub fn report(directory: &Path, title: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Refuses to train into the directory of the model that training starts from: it would be gone before there is another.
+pub fn refuse_own_model(out: &Path, model: &Path) -> Result<()> {
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if same(out, model) || same(out, &model.join(pipeline::CLASSIFIER)) {
+        return Err(Error::usage(format!("--out {} is the model that training starts from", out.display()))
+            .hint("give --out a directory of its own"));
+    }
+    Ok(())
+}
+
 /// The recipe with the sizes of the model that a stage goes on from; sizes on the command line must agree.
 pub fn sized_like(mut recipe: Recipe, config: &ModelConfig, args: &RecipeArgs) -> Result<Recipe> {
     let (encoder, bias) = match &config.architecture {
@@ -188,6 +198,9 @@ pub fn run_all(
     }
     for (_, directory) in directories {
         let stages: Vec<PathBuf> = pipeline::stage_directories(&directory);
+        for stage in &stages {
+            report(stage, "ULMFiT")?;
+        }
         let stages: Vec<&Path> = stages.iter().map(PathBuf::as_path).collect();
         html::write(&directory.join(REPORT_FILE), "ULMFiT", &stages)?;
     }

@@ -52,6 +52,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         ModelOrNone::None => None,
         ModelOrNone::Directory(directory) => Some(model_dir::load_language_model(directory)?),
     };
+    if let ModelOrNone::Directory(directory) = &args.model {
+        job::refuse_own_model(&args.out, directory)?;
+    }
     if let Some(from) = &from {
         recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
     }

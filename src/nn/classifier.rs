@@ -30,7 +30,7 @@ pub struct ClassifierSettings {
     pub masking: MaskingName,
     /// Steps of a chunk (70; v2: 72).
     pub bptt: usize,
-    /// Steps that are pooled at most: the last ones (20 · bptt).
+    /// Steps that are pooled at most: the last ones (20 · bptt). The last chunk is pooled whatever its length.
     pub max_steps: usize,
     /// Whether a chunk is kept only if it starts strictly after `length − max_steps` (0.7, v1) or also at it (v2).
     pub strict_cap: bool,
@@ -40,14 +40,14 @@ impl ClassifierSettings {
     /// Refuses sizes that no classifier can have.
     ///
     /// # Errors
-    /// [`Error::Usage`]: a size of zero or beyond what can be counted, fewer than two classes, a cap below bptt.
+    /// [`Error::Usage`]: a size of zero or beyond what can be counted, fewer than two classes, a cap of zero.
     pub fn check(&self) -> Result<()> {
         self.encoder.check()?;
         let size = 1..=1usize << 24;
         let fits = self.classes >= 2
             && size.contains(&self.classes)
             && size.contains(&self.bptt)
-            && self.max_steps >= self.bptt
+            && self.max_steps >= 1
             && self.head.len() <= 16
             && self.head.iter().all(|n| size.contains(n))
             && self.norm_bias.is_finite();
@@ -55,7 +55,7 @@ impl ClassifierSettings {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "a classifier needs two classes or more, a bptt of one or more, a cap of at least bptt, and at most 16 inner layers, none \
+            "a classifier needs two classes or more, a bptt of one or more, a cap of one or more, and at most 16 inner layers, none \
              larger than {}: {} classes, bptt {}, cap {}, {} inner layers",
             size.end(),
             self.classes,
@@ -155,6 +155,8 @@ impl<'a> ChunkDropout<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct DocumentBatch<'a> {
     documents: Vec<&'a [u32]>,
+    /// Steps of a chunk, where they are not the settings' bptt.
+    chunk: Option<usize>,
 }
 
 impl<'a> DocumentBatch<'a> {
@@ -163,7 +165,17 @@ impl<'a> DocumentBatch<'a> {
         if documents.is_empty() || documents.iter().any(|d| d.is_empty()) {
             return Err(Error::data("a batch of documents is empty, or one of its documents is"));
         }
-        Ok(DocumentBatch { documents })
+        Ok(DocumentBatch { documents, chunk: None })
+    }
+
+    /// The same documents in chunks of another length than bptt (variable-length back-propagation; docs/SPEC.md §1.7).
+    ///
+    /// # Panics
+    /// If `steps` is 0.
+    #[must_use]
+    pub fn in_chunks_of(self, steps: usize) -> Self {
+        assert!(steps > 0, "a chunk has at least one step");
+        DocumentBatch { chunk: Some(steps), ..self }
     }
 
     pub fn len(&self) -> usize {
@@ -492,11 +504,11 @@ struct Plan {
 
 impl Plan {
     fn new(settings: &ClassifierSettings, batch: &DocumentBatch) -> Self {
-        let (bptt, cap) = (settings.bptt, settings.max_steps);
-        // first chunk start i with length - i ≤ cap (< cap where strict)
+        let (bptt, cap) = (batch.chunk.unwrap_or(settings.bptt), settings.max_steps);
+        // first chunk start i with length - i ≤ cap (< cap where strict), the last chunk at the latest
         let first_kept = |length: usize| {
             let cap = if settings.strict_cap { cap - 1 } else { cap };
-            length.saturating_sub(cap).div_ceil(bptt)
+            length.saturating_sub(cap).div_ceil(bptt).min(length.saturating_sub(1) / bptt)
         };
         let tail = settings.masking == MaskingName::Version2;
         let mut rows: Vec<Row> = batch

@@ -26,7 +26,8 @@ pub enum SampleOrder {
 pub struct ClassifierConfig {
     pub batch_size: usize,
     pub order: SampleOrder,
-    /// Leave out the last batch when it is short (v2 in training), unless it is the only one.
+    /// Leave out the last batch when it is short (v2 in training), unless it is the only one. Otherwise, in training, a last batch of a single
+    /// document joins the one before: a batch norm has nothing to learn from it.
     pub drop_last: bool,
     pub key: Key,
 }
@@ -142,6 +143,13 @@ impl ClassifierBatches {
             }
             order.chunks_mut(b.saturating_mul(50)).for_each(|piece| falling(piece, &self.store));
             self.batches = order.chunks(b).map(<[u32]>::to_vec).collect();
+            if let [.., before, last] = &mut self.batches[..]
+                && (last.len() == 1 && b > 1 && !self.config.drop_last)
+            {
+                before.append(last);
+                falling(before, &self.store);
+                self.batches.pop();
+            }
             let n = self.batches.len();
             if v2 {
                 if n > 2 {
@@ -227,6 +235,26 @@ mod tests {
             again.seek(serde_json::from_str(&serde_json::to_string(&cursor).unwrap()).unwrap()).unwrap();
             assert_eq!(epoch(&mut again), second[100..]);
         }
+    }
+
+    #[test]
+    fn a_single_document_is_no_batch_of_training() {
+        let dir = tempfile::tempdir().unwrap();
+        let lengths: Vec<usize> = (0..9).map(|i| 1 + (i * 5) % 9).collect();
+        let s = store(&dir, &lengths);
+        for order in [SampleOrder::Sortish, SampleOrder::SortishShortLast] {
+            let all = epoch(&mut ClassifierBatches::new(s.clone(), None, config(4, order)).unwrap());
+            let mut sizes: Vec<usize> = all.iter().map(Vec::len).collect();
+            sizes.sort_unstable();
+            assert_eq!(sizes, [4, 5]);
+            assert!(all.iter().all(|x| x.iter().map(|&d| lengths[d as usize]).is_sorted_by(|a, b| a >= b)));
+            let dropping = ClassifierConfig { drop_last: true, ..config(4, order) };
+            assert!(
+                epoch(&mut ClassifierBatches::new(s.clone(), None, dropping).unwrap()).iter().all(|x| x.len() == 4)
+            );
+        }
+        let sorted = epoch(&mut ClassifierBatches::new(s, None, config(4, SampleOrder::Sorted)).unwrap());
+        assert_eq!(sorted.last().map(Vec::len), Some(1), "prediction has no batch norm to train");
     }
 
     #[test]

@@ -49,6 +49,15 @@ pub struct VariableWindows {
     pub excess: usize,
 }
 
+impl VariableWindows {
+    /// Length of one window: normal around bptt, or with a small probability around half of it, within the limits.
+    pub fn draw(&self, bptt: usize, random: &mut Stream) -> usize {
+        let base = if random.uniform() < self.half_probability { bptt as f64 / 2.0 } else { bptt as f64 };
+        let most = bptt + self.excess;
+        ((base + self.deviation * random.normal()) as usize).clamp(self.least.min(most), most)
+    }
+}
+
 impl Default for VariableWindows {
     fn default() -> Self {
         VariableWindows { deviation: 5.0, half_probability: 0.05, least: 5, excess: 25 }
@@ -119,11 +128,8 @@ impl LmBatches {
             LmLayout::Shuffled | LmLayout::InOrder => (tokens.saturating_sub(1) / b, tokens.saturating_sub(1) / b),
         };
         if column == 0 {
-            return Err(Error::data(format!(
-                "a batch of {b} columns is larger than the text of {tokens} tokens ({})",
-                store.path().display()
-            ))
-            .hint("lower --batch-size or give more text"));
+            return Err(Error::data(format!("a batch of {b} columns is larger than the text of {tokens} tokens"))
+                .hint("lower --batch-size or give more text"));
         }
         let mut this = LmBatches {
             store,
@@ -200,10 +206,7 @@ impl LmBatches {
             Windows::Fixed => bptt,
             Windows::VariableFirstLong if segment == 0 => bptt + variable.excess,
             Windows::Variable | Windows::VariableFirstLong => {
-                let mut random = Stream::new(self.config.key, Site::Window, epoch, segment);
-                let base = if random.uniform() < variable.half_probability { bptt as f64 / 2.0 } else { bptt as f64 };
-                ((base + variable.deviation * random.normal()) as usize)
-                    .clamp(variable.least.min(bptt + variable.excess), bptt + variable.excess)
+                variable.draw(bptt, &mut Stream::new(self.config.key, Site::Window, epoch, segment))
             }
         };
         Some(length.min(usize::try_from(left).unwrap_or(usize::MAX)))

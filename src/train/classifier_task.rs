@@ -11,9 +11,11 @@ use crate::ops::activation_regularisation::{Regularisation, TarGuard, activation
 use crate::ops::batch_norm::Mode;
 use crate::ops::softmax_cross_entropy::{softmax, softmax_cross_entropy};
 use crate::ops::weighted_sum::weighted_sum;
-use crate::random::{Direction, Key};
+use crate::random::{Direction, Key, Site, Stream};
 use crate::tensor::Tensor;
-use crate::text::{ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder, TokenStore};
+use crate::text::{
+    ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder, TokenStore, VariableWindows, Windows,
+};
 
 /// Settings of classifier training that are not the loop's.
 #[derive(Clone, Debug)]
@@ -25,6 +27,11 @@ pub struct ClassifierTaskSettings {
     pub alpha: f64,
     pub beta: f64,
     pub tar_guard: TarGuard,
+    /// Lengths of the chunks in training: fixed, or drawn anew for every update.
+    pub windows: Windows,
+    pub variable: VariableWindows,
+    /// Learning rate times chunk length over bptt.
+    pub rescale_rate: bool,
     /// Batch norm of a frozen head uses its running statistics (0.7; docs/SPEC.md §1.2).
     pub freeze_norm: bool,
 }
@@ -81,6 +88,20 @@ impl<'a> ClassifierTask<'a> {
         ClassifierTask { model, settings, key, train, documents, valid, store }
     }
 
+    /// Steps of a chunk in an update. As in the language model, a first window that is longer than all others opens the training where
+    /// the setting says so.
+    fn chunk(&self, update: u32) -> usize {
+        let ClassifierTaskSettings { windows, variable, .. } = &self.settings;
+        let bptt = self.model.settings.bptt;
+        match windows {
+            Windows::Fixed => bptt,
+            Windows::VariableFirstLong if update == 0 => bptt + variable.excess,
+            Windows::Variable | Windows::VariableFirstLong => {
+                variable.draw(bptt, &mut Stream::new(self.key, Site::Window, 0, update))
+            }
+        }
+    }
+
     fn losses(&self, g: &mut Graph, out: &Classified, labels: &[u32]) -> Result<(Var, Var)> {
         let rows: Vec<u32> = out.rows.iter().map(|&r| labels[r as usize]).collect();
         let labels = g.constant(Tensor::from_slice([rows.len()], &rows)?);
@@ -106,10 +127,11 @@ impl Task for ClassifierTask<'_> {
     }
 
     fn forward(&mut self, g: &mut Graph, parameters: &Parameters, update: u32) -> Result<Option<Update>> {
+        let chunk = self.chunk(update);
         let Some(rows) = self.train.next_documents() else { return Ok(None) };
         let labels: Vec<u32> = rows.iter().map(|&d| self.store.label(d as usize).unwrap_or(u32::MAX)).collect();
         let count = rows.len() as u64;
-        let batch = self.documents.read(rows)?;
+        let batch = self.documents.read(rows)?.in_chunks_of(chunk);
         let tokens = batch.tokens();
         let head_frozen = parameters.is_frozen(parameters.groups() - 1);
         let norm = if head_frozen && self.settings.freeze_norm { Mode::Frozen } else { Mode::Train };
@@ -117,7 +139,9 @@ impl Task for ClassifierTask<'_> {
         let head = HeadDropout::Random { key: self.key, step: update, rates: &self.settings.head };
         let out = self.model.forward(g, parameters, &batch, norm, &dropout, &head)?;
         let (total, cross_entropy) = self.losses(g, &out, &labels)?;
-        Ok(Some(Update { total, cross_entropy, tokens, documents: count, rate_scale: 1.0 }))
+        let bptt = self.model.settings.bptt as f64;
+        let rate_scale = if self.settings.rescale_rate { chunk as f64 / bptt } else { 1.0 };
+        Ok(Some(Update { total, cross_entropy, tokens, documents: count, rate_scale }))
     }
 
     fn evaluate(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Measured>> {

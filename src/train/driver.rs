@@ -17,6 +17,7 @@ use crate::optim::{
     EarlyStopping, GradientNorm, NonMonotone, Optimiser, Schedule, StepRates, clip_scale, first_non_finite,
 };
 use crate::random::Stage;
+use crate::real_type;
 use crate::tensor::Tensor;
 
 /// What a task computes for one update.
@@ -66,6 +67,9 @@ pub trait Task {
         let _ = (g, parameters);
         Ok(None)
     }
+
+    /// An update was left out: what it has left behind for the next one may not be numbers.
+    fn discard(&mut self) {}
 
     /// Measures on the validation data; `None` where there is none.
     fn evaluate(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Measured>>;
@@ -469,6 +473,8 @@ impl<'a> Training<'a> {
         };
         match self.settings.training.on_nan {
             OnNan::Skip => {
+                self.check_parameters(at)?;
+                self.task.discard();
                 self.progress.skipped += 1;
                 self.progress.update += 1;
                 self.progress.update_in_phase += 1;
@@ -490,9 +496,30 @@ impl<'a> Training<'a> {
         }
     }
 
+    /// A parameter that is not finite never becomes so again, and a model with one is of no use.
+    fn check_parameters(&self, update: u64) -> Result<()> {
+        for id in self.parameters.ids() {
+            let finite = real_type!("parameters", "value", self.parameters.dtype(), T => {
+                self.parameters.value(id).read::<T>().iter().all(|x| x.is_finite())
+            });
+            if !finite {
+                let name = self.parameters.name(id);
+                let message = format!("update {update}: the parameter '{name}' is not finite: training has diverged");
+                return Err(Error::NotFinite { message, hint: None }.hint("lower --lr, or use --on-nan rewind"));
+            }
+        }
+        Ok(())
+    }
+
     /// Evaluates, decides what follows from it, and saves.
     fn end_epoch(&mut self) -> Result<()> {
         self.graph.reset();
+        self.check_parameters(self.progress.update)?;
+        if self.progress.epoch_updates == 0 && self.progress.skipped > 0 {
+            let epoch = self.progress.epoch + 1;
+            let message = format!("every update of epoch {epoch} was left out: training has diverged");
+            return Err(Error::NotFinite { message, hint: None }.hint("lower --lr, or use --on-nan rewind"));
+        }
         self.progress.train_loss = self.progress.epoch_loss / self.progress.epoch_updates.max(1) as f64;
         let begun = Instant::now();
         self.graph.set_recording(false);

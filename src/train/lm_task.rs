@@ -113,6 +113,10 @@ impl Task for LmTask<'_> {
         Ok(Some(total))
     }
 
+    fn discard(&mut self) {
+        self.state.clear();
+    }
+
     fn evaluate(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Measured>> {
         let Some(valid) = &mut self.valid else { return Ok(None) };
         evaluate(self.model, g, parameters, valid, self.settings.averaging).map(Some)

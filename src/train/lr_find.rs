@@ -11,7 +11,7 @@ use super::driver::{LoopSettings, Phase, Task, Training};
 use super::lm_task::LmTask;
 use super::model_dir::Loaded;
 use super::observer::{Event, Observer};
-use super::recipe::{LossName, OnNan, OptimiserName, TrainingSettings, UnfreezingStep};
+use super::recipe::{OnNan, OptimiserName, TrainingSettings, UnfreezingStep};
 use super::stages::{Context, check_classes, classifier_task_settings, lm_task_settings, unigram};
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
@@ -67,7 +67,7 @@ pub fn language_model(
         None => recipe.text.tokenizer_kind()?,
     };
     let vocabulary = context.vocabulary(sources, kind, &settings.training)?;
-    let mut task_settings = lm_task_settings(settings);
+    let mut task_settings = lm_task_settings(settings, vocabulary.len());
     // the rate of an update is to be the test's
     task_settings.rescale_rate = false;
     let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
@@ -79,8 +79,8 @@ pub fn language_model(
         weights::transfer(&from.parameters, &parameters, &vocabulary.map_from(&from.vocabulary))?;
     }
     let batches = LmBatches::new(store, None, settings.batches(context.direction, key))?;
-    let negatives = (settings.loss == LossName::Sampled).then(|| unigram(&vocabulary));
-    let mut task = LmTask::new(&model, task_settings, key, batches, None, negatives, DType::F32)?;
+    let unigram = task_settings.negatives.map(|_| unigram(&vocabulary));
+    let mut task = LmTask::new(&model, task_settings, key, batches, None, unigram, DType::F32)?;
     let steps = settings.steps(parameters.groups());
     range_test(context, stage, &settings.training, &mut task, &mut parameters, steps)
 }

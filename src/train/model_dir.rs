@@ -241,8 +241,12 @@ pub fn clear(directory: &Path) -> Result<()> {
     own.iter().try_for_each(|name| remove(&directory.join(name)))
 }
 
-/// Takes the directory of a run that failed away if nothing came to be in it, so that the corrected command finds it as it was.
+/// Takes the directory of a run that failed away if nothing of use came to be in it, so that the corrected command finds it as it was: the
+/// metrics of a run that saved neither a state nor a model go with it.
 pub fn abandon(directory: &Path) {
+    if [super::checkpoint::STATE_FILE, CONFIG_FILE, MODEL_FILE].iter().all(|name| !directory.join(name).exists()) {
+        let _ = std::fs::remove_file(directory.join(METRICS_FILE));
+    }
     // fails where something is in it, as it should
     let _ = std::fs::remove_dir(directory);
 }

@@ -9,9 +9,7 @@ mod dry;
 use serde::Serialize;
 
 use self::dry::{DryGraph, DryState, LstmSizes, Var};
-use super::recipe::{
-    ClassifierSettings, LmSettings, LossName, OptimiserName, Recipe, TrainingSettings, UnfreezingStep,
-};
+use super::recipe::{ClassifierSettings, LmSettings, OptimiserName, Recipe, TrainingSettings, UnfreezingStep};
 use crate::autodiff::Parameters;
 use crate::error::{Error, Result};
 use crate::nn::{DropRates, Encoder, EncoderSettings, LanguageModel, LanguageModelSettings};
@@ -259,10 +257,7 @@ fn language_model(recipe: &Recipe, stage: Stage, encoder: &EncoderSettings) -> R
     let (parameters, trained) = lm_parameters(&model)?;
     let steps = settings.steps(encoder.layers + 1);
     // of an adaptive softmax: as if every word were of the head, for how many are is the text's affair
-    let words = match settings.loss {
-        LossName::Sampled => settings.negatives + 1,
-        _ => encoder.vocabulary,
-    };
+    let words = settings.sampled_negatives(encoder.vocabulary).map_or(encoder.vocabulary, |negatives| negatives + 1);
     let flop = |t: usize| {
         let of = |step: &UnfreezingStep| {
             let (layers, top) = step.trains.split_at(encoder.layers);
@@ -365,7 +360,7 @@ fn lm_window(
 ) -> Var {
     let (n, e, v) = (t * b, walk.sizes.embedding, walk.sizes.vocabulary);
     let (tokens, targets) = (g.take(n), g.take(n));
-    let negatives = (settings.loss == LossName::Sampled).then(|| g.take(settings.negatives));
+    let negatives = settings.sampled_negatives(v).map(|n| (n, g.take(n)));
     let w = g.parameter(top);
     let raw = walk.forward(g, &tokens, w, state, t, b);
     let dropped = g.dropout(raw, walk.drops.output, t, [b, e]);
@@ -373,9 +368,7 @@ fn lm_window(
     let loss = match negatives {
         None if !model.splits.is_empty() => g.adaptive_softmax(dropped, w, bias, [n, e, v], &model.splits),
         None => g.tied_softmax(dropped, w, bias, [n, e, v]),
-        Some(negatives) => {
-            g.sampled_softmax(dropped, w, bias, [targets.clone(), negatives], [n, e, settings.negatives])
-        }
+        Some((k, negatives)) => g.sampled_softmax(dropped, w, bias, [targets.clone(), negatives], [n, e, k]),
     };
     let training = &settings.training;
     if training.alpha == 0.0 && training.beta == 0.0 {

@@ -74,6 +74,11 @@ impl TrainingSettings {
 }
 
 impl LmSettings {
+    /// How many negatives a sampled softmax over a vocabulary draws; `None` for another loss, and where there are not more words.
+    pub fn sampled_negatives(&self, vocabulary: usize) -> Option<usize> {
+        (self.loss == LossName::Sampled && self.negatives < vocabulary).then_some(self.negatives)
+    }
+
     /// Where the adaptive softmax cuts a vocabulary; empty for another loss, and where the vocabulary is too small to be cut.
     pub fn splits_of(&self, vocabulary: usize) -> Vec<usize> {
         match self.loss {

@@ -347,7 +347,13 @@ pub fn train_language_model(
         weights::transfer(&from.parameters, &parameters, &rows)?;
         context.note(format!("{known} of {} words are known to the pretrained model", rows.len()))?;
     }
-    let (task_settings, training) = (lm_task_settings(settings), &settings.training);
+    let (task_settings, training) = (lm_task_settings(settings, vocabulary.len()), &settings.training);
+    if settings.loss == LossName::Sampled && task_settings.negatives.is_none() {
+        let (all, wanted) = (vocabulary.len(), settings.negatives);
+        context.note(format!(
+            "softmax over all {all} words: they are no more than the {wanted} negatives of the recipe"
+        ))?;
+    }
     let batches = LmBatches::new(store.clone(), train_documents, settings.batches(context.direction, key))?;
     let valid = valid
         .map(|(store, documents)| {
@@ -355,7 +361,7 @@ pub fn train_language_model(
             lm_task::evaluation_batches(store, documents, b, training.bptt, context.direction)
         })
         .transpose()?;
-    let unigram = (settings.loss == LossName::Sampled).then(|| unigram(&vocabulary));
+    let unigram = task_settings.negatives.map(|_| unigram(&vocabulary));
     let mut task = LmTask::new(&model, task_settings, key, batches, valid, unigram, DType::F32)?;
     let steps = settings.steps(parameters.groups());
     let groups = model.group_names();
@@ -397,7 +403,8 @@ pub(super) fn unigram(vocabulary: &Vocabulary) -> Vec<f64> {
     vocabulary.counts().iter().map(|&n| n as f64 / total.max(1) as f64).collect()
 }
 
-pub(super) fn lm_task_settings(settings: &LmSettings) -> LmTaskSettings {
+/// `vocabulary`: its size. Where it has no more words than a sampled softmax would draw, the softmax is over all of them.
+pub(super) fn lm_task_settings(settings: &LmSettings, vocabulary: usize) -> LmTaskSettings {
     let training = &settings.training;
     LmTaskSettings {
         dropout: settings.drops(),
@@ -407,7 +414,7 @@ pub(super) fn lm_task_settings(settings: &LmSettings) -> LmTaskSettings {
             ar_on_dropped: settings.ar_on_dropped,
             tar_guard: training.tar_guard.into(),
         },
-        negatives: (settings.loss == LossName::Sampled).then_some(settings.negatives),
+        negatives: settings.sampled_negatives(vocabulary),
         rescale_rate: training.lr_rescale,
         averaging: settings.valid_average,
     }
@@ -683,6 +690,9 @@ pub(super) fn classifier_task_settings(settings: &ClassifierSettings) -> Classif
         alpha: settings.training.alpha,
         beta: settings.training.beta,
         tar_guard: settings.training.tar_guard.into(),
+        windows: settings.training.windows(),
+        variable: settings.training.variable_windows(),
+        rescale_rate: settings.training.lr_rescale,
         freeze_norm: settings.frozen_norm_eval,
     }
 }

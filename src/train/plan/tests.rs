@@ -30,7 +30,7 @@ fn language_model_bytes(recipe: &Recipe, plan: &Plan) -> ([usize; 2], usize) {
     let mut g = Graph::new(Device::Cpu, DType::F32, None);
     let (t, b) = (plan.sizes.longest_window, plan.sizes.batch_size);
     let mut state = State::zeros(&model.settings.encoder, b, DType::F32).unwrap();
-    let task = lm_task_settings(settings);
+    let task = lm_task_settings(settings, plan.sizes.vocabulary);
     let LossSettings { alpha, .. } = task.losses;
     assert!(alpha > 0.0);
     let key = Key::new(1, Stage::Other, Direction::Forward);

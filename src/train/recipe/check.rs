@@ -121,9 +121,7 @@ fn check_lm(stage: &str, lm: &LmSettings) -> Result<(), Fault> {
 
 fn check_classifier(stage: &str, c: &ClassifierSettings) -> Result<(), Fault> {
     check_training(stage, &c.training)?;
-    require(c.max_len >= c.training.bptt, stage, "max_len", || {
-        format!("must be at least bptt ({}), not {}", c.training.bptt, c.max_len)
-    })?;
+    at_least_1(stage, "max_len", c.max_len)?;
     require(c.head_sizes.iter().all(|&n| (1..=1 << 24).contains(&n)), stage, "head_sizes", || {
         "must be sizes of at least 1".into()
     })?;
