@@ -231,6 +231,9 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
                 alpha: 2.0,
                 beta: 1.0,
                 tar_guard: TarGuard::Time,
+                windows: Windows::Variable,
+                variable: VariableWindows { deviation: 2.0, half_probability: 0.2, least: 2, excess: 3 },
+                rescale_rate: true,
                 freeze_norm: true,
             };
             let train = ClassifierBatches::new(data.train.clone(), None, config)?;

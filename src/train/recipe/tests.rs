@@ -310,7 +310,7 @@ fn configurations_take_flags_and_keys() {
         ("[finetune]\nmax_len = 9", "a.toml: max_len in [finetune] is no recipe flag"),
         ("lr = 1979-05-27", "the value of 'lr' must be"),
         ("[pretrain]\nlr = inf", "a.toml: lr in [pretrain]: expected a number"),
-        ("[classifier]\nmax_len = 1", "a.toml: classifier.max_len: max_len must be at least bptt"),
+        ("[classifier]\nmax_len = 0", "a.toml: classifier.max_len: max_len must be at least 1"),
     ] {
         let message = config(text).unwrap_err().to_string();
         assert!(message.contains(said), "{message}");
