@@ -1,10 +1,11 @@
 //! Vocabulary: words and their ids, made from counts, saved as `vocab.json`, mapped onto another.
 
-use std::collections::HashMap;
 use std::path::Path;
 
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::hash::BuildHasher as _;
 
 use super::TokenizerKind;
 use crate::error::{Error, Result};
@@ -17,24 +18,43 @@ pub const PAD_ID: u32 = 1;
 /// How often each word was seen, in the order of first sight.
 #[derive(Clone, Debug, Default)]
 pub struct WordCounts {
-    index: HashMap<Box<str>, u32>,
+    /// Places in `entries`, by the words there.
+    index: HashTable<u32>,
     entries: Vec<(Box<str>, u64)>,
+    hasher: DefaultHashBuilder,
 }
 
 impl WordCounts {
     pub fn add(&mut self, word: &str, n: u64) {
-        if let Some(&i) = self.index.get(word) {
-            self.entries[i as usize].1 += n;
-        } else {
-            self.index.insert(word.into(), self.entries.len() as u32);
-            self.entries.push((word.into(), n));
+        let WordCounts { index, entries, hasher } = self;
+        match index.find(hasher.hash_one(word), |&i| *entries[i as usize].0 == *word) {
+            Some(&i) => entries[i as usize].1 += n,
+            None => self.insert(word.into(), n),
         }
+    }
+
+    /// Adds a word that is not there yet.
+    fn insert(&mut self, word: Box<str>, n: u64) {
+        let WordCounts { index, entries, hasher } = self;
+        let place = entries.len() as u32;
+        let hash = hasher.hash_one(&*word);
+        entries.push((word, n));
+        index.insert_unique(hash, place, |&i| hasher.hash_one(&*entries[i as usize].0));
+    }
+
+    /// How often a word was seen.
+    pub fn get(&self, word: &str) -> u64 {
+        let found = self.index.find(self.hasher.hash_one(word), |&i| *self.entries[i as usize].0 == *word);
+        found.map_or(0, |&i| self.entries[i as usize].1)
     }
 
     /// Adds the counts of text that follows: order of first sight is kept.
     pub fn append(&mut self, later: WordCounts) {
         for (word, n) in later.entries {
-            self.add(&word, n);
+            match self.index.find(self.hasher.hash_one(&*word), |&i| self.entries[i as usize].0 == word) {
+                Some(&i) => self.entries[i as usize].1 += n,
+                None => self.insert(word, n),
+            }
         }
     }
 
@@ -96,14 +116,14 @@ impl Vocabulary {
                 special.len()
             )));
         }
-        let seen = |word: &str| counts.index.get(word).map_or(0, |&i| counts.entries[i as usize].1);
         let common = counts.most_common();
         let ordinary = common
             .iter()
             .take(max_size)
             .filter(|(word, n)| *n >= min_count && !special.contains(word))
             .map(|(word, n)| (*word, *n));
-        let entries: Vec<(&str, u64)> = special.iter().map(|w| (*w, seen(w))).chain(ordinary).take(max_size).collect();
+        let entries: Vec<(&str, u64)> =
+            special.iter().map(|w| (*w, counts.get(w))).chain(ordinary).take(max_size).collect();
         if entries.len() == special.len() {
             let why = match common.iter().find(|(w, _)| !special.contains(w)) {
                 None => "the text holds no word".to_string(),
