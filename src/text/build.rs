@@ -11,8 +11,8 @@ use super::{Document, Source, StoreWriter, TokenStore, Tokenizer, UNKNOWN_ID, Vo
 use crate::error::{Error, Result};
 
 /// A batch ends at this many bytes of text or this many documents.
-const BATCH_BYTES: usize = 4 << 20;
-const BATCH_DOCUMENTS: usize = 1 << 13;
+const BATCH_BYTES: usize = 8 << 20;
+const BATCH_DOCUMENTS: usize = 1 << 14;
 
 /// How far a pass has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +95,7 @@ fn in_batches<T: Send>(
     let mut batch = next_batch(&mut stream)?;
     let mut results: Vec<T> = Vec::new();
     while !batch.is_empty() {
+        // few runs, because each counts the words it meets for itself
         let run = batch.len().div_ceil(4 * rayon::current_num_threads());
         let before = std::mem::take(&mut results);
         let ((taken, next), made) = rayon::join(
@@ -162,7 +163,7 @@ pub fn count_words(
     };
     let (mut words, mut text) = (WordCounts::default(), TextCounts::default());
     let take = |(w, t): (WordCounts, TextCounts)| {
-        words.append(w);
+        words.append(&w);
         text.documents += t.documents;
         text.empty += t.empty;
         text.tokens += t.tokens;

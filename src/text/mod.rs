@@ -9,6 +9,7 @@
 
 mod build;
 mod classifier_batches;
+mod interner;
 mod lm_batches;
 #[cfg(test)]
 mod peer_tests;

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::hash::BuildHasher as _;
 
 use super::TokenizerKind;
+use super::interner::Interner;
 use crate::error::{Error, Result};
 
 /// Id of the unknown word in every recipe.
@@ -18,58 +17,47 @@ pub const PAD_ID: u32 = 1;
 /// How often each word was seen, in the order of first sight.
 #[derive(Clone, Debug, Default)]
 pub struct WordCounts {
-    /// Places in `entries`, by the words there.
-    index: HashTable<u32>,
-    entries: Vec<(Box<str>, u64)>,
-    hasher: DefaultHashBuilder,
+    words: Interner,
+    /// By the numbers of the words.
+    counts: Vec<u64>,
 }
 
 impl WordCounts {
     pub fn add(&mut self, word: &str, n: u64) {
-        let WordCounts { index, entries, hasher } = self;
-        match index.find(hasher.hash_one(word), |&i| *entries[i as usize].0 == *word) {
-            Some(&i) => entries[i as usize].1 += n,
-            None => self.insert(word.into(), n),
+        let number = self.words.insert(word);
+        if number == self.counts.len() {
+            self.counts.push(n);
+        } else {
+            self.counts[number] += n;
         }
-    }
-
-    /// Adds a word that is not there yet.
-    fn insert(&mut self, word: Box<str>, n: u64) {
-        let WordCounts { index, entries, hasher } = self;
-        let place = entries.len() as u32;
-        let hash = hasher.hash_one(&*word);
-        entries.push((word, n));
-        index.insert_unique(hash, place, |&i| hasher.hash_one(&*entries[i as usize].0));
     }
 
     /// How often a word was seen.
     pub fn get(&self, word: &str) -> u64 {
-        let found = self.index.find(self.hasher.hash_one(word), |&i| *self.entries[i as usize].0 == *word);
-        found.map_or(0, |&i| self.entries[i as usize].1)
+        self.words.get(word).map_or(0, |number| self.counts[number])
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.words.words().zip(self.counts.iter().copied())
     }
 
     /// Adds the counts of text that follows: order of first sight is kept.
-    pub fn append(&mut self, later: WordCounts) {
-        for (word, n) in later.entries {
-            match self.index.find(self.hasher.hash_one(&*word), |&i| self.entries[i as usize].0 == word) {
-                Some(&i) => self.entries[i as usize].1 += n,
-                None => self.insert(word, n),
-            }
-        }
+    pub fn append(&mut self, later: &WordCounts) {
+        later.iter().for_each(|(word, n)| self.add(word, n));
     }
 
     /// Number of distinct words.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.counts.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.counts.is_empty()
     }
 
     /// Words by falling count; equal counts in the order of first sight (Python's `Counter.most_common`).
     pub fn most_common(&self) -> Vec<(&str, u64)> {
-        let mut sorted: Vec<(&str, u64)> = self.entries.iter().map(|(w, n)| (w.as_ref(), *n)).collect();
+        let mut sorted: Vec<(&str, u64)> = self.iter().collect();
         sorted.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
         sorted
     }
@@ -90,7 +78,9 @@ struct Saved {
 pub struct Vocabulary {
     words: Vec<Box<str>>,
     counts: Vec<u64>,
-    index: HashMap<Box<str>, u32>,
+    index: Interner,
+    /// Of every word of the index its first id: a word can be there twice.
+    first_ids: Vec<u32>,
     tokenizer: TokenizerKind,
     hash: [u8; 32],
 }
@@ -162,14 +152,16 @@ impl Vocabulary {
     }
 
     fn build(words: Vec<Box<str>>, counts: Vec<u64>, tokenizer: TokenizerKind) -> Self {
-        let mut index = HashMap::with_capacity(words.len());
+        let (mut index, mut first_ids) = (Interner::default(), Vec::with_capacity(words.len()));
         let mut sha = Sha256::new();
         for (i, word) in words.iter().enumerate() {
-            index.entry(word.clone()).or_insert(i as u32);
+            if index.insert(word) == first_ids.len() {
+                first_ids.push(i as u32);
+            }
             sha.update((word.len() as u64).to_le_bytes());
             sha.update(word.as_bytes());
         }
-        Vocabulary { words, counts, index, tokenizer, hash: sha.finalize().into() }
+        Vocabulary { words, counts, index, first_ids, tokenizer, hash: sha.finalize().into() }
     }
 
     /// Number of entries, special tokens included.
@@ -180,11 +172,11 @@ impl Vocabulary {
 
     /// Id of a word; [`UNKNOWN_ID`] when it has none.
     pub fn id(&self, word: &str) -> u32 {
-        self.index.get(word).copied().unwrap_or(UNKNOWN_ID)
+        self.get(word).unwrap_or(UNKNOWN_ID)
     }
 
     pub fn get(&self, word: &str) -> Option<u32> {
-        self.index.get(word).copied()
+        self.index.get(word).map(|number| self.first_ids[number])
     }
 
     /// The word of an id.
@@ -295,7 +287,7 @@ mod tests {
     #[test]
     fn appended_counts_equal_counts_in_one_go() {
         let mut parts = counts("b a");
-        parts.append(counts("c a b b"));
+        parts.append(&counts("c a b b"));
         assert_eq!(parts.most_common(), counts("b a c a b b").most_common());
     }
 

@@ -13,7 +13,7 @@ ulmfit=${ULMFIT:-$here/../../target/release/ulmfit} workers=${WORKERS:-2}
 [ -x "$dir/bin/python" ] || "$here/setup.sh" "$dir"
 work=$(mktemp -d "$dir/tokenize.XXXX")
 trap 'rm -rf "$work"' EXIT
-"$dir/bin/python" "$here/tokenize.py" prepare "$source" "$n" "$work/documents.jsonl"
+"$dir/bin/python" "$here/tokenize_fastai.py" prepare "$source" "$n" "$work/documents.jsonl"
 "$dir/bin/python" -c 'import fastai, spacy; print("fastai", fastai.__version__, "spaCy", spacy.__version__, end=", ")'
 echo "$("$ulmfit" --version), $workers workers and threads, $(wc -l <"$work/documents.jsonl") documents"
 TIMEFORMAT='%R %U %S'
@@ -23,13 +23,13 @@ row() { # name documents wall cpu
 }
 for _ in $(seq "${ROUNDS:-3}"); do
     time=$({ time "$ulmfit" tokenize --input "$work/documents.jsonl" --text-column text --rules v2 --print \
-        --threads "$workers" >"$work/ours.jsonl"; } 2>&1)
+        --threads "$workers" --quiet >"$work/ours.jsonl"; } 2>&1 | tail -n 1)
     read -r wall user system <<<"$time"
     documents=$(wc -l <"$work/ours.jsonl")
     our_cpu=$(awk "BEGIN { print $user + $system }")
     row ulmfit "$documents" "$wall" "$our_cpu"
-    read -r documents _ seconds cpu < <("$dir/bin/python" "$here/tokenize.py" time "$work/documents.jsonl" "$workers" "$work/theirs.jsonl")
+    read -r documents _ seconds cpu < <("$dir/bin/python" -W ignore "$here/tokenize_fastai.py" time "$work/documents.jsonl" "$workers" "$work/theirs.jsonl")
     row fastai "$documents" "$seconds" "$cpu"
     awk "BEGIN { printf \"ratio    %.1f by wall time, %.1f by CPU time\n\", $seconds / $wall, $cpu / $our_cpu }"
 done
-"$dir/bin/python" "$here/tokenize.py" compare "$work/ours.jsonl" "$work/theirs.jsonl"
+"$dir/bin/python" "$here/tokenize_fastai.py" compare "$work/ours.jsonl" "$work/theirs.jsonl"

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
+use super::super::interner::Interner;
 use super::chars::{next_space, space_end};
 use super::english;
 use super::unicode::WordTables;
@@ -41,19 +40,54 @@ impl Cutter {
 /// Pieces already met, per thread.
 #[derive(Default)]
 pub(super) struct Cache {
-    /// Where the tokens of a piece end; nothing for a piece that is one token.
-    known: HashMap<Box<str>, Box<[u32]>>,
+    /// Short pieces of few tokens met last, by a hash of their text; a newcomer takes the place of the one there. A look here costs
+    /// one line of memory, and most pieces of a text are in it.
+    recent: Vec<Recent>,
+    /// More pieces, and by their numbers how many tokens each has and where these end.
+    known: Interner,
+    known_ends: Vec<[u8; 1 + KNOWN_TOKENS]>,
     made_by: Option<Cutter>,
 }
 
 /// The cache is emptied at this many pieces, and longer pieces are not kept: memory stays bounded.
-const CACHE_PIECES: usize = 1 << 17;
-const CACHE_BYTES: usize = 48;
+const KNOWN_PIECES: usize = 1 << 17;
+const KNOWN_BYTES: usize = 48;
+const KNOWN_TOKENS: usize = 7;
+
+/// Half a megabyte, which the second cache of a core holds.
+const RECENT_BITS: u32 = 14;
+const RECENT_BYTES: usize = 24;
+const RECENT_TOKENS: usize = 6;
+
+/// A piece and where its tokens end; no bytes: an empty place.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(32))]
+struct Recent {
+    text: [u8; RECENT_BYTES],
+    bytes: u8,
+    tokens: u8,
+    ends: [u8; RECENT_TOKENS],
+}
+
+/// The text of a piece filled up with zeros, and its place among the recent ones; nothing for a longer piece.
+fn place(piece: &str) -> Option<([u8; RECENT_BYTES], usize)> {
+    if piece.len() > RECENT_BYTES {
+        return None;
+    }
+    let mut text = [0; RECENT_BYTES];
+    text[..piece.len()].copy_from_slice(piece.as_bytes());
+    let word = |i: usize| u64::from_le_bytes(text[8 * i..8 * i + 8].try_into().expect("eight bytes"));
+    // odd constants with bits all over, from the fractions of the golden ratio and the square root of two
+    let mixed = (word(0) ^ word(1).rotate_left(21) ^ word(2).rotate_left(42)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 32).wrapping_mul(0x6a09_e667_f3bc_c909);
+    Some((text, (mixed >> (64 - RECENT_BITS)) as usize))
+}
 
 /// Hands the tokens of `text` to `emit`. White space of more than one space, or other than a space, is a token.
 pub(super) fn tokenize(text: &str, cutter: &Cutter, cache: &mut Cache, emit: &mut dyn FnMut(&str)) {
     if !cache.made_by.as_ref().is_some_and(|c| c.is(cutter)) {
-        *cache = Cache { made_by: Some(cutter.clone()), ..Cache::default() };
+        let recent = vec![Recent::default(); 1 << RECENT_BITS];
+        *cache = Cache { recent, made_by: Some(cutter.clone()), ..Cache::default() };
     }
     let mut at = 0;
     while at < text.len() {
@@ -75,25 +109,47 @@ pub(super) fn tokenize(text: &str, cutter: &Cutter, cache: &mut Cache, emit: &mu
 }
 
 fn hand_out(piece: &str, cutter: &Cutter, cache: &mut Cache, emit: &mut dyn FnMut(&str)) {
-    let mut tokens = |ends: &[u32]| {
-        let mut start = 0;
-        for &end in ends {
-            emit(&piece[start..end as usize]);
-            start = end as usize;
+    let place = place(piece);
+    if let Some((text, at)) = &place {
+        let recent = &cache.recent[*at];
+        if usize::from(recent.bytes) == piece.len() && recent.text == *text {
+            let ends = &recent.ends[..usize::from(recent.tokens)];
+            return tokens(piece, ends.iter().map(|&end| usize::from(end)), emit);
+        }
+    }
+    let made = match cache.known.get(piece) {
+        Some(number) => cache.known_ends[number],
+        None => {
+            let ends = cutter.cut(piece);
+            if piece.len() > KNOWN_BYTES || ends.len() > KNOWN_TOKENS {
+                return tokens(piece, ends.iter().map(|&end| end as usize), emit);
+            }
+            let mut made = [ends.len() as u8; 1 + KNOWN_TOKENS];
+            made[1..].iter_mut().zip(&ends).for_each(|(kept, &end)| *kept = end as u8);
+            if cache.known.len() >= KNOWN_PIECES {
+                cache.known.clear();
+                cache.known_ends.clear();
+            }
+            cache.known.insert(piece);
+            cache.known_ends.push(made);
+            made
         }
     };
-    match cache.known.get(piece) {
-        Some(ends) if ends.is_empty() => return emit(piece),
-        Some(ends) => return tokens(ends),
-        None => {}
+    let ends = &made[1..=usize::from(made[0])];
+    tokens(piece, ends.iter().map(|&end| usize::from(end)), emit);
+    if let Some((text, at)) = place
+        && ends.len() <= RECENT_TOKENS
+    {
+        let mut recent = Recent { text, bytes: piece.len() as u8, tokens: ends.len() as u8, ..Recent::default() };
+        recent.ends[..ends.len()].copy_from_slice(ends);
+        cache.recent[at] = recent;
     }
-    let ends = cutter.cut(piece);
-    tokens(&ends);
-    if piece.len() <= CACHE_BYTES {
-        if cache.known.len() >= CACHE_PIECES {
-            cache.known.clear();
-        }
-        let kept = if ends.len() == 1 { Box::default() } else { ends.into() };
-        cache.known.insert(piece.into(), kept);
+}
+
+fn tokens(piece: &str, ends: impl Iterator<Item = usize>, emit: &mut dyn FnMut(&str)) {
+    let mut start = 0;
+    for end in ends {
+        emit(&piece[start..end]);
+        start = end;
     }
 }

@@ -1,10 +1,10 @@
 """fastai's tokenizer on the same documents as ours.
 
-tokenize.py prepare SOURCE N F.jsonl      the first N documents (0: all) of a labelled CSV without a header, or of a folder in a tar
+tokenize_fastai.py prepare SOURCE N F.jsonl      the first N documents (0: all) of a labelled CSV without a header, or of a folder in a tar
                                           (ARCHIVE::FOLDER), either also as .zst, as one {"text": …} a line
-tokenize.py time F.jsonl WORKERS OUT      tokenizes as fastai's `tokenize_df` does and writes one JSON array of tokens a line; prints
+tokenize_fastai.py time F.jsonl WORKERS OUT      tokenizes as fastai's `tokenize_df` does and writes one JSON array of tokens a line; prints
                                           documents, tokens, wall seconds and CPU seconds (user + system, all processes)
-tokenize.py compare A B                   how many lines of two outputs are alike
+tokenize_fastai.py compare A B                   how many lines of two outputs are alike
 
 Loading fastai, reading and writing are not timed; making the worker processes is, because every call does it.
 """
