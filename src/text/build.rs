@@ -95,7 +95,6 @@ fn in_batches<T: Send>(
     let mut batch = next_batch(&mut stream)?;
     let mut results: Vec<T> = Vec::new();
     while !batch.is_empty() {
-        // few runs, because each counts the words it meets for itself
         let run = batch.len().div_ceil(4 * rayon::current_num_threads());
         let before = std::mem::take(&mut results);
         let ((taken, next), made) = rayon::join(

@@ -1,6 +1,7 @@
 //! Words by number: kept one after the other in one string, found through a table of numbers.
 
 use std::hash::BuildHasher as _;
+use std::ops::Range;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -16,9 +17,14 @@ pub(super) struct Interner {
     hasher: DefaultHashBuilder,
 }
 
-fn word<'a>(ends: &[usize], text: &'a str, number: u32) -> &'a str {
-    let i = number as usize;
-    &text[if i == 0 { 0 } else { ends[i - 1] }..ends[i]]
+/// Where the word of a number stands. (Words are compared as bytes: cutting a string would look for borders of characters.)
+fn place(ends: &[usize], number: usize) -> Range<usize> {
+    let start = if number == 0 { 0 } else { ends[number - 1] };
+    start..ends[number]
+}
+
+fn is(ends: &[usize], text: &str, number: u32, word: &str) -> bool {
+    text.as_bytes()[place(ends, number as usize)] == *word.as_bytes()
 }
 
 impl Interner {
@@ -31,7 +37,7 @@ impl Interner {
     /// # Panics
     /// When no word has it.
     pub(super) fn word(&self, number: usize) -> &str {
-        word(&self.ends, &self.text, number as u32)
+        &self.text[place(&self.ends, number)]
     }
 
     /// All words, by number.
@@ -41,7 +47,7 @@ impl Interner {
 
     /// The number of a word.
     pub(super) fn get(&self, of: &str) -> Option<usize> {
-        let same = |&n: &u32| word(&self.ends, &self.text, n) == of;
+        let same = |&n: &u32| is(&self.ends, &self.text, n, of);
         self.table.find(self.hasher.hash_one(of), same).map(|&n| n as usize)
     }
 
@@ -49,13 +55,13 @@ impl Interner {
     pub(super) fn insert(&mut self, new: &str) -> usize {
         let Interner { table, ends, text, hasher } = self;
         let hash = hasher.hash_one(new);
-        if let Some(&n) = table.find(hash, |&n| word(ends, text, n) == new) {
+        if let Some(&n) = table.find(hash, |&n| is(ends, text, n, new)) {
             return n as usize;
         }
         let number = ends.len();
         text.push_str(new);
         ends.push(text.len());
-        table.insert_unique(hash, number as u32, |&n| hasher.hash_one(word(ends, text, n)));
+        table.insert_unique(hash, number as u32, |&n| hasher.hash_one(&text[place(ends, n as usize)]));
         number
     }
 

@@ -110,6 +110,11 @@ fn rules_of_the_scripts() {
         ("x < BR > y <br/>", "x \n y <br / >"),
         ("a \\ b @-@ c @.@ 5 <unk>", "a \\ b-c.5 u_n"),
         ("no no no no", "no no no no"),
+        ("so so so so x", " tk_wrep 4 so x"),
+        ("#146;a nbsp;b #36;5 quot;c &lt;d", "'a b $5 'c <d"),
+        ("amp;lt; it amp;#39;s", "< it &'s"),
+        ("x\\ny \\\"z\\\"", "x\ny \"z\""),
+        ("a#b The WORD", "a # b the t_up word"),
         ("ha-ha-ha-ha-ha", " tk_wrep 2 ha- ha"),
     ];
     for (text, expected) in cases {
@@ -124,8 +129,13 @@ fn rules_of_the_scripts() {
 fn rules_of_fastai_1() {
     let words = "xxbos i xxup love this xxrep 5 ! xxwrep 4 so good \n  it 's xxmaj brad 's xxup nba / film";
     assert_eq!(tokens(TokenizerKind::word(Rules::V1), REVIEW).join(" "), words);
-    let cases =
-        [("US McDonald Movie A é É", "xxbos xxup us mcdonald xxmaj movie a é é"), ("aaa 1 @,@ 000", "xxbos aaa 1,000")];
+    let cases = [
+        ("noo nooo noooo", "xxbos noo nooo n xxrep 4 o"),
+        ("so so so so x", "xxbos xxwrep 4 so x"),
+        ("a &lt; b#c amp; #39;x #36;5", "xxbos a < b # c & ' x $ 5"),
+        ("US McDonald Movie A é É", "xxbos xxup us mcdonald xxmaj movie a é é"),
+        ("aaa 1 @,@ 000", "xxbos aaa 1,000"),
+    ];
     for (text, expected) in cases {
         assert_eq!(tokens(TokenizerKind::word(Rules::V1), text).join(" "), expected, "{text}");
     }

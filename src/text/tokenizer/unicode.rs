@@ -78,7 +78,7 @@ impl Language {
             ));
         }
         let lists = [("prefixes", &self.prefixes), ("suffixes", &self.suffixes), ("keep", &self.keep)];
-        let parts = self.split.iter().map(|(word, _)| ("[split]", word));
+        let parts = self.split.keys().map(|word| ("[split]", word));
         let all = lists.iter().flat_map(|(name, list)| list.iter().map(|word| (*name, word))).chain(parts);
         for (name, word) in all {
             if word.is_empty() || word.contains(crate::text::is_space) {
