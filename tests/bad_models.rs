@@ -174,6 +174,8 @@ fn a_vocabulary_of_another_model() {
     damaged(&[file], words(|v| *v["words"].as_array_mut().unwrap().last_mut().unwrap() = json!("changed")));
     damaged(&[file], words(|v| drop(v["words"].as_array_mut().unwrap().pop())));
     damaged(&[file], words(|v| v["words"] = json!([])));
+    let tables = [file, "was made with tokenizer tables 'en-0', this program has 'en-"];
+    damaged(&tables, words(|v| v["tokenizer"] = json!({"kind": "word", "rules": "v2", "tables": "en-0"})));
     damaged(&[file], |m| damage_bytes(m, file, |_| random_bytes(300)));
     damaged(&[file], |m| damage_bytes(m, file, |_| Vec::new()));
     damaged(&[file, "no such file"], |m| std::fs::remove_file(m.join(file)).unwrap());

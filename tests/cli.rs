@@ -172,6 +172,39 @@ fn tokenize_and_vocab() {
     assert!(message.contains("none.csv: cannot open: no such file"), "{message}");
 }
 
+/// docs/CLI.md, "Beyond the contract": the table of another language is recorded, and used again with the vocabulary.
+#[test]
+fn tokenize_in_another_language() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    std::fs::write(path("a.txt"), "L'homme n'est pas là. L'homme etc. dort.\n").unwrap();
+    let table = "language = \"fr\"\nprefixes = [\"l'\", \"n'\"]\nkeep = [\"etc.\"]\n";
+    std::fs::write(path("fr.toml"), table).unwrap();
+    let (input, out, words) = (path("a.txt"), path("a.tok"), path("fr.toml"));
+    let printed = |flags: &[&str]| {
+        let line = ["tokenize", "--print", "--quiet", "--rules", "v2", "--input", &input];
+        text(&ulmfit(&line).args(flags).assert().success().get_output().stdout)
+    };
+    let plain = "[\"xxbos\",\"xxmaj\",\"l'homme\",\"n'est\",\"pas\",\"là\",\".\",\"xxmaj\",\"l'homme\",\"etc\",\".\",\"dort\",\".\"]\n";
+    assert_eq!(printed(&["--language", "fr"]), plain);
+    let tabled = "[\"xxbos\",\"xxmaj\",\"l'\",\"homme\",\"n'\",\"est\",\"pas\",\"là\",\".\",\"xxmaj\",\"l'\",\"homme\",\"etc.\",\"dort\",\".\"]\n";
+    assert_eq!(printed(&["--language", &words]), tabled);
+
+    let make = ["tokenize", "--rules", "v2", "--min-freq", "1", "--input", &input, "--out", &out, "--language", &words];
+    ulmfit(&make).assert().success();
+    std::fs::remove_file(&words).unwrap();
+    let vocabulary = path("a.vocab.json");
+    let again = ["tokenize", "--print", "--quiet", "--input", &input, "--vocab", &vocabulary];
+    assert_eq!(text(&ulmfit(&again).assert().success().get_output().stdout), tabled, "the table is in the vocabulary");
+
+    let message = fault(ulmfit(&make[..]).arg("--overwrite").assert(), 1);
+    assert!(message.contains("fr.toml: cannot read: no such file"), "{message}");
+    let print = |flags: &[&str]| fault(ulmfit(&["tokenize", "--print", "--input", &input]).args(flags).assert(), 2);
+    assert!(print(&["--language", "French"]).contains("'French' is neither a language nor a table file"));
+    let message = print(&["--language", "fr", "--tokenizer", "whitespace"]);
+    assert!(message.contains("only the word tokenizer knows languages"), "{message}");
+}
+
 /// A reader that goes away (`| head -1`) is no fault of the program.
 #[test]
 fn a_closed_pipe_is_quiet() {

@@ -33,6 +33,7 @@ impl RecipeArgs {
             ("layers", self.layers.map(|v| v.to_string())),
             ("tokenizer", self.tokenizer.as_ref().map(name_of)),
             ("rules", self.rules.clone()),
+            ("language", self.language.clone()),
             ("vocab-size", self.vocab_size.map(|v| v.to_string())),
             ("min-freq", self.min_freq.map(|v| v.to_string())),
             ("bptt", self.bptt.map(|v| v.to_string())),

@@ -131,6 +131,9 @@ pub struct RecipeArgs {
     /// Rules of the word tokenizer: 0.7, v1 or v2
     #[arg(long, value_name = "RULES", value_parser = ["0.7", "v1", "v2"])]
     pub rules: Option<String>,
+    /// Language of the word tokenizer: en, another code (de, fr, ja), or a table of words (F.toml)
+    #[arg(long, value_name = "CODE|F.toml")]
+    pub language: Option<String>,
     /// What to do when the loss or a gradient is not finite
     #[arg(long, value_enum)]
     pub on_nan: Option<OnNan>,
@@ -179,6 +182,7 @@ impl RecipeArgs {
             valid_fraction,
             tokenizer,
             rules,
+            language,
             on_nan
         )
     }

@@ -11,7 +11,7 @@ use super::shared::DataArgs;
 use super::{Global, output, values};
 use crate::error::{Error, Result};
 use crate::report::thousands;
-use crate::text::{self, BuildOptions, Labels, Role, Rules, Source, Tokenizer, TokenizerKind, Vocabulary};
+use crate::text::{self, BuildOptions, Labels, Language, Role, Rules, Source, Tokenizer, TokenizerKind, Vocabulary};
 use crate::train::rss::peak_rss_mb;
 
 /// Turn text into a token file, or print its tokens
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long)]
     pub print: bool,
     /// Use this vocabulary (a vocab.json) and its tokenizer
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["vocab_size", "min_freq", "tokenizer", "rules"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vocab_size", "min_freq", "tokenizer", "rules", "language"])]
     pub vocab: Option<PathBuf>,
     /// Largest vocabulary, special tokens included
     #[arg(long, value_name = "N", default_value = "30000", value_parser = values::count)]
@@ -45,6 +45,9 @@ pub struct Args {
     /// Rules of the word tokenizer: 0.7, v1 or v2
     #[arg(long, value_name = "RULES", default_value = "0.7")]
     pub rules: String,
+    /// Language of the word tokenizer: en, another code (de, fr, ja), or a table of words (F.toml)
+    #[arg(long, value_name = "CODE|F.toml", default_value = "en")]
+    pub language: String,
     /// Replace the token file and its vocabulary
     #[arg(long)]
     pub overwrite: bool,
@@ -65,7 +68,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let given = args.vocab.as_deref().map(Vocabulary::load).transpose()?;
     let kind = match &given {
         Some(vocabulary) => vocabulary.tokenizer().clone(),
-        None => tokenizer_kind(args.tokenizer, &args.rules)?,
+        None => tokenizer_kind(args.tokenizer, &args.rules, &args.language)?,
     };
     let tokenizer = Tokenizer::new(kind.clone())?;
     let options = args.data.options(if args.corpus { Role::Corpus } else { Role::Dataset })?;
@@ -122,7 +125,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
 
 fn print(sources: &[Source], tokenizer: &Tokenizer, global: &Global) -> Result<()> {
     use std::io::Write as _;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout());
     let begin = Instant::now();
     let (mut documents, mut total) = (0u64, 0u64);
     text::tokenize_all(sources, tokenizer, |_, tokens| {
@@ -149,11 +152,16 @@ fn print(sources: &[Source], tokenizer: &Tokenizer, global: &Global) -> Result<(
     output::result(true, "", &value)
 }
 
-/// The tokenizer of the flags `--tokenizer` and `--rules`.
-pub fn tokenizer_kind(name: TokenizerName, rules: &str) -> Result<TokenizerKind> {
+/// The tokenizer of the flags `--tokenizer`, `--rules` and `--language`.
+fn tokenizer_kind(name: TokenizerName, rules: &str, language: &str) -> Result<TokenizerKind> {
     let rules = Rules::by_name(rules)?;
+    let table = Language::by_name(language)?;
+    if table.is_some() && name != TokenizerName::Word {
+        return Err(Error::usage(format!("--language {language}: only the word tokenizer knows languages"))
+            .hint("leave --language or --tokenizer away"));
+    }
     match name {
-        TokenizerName::Word => Ok(TokenizerKind::word(rules)),
+        TokenizerName::Word => Ok(TokenizerKind::word_in(rules, table)),
         TokenizerName::Whitespace => Ok(TokenizerKind::Whitespace),
         TokenizerName::Pretokenized => Ok(TokenizerKind::Pretokenized),
         TokenizerName::Subword => Err(Error::usage("--tokenizer subword is not there yet")

@@ -11,8 +11,8 @@ use super::{Document, Source, StoreWriter, TokenStore, Tokenizer, UNKNOWN_ID, Vo
 use crate::error::{Error, Result};
 
 /// A batch ends at this many bytes of text or this many documents.
-const BATCH_BYTES: usize = 4 << 20;
-const BATCH_DOCUMENTS: usize = 1 << 13;
+const BATCH_BYTES: usize = 8 << 20;
+const BATCH_DOCUMENTS: usize = 1 << 14;
 
 /// How far a pass has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,11 +72,12 @@ pub struct BuildReport {
     pub longest: u64,
 }
 
-/// Reads all sources in order and hands on, per batch and in order, what `work` makes of runs of documents.
+/// Reads all sources in order and hands on, per batch and in order, what `work` makes of runs of documents. While one batch is
+/// worked on, the results of the one before are taken and the next is read: three batches at most are in memory.
 fn in_batches<T: Send>(
     sources: &[Source],
     work: impl Fn(&[Document], &mut Scratch) -> T + Sync,
-    mut take: impl FnMut(T) -> Result<()>,
+    mut take: impl FnMut(T) -> Result<()> + Send,
     progress: OnProgress,
 ) -> Result<()> {
     let pool: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
@@ -92,17 +93,29 @@ fn in_batches<T: Send>(
     });
     let mut done = Progress::default();
     let mut batch = next_batch(&mut stream)?;
+    let mut results: Vec<T> = Vec::new();
     while !batch.is_empty() {
         let run = batch.len().div_ceil(4 * rayon::current_num_threads());
-        let (next, results) =
-            rayon::join(|| next_batch(&mut stream), || batch.par_chunks(run).map(work_on).collect::<Vec<_>>());
-        results.into_iter().try_for_each(&mut take)?;
+        let before = std::mem::take(&mut results);
+        let ((taken, next), made) = rayon::join(
+            || match before.into_iter().try_for_each(&mut take) {
+                Ok(()) => (Ok(()), next_batch(&mut stream)),
+                Err(e) => (Err(e), Ok(Vec::new())),
+            },
+            || batch.par_chunks(run).map(work_on).collect::<Vec<_>>(),
+        );
+        taken?;
+        results = made;
         done.documents += batch.len() as u64;
         done.bytes += batch.iter().map(|d| d.text.len() as u64).sum::<u64>();
         progress(done)?;
-        batch = next?;
+        batch = match next {
+            Ok(next) => next,
+            // what comes before the fault in the text may have a fault of its own, to be told first
+            Err(e) => return results.into_iter().try_for_each(&mut take).and(Err(e)),
+        };
     }
-    Ok(())
+    results.into_iter().try_for_each(&mut take)
 }
 
 fn next_batch(stream: &mut impl Iterator<Item = Result<Document>>) -> Result<Vec<Document>> {
@@ -149,7 +162,7 @@ pub fn count_words(
     };
     let (mut words, mut text) = (WordCounts::default(), TextCounts::default());
     let take = |(w, t): (WordCounts, TextCounts)| {
-        words.append(w);
+        words.append(&w);
         text.documents += t.documents;
         text.empty += t.empty;
         text.tokens += t.tokens;
@@ -268,7 +281,7 @@ fn sorted_labels(names: &[String]) -> (Vec<String>, Vec<u32>) {
 pub fn tokenize_all(
     sources: &[Source],
     tokenizer: &Tokenizer,
-    mut each: impl FnMut(&Document, &[String]) -> Result<()>,
+    mut each: impl FnMut(&Document, &[String]) -> Result<()> + Send,
 ) -> Result<()> {
     let work = |documents: &[Document], scratch: &mut Scratch| -> Vec<(Document, Vec<String>)> {
         let make = |document: &Document, scratch: &mut Scratch| {

@@ -9,6 +9,7 @@
 
 mod build;
 mod classifier_batches;
+mod interner;
 mod lm_batches;
 #[cfg(test)]
 mod peer_tests;
@@ -25,7 +26,7 @@ pub use lm_batches::{LmBatches, LmConfig, LmCursor, LmLayout, VariableWindows, W
 pub use reader::{Document, Documents, Encoding, Format, OpenOptions, Origin, Role, Source};
 pub use split::{TextFingerprints, low_shot_subset, random_split, stratified_split};
 pub use store::{StoreWriter, TokenStore};
-pub use tokenizer::{Rules, Scratch, TABLES_VERSION, Tokenizer, TokenizerKind};
+pub use tokenizer::{Language, Rules, Scratch, TABLES_VERSION, Tokenizer, TokenizerKind, UNICODE_TABLES_VERSION};
 pub use vocabulary::{PAD_ID, UNKNOWN_ID, Vocabulary, WordCounts};
 
 /// White space as Python's `str.split` and `\s` see it: Unicode white space and the four information separators.

@@ -6,7 +6,7 @@
 //! sections. The header holds the checksum of the checksums and of itself.
 
 use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -160,8 +160,11 @@ impl StoreWriter {
     pub fn push(&mut self, ids: &[u32], label: Option<u32>, words: u64, text_bytes: usize) -> Result<()> {
         debug_assert!(ids.iter().all(|&id| u64::from(id) < self.header.vocabulary_size));
         if self.header.id_bytes == 2 {
-            let narrow: Vec<u16> = ids.iter().map(|&id| id as u16).collect();
-            self.put(bytemuck::cast_slice(&narrow))?;
+            let mut narrow = [0u16; 1024];
+            for run in ids.chunks(narrow.len()) {
+                narrow.iter_mut().zip(run).for_each(|(n, &id)| *n = id as u16);
+                self.put(bytemuck::cast_slice(&narrow[..run.len()]))?;
+            }
         } else {
             self.put(bytemuck::cast_slice(ids))?;
         }
@@ -275,16 +278,19 @@ impl TokenStore {
                 map.len()
             )));
         }
-        let (sections, checksums) = map[HEADER..].split_at(data);
+        let checksums = &map[HEADER + data..];
         if digest8(checksums) != header.checksums {
             return Err(fail("is damaged: its table of checksums was altered".into()));
         }
-        let bad = sections
-            .par_chunks(BLOCK)
-            .zip(checksums.par_chunks(8))
-            .position_first(|(block, sum)| digest8(block) != *sum);
-        if let Some(block) = bad {
-            return Err(fail(format!("is damaged: block {block} of {blocks} was altered")));
+        match check_blocks(&file, &header, data, checksums).map_err(|e| Error::io(path, "read", &e))? {
+            Some((block, Fault::Altered)) => {
+                return Err(fail(format!("is damaged: block {block} of {blocks} was altered")));
+            }
+            Some((block, Fault::Id)) => {
+                let message = format!("is damaged: block {block} of {blocks} holds an id outside the vocabulary");
+                return Err(fail(message));
+            }
+            None => {}
         }
         let names = starts[4] as usize..(starts[4] + header.label_name_bytes) as usize;
         let label_names = serde_json::from_slice(&map[names])
@@ -300,14 +306,6 @@ impl TokenStore {
         let rising = offsets.par_windows(2).all(|w| w[0] <= w[1]);
         if offsets[0] != 0 || offsets.last() != Some(&self.header.tokens) || !rising {
             return Err("its document offsets do not rise from zero to the number of tokens");
-        }
-        let size = self.header.vocabulary_size;
-        let in_range = match self.ids() {
-            Ids::Narrow(ids) => size > 0xffff || ids.par_iter().all(|&id| u64::from(id) < size),
-            Ids::Wide(ids) => ids.par_iter().all(|&id| u64::from(id) < size),
-        };
-        if !in_range {
-            return Err("it holds an id outside the vocabulary");
         }
         let classes = self.label_names.len() as u32;
         if self.label_ids().iter().any(|&l| l != NO_LABEL && l >= classes) {
@@ -441,6 +439,49 @@ impl TokenStore {
         self.read(range.start, &mut ids);
         ids
     }
+}
+
+/// What is wrong with a block.
+enum Fault {
+    Altered,
+    Id,
+}
+
+/// Verifies all blocks; the first bad one. The file is read, not touched through the map, by so many blocks at a time as there
+/// are threads: a map counts as memory of the process, and a large file would fill it.
+fn check_blocks(
+    mut file: &File,
+    header: &Header,
+    data: usize,
+    checksums: &[u8],
+) -> std::io::Result<Option<(usize, Fault)>> {
+    let id_bytes = (header.tokens * header.id_bytes) as usize;
+    let size = header.vocabulary_size;
+    let in_range = |ids: &[u8]| match header.id_bytes {
+        2 => size > 0xffff || bytemuck::cast_slice(ids).iter().all(|&id: &u16| u64::from(id) < size),
+        _ => bytemuck::cast_slice(ids).iter().all(|&id: &u32| u64::from(id) < size),
+    };
+    let at_once = BLOCK * rayon::current_num_threads().max(1);
+    let mut buffer = vec![0u64; at_once.min(data).div_ceil(8)];
+    file.seek(SeekFrom::Start(HEADER as u64))?;
+    for start in (0..data).step_by(at_once) {
+        let bytes = &mut bytemuck::cast_slice_mut(&mut buffer)[..at_once.min(data - start)];
+        file.read_exact(bytes)?;
+        let check = |(i, block): (usize, &[u8])| {
+            let (number, begin) = (start / BLOCK + i, start + i * BLOCK);
+            if digest8(block) != checksums[number * 8..number * 8 + 8] {
+                Some((number, Fault::Altered))
+            } else if !in_range(&block[..id_bytes.saturating_sub(begin).min(block.len())]) {
+                Some((number, Fault::Id))
+            } else {
+                None
+            }
+        };
+        if let Some(bad) = bytes.par_chunks(BLOCK).enumerate().find_map_first(check) {
+            return Ok(Some(bad));
+        }
+    }
+    Ok(None)
 }
 
 enum Ids<'a> {

@@ -62,6 +62,45 @@ fn every_altered_or_missing_byte_is_noticed() {
     assert!(message(&[]).contains("shorter than a header"));
 }
 
+/// Checksums are right, but what they protect is not: made by a hostile hand.
+#[test]
+fn ids_outside_the_vocabulary_are_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    for (size, width) in [(10, 2), (100_000, 4)] {
+        let path = dir.path().join(format!("{size}.tok"));
+        write(&path, size).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        // the third id of the second block
+        let at = HEADER + BLOCK + 2 * width;
+        bytes[at..at + width].copy_from_slice(&(size as u32).to_le_bytes()[..width]);
+        let mut header: Header = bytemuck::pod_read_unaligned(&bytes[8..8 + size_of::<Header>()]);
+        let sums = header.section_starts().unwrap()[5] as usize;
+        let sum = digest8(&bytes[HEADER + BLOCK..HEADER + 2 * BLOCK]);
+        bytes[sums + 8..sums + 16].copy_from_slice(&sum);
+        header.checksums = digest8(&bytes[sums..]);
+        bytes[..HEADER].copy_from_slice(&header.to_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let message = TokenStore::open(&path).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message.contains("block 1 of") && message.ends_with("holds an id outside the vocabulary"), "{message}");
+    }
+}
+
+/// Besides 16 bytes a document and the checksums, a writer keeps no more than one block in memory.
+#[test]
+fn a_writer_does_not_grow_with_the_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = StoreWriter::create(&dir.path().join("a.tok"), &vocabulary(10)).unwrap();
+    let document = vec![3u32; 1_000_000];
+    for _ in 0..20 {
+        writer.push(&document, None, 1, 1).unwrap();
+        assert_eq!(writer.block.capacity(), BLOCK);
+    }
+    assert_eq!((writer.offsets.len(), writer.text_bytes.len(), writer.labels.len()), (21, 20, 20));
+    assert_eq!(writer.checksums.len(), 20 * 2_000_000 / BLOCK * 8);
+    assert!(writer.file.get_ref().metadata().unwrap().len() > 38 * BLOCK as u64 - 10_000, "the ids are on disk");
+    assert_eq!(writer.finish(&[], &[]).unwrap().tokens(), 20_000_000);
+}
+
 #[test]
 fn an_unfinished_file_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();

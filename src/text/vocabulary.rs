@@ -1,12 +1,12 @@
 //! Vocabulary: words and their ids, made from counts, saved as `vocab.json`, mapped onto another.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::TokenizerKind;
+use super::interner::Interner;
 use crate::error::{Error, Result};
 
 /// Id of the unknown word in every recipe.
@@ -17,39 +17,47 @@ pub const PAD_ID: u32 = 1;
 /// How often each word was seen, in the order of first sight.
 #[derive(Clone, Debug, Default)]
 pub struct WordCounts {
-    index: HashMap<Box<str>, u32>,
-    entries: Vec<(Box<str>, u64)>,
+    words: Interner,
+    /// By the numbers of the words.
+    counts: Vec<u64>,
 }
 
 impl WordCounts {
     pub fn add(&mut self, word: &str, n: u64) {
-        if let Some(&i) = self.index.get(word) {
-            self.entries[i as usize].1 += n;
+        let number = self.words.insert(word);
+        if number == self.counts.len() {
+            self.counts.push(n);
         } else {
-            self.index.insert(word.into(), self.entries.len() as u32);
-            self.entries.push((word.into(), n));
+            self.counts[number] += n;
         }
     }
 
+    /// How often a word was seen.
+    pub fn get(&self, word: &str) -> u64 {
+        self.words.get(word).map_or(0, |number| self.counts[number])
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.words.words().zip(self.counts.iter().copied())
+    }
+
     /// Adds the counts of text that follows: order of first sight is kept.
-    pub fn append(&mut self, later: WordCounts) {
-        for (word, n) in later.entries {
-            self.add(&word, n);
-        }
+    pub fn append(&mut self, later: &WordCounts) {
+        later.iter().for_each(|(word, n)| self.add(word, n));
     }
 
     /// Number of distinct words.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.counts.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.counts.is_empty()
     }
 
     /// Words by falling count; equal counts in the order of first sight (Python's `Counter.most_common`).
     pub fn most_common(&self) -> Vec<(&str, u64)> {
-        let mut sorted: Vec<(&str, u64)> = self.entries.iter().map(|(w, n)| (w.as_ref(), *n)).collect();
+        let mut sorted: Vec<(&str, u64)> = self.iter().collect();
         sorted.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
         sorted
     }
@@ -70,7 +78,9 @@ struct Saved {
 pub struct Vocabulary {
     words: Vec<Box<str>>,
     counts: Vec<u64>,
-    index: HashMap<Box<str>, u32>,
+    index: Interner,
+    /// Of every word of the index its first id: a word can be there twice.
+    first_ids: Vec<u32>,
     tokenizer: TokenizerKind,
     hash: [u8; 32],
 }
@@ -96,14 +106,14 @@ impl Vocabulary {
                 special.len()
             )));
         }
-        let seen = |word: &str| counts.index.get(word).map_or(0, |&i| counts.entries[i as usize].1);
         let common = counts.most_common();
         let ordinary = common
             .iter()
             .take(max_size)
             .filter(|(word, n)| *n >= min_count && !special.contains(word))
             .map(|(word, n)| (*word, *n));
-        let entries: Vec<(&str, u64)> = special.iter().map(|w| (*w, seen(w))).chain(ordinary).take(max_size).collect();
+        let entries: Vec<(&str, u64)> =
+            special.iter().map(|w| (*w, counts.get(w))).chain(ordinary).take(max_size).collect();
         if entries.len() == special.len() {
             let why = match common.iter().find(|(w, _)| !special.contains(w)) {
                 None => "the text holds no word".to_string(),
@@ -142,14 +152,16 @@ impl Vocabulary {
     }
 
     fn build(words: Vec<Box<str>>, counts: Vec<u64>, tokenizer: TokenizerKind) -> Self {
-        let mut index = HashMap::with_capacity(words.len());
+        let (mut index, mut first_ids) = (Interner::default(), Vec::with_capacity(words.len()));
         let mut sha = Sha256::new();
         for (i, word) in words.iter().enumerate() {
-            index.entry(word.clone()).or_insert(i as u32);
+            if index.insert(word) == first_ids.len() {
+                first_ids.push(i as u32);
+            }
             sha.update((word.len() as u64).to_le_bytes());
             sha.update(word.as_bytes());
         }
-        Vocabulary { words, counts, index, tokenizer, hash: sha.finalize().into() }
+        Vocabulary { words, counts, index, first_ids, tokenizer, hash: sha.finalize().into() }
     }
 
     /// Number of entries, special tokens included.
@@ -160,11 +172,11 @@ impl Vocabulary {
 
     /// Id of a word; [`UNKNOWN_ID`] when it has none.
     pub fn id(&self, word: &str) -> u32 {
-        self.index.get(word).copied().unwrap_or(UNKNOWN_ID)
+        self.get(word).unwrap_or(UNKNOWN_ID)
     }
 
     pub fn get(&self, word: &str) -> Option<u32> {
-        self.index.get(word).copied()
+        self.index.get(word).map(|number| self.first_ids[number])
     }
 
     /// The word of an id.
@@ -275,7 +287,7 @@ mod tests {
     #[test]
     fn appended_counts_equal_counts_in_one_go() {
         let mut parts = counts("b a");
-        parts.append(counts("c a b b"));
+        parts.append(&counts("c a b b"));
         assert_eq!(parts.most_common(), counts("b a c a b b").most_common());
     }
 

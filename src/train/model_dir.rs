@@ -156,6 +156,10 @@ pub fn load(directory: &Path) -> Result<AnyModel> {
         )
         .hint("its hash differs from the one in config.json: restore the original file"));
     }
+    vocabulary
+        .tokenizer()
+        .check()
+        .map_err(|(message, hint)| Error::file(directory.join(VOCABULARY_FILE), message).hint(hint))?;
     let path = directory.join(MODEL_FILE);
     let encoder = match &config.architecture {
         Architecture::LanguageModel(settings) => settings.encoder,

@@ -9,7 +9,7 @@ use crate::nn;
 use crate::ops::adaptive_softmax;
 use crate::random::{Direction, Key, Stage};
 use crate::text::{
-    ClassifierConfig, LmConfig, LmLayout, PAD_ID, Rules, SampleOrder, TokenizerKind, VariableWindows, Windows,
+    ClassifierConfig, Language, LmConfig, LmLayout, PAD_ID, Rules, SampleOrder, TokenizerKind, VariableWindows, Windows,
 };
 
 impl TextSettings {
@@ -20,8 +20,13 @@ impl TextSettings {
             RulesName::V1 => Rules::V1,
             RulesName::V2 => Rules::V2,
         };
+        let language = Language::by_name(&self.language)?;
+        if language.is_some() && self.tokenizer != TokenizerName::Word {
+            return Err(Error::usage(format!("--language {}: only the word tokenizer knows languages", self.language))
+                .hint("leave --language or --tokenizer away"));
+        }
         match self.tokenizer {
-            TokenizerName::Word => Ok(TokenizerKind::word(rules)),
+            TokenizerName::Word => Ok(TokenizerKind::word_in(rules, language)),
             TokenizerName::Whitespace => Ok(TokenizerKind::Whitespace),
             TokenizerName::Pretokenized => Ok(TokenizerKind::Pretokenized),
             TokenizerName::Subword => {

@@ -1,4 +1,7 @@
-//! Character classes of the rules, as Python sees them (the reference rules are Python expressions).
+//! Character classes of the rules, as Python sees them (the reference rules are Python expressions), and where runs of a class
+//! end. Classes are decided by a table for ASCII: the scanners of the rules go over every byte of a corpus several times.
+
+use super::super::is_space;
 
 /// Marks and symbols that Unicode calls alphabetic but `str.isalnum`, and with it `\w`, does not: categories Mn, Mc, So.
 const NOT_WORD: &[(u32, u32)] = &[
@@ -175,6 +178,73 @@ pub(super) fn is_word(c: char) -> bool {
         after > 0 && u32::from(c) <= NOT_WORD[after - 1].1
     };
     c.is_alphanumeric() && !within()
+}
+
+const WORD: u8 = 1;
+const SPACE: u8 = 2;
+
+/// Classes of the ASCII characters.
+const ASCII: [u8; 128] = {
+    let mut classes = [0; 128];
+    let mut i = 0;
+    while i < 128 {
+        let b = i as u8;
+        if b.is_ascii_alphanumeric() || b == b'_' {
+            classes[i] |= WORD;
+        }
+        // as `is_space`: white space and the information separators
+        if matches!(b, b'\t'..=b'\r' | 0x1c..=b' ') {
+            classes[i] |= SPACE;
+        }
+        i += 1;
+    }
+    classes
+};
+
+/// The first position from `at` on whose character is (`wanted`) or is not in a class; the end of the text if there is none.
+#[inline]
+fn find(text: &str, at: usize, class: u8, wanted: bool, other: fn(char) -> bool) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = at;
+    while let Some(&b) = bytes.get(at) {
+        if b < 0x80 {
+            if (ASCII[usize::from(b)] & class != 0) == wanted {
+                return at;
+            }
+            at += 1;
+        } else {
+            let Some(c) = text[at..].chars().next() else { break };
+            if other(c) == wanted {
+                return at;
+            }
+            at += c.len_utf8();
+        }
+    }
+    text.len()
+}
+
+/// Where the run of `\w` that begins at `at` ends (`at` itself where there is none).
+#[inline]
+pub(super) fn word_end(text: &str, at: usize) -> usize {
+    find(text, at, WORD, false, is_word)
+}
+
+/// Where the next `\w` stands from `at` on, or the end.
+#[inline]
+pub(super) fn next_word(text: &str, at: usize) -> usize {
+    find(text, at, WORD, true, is_word)
+}
+
+/// Where the run of white space that begins at `at` ends.
+#[inline]
+pub(super) fn space_end(text: &str, at: usize) -> usize {
+    find(text, at, SPACE, false, is_space)
+}
+
+/// Where the next white space stands from `at` on, or the end.
+#[inline]
+pub(super) fn next_space(text: &str, at: usize) -> usize {
+    find(text, at, SPACE, true, is_space)
 }
 
 /// Title-case letters (`ǅ`), which are neither upper nor lower case.

@@ -33,8 +33,11 @@ fn numeric(number: u32) -> Option<char> {
     }
 }
 
-/// Replaces the character references of `text`, appending to `out`.
-pub(super) fn unescape(text: &str, out: &mut String) {
+/// Replaces the character references of `text`, appending to `out`; false where there is no `&`.
+pub(super) fn unescape(text: &str, out: &mut String) -> bool {
+    if memchr::memchr(b'&', text.as_bytes()).is_none() {
+        return false;
+    }
     let mut rest = text;
     while let Some(at) = rest.find('&') {
         out.push_str(&rest[..at]);
@@ -46,6 +49,7 @@ pub(super) fn unescape(text: &str, out: &mut String) {
         rest = &rest[1 + used..];
     }
     out.push_str(rest);
+    true
 }
 
 /// Resolves the reference at the beginning of `text` (after the `&`); returns the bytes used, 0 for none.

@@ -3,17 +3,22 @@
 mod chars;
 mod english;
 mod html;
+mod pieces;
 mod rules;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod unicode;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Document, Vocabulary, is_space};
 use crate::error::{Error, Result};
-
-/// Version of the rule and exception tables; a vocabulary records the one it was made with.
-pub const TABLES_VERSION: &str = "en-1";
+use pieces::Cutter;
+pub use tables::{TABLES_VERSION, UNICODE_TABLES_VERSION};
+pub use unicode::Language;
 
 /// Rule sets around the word tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,12 +34,20 @@ pub enum Rules {
     V2,
 }
 
-/// Which tokenizer a vocabulary belongs to. In `vocab.json`: `{"kind":"word","rules":"v2","tables":"en-1"}`.
+/// Which tokenizer a vocabulary belongs to. In `vocab.json`: `{"kind":"word","rules":"v2","tables":"en-1"}`, or with
+/// `"tables":"unicode-…"` and the whole table of another language, so that a model needs no file besides its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum TokenizerKind {
-    /// Rules, English tables, rules.
-    Word { rules: Rules, tables: String },
+    /// Rules, the tables of a language, rules.
+    Word {
+        rules: Rules,
+        /// Version of the tables.
+        tables: String,
+        /// `None` for English.
+        #[serde(default, rename = "words", skip_serializing_if = "Option::is_none")]
+        language: Option<Box<Language>>,
+    },
     /// Lower-cased, split on white space, `<unk>` → `xxunk`; `xxbos` opens a document, `xxeos` closes a line of a corpus.
     Whitespace,
     /// Split on white space, nothing changed or added but `xxbos`.
@@ -42,9 +55,20 @@ pub enum TokenizerKind {
 }
 
 impl TokenizerKind {
-    /// The word tokenizer with the tables of this version of the program.
+    /// The word tokenizer for English with the tables of this version of the program.
     pub fn word(rules: Rules) -> Self {
-        TokenizerKind::Word { rules, tables: TABLES_VERSION.to_string() }
+        TokenizerKind::Word { rules, tables: TABLES_VERSION.to_string(), language: None }
+    }
+
+    /// The word tokenizer for a language, `None` for English.
+    pub fn word_in(rules: Rules, language: Option<Language>) -> Self {
+        match language {
+            None => Self::word(rules),
+            Some(language) => {
+                let tables = UNICODE_TABLES_VERSION.to_string();
+                TokenizerKind::Word { rules, tables, language: Some(Box::new(language)) }
+            }
+        }
     }
 
     /// By the names of `--tokenizer` and `--rules`.
@@ -59,6 +83,18 @@ impl TokenizerKind {
             _ => Err(Error::usage(format!("--tokenizer: unknown tokenizer '{name}'"))
                 .hint("one of word, whitespace, pretokenized")),
         }
+    }
+
+    /// Whether this program has the tables that a vocabulary was made with; if not, the end of a sentence and a hint.
+    pub fn check(&self) -> Result<(), (String, &'static str)> {
+        let TokenizerKind::Word { tables, language, .. } = self else { return Ok(()) };
+        let ours = if language.is_some() { UNICODE_TABLES_VERSION } else { TABLES_VERSION };
+        if tables != ours {
+            let message = format!("was made with tokenizer tables '{tables}', this program has '{ours}'");
+            return Err((message, "use the version of ulmfit that made it, or make the vocabulary again"));
+        }
+        let faulty = |message| (message, "its table of words was altered: restore the original file");
+        language.as_ref().map_or(Ok(()), |language| language.check().map_err(faulty))
     }
 
     /// The special tokens, in the order of their ids: unknown 0, padding 1.
@@ -104,28 +140,30 @@ impl Rules {
 pub struct Scratch {
     text: String,
     other: String,
-    cache: english::Cache,
+    cache: pieces::Cache,
 }
 
 /// Cuts documents into tokens. Shared by threads; each brings its own [`Scratch`].
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     kind: TokenizerKind,
+    /// Of the word tokenizer.
+    cutter: Cutter,
 }
 
 impl Tokenizer {
     /// # Errors
-    /// [`Error::Data`] when `kind` asks for tables of another version.
+    /// [`Error::Data`] when `kind` was made with tables of another version, or its own table is none.
     pub fn new(kind: TokenizerKind) -> Result<Self> {
-        if let TokenizerKind::Word { tables, .. } = &kind
-            && tables != TABLES_VERSION
-        {
-            return Err(Error::data(format!(
-                "the vocabulary was made with tokenizer tables '{tables}', this program has '{TABLES_VERSION}'"
-            ))
-            .hint("use the version of ulmfit that made the model, or make the vocabulary again"));
-        }
-        Ok(Tokenizer { kind })
+        kind.check().map_err(|(message, hint)| Error::data(format!("the vocabulary {message}")).hint(hint))?;
+        let cutter = match &kind {
+            TokenizerKind::Word { language: Some(language), .. } => {
+                Cutter::Unicode(Arc::new(unicode::WordTables::new(language)))
+            }
+            TokenizerKind::Word { rules, .. } => Cutter::English { marks_v07: *rules == Rules::V07 },
+            _ => Cutter::English { marks_v07: false },
+        };
+        Ok(Tokenizer { kind, cutter })
     }
 
     pub fn kind(&self) -> &TokenizerKind {
@@ -152,16 +190,16 @@ impl Tokenizer {
             }
             TokenizerKind::Word { rules, .. } => {
                 rules::before(document, *rules, &mut scratch.text, &mut scratch.other);
-                let text = &scratch.text;
-                let marks = *rules == Rules::V07;
-                english::tokenize(text, marks, &mut scratch.cache, &mut |token| rules::after(token, *rules, emit));
+                let emit = &mut |token: &str| rules::after(token, *rules, emit);
+                pieces::tokenize(&scratch.text, &self.cutter, &mut scratch.cache, emit);
             }
         }
     }
 
     /// The ids of one document.
     pub fn ids(&self, document: &Document, vocabulary: &Vocabulary, scratch: &mut Scratch) -> Vec<u32> {
-        let mut ids = Vec::new();
+        // a token is seldom shorter than four bytes with its space
+        let mut ids = Vec::with_capacity(document.text.len() / 4 + 8);
         self.tokenize(document, scratch, &mut |token| ids.push(vocabulary.id(token)));
         ids
     }

@@ -3,95 +3,129 @@
 //! The expressions of the original need look-behind and back-references, so each is a hand-written scanner; its docstring
 //! gives the expression it stands for. `\s` is [`is_space`], `\w` is [`is_word`].
 
+use std::fmt::Write as _;
+
+use memchr::memmem;
+
 use super::super::{Document, is_space};
-use super::chars::{is_lower, is_upper, is_word};
+use super::chars::{is_lower, is_upper, is_word, next_space, next_word, space_end, word_end};
+use super::tables::{REPLACE_COMMON, RuleTable};
 use super::{Rules, html};
 
-/// Literal replacements of `fix_html` / `fixup`, in order.
-const REPLACE_COMMON: &[(&str, &str)] = &[
-    ("#39;", "'"),
-    ("amp;", "&"),
-    ("#146;", "'"),
-    ("nbsp;", " "),
-    ("#36;", "$"),
-    ("\\n", "\n"),
-    ("quot;", "'"),
-    ("<br />", "\n"),
-    ("\\\"", "\""),
-];
-const REPLACE_V07: &[(&str, &str)] = &[("<unk>", "u_n"), (" @.@ ", "."), (" @-@ ", "-"), ("\\", " \\ ")];
-const REPLACE_V1: &[(&str, &str)] =
-    &[("<unk>", "xxunk"), (" @.@ ", "."), (" @-@ ", "-"), (" @,@ ", ","), ("\\", " \\ ")];
-const REPLACE_V2: &[(&str, &str)] = &[("<unk>", "xxunk"), (" @.@ ", "."), (" @-@ ", "-"), ("...", " …")];
+/// A text on its way through a rule: what is not touched is copied in long runs.
+struct Edit<'a> {
+    text: &'a str,
+    out: &'a mut String,
+    copied: usize,
+    changed: bool,
+}
+
+impl<'a> Edit<'a> {
+    fn new(text: &'a str, out: &'a mut String) -> Self {
+        Edit { text, out, copied: 0, changed: false }
+    }
+
+    /// Leaves out the text from `start` to `end`; what stands in its place is to be pushed to the string returned.
+    fn cut(&mut self, start: usize, end: usize) -> &mut String {
+        self.out.push_str(&self.text[self.copied..start]);
+        self.copied = end;
+        self.changed = true;
+        self.out
+    }
+
+    /// Whether anything was changed; if not, `out` is as it was.
+    fn done(self) -> bool {
+        if self.changed {
+            self.out.push_str(&self.text[self.copied..]);
+        }
+        self.changed
+    }
+}
+
+/// Pushes ` mark count what`.
+fn push_mark(out: &mut String, mark: &str, count: usize, what: &str) {
+    write!(out, " {mark} {count} {what}").expect("a string takes everything");
+}
 
 /// Applies the rules that come before the tokenizer. The result is in `text`; `other` is scratch.
 pub(super) fn before(document: &Document, rules: Rules, text: &mut String, other: &mut String) {
     text.clear();
-    let many = document.has_many_fields();
-    for (i, field) in document.fields().enumerate() {
-        let number = i + 1;
-        match rules {
-            Rules::V07 if i == 0 => text.push_str("\nxbos xfld 1 "),
-            Rules::V07 => text.push_str(&format!(" xfld {number} ")),
-            // v2 marks fields when there are several; v1 leaves it to a flag, and is treated alike
-            Rules::V1 | Rules::V2 => {
-                if rules == Rules::V1 && i == 0 {
-                    text.push_str("xxbos ");
-                }
-                if many {
-                    text.push_str(&format!("{}xxfld {number} ", if i == 0 { "" } else { " " }));
-                }
-            }
-        }
-        text.push_str(field);
-    }
-    let own = match rules {
-        Rules::V07 => REPLACE_V07,
-        Rules::V1 => REPLACE_V1,
-        Rules::V2 => REPLACE_V2,
-    };
-    for (from, to) in REPLACE_COMMON.iter().chain(own) {
-        if text.contains(from) {
-            *text = text.replace(from, to);
-        }
-    }
-    if text.contains('&') {
+    push_fields(document, rules, text);
+    let table = rules.table();
+    replace_literals(text, REPLACE_COMMON.iter().chain(table.replace));
+    // a rule tells whether it changed anything; if not, what it left in `other` is not looked at
+    let mut rule = |apply: &dyn Fn(&str, &mut String) -> bool| {
         other.clear();
-        html::unescape(text, other);
-        std::mem::swap(text, other);
-    }
-    let mut rule = |apply: &dyn Fn(&str, &mut String)| {
-        other.clear();
-        apply(text, other);
-        std::mem::swap(text, other);
+        if apply(text, other) {
+            std::mem::swap(text, other);
+        }
     };
+    rule(&html::unescape);
     match rules {
         Rules::V07 => {
             rule(&collapse_spaces);
-            rule(&|t, out| repeated_characters(t, 4, "tk_rep", out));
-            rule(&|t, out| repeated_pieces(t, "tk_wrep", out));
-            rule(&upper_pieces);
-            rule(&|t, out| spaces_round(t, &['/', '#'], out));
+            rule(&|t, out| repeated_characters(t, table, out));
+            rule(&|t, out| repeated_pieces(t, table.word_mark, out));
+            rule(&|t, out| upper_pieces(t, table.upper_mark, out));
+            rule(&|t, out| spaces_round(t, table.spaced, out));
             rule(&collapse_spaces);
             rule(&break_tags);
         }
         Rules::V1 => {
             rule(&collapse_spaces);
-            rule(&|t, out| repeated_characters(t, 4, "xxrep", out));
-            rule(&|t, out| repeated_pieces(t, "xxwrep", out));
-            rule(&|t, out| spaces_round(t, &['/', '#', '\n'], out));
+            rule(&|t, out| repeated_characters(t, table, out));
+            rule(&|t, out| repeated_pieces(t, table.word_mark, out));
+            rule(&|t, out| spaces_round(t, table.spaced, out));
             rule(&collapse_spaces);
         }
         Rules::V2 => {
-            rule(&|t, out| repeated_characters(t, 3, "xxrep", out));
-            rule(&repeated_words);
-            rule(&|t, out| spaces_round(t, &['/', '#', '\\'], out));
+            rule(&|t, out| repeated_characters(t, table, out));
+            rule(&|t, out| repeated_words(t, table.word_mark, out));
+            rule(&|t, out| spaces_round(t, table.spaced, out));
             rule(&collapse_spaces);
-            rule(&capitals);
-            let lower = text.to_lowercase();
-            text.clear();
-            text.push_str("xxbos ");
-            text.push_str(lower.trim_matches(is_space));
+            rule(&|t, out| capitals(t, table, out));
+            rule(&|t, out| {
+                out.push_str("xxbos ");
+                push_lower(t.trim_matches(is_space), out);
+                true
+            });
+        }
+    }
+}
+
+/// The fields of the document with the marks of the rule set.
+fn push_fields(document: &Document, rules: Rules, text: &mut String) {
+    let many = document.has_many_fields();
+    for (i, field) in document.fields().enumerate() {
+        let number = i + 1;
+        match rules {
+            Rules::V07 if i == 0 => text.push_str("\nxbos xfld 1 "),
+            Rules::V07 => push_mark(text, "xfld", number, ""),
+            // v2 marks fields when there are several; v1 leaves it to a flag, and is treated alike
+            Rules::V1 | Rules::V2 => {
+                if rules == Rules::V1 && i == 0 {
+                    text.push_str("xxbos ");
+                }
+                if many && i == 0 {
+                    text.push_str("xxfld 1 ");
+                } else if many {
+                    push_mark(text, "xxfld", number, "");
+                }
+            }
+        }
+        text.push_str(field);
+    }
+}
+
+/// Literal replacements, one after the other.
+fn replace_literals<'a>(text: &mut String, table: impl Iterator<Item = &'a (&'a str, &'a str)>) {
+    // most texts lack a byte of most of what is to be replaced
+    let mut present = [false; 256];
+    text.bytes().for_each(|b| present[usize::from(b)] = true);
+    for (from, to) in table {
+        if from.bytes().all(|b| present[usize::from(b)]) && memmem::find(text.as_bytes(), from.as_bytes()).is_some() {
+            *text = text.replace(from, to);
+            to.bytes().for_each(|b| present[usize::from(b)] = true);
         }
     }
 }
@@ -101,17 +135,19 @@ pub(super) fn after(token: &str, rules: Rules, emit: &mut dyn FnMut(&str)) {
     match rules {
         Rules::V07 => emit(token),
         // spaces within a token become ▁
-        Rules::V2 if token.contains(' ') => emit(&token.replace(' ', "▁")),
+        Rules::V2 if token.bytes().any(|b| b == b' ') => emit(&token.replace(' ', "▁")),
         Rules::V2 => emit(token),
+        Rules::V1 if token.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) => emit(token),
         Rules::V1 => {
             let mut chars = token.chars();
             let Some(first) = chars.next() else { return };
             let rest = chars.as_str();
+            let table = rules.table();
             if !rest.is_empty() {
                 if is_upper(token) {
-                    emit("xxup");
+                    emit(table.upper_mark);
                 } else if first.is_uppercase() && is_lower(rest) {
-                    emit("xxmaj");
+                    table.capital_mark.into_iter().for_each(&mut *emit);
                 }
             }
             emit(&token.to_lowercase());
@@ -119,84 +155,116 @@ pub(super) fn after(token: &str, rules: Rules, emit: &mut dyn FnMut(&str)) {
     }
 }
 
-/// `(\S)(\1{n-1,})` → ` mark count c `.
-fn repeated_characters(text: &str, least: usize, mark: &str, out: &mut String) {
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
-        let mut count = 1;
-        while chars.next_if(|(_, next)| *next == c).is_some() {
-            count += 1;
-        }
-        if count >= least && !is_space(c) {
-            out.push_str(&format!(" {mark} {count} {c} "));
-        } else {
-            out.push_str(&text[at..at + count * c.len_utf8()]);
-        }
+/// `str.lower` of a whole text, appended to `out`.
+fn push_lower(text: &str, out: &mut String) {
+    if text.contains('Σ') {
+        // its lower case depends on its neighbours
+        out.push_str(&text.to_lowercase());
+        return;
     }
+    let mut rest = text;
+    while !rest.is_empty() {
+        let ascii = rest.bytes().position(|b| b >= 0x80).unwrap_or(rest.len());
+        push_ascii_lower(&rest[..ascii], out);
+        rest = &rest[ascii..];
+        let Some(c) = rest.chars().next() else { break };
+        out.extend(c.to_lowercase());
+        rest = &rest[c.len_utf8()..];
+    }
+}
+
+fn push_ascii_lower(text: &str, out: &mut String) {
+    let from = out.len();
+    out.push_str(text);
+    out[from..].make_ascii_lowercase();
+}
+
+/// `(\S)(\1{n-1,})` → ` mark count c `.
+fn repeated_characters(text: &str, table: &RuleTable, out: &mut String) -> bool {
+    let bytes = text.as_bytes();
+    let mut edit = Edit::new(text, out);
+    let mut at = 0;
+    while let Some(&b) = bytes.get(at) {
+        let width = match b {
+            0..0x80 => 1,
+            0x80..0xe0 => 2,
+            0xe0..0xf0 => 3,
+            0xf0.. => 4,
+        };
+        let c = &bytes[at..at + width];
+        let mut end = at + width;
+        while bytes[end..].starts_with(c) {
+            end += width;
+        }
+        let count = (end - at) / width;
+        if count >= table.repetition && !text[at..].starts_with(is_space) {
+            push_mark(edit.cut(at, end), table.repetition_mark, count, &text[at..at + width]);
+            edit.out.push(' ');
+        }
+        at = end;
+    }
+    edit.done()
 }
 
 /// `(\b\w+\W+)(\1{3,})` → ` mark count piece ` (0.7, v1). The count is that of the white-space separated parts of the
 /// repetitions, plus one, as in the original.
-fn repeated_pieces(text: &str, mark: &str, out: &mut String) {
-    let mut rest = text;
-    while !rest.is_empty() {
-        let word = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-        if word == 0 {
-            let skip = rest.find(is_word).unwrap_or(rest.len());
-            out.push_str(&rest[..skip]);
-            rest = &rest[skip..];
-            continue;
-        }
-        let piece_end = rest[word..].find(is_word).map_or(rest.len(), |i| word + i);
-        let piece = &rest[..piece_end];
-        let mut end = piece_end;
-        while piece_end > word && rest[end..].starts_with(piece) {
+fn repeated_pieces(text: &str, mark: &str, out: &mut String) -> bool {
+    let bytes = text.as_bytes();
+    let mut edit = Edit::new(text, out);
+    let mut at = next_word(text, 0);
+    while at < text.len() {
+        let word = word_end(text, at);
+        let next = next_word(text, word);
+        let piece = &bytes[at..next];
+        let mut end = next;
+        while bytes[end..].starts_with(piece) {
             end += piece.len();
         }
-        if end >= 4 * piece.len() && piece_end > word {
-            let count = rest[piece_end..end].split(is_space).filter(|p| !p.is_empty()).count() + 1;
-            out.push_str(&format!(" {mark} {count} {piece} "));
-            rest = &rest[end..];
+        // a word at the very end has no `\W+`, and nothing comes after it
+        if end - at >= 4 * piece.len() {
+            let count = text[next..end].split(is_space).filter(|p| !p.is_empty()).count() + 1;
+            push_mark(edit.cut(at, end), mark, count, &text[at..next]);
+            edit.out.push(' ');
+            at = next_word(text, end);
         } else {
-            out.push_str(piece);
-            rest = &rest[piece_end..];
+            at = next;
         }
     }
+    edit.done()
 }
 
 /// `(?:\s|^)(\w+)\s+((?:\1\s+)+)\1(\s|\W|$)` → ` xxwrep count word end` (v2).
-fn repeated_words(text: &str, out: &mut String) {
+fn repeated_words(text: &str, mark: &str, out: &mut String) -> bool {
+    let mut edit = Edit::new(text, out);
     let mut at = 0;
-    // start of the text that is not yet copied
-    let mut copied = 0;
     while at < text.len() {
         // a candidate begins at the start of the text or after one white-space character
         let first = text[at..].chars().next().unwrap_or(' ');
         let begin = if is_space(first) { at + first.len_utf8() } else { at };
         let candidate = if is_space(first) || at == 0 { repetition(&text[begin..]) } else { None };
         if let Some((word, count, length, end)) = candidate {
-            out.push_str(&text[copied..at]);
-            out.push_str(&format!(" xxwrep {count} {word} {end}"));
+            let out = edit.cut(at, begin + length);
+            push_mark(out, mark, count, word);
+            out.push(' ');
+            out.push_str(end);
             at = begin + length;
-            copied = at;
         } else {
             // go on at the next white space
-            let step = first.len_utf8();
-            at = text[at + step..].find(is_space).map_or(text.len(), |i| at + step + i);
+            at = next_space(text, at + first.len_utf8());
         }
     }
-    out.push_str(&text[copied..]);
+    edit.done()
 }
 
 /// At the beginning of `text`, a word that is there three times or more, parted by white space: (word, count, length of the
 /// match with the character that ends it, that character or nothing).
 fn repetition(text: &str) -> Option<(&str, usize, usize, &str)> {
-    let word_end = text.find(|c| !is_word(c))?;
-    let word = &text[..word_end];
-    if word.is_empty() {
+    let word_end = word_end(text, 0);
+    if word_end == 0 {
         return None;
     }
-    let spaces = |at: usize| text[at..].find(|c| !is_space(c)).map_or(text.len(), |i| at + i);
+    let word = &text[..word_end];
+    let spaces = |at: usize| space_end(text, at);
     let first_char = |at: usize| text[at..].chars().next().map_or("", |c| &text[at..at + c.len_utf8()]);
     let mut at = spaces(word_end);
     if at == word_end {
@@ -228,93 +296,108 @@ fn repetition(text: &str) -> Option<(&str, usize, usize, &str)> {
 }
 
 /// `([…])` → ` c `.
-fn spaces_round(text: &str, which: &[char], out: &mut String) {
-    for c in text.chars() {
-        if which.contains(&c) {
+fn spaces_round(text: &str, which: &[u8], out: &mut String) -> bool {
+    let mut edit = Edit::new(text, out);
+    for (at, b) in text.bytes().enumerate() {
+        if which.contains(&b) {
+            let out = edit.cut(at, at + 1);
             out.push(' ');
-            out.push(c);
+            out.push(char::from(b));
             out.push(' ');
-        } else {
-            out.push(c);
         }
     }
+    edit.done()
 }
 
 /// ` {2,}` → one space.
-fn collapse_spaces(text: &str, out: &mut String) {
-    let mut before = false;
-    for c in text.chars() {
-        if c != ' ' || !before {
-            out.push(c);
-        }
-        before = c == ' ';
+fn collapse_spaces(text: &str, out: &mut String) -> bool {
+    let bytes = text.as_bytes();
+    let mut edit = Edit::new(text, out);
+    let two = memmem::Finder::new("  ");
+    let mut at = 0;
+    while let Some(found) = two.find(&bytes[at..]) {
+        let start = at + found;
+        at = start + bytes[start..].iter().take_while(|&&b| b == b' ').count();
+        edit.cut(start + 1, at);
     }
+    edit.done()
 }
 
 /// `<\s*br\s*/?>`, any case → newline (0.7).
-fn break_tags(text: &str, out: &mut String) {
-    let mut rest = text;
-    while let Some(at) = rest.find('<') {
-        out.push_str(&rest[..at]);
-        let inner = rest[at + 1..].trim_start_matches(is_space);
-        let tag = inner.get(..2).filter(|t| t.eq_ignore_ascii_case("br")).and_then(|_| {
+fn break_tags(text: &str, out: &mut String) -> bool {
+    let mut edit = Edit::new(text, out);
+    for at in memchr::memchr_iter(b'<', text.as_bytes()) {
+        let inner = text[at + 1..].trim_start_matches(is_space);
+        let tail = inner.get(..2).filter(|t| t.eq_ignore_ascii_case("br")).and_then(|_| {
             let tail = inner[2..].trim_start_matches(is_space);
             tail.strip_prefix('/').unwrap_or(tail).strip_prefix('>')
         });
-        match tag {
-            Some(tail) => {
-                out.push('\n');
-                rest = tail;
-            }
-            None => {
-                out.push('<');
-                rest = &rest[at + 1..];
-            }
+        if let Some(tail) = tail {
+            edit.cut(at, text.len() - tail.len()).push('\n');
         }
     }
-    out.push_str(rest);
+    edit.done()
 }
 
 /// Pieces of `\w+|\W+`: one all in capitals and longer than two → ` t_up ` + lower; all are lower-cased (0.7).
-fn upper_pieces(text: &str, out: &mut String) {
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let kind = is_word(first);
-        let end = rest.find(|c| is_word(c) != kind).unwrap_or(rest.len());
-        let piece = &rest[..end];
-        if is_upper(piece) && piece.chars().count() > 2 {
-            out.push_str(" t_up ");
+fn upper_pieces(text: &str, mark: &str, out: &mut String) -> bool {
+    // ASCII text that is not yet copied begins here
+    let mut copied = 0;
+    let mut at = 0;
+    while at < text.len() {
+        let word = word_end(text, at);
+        let end = if word > at { word } else { next_word(text, at) };
+        let piece = &text[at..end];
+        let ascii = piece.is_ascii();
+        let marked = if ascii {
+            let bytes = piece.as_bytes();
+            bytes.len() > 2 && bytes.iter().any(u8::is_ascii_uppercase) && !bytes.iter().any(u8::is_ascii_lowercase)
+        } else {
+            is_upper(piece) && piece.chars().count() > 2
+        };
+        if marked || !ascii {
+            push_ascii_lower(&text[copied..at], out);
+            copied = at;
         }
-        out.push_str(&piece.to_lowercase());
-        rest = &rest[end..];
+        if marked {
+            out.push(' ');
+            out.push_str(mark);
+            out.push(' ');
+        }
+        if !ascii {
+            out.push_str(&piece.to_lowercase());
+            copied = end;
+        }
+        at = end;
     }
+    push_ascii_lower(&text[copied..], out);
+    true
 }
 
 /// `(\s|^)([A-Z]+[^a-z\s]*)(?=(\s|$))` → `xxup ` + lower, then `(\s|^)([A-Z][^A-Z\s]*)(?=(\s|$))` → `xxmaj ` + lower; the
 /// marker only before words longer than one character (v2).
-fn capitals(text: &str, out: &mut String) {
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(is_space).unwrap_or(rest.len());
-        let word = &rest[..end];
+fn capitals(text: &str, table: &RuleTable, out: &mut String) -> bool {
+    let mut edit = Edit::new(text, out);
+    let mut at = space_end(text, 0);
+    while at < text.len() {
+        let end = next_space(text, at);
+        let word = &text[at..end];
         if word.starts_with(|c: char| c.is_ascii_uppercase()) {
             let no_lower = !word.bytes().any(|b| b.is_ascii_lowercase());
             let one_upper = word.bytes().filter(u8::is_ascii_uppercase).count() == 1;
-            if (no_lower || one_upper) && word.chars().nth(1).is_some() {
-                out.push_str(if no_lower { "xxup " } else { "xxmaj " });
-            }
             if no_lower || one_upper {
-                out.push_str(&word.to_lowercase());
-            } else {
-                out.push_str(word);
+                let out = edit.cut(at, end);
+                let mark = if no_lower { Some(table.upper_mark) } else { table.capital_mark };
+                if let Some(mark) = mark.filter(|_| word.chars().nth(1).is_some()) {
+                    out.push_str(mark);
+                    out.push(' ');
+                }
+                push_lower(word, out);
             }
-        } else {
-            out.push_str(word);
         }
-        let next = rest[end..].find(|c| !is_space(c)).map_or(rest.len(), |i| end + i);
-        out.push_str(&rest[end..next]);
-        rest = &rest[next..];
+        at = space_end(text, end);
     }
+    edit.done()
 }
 
 /// Tokens as readable text: markers applied, punctuation joined. For display only; it does not invert the rules.

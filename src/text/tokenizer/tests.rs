@@ -4,7 +4,31 @@ fn tokens(kind: TokenizerKind, text: &str) -> Vec<String> {
     Tokenizer::new(kind).unwrap().tokens(&Document::new(text))
 }
 
-/// Agreement with fastai 2.8 and spaCy on the golden documents: prints it, and fails when it falls.
+/// What fastai 2.8 with spaCy makes of a document.
+#[derive(serde::Deserialize)]
+struct Golden {
+    text: String,
+    after_rules: String,
+    tokens: Vec<String>,
+}
+
+fn golden(lines: &str) -> Vec<Golden> {
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Documents written for this project: odd spellings, scripts, spaces, marks. Always run; those of the data sets are below.
+#[test]
+fn hostile_documents() {
+    let documents = golden(include_str!("../../../tests/golden/tokenizer/hostile.jsonl"));
+    assert_eq!(documents.len(), 30);
+    for document in documents {
+        assert_eq!(ruled(Rules::V2, &document.text), document.after_rules);
+        assert_eq!(tokens(TokenizerKind::word(Rules::V2), &document.text), document.tokens);
+    }
+}
+
+/// Agreement with fastai 2.8 and spaCy on documents of the data sets: prints it, and fails when it falls. docs/tokenizer.md names
+/// every difference.
 #[test]
 fn golden_documents() {
     let root = std::env::var_os("ULMFIT_DATA").map_or_else(
@@ -16,37 +40,33 @@ fn golden_documents() {
         eprintln!("skipped: no {}", path.display());
         return;
     };
-    let (mut same_rules, mut same_tokens, mut documents, mut matched, mut expected_tokens) = (0, 0, 0, 0, 0);
-    let show = std::env::var_os("ULMFIT_SHOW_DIFFERENCES").is_some();
-    for line in file.lines() {
-        let item: serde_json::Value = serde_json::from_str(line).unwrap();
-        let document = Document::new(item["text"].as_str().unwrap());
-        let (mut text, mut other) = (String::new(), String::new());
-        rules::before(&document, Rules::V2, &mut text, &mut other);
-        let after_rules = item["after_rules"].as_str().unwrap();
-        same_rules += usize::from(text == after_rules);
-        if show && text != after_rules {
-            println!("RULES {documents}\n  {after_rules:?}\n  {text:?}");
-        }
-        let expected: Vec<&str> = item["tokens"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
-        let ours = tokens(TokenizerKind::word(Rules::V2), document.text.as_str());
+    let documents = golden(&file);
+    let mut different: Vec<(usize, Vec<&str>, Vec<String>)> = Vec::new();
+    let (mut matched, mut expected_tokens) = (0, 0);
+    for (number, document) in documents.iter().enumerate() {
+        assert_eq!(ruled(Rules::V2, &document.text), document.after_rules, "the rules alone, document {number}");
+        let expected: Vec<&str> = document.tokens.iter().map(String::as_str).collect();
+        let ours = tokens(TokenizerKind::word(Rules::V2), &document.text);
         let common = common_tokens(&expected, &ours);
-        if show && common < expected.len() {
-            let from = expected.iter().zip(&ours).take_while(|(a, b)| **a == b.as_str()).count();
-            let to = |n: usize| (from + 6).min(n);
-            println!("{documents}: {:?} | {:?}", &expected[from..to(expected.len())], &ours[from..to(ours.len())]);
-        }
-        same_tokens += usize::from(expected == ours);
         matched += common;
         expected_tokens += expected.len().max(ours.len());
-        documents += 1;
+        if expected != ours {
+            let front = expected.iter().zip(&ours).take_while(|(a, b)| **a == b.as_str()).count();
+            let most = expected.len().min(ours.len()) - front;
+            let back = expected.iter().rev().zip(ours.iter().rev()).take(most).take_while(|(a, b)| **a == b.as_str());
+            let back = back.count();
+            different.push((
+                number,
+                expected[front..expected.len() - back].to_vec(),
+                ours[front..ours.len() - back].to_vec(),
+            ));
+        }
     }
     let agreement = matched as f64 / expected_tokens as f64;
-    println!(
-        "{documents} documents: rules alike in {same_rules}, tokens alike in {same_tokens}, {:.3} % of the tokens",
-        100.0 * agreement
-    );
-    assert!(same_rules == documents && same_tokens * 100 >= documents * 99 && agreement >= 0.999);
+    let (n, same) = (documents.len(), documents.len() - different.len());
+    println!("{n} documents: tokens alike in {same}, {:.4} % of {expected_tokens} tokens", 100.0 * agreement);
+    different.iter().for_each(|(number, theirs, ours)| println!("{number}: theirs {theirs:?}, ours {ours:?}"));
+    assert!(same * 100 >= n * 99 && agreement >= 0.999);
 }
 
 /// Length of the longest common subsequence.
@@ -90,6 +110,11 @@ fn rules_of_the_scripts() {
         ("x < BR > y <br/>", "x \n y <br / >"),
         ("a \\ b @-@ c @.@ 5 <unk>", "a \\ b-c.5 u_n"),
         ("no no no no", "no no no no"),
+        ("so so so so x", " tk_wrep 4 so x"),
+        ("#146;a nbsp;b #36;5 quot;c &lt;d", "'a b $5 'c <d"),
+        ("amp;lt; it amp;#39;s", "< it &'s"),
+        ("x\\ny \\\"z\\\"", "x\ny \"z\""),
+        ("a#b The WORD", "a # b the t_up word"),
         ("ha-ha-ha-ha-ha", " tk_wrep 2 ha- ha"),
     ];
     for (text, expected) in cases {
@@ -104,8 +129,13 @@ fn rules_of_the_scripts() {
 fn rules_of_fastai_1() {
     let words = "xxbos i xxup love this xxrep 5 ! xxwrep 4 so good \n  it 's xxmaj brad 's xxup nba / film";
     assert_eq!(tokens(TokenizerKind::word(Rules::V1), REVIEW).join(" "), words);
-    let cases =
-        [("US McDonald Movie A é É", "xxbos xxup us mcdonald xxmaj movie a é é"), ("aaa 1 @,@ 000", "xxbos aaa 1,000")];
+    let cases = [
+        ("noo nooo noooo", "xxbos noo nooo n xxrep 4 o"),
+        ("so so so so x", "xxbos xxwrep 4 so x"),
+        ("a &lt; b#c amp; #39;x #36;5", "xxbos a < b # c & ' x $ 5"),
+        ("US McDonald Movie A é É", "xxbos xxup us mcdonald xxmaj movie a é é"),
+        ("aaa 1 @,@ 000", "xxbos aaa 1,000"),
+    ];
     for (text, expected) in cases {
         assert_eq!(tokens(TokenizerKind::word(Rules::V1), text).join(" "), expected, "{text}");
     }
@@ -149,7 +179,9 @@ fn fields_are_marked() {
 fn english_words() {
     let split = |text: &str| {
         let mut out = Vec::new();
-        english::tokenize(text, false, &mut english::Cache::default(), &mut |t| out.push(t.to_string()));
+        pieces::tokenize(text, &Cutter::English { marks_v07: false }, &mut pieces::Cache::default(), &mut |t| {
+            out.push(t.to_string())
+        });
         out.join("|")
     };
     let cases = [
@@ -178,7 +210,9 @@ fn english_words() {
 fn nothing_is_lost_but_spaces() {
     let text = "It's (well) 5km... \"ok\",a-b :) <eos> ¯\\(ツ)/¯ don’t!!—x 'S ><(((*> \u{202e}abc";
     let mut out = String::new();
-    english::tokenize(text, false, &mut english::Cache::default(), &mut |t| out.push_str(t));
+    pieces::tokenize(text, &Cutter::English { marks_v07: false }, &mut pieces::Cache::default(), &mut |t| {
+        out.push_str(t)
+    });
     assert_eq!(out, text.replace(' ', ""));
 }
 
@@ -197,6 +231,54 @@ fn other_tables_are_refused() {
     assert!(Tokenizer::new(kind).unwrap_err().to_string().contains("'en-0'"));
     let json = serde_json::to_string(&TokenizerKind::word(Rules::V2)).unwrap();
     assert_eq!(json, r#"{"kind":"word","rules":"v2","tables":"en-1"}"#);
+    // the English tables are not those of other languages, and the other way round
+    for json in [
+        r#"{"kind":"word","rules":"v2","tables":"en-1","words":{"language":"de"}}"#,
+        r#"{"kind":"word","rules":"v2","tables":"unicode-17.0.0-1"}"#,
+        r#"{"kind":"word","rules":"v2","tables":"unicode-17.0.0-1","words":{"language":"de","keep":["a b"]}}"#,
+    ] {
+        assert!(Tokenizer::new(serde_json::from_str(json).unwrap()).is_err(), "{json}");
+    }
+}
+
+#[test]
+fn another_language_is_recorded_and_used() {
+    let mut french = Language::by_name("fr").unwrap().unwrap();
+    french.prefixes = vec!["l'".into()];
+    let kind = TokenizerKind::word_in(Rules::V2, Some(french));
+    let json = serde_json::to_string(&kind).unwrap();
+    let expected =
+        r#"{"kind":"word","rules":"v2","tables":"unicode-17.0.0-1","words":{"language":"fr","prefixes":["l'"]}}"#;
+    assert_eq!(json, expected);
+    let read: TokenizerKind = serde_json::from_str(&json).unwrap();
+    assert_eq!(read, kind);
+    assert_eq!(
+        tokens(read, "L’homme de l'art.  Don't!!!").join(" "),
+        "xxbos xxmaj l’ homme de l' art . xxmaj don't xxrep 3 !"
+    );
+    let english = tokens(TokenizerKind::word(Rules::V2), "Don't").join(" ");
+    assert_eq!(english, "xxbos xxmaj do n't");
+}
+
+/// The scanners with their table for ASCII find what a search character by character finds.
+#[test]
+fn scanners_find_what_plain_search_finds() {
+    let alphabet = ["a", "B", " ", "  ", "\n", "\u{a0}", "é", "É", "Σ", "!", "/", "日", "1", "😀", "\u{1f}", "ǅ"];
+    let mut state = 1u64;
+    for _ in 0..3000 {
+        let mut text = String::new();
+        for _ in 0..12 {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            text.push_str(alphabet[(state >> 33) as usize % alphabet.len()]);
+        }
+        let find = |at: usize, wanted: fn(char) -> bool| text[at..].find(wanted).map_or(text.len(), |i| at + i);
+        for (at, _) in text.char_indices() {
+            assert_eq!(chars::word_end(&text, at), find(at, |c| !chars::is_word(c)), "{text:?}");
+            assert_eq!(chars::next_word(&text, at), find(at, chars::is_word), "{text:?}");
+            assert_eq!(chars::space_end(&text, at), find(at, |c| !is_space(c)), "{text:?}");
+            assert_eq!(chars::next_space(&text, at), find(at, is_space), "{text:?}");
+        }
+    }
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::new("layers", "model.layers", "number of LSTM layers"),
     Flag::new("tokenizer", "text.tokenizer", "word, whitespace, pretokenized or subword"),
     Flag::new("rules", "text.rules", "rules of the word tokenizer: 0.7, v1 or v2"),
+    Flag::new("language", "text.language", "language of the word tokenizer: en, another code, or a table file"),
     Flag::new("vocab-size", "vocab_size", "rows of the vocabulary at most, special tokens included"),
     Flag::new("min-freq", "min_freq", "words seen less often are unknown"),
     Flag::new("bptt", "bptt", "steps of back-propagation through time"),

@@ -31,8 +31,15 @@ pub struct ModelSettings {
 pub struct TextSettings {
     pub tokenizer: TokenizerName,
     pub rules: RulesName,
+    /// Language of the word tokenizer: `en`, another code, or a table file (see [`crate::text::Language::by_name`]).
+    #[serde(default = "english")]
+    pub language: String,
     /// The vocabulary is filled up with `xxfake` to a multiple of this (v1 and v2: 8).
     pub vocab_multiple: usize,
+}
+
+fn english() -> String {
+    "en".into()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

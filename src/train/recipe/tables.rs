@@ -36,6 +36,7 @@ const COMMON: &[Row] = &[
     ("model.hidden", Int(1150), "§1.1 [P]"),
     ("model.layers", Int(3), "§1.1 [P]"),
     ("text.tokenizer", Text("word"), "§2"),
+    ("text.language", Text("en"), "§2 [P]: English"),
     ("text.vocab_multiple", Int(1), "§2.1 [S]: no filling up"),
     ("pretrain.valid_fraction", Num(0.02), "ours: a corpus is large"),
     ("finetune.valid_fraction", Num(0.1), "§5 [P]: 10 % held out"),

@@ -2,21 +2,18 @@
 //! or nothing is left; what remains is cut at infixes unless it is an address; at last, pieces that together are an exception
 //! (a face, an abbreviation) are put together again. The procedure is spaCy's.
 
-mod tables;
 mod url;
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::super::is_space;
-use tables::{
+use hashbrown::HashMap;
+
+use super::pieces::Ends;
+use super::tables::{
     CONTRACTIONS, CURRENCY_NAMES, EMOTICONS, HOURS, HYPHENS, NOT_CONTRACTIONS, POSSESSIVES, SPLIT, SPLIT_EXACT, UNITS,
     WHOLE, WHOLE_EXACT, WHOLE_V07, is_alpha, is_currency, is_icon, is_lead, is_lower, is_punctuation, is_quote,
     is_upper,
 };
-
-/// Where the tokens of a piece end, in bytes.
-type Ends = Vec<u32>;
 
 /// Words with a reading of their own: where their tokens end.
 struct Exceptions {
@@ -77,63 +74,12 @@ impl Exceptions {
 static EXCEPTIONS: LazyLock<Exceptions> = LazyLock::new(|| Exceptions::new(false));
 static EXCEPTIONS_V07: LazyLock<Exceptions> = LazyLock::new(|| Exceptions::new(true));
 
-/// Readings of pieces already met, per thread.
-#[derive(Default)]
-pub(super) struct Cache {
-    known: HashMap<Box<str>, Box<[u32]>>,
-    /// Which exceptions the readings were made with.
-    marks_v07: bool,
-}
-
-/// The cache is emptied at this many pieces, and longer pieces are not kept: memory stays bounded.
-const CACHE_PIECES: usize = 1 << 17;
-const CACHE_BYTES: usize = 48;
-
-/// Hands the tokens of `text` to `emit`. White space of more than one space, or other than a space, is a token.
-pub(super) fn tokenize(text: &str, marks_v07: bool, cache: &mut Cache, emit: &mut dyn FnMut(&str)) {
-    if cache.marks_v07 != marks_v07 {
-        *cache = Cache { marks_v07, ..Cache::default() };
-    }
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        if is_space(first) {
-            let end = rest.find(|c| !is_space(c)).unwrap_or(rest.len());
-            // one space belongs to the token before it; at the beginning of a text there is none
-            let begin = usize::from(first == ' ' && rest.len() < text.len());
-            if begin < end {
-                emit(&rest[begin..end]);
-            }
-            rest = &rest[end..];
-            continue;
-        }
-        let end = rest.find(is_space).unwrap_or(rest.len());
-        piece(&rest[..end], cache, emit);
-        rest = &rest[end..];
-    }
-}
-
-fn piece(text: &str, cache: &mut Cache, emit: &mut dyn FnMut(&str)) {
-    let exceptions: &Exceptions = if cache.marks_v07 { &EXCEPTIONS_V07 } else { &EXCEPTIONS };
-    let mut hand_out = |ends: &[u32]| {
-        let mut start = 0;
-        for &end in ends {
-            emit(&text[start..end as usize]);
-            start = end as usize;
-        }
-    };
-    if let Some(ends) = cache.known.get(text) {
-        return hand_out(ends);
-    }
-    let ends = match exceptions.words.get(text) {
+/// Where the tokens of a piece of text without white space end.
+pub(super) fn cut(text: &str, marks_v07: bool) -> Ends {
+    let exceptions: &Exceptions = if marks_v07 { &EXCEPTIONS_V07 } else { &EXCEPTIONS };
+    match exceptions.words.get(text) {
         Some(ends) => ends.clone(),
         None => rejoin(text, affixes(text, Some(exceptions)), exceptions),
-    };
-    hand_out(&ends);
-    if text.len() <= CACHE_BYTES {
-        if cache.known.len() >= CACHE_PIECES {
-            cache.known.clear();
-        }
-        cache.known.insert(text.into(), ends.into());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether a piece of text is an address (web or e-mail) that is kept whole.
 
-use super::tables::is_lower;
+use super::super::tables::is_lower;
 
 /// `[scheme://][user@](IPv4|host.name)[:port][/path]`, where the top-level name is two or more lower-case letters. By that
 /// rule two sentences without a space between (`film.the`) are an address too; the reference does the same.

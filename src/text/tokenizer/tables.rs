@@ -1,7 +1,89 @@
-//! Tables of the English word tokenizer: characters that are cut off words, units, and words with a reading of their own.
+//! The tables of the word tokenizer, all in this file: versions, what the text rules replace and mark (docs/SPEC.md §2.1 and
+//! §2.2), and for English the characters that are cut off words, units, and words with a reading of their own.
 //!
-//! They reproduce what spaCy's blank English pipeline (the tokenizer of the fastai versions) does. A change here is a new
-//! [`super::super::TABLES_VERSION`].
+//! The English tables reproduce what spaCy's blank English pipeline (the tokenizer of the fastai versions) does. A change here is
+//! a new [`TABLES_VERSION`]: a vocabulary records the one it was made with.
+
+use super::Rules;
+
+/// Version of the text rules and the English tables; a vocabulary records the one it was made with.
+pub const TABLES_VERSION: &str = "en-1";
+
+/// The same for languages other than English, where words are found by Unicode's word boundaries: text rules and the version
+/// of Unicode.
+pub const UNICODE_TABLES_VERSION: &str = "unicode-17.0.0-1";
+
+/// What a rule set does to a text before it is cut into words; `rules.rs` says in which order.
+pub(super) struct RuleTable {
+    /// Literal replacements (`fixup`, `fix_html`), in order, after [`REPLACE_COMMON`].
+    pub(super) replace: &'static [(&'static str, &'static str)],
+    /// So many equal characters are a repetition; its mark.
+    pub(super) repetition: usize,
+    pub(super) repetition_mark: &'static str,
+    /// Mark of repeated words.
+    pub(super) word_mark: &'static str,
+    /// Characters that get a space on both sides.
+    pub(super) spaced: &'static [u8],
+    /// Mark of words in capitals; mark of a word that begins with a capital, if there is one.
+    pub(super) upper_mark: &'static str,
+    pub(super) capital_mark: Option<&'static str>,
+}
+
+/// Literal replacements that all rule sets begin with.
+pub(super) const REPLACE_COMMON: &[(&str, &str)] = &[
+    ("#39;", "'"),
+    ("amp;", "&"),
+    ("#146;", "'"),
+    ("nbsp;", " "),
+    ("#36;", "$"),
+    ("\\n", "\n"),
+    ("quot;", "'"),
+    ("<br />", "\n"),
+    ("\\\"", "\""),
+];
+
+/// docs/SPEC.md §2.1
+const RULES_V07: RuleTable = RuleTable {
+    replace: &[("<unk>", "u_n"), (" @.@ ", "."), (" @-@ ", "-"), ("\\", " \\ ")],
+    repetition: 4,
+    repetition_mark: "tk_rep",
+    word_mark: "tk_wrep",
+    spaced: b"/#",
+    upper_mark: "t_up",
+    capital_mark: None,
+};
+
+/// docs/SPEC.md §2.2
+const RULES_V1: RuleTable = RuleTable {
+    replace: &[("<unk>", "xxunk"), (" @.@ ", "."), (" @-@ ", "-"), (" @,@ ", ","), ("\\", " \\ ")],
+    repetition: 4,
+    repetition_mark: "xxrep",
+    word_mark: "xxwrep",
+    spaced: b"/#\n",
+    upper_mark: "xxup",
+    capital_mark: Some("xxmaj"),
+};
+
+/// docs/SPEC.md §2.2
+const RULES_V2: RuleTable = RuleTable {
+    replace: &[("<unk>", "xxunk"), (" @.@ ", "."), (" @-@ ", "-"), ("...", " …")],
+    repetition: 3,
+    repetition_mark: "xxrep",
+    word_mark: "xxwrep",
+    spaced: b"/#\\",
+    upper_mark: "xxup",
+    capital_mark: Some("xxmaj"),
+};
+
+impl Rules {
+    pub(super) fn table(self) -> &'static RuleTable {
+        match self {
+            Rules::V07 => &RULES_V07,
+            Rules::V1 => &RULES_V1,
+            Rules::V2 => &RULES_V2,
+        }
+    }
+}
 
 /// Cut off before and after a word: punctuation, quotation marks.
 pub(super) fn is_punctuation(c: char) -> bool {
