@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use super::bytes::{Blob, Budget, Bytes, decompress, is_tar, is_zip, read_error};
+use super::bytes::{Blob, Budget, Bytes, decompress, is_tar, is_zip, printable, read_error};
 use crate::error::{Error, Result};
 
 /// Limits of an archive or folder: bytes of a path, folders in a path, bytes of all paths (each with `PATH_COST` besides).
@@ -30,12 +30,6 @@ pub(super) enum Container {
 /// Names that never are data.
 fn is_junk(path: &str) -> bool {
     path.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
-}
-
-/// A text of unknown origin as a part of a message: control characters spelled out, and not too long.
-fn shown_path(path: &str) -> String {
-    let short: String = path.chars().take(200).collect();
-    short.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 impl Container {
@@ -68,7 +62,7 @@ impl Container {
     pub(super) fn name_of(&self, member: &str) -> String {
         match self {
             Container::Folder(path) => path.join(member).display().to_string(),
-            Container::Tar(blob) | Container::Zip(blob) => format!("{}::{}", blob.name(), shown_path(member)),
+            Container::Tar(blob) | Container::Zip(blob) => format!("{}::{}", blob.name(), printable(member)),
         }
     }
 
@@ -179,7 +173,7 @@ fn member_path(archive: &str, raw: &str) -> Result<Option<String>> {
     }
     let parts: Vec<&str> = raw.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     if parts.contains(&"..") {
-        let message = format!("holds a member with '..' in its path: '{}'", shown_path(raw));
+        let message = format!("holds a member with '..' in its path: '{}'", printable(raw));
         return Err(Error::file(archive, message).hint("such an archive was made to write elsewhere; pack it again"));
     }
     if parts.len() > MAX_DEPTH {
@@ -190,7 +184,7 @@ fn member_path(archive: &str, raw: &str) -> Result<Option<String>> {
 }
 
 fn is_link(archive: &str, path: &str) -> Error {
-    Error::file(archive, format!("holds a link, which is not followed: '{}'", shown_path(path)))
+    Error::file(archive, format!("holds a link, which is not followed: '{}'", printable(path)))
         .hint("pack it again with the files in place of links (tar --dereference --hard-dereference)")
 }
 
@@ -277,7 +271,7 @@ fn tar_members(blob: &Blob, wanted: &mut Wanted, visit: &mut Visit) -> Result<()
             // folders, devices, pipes
             _ => continue,
         }
-        let member = format!("{shown}::{}", shown_path(&path));
+        let member = format!("{shown}::{}", printable(&path));
         if wanted(&path)? && !visit_file(&member, &path, &mut content, visit)? {
             break;
         }
@@ -312,7 +306,7 @@ fn zip_members(blob: &Blob, wanted: &mut Wanted, visit: &mut Visit) -> Result<()
         if !wanted(&path)? {
             continue;
         }
-        let member = format!("{shown}::{}", shown_path(&path));
+        let member = format!("{shown}::{}", printable(&path));
         let file = archive.by_index(i).map_err(|e| match e {
             ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => Error::file(&member, "is encrypted"),
             ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {

@@ -153,7 +153,10 @@ pub(super) fn read_error(name: &str, error: io::Error) -> Error {
         Ok(ours) => ours,
         Err(e) if is_cut(&e) => Error::file(name, "is truncated: the compressed data or archive ends too early"),
         Err(e) if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
-            Error::file(name, format!("is damaged: {e}"))
+            Error::file(name, format!("is damaged: {}", printable(&e.to_string())))
+        }
+        Err(e) if e.kind() == io::ErrorKind::Other => {
+            Error::file(name, format!("cannot read: {}", printable(&e.to_string())))
         }
         Err(e) => Error::io(name, "read", &e),
     }
@@ -166,6 +169,12 @@ fn is_cut(e: &io::Error) -> bool {
         || ["incomplete frame", "unexpected EOF", "too early", "failed to fill whole buffer"]
             .iter()
             .any(|part| text().contains(part))
+}
+
+/// A text of unknown origin as a part of a message: control characters spelled out, and not too long.
+pub(super) fn printable(text: &str) -> String {
+    let short: String = text.chars().take(200).collect();
+    short.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// Whether bytes begin like a zip archive.

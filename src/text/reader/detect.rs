@@ -98,7 +98,7 @@ impl Sample {
 }
 
 fn even(rows: &[csv::StringRecord]) -> bool {
-    rows.iter().all(|r| r.len() == rows[0].len())
+    rows.windows(2).all(|pair| pair[0].len() == pair[1].len())
 }
 
 /// The file name without `.gz` and `.zst`, in lower case.

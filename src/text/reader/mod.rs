@@ -13,6 +13,8 @@
 
 mod archive;
 mod bytes;
+#[cfg(test)]
+mod data_tests;
 mod detect;
 mod input;
 mod lines;
