@@ -65,7 +65,8 @@ fn labelled_files() {
     for (path, n, words, fewest, most) in [
         ("dbpedia/train_subset.csv.zst", 23_585, 1_146_301, 1640, 1731),
         ("dbpedia/test_subset.csv.zst", 5000, 243_952, 320, 388),
-        ("20newsgroups/20news-bydate.tar.zst::20news-bydate-train", 11_314, 3_252_415, 377, 600),
+        // documented as 3,252,415: eleven words of it hold a separator that is white space beyond ASCII
+        ("20newsgroups/20news-bydate.tar.zst::20news-bydate-train", 11_314, 3_252_426, 377, 600),
         ("20newsgroups/20news-bydate.tar.zst::20news-bydate-test", 7532, 2_093_332, 251, 399),
     ] {
         let (documents, classes, found) = counts(&root, path, &plain);

@@ -276,7 +276,6 @@ pub(super) fn decode_all(bytes: Vec<u8>, name: &str, encoding: Encoding) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     fn decode(bytes: &[u8], encoding: Encoding) -> Result<String> {
         decode_all(bytes.to_vec(), "f", encoding)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::bytes::MAX_DOCUMENT;
+use super::bytes::{MAX_DOCUMENT, printable};
 use super::input::{Lines, too_long};
 use super::{Columns, Document, Origin, Role};
 use crate::error::{Error, Result};
@@ -241,8 +241,8 @@ fn json_values(
         Some(Value::String(s)) => Ok(s.clone()),
         Some(Value::Null) => Ok(String::new()),
         Some(v @ (Value::Number(_) | Value::Bool(_))) => Ok(v.to_string()),
-        Some(_) => Err(format!("'{name}' is neither text nor a number")),
-        None => Err(format!("has no '{name}', which the first line has")),
+        Some(_) => Err(format!("'{}' is neither text nor a number", printable(name))),
+        None => Err(format!("has no '{}', which the first line has", printable(name))),
     };
     let fields = names.0.iter().map(|name| show(name, object.get(name))).collect::<Result<_, _>>()?;
     let label = match names.1.as_ref().and_then(|name| Some((name, object.get(name)?))) {

@@ -458,10 +458,10 @@ fn plan_files(container: Container, prefix: String, files: &[String], options: &
 }
 
 fn shorten(names: &[String]) -> String {
-    match names {
+    bytes::printable(&match names {
         [first, second, .., last] if names.len() > 6 => format!("{first}, {second}, …, {last}"),
         _ => names.join(", "),
-    }
+    })
 }
 
 fn stream(next: impl FnMut() -> Result<Option<Document>> + Send + 'static) -> Documents {

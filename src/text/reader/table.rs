@@ -42,7 +42,7 @@ impl Columns {
             None => LABEL_NAMES.iter().find_map(|n| position(n).filter(|i| !asked.contains(i))),
         };
         if let Some(i) = label.filter(|i| asked.contains(i)) {
-            return Err(format!("'{}' is asked for as text and as label", names[i]));
+            return Err(format!("'{}' is asked for as text and as label", list(&names[i..=i])));
         }
         if !asked.is_empty() {
             return Ok((asked, label));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::archive::{Container, broken_off};
-use super::bytes::{MAX_DOCUMENT, decompress, read_error};
+use super::bytes::{MAX_DOCUMENT, decompress, printable, read_error};
 use super::input::{Encoding, decode_all, too_long};
 use super::{Document, Origin};
 use crate::error::{Error, Result};
@@ -48,20 +48,26 @@ pub(super) fn shape(container: &Container, member: &str) -> Result<Shape> {
             top.dedup();
             top.truncate(8);
             return Err(Error::file(&shown, format!("holds nothing under '{member}'"))
-                .hint(format!("at its top are: {}", top.join(", "))));
+                .hint(format!("at its top are: {}", printable(&top.join(", ")))));
         }
         let find = |end: &str| folders.iter().find(|d| d.to_ascii_lowercase().ends_with(end));
         if let (Some(train), Some(_)) = (find("train"), find("test")) {
-            return Err(Error::file(&shown, format!("holds a train set and a test set (under '{prefix}')"))
-                .hint(format!("give one of them: {shown}::{prefix}{train}")));
+            return Err(Error::file(
+                &shown,
+                format!("holds a train set and a test set (under '{}')", printable(&prefix)),
+            )
+            .hint(format!("give one of them: {shown}::{}", printable(&format!("{prefix}{train}")))));
         }
         let data: Vec<&str> = below.iter().copied().filter(|f| !f.contains('/') && !is_about(f)).collect();
         match folders.as_slice() {
             [] => {
                 let files = if data.is_empty() { below } else { data };
                 if let Some((train, _)) = train_and_test(&files) {
-                    return Err(Error::file(&shown, format!("holds a train file and a test file (under '{prefix}')"))
-                        .hint(format!("give one of them: {shown}::{prefix}{train}")));
+                    return Err(Error::file(
+                        &shown,
+                        format!("holds a train file and a test file (under '{}')", printable(&prefix)),
+                    )
+                    .hint(format!("give one of them: {shown}::{}", printable(&format!("{prefix}{train}")))));
                 }
                 return Ok(match files.as_slice() {
                     // a packed file, not a folder of texts
