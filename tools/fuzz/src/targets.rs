@@ -112,7 +112,8 @@ fn read(name: &str, bytes: &[u8], options: &OpenOptions) -> Outcome {
             }
         }
     }
-    let packed = name.contains(['z', 'r']);
+    let magic = bytes.starts_with(b"\x1f\x8b") || bytes.starts_with(b"\x28\xb5\x2f\xfd");
+    let packed = magic || name.contains(['z', 'r']);
     if !packed && (size > 3 * bytes.len() + 3 || documents > bytes.len() as u64 + 1) {
         return Err(format!("{documents} documents of {size} bytes out of {} bytes", bytes.len()));
     }
