@@ -71,7 +71,7 @@ fn files_that_cannot_be_read() {
         ("blank.txt", "blank.txt: holds no document"),
         ("latin.txt", "latin.txt:2: is not valid UTF-8 at byte 18"),
         ("corpus.txt/inner", "corpus.txt/inner: cannot open: is not a directory"),
-        ("corpus.txt::inner", "corpus.txt: is neither a folder nor a tar archive"),
+        ("corpus.txt::inner", "corpus.txt: is neither a folder nor an archive"),
     ];
     for (name, part) in corpora {
         refused(&mut p.pretrain(&p.data.path(name), &words(&[SIZES, STAGE])), 1, &[part]);

@@ -1,16 +1,9 @@
-//! Bytes in: files, decompression by magic number, decoding to UTF-8 with exact positions of faults.
+//! From bytes to text: decoding to UTF-8 with exact positions of faults, and lines.
 
-use std::fs::File;
 use std::io::{self, BufRead, Read};
-use std::path::Path;
 
+use super::bytes::{Bytes, MAX_DOCUMENT, read_error};
 use crate::error::{Error, Result};
-
-/// Largest single document or line, in bytes. A file without line ends must not fill the memory.
-pub(super) const MAX_DOCUMENT: usize = 64 << 20;
-
-/// A stream of bytes that may be handed to another thread.
-pub(super) type Bytes = Box<dyn Read + Send>;
 
 /// Character encoding of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +25,37 @@ impl Encoding {
             "utf-8" | "utf8" => Ok(Encoding::Utf8),
             // the registry makes windows-1252 of these names; the data sets mean the ISO standard
             "latin-1" | "latin1" | "iso-8859-1" | "iso8859-1" | "l1" => Ok(Encoding::Latin1),
-            other => encoding_rs::Encoding::for_label(other.as_bytes()).map(Encoding::Other).ok_or_else(|| {
-                Error::usage(format!("--encoding: unknown encoding '{name}'"))
-                    .hint("for instance utf-8, latin-1, windows-1252, utf-16le, gb18030, shift_jis")
-            }),
+            other => encoding_rs::Encoding::for_label_no_replacement(other.as_bytes()).map(Encoding::Other).ok_or_else(
+                || {
+                    Error::usage(format!("--encoding: unknown encoding '{name}'"))
+                        .hint("for instance utf-8, latin-1, windows-1252, utf-16le, gb18030, shift_jis")
+                },
+            ),
         }
+    }
+
+    /// Text of the beginning of a file, only to look at: faults are named when the file is read.
+    pub(super) fn decode_sample(self, bytes: &[u8]) -> String {
+        match self {
+            Encoding::Utf8 => String::from_utf8_lossy(bytes).into_owned(),
+            Encoding::Latin1 => bytes.iter().map(|&b| char::from(b)).collect(),
+            Encoding::Other(e) => e.decode_without_bom_handling(bytes).0.into_owned(),
+        }
+    }
+
+    /// The encoding that the first bytes give away: a byte-order mark, or the zeros of Latin letters in UTF-16.
+    pub(super) fn of_head(head: &[u8]) -> Option<Self> {
+        match head {
+            [0xff, 0xfe, ..] => return Some(Encoding::Other(encoding_rs::UTF_16LE)),
+            [0xfe, 0xff, ..] => return Some(Encoding::Other(encoding_rs::UTF_16BE)),
+            _ => {}
+        }
+        let zeros = |parity| head.iter().skip(parity).step_by(2).filter(|&&b| b == 0).count();
+        let (even, odd, pairs) = (zeros(0), zeros(1), head.len() / 2);
+        if pairs < 4 || even.max(odd) * 3 < pairs * 2 || even.min(odd) * 50 > pairs {
+            return None;
+        }
+        Some(Encoding::Other(if odd > even { encoding_rs::UTF_16LE } else { encoding_rs::UTF_16BE }))
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -45,50 +64,6 @@ impl Encoding {
             Encoding::Latin1 => "Latin-1",
             Encoding::Other(e) => e.name(),
         }
-    }
-}
-
-/// Opens a file and takes off `.gz` or `.zst` (by magic number, whatever the name says).
-///
-/// # Errors
-/// [`Error::File`] when the file is missing, a directory, empty, or cannot be read.
-pub(super) fn open_file(path: &Path) -> Result<Bytes> {
-    let file = File::open(path).map_err(|e| Error::io(path, "open", &e))?;
-    let meta = file.metadata().map_err(|e| Error::io(path, "open", &e))?;
-    if meta.is_dir() {
-        return Err(Error::file(path, "is a directory where a file is meant"));
-    }
-    decompress(Box::new(file)).map_err(|e| Error::io(path, "read", &e))
-}
-
-/// Takes off gzip or Zstandard compression when the stream begins with its magic number.
-pub(super) fn decompress(mut raw: Bytes) -> io::Result<Bytes> {
-    let mut head = Vec::with_capacity(4);
-    raw.by_ref().take(4).read_to_end(&mut head)?;
-    let kind = match head.as_slice() {
-        [0x1f, 0x8b, ..] => 1,
-        [0x28, 0xb5, 0x2f, 0xfd] => 2,
-        _ => 0,
-    };
-    let whole: Bytes = Box::new(io::Cursor::new(head).chain(raw));
-    Ok(match kind {
-        1 => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::with_capacity(1 << 16, whole))),
-        2 => Box::new(zstd::stream::read::Decoder::new(whole)?),
-        _ => whole,
-    })
-}
-
-/// The error of a read, whether it is ours (wrapped on its way through `io::Read`) or the system's.
-pub(super) fn read_error(name: &str, error: io::Error) -> Error {
-    match error.downcast::<Error>() {
-        Ok(ours) => ours,
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof || e.to_string().contains("incomplete frame") => {
-            Error::file(name, "is truncated: the compressed data or archive ends too early")
-        }
-        Err(e) if e.kind() == io::ErrorKind::InvalidData || e.kind() == io::ErrorKind::InvalidInput => {
-            Error::file(name, format!("is damaged: {e}"))
-        }
-        Err(e) => Error::io(name, "read", &e),
     }
 }
 
@@ -136,8 +111,9 @@ impl Utf8Reader {
         }
     }
 
-    fn fault(&self, at: usize, encoding: &str) -> io::Error {
-        let line = self.lines + 1 + self.raw[..at].iter().filter(|&&b| b == b'\n').count() as u64;
+    /// A fault at byte `at` of `raw`, after `text` that is decoded but not counted yet.
+    fn fault(&self, at: usize, text: &[u8], encoding: &str) -> io::Error {
+        let line = self.lines + 1 + count_lines(text);
         let message = format!("is not valid {encoding} at byte {}", self.offset + at as u64);
         let hint = if encoding == "UTF-8" {
             "--encoding latin-1 (or another) if the file is in an older encoding"
@@ -185,7 +161,7 @@ impl Utf8Reader {
             Decoder::Utf8 => match std::str::from_utf8(&self.raw) {
                 Ok(_) => self.raw.len(),
                 Err(e) if e.error_len().is_none() && !self.ended => e.valid_up_to(),
-                Err(e) => return Err(self.fault(e.valid_up_to(), "UTF-8")),
+                Err(e) => return Err(self.fault(e.valid_up_to(), &self.raw[..e.valid_up_to()], "UTF-8")),
             },
             Decoder::Latin1 => {
                 let text: String = self.raw.iter().map(|&b| char::from(b)).collect();
@@ -196,9 +172,10 @@ impl Utf8Reader {
                 let mut text = vec![0; decoder.max_utf8_buffer_length(self.raw.len()).unwrap_or(4 * CHUNK) + 16];
                 let (result, read, written) =
                     decoder.decode_to_utf8_without_replacement(&self.raw, &mut text, self.ended);
-                if let encoding_rs::DecoderResult::Malformed(length, _) = result {
+                if let encoding_rs::DecoderResult::Malformed(length, after) = result {
                     let encoding = decoder.encoding().name();
-                    return Err(self.fault(read.saturating_sub(usize::from(length)), encoding));
+                    let at = read.saturating_sub(usize::from(length) + usize::from(after));
+                    return Err(self.fault(at, &text[..written], encoding));
                 }
                 self.out.extend_from_slice(&text[..written]);
                 read
@@ -207,11 +184,16 @@ impl Utf8Reader {
         if matches!(self.decoder, Decoder::Utf8) {
             self.out.extend_from_slice(&self.raw[..used]);
         }
-        self.lines += self.raw[..used].iter().filter(|&&b| b == b'\n').count() as u64;
+        // of the text: in UTF-16 the byte of a line end is also part of other characters
+        self.lines += count_lines(&self.out);
         self.offset += used as u64;
         self.raw.drain(..used);
         Ok(())
     }
+}
+
+fn count_lines(text: &[u8]) -> u64 {
+    text.iter().filter(|&&b| b == b'\n').count() as u64
 }
 
 impl Read for Utf8Reader {
@@ -294,7 +276,6 @@ pub(super) fn decode_all(bytes: Vec<u8>, name: &str, encoding: Encoding) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     fn decode(bytes: &[u8], encoding: Encoding) -> Result<String> {
         decode_all(bytes.to_vec(), "f", encoding)
@@ -308,6 +289,7 @@ mod tests {
         let cp1252 = Encoding::by_name("windows-1252").unwrap();
         assert_eq!(decode(b"\x93q\x94", cp1252).unwrap(), "“q”");
         assert!(Encoding::by_name("nonsense").is_err());
+        assert!(Encoding::by_name("iso-2022-kr").is_err(), "a label that decodes to nothing");
     }
 
     #[test]
@@ -323,31 +305,21 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_in_utf16_is_placed() {
+        let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        // U+0A41 has the byte of a line end; a lone surrogate is the fault
+        let bytes = [&[0xff, 0xfe][..], &utf16("\u{a41}b\nc"), &[0x00, 0xd8], &utf16("d\n")].concat();
+        let e = decode(&bytes, Encoding::Utf8).unwrap_err();
+        assert_eq!(e.to_string(), "f:2: is not valid UTF-16LE at byte 10");
+        assert_eq!(Encoding::of_head(&utf16("text,label")), Encoding::by_name("utf-16le").ok());
+        assert_eq!(Encoding::of_head(b"text,label\n"), None);
+    }
+
+    #[test]
     fn multibyte_characters_across_chunks() {
         for shift in 0..3 {
             let text = format!("{}{}", "a".repeat(shift), "€".repeat(60_000));
             assert_eq!(decode(text.as_bytes(), Encoding::Utf8).unwrap(), text);
-        }
-    }
-
-    #[test]
-    fn compressed_streams_and_truncation() {
-        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gz.write_all(b"hello\nworld").unwrap();
-        let zst = zstd::encode_all(&b"hello\nworld"[..], 1).unwrap();
-        for whole in [gz.finish().unwrap(), zst] {
-            let open = |bytes: &[u8]| {
-                let stream = decompress(Box::new(io::Cursor::new(bytes.to_vec()))).unwrap();
-                let mut lines = Lines::new(Utf8Reader::new(stream, "f", Encoding::Utf8));
-                let mut n = 0;
-                while lines.next()?.is_some() {
-                    n += 1;
-                }
-                Ok::<u64, Error>(n)
-            };
-            assert_eq!(open(&whole).unwrap(), 2);
-            let e = open(&whole[..whole.len() - 3]).unwrap_err();
-            assert!(e.to_string().contains("truncated"), "{e}");
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::input::{Lines, MAX_DOCUMENT, too_long};
+use super::bytes::{MAX_DOCUMENT, printable};
+use super::input::{Lines, too_long};
 use super::{Columns, Document, Origin, Role};
 use crate::error::{Error, Result};
 use crate::text::is_space;
@@ -30,10 +31,27 @@ pub(super) fn split_trec(line: &str) -> Option<(&str, &str)> {
     ok.then_some((coarse, text))
 }
 
-/// `label text`, the label a small integer.
+/// `label text`, the label a small whole number.
 pub(super) fn split_label(line: &str) -> Option<(&str, &str)> {
     let (label, text) = line.split_once([' ', '\t'])?;
     (!label.is_empty() && label.len() <= 3 && label.bytes().all(|b| b.is_ascii_digit())).then_some((label, text))
+}
+
+/// Whether lines look like `label text`: every one begins with a small number, and the numbers are not those of a list.
+pub(super) fn are_labelled(lines: &[&str]) -> bool {
+    let Some(labels) = lines.iter().map(|l| split_label(l)?.0.parse::<u32>().ok()).collect::<Option<Vec<u32>>>() else {
+        return false;
+    };
+    let mut distinct = labels.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let counted = labels.len() > 2 && labels.windows(2).all(|w| w[0] + 1 == w[1]);
+    match distinct.len() {
+        0 => false,
+        // one class alone: believed when many lines agree (a file sorted by class)
+        1 => labels.len() >= 20,
+        n => !counted && (n <= 10 || n * 2 <= labels.len()),
+    }
 }
 
 pub(super) fn is_blank(line: &str) -> bool {
@@ -59,11 +77,13 @@ pub(super) struct LineDocuments {
     format: LineFormat,
     /// The title line that ended the article before (WikiText).
     pending: Option<(String, u64)>,
+    /// Names of the columns found in the first line (JSON lines): the text fields, the label.
+    names: Option<(Vec<String>, Option<String>)>,
 }
 
 impl LineDocuments {
     pub(super) fn new(lines: Lines, file: Arc<str>, format: LineFormat) -> Self {
-        LineDocuments { lines, file, format, pending: None }
+        LineDocuments { lines, file, format, pending: None, names: None }
     }
 
     fn document(&self, text: String, label: Option<String>, line: u64) -> Document {
@@ -81,6 +101,7 @@ impl LineDocuments {
 
     fn line(&mut self) -> Result<Option<Document>> {
         loop {
+            let number = self.lines.number + 1;
             let Some(line) = self.lines.next()? else { return Ok(None) };
             let blank = is_blank(line);
             let (text, label) = match &self.format {
@@ -100,8 +121,16 @@ impl LineDocuments {
                     (text.to_string(), Some(label.to_string()))
                 }
                 LineFormat::JsonLines(columns) => {
-                    let (fields, label) = json_fields(line, columns)
-                        .map_err(|message| Error::line(&*self.file, self.lines.number, message))?;
+                    let fail = |message: String| Error::line(&*self.file, number, message);
+                    let object = json_object(line).map_err(fail)?;
+                    let names = match &mut self.names {
+                        Some(names) => names,
+                        none => none.insert(
+                            json_names(&object, columns)
+                                .map_err(|m| fail(m).hint("name them with --text-column and --label-column"))?,
+                        ),
+                    };
+                    let (fields, label) = json_values(&object, names).map_err(fail)?;
                     let origin = Origin { file: self.file.clone(), line: self.lines.number };
                     return Ok(Some(Document { label, origin, ..Document::from_fields(fields) }));
                 }
@@ -178,20 +207,47 @@ fn push_line(text: &mut String, line: &str) {
     text.push_str(line);
 }
 
-/// Text fields and label of a JSON object.
-pub(super) fn json_fields(line: &str, columns: &Columns) -> Result<(Vec<String>, Option<String>), String> {
-    let value: serde_json::Value = serde_json::from_str(line).map_err(|e| format!("is not valid JSON: {e}"))?;
-    let object = value.as_object().ok_or("is not a JSON object")?;
+type Object = serde_json::Map<String, serde_json::Value>;
+
+/// A line of JSON, which has to be an object.
+pub(super) fn json_object(line: &str) -> Result<Object, String> {
+    let line = line.trim_matches(is_space);
+    match serde_json::from_str(line).map_err(|e| {
+        // the line in the parser's message is that within the line
+        let message = e.to_string();
+        let what = message.split(" at line ").next().unwrap_or_default();
+        format!("is not valid JSON: {what} at column {}", e.column())
+    })? {
+        serde_json::Value::Object(object) => Ok(object),
+        _ => Err("is not a JSON object".into()),
+    }
+}
+
+/// Names of the text fields and of the label of a JSON object.
+pub(super) fn json_names(object: &Object, columns: &Columns) -> Result<(Vec<String>, Option<String>), String> {
     let names: Vec<&str> = object.keys().map(String::as_str).collect();
     let (texts, label) = columns.resolve(&names)?;
-    let show = |i: usize| -> Result<String, String> {
-        match &object[names[i]] {
-            serde_json::Value::String(s) => Ok(s.clone()),
-            serde_json::Value::Null => Ok(String::new()),
-            v @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => Ok(v.to_string()),
-            _ => Err(format!("'{}' is neither text nor a number", names[i])),
-        }
+    let name = |i: usize| names[i].to_string();
+    Ok((texts.into_iter().map(name).collect(), label.map(name)))
+}
+
+/// Text fields and label by their names. A label may be missing or null: the document has none.
+fn json_values(
+    object: &Object,
+    names: &(Vec<String>, Option<String>),
+) -> Result<(Vec<String>, Option<String>), String> {
+    use serde_json::Value;
+    let show = |name: &str, value: Option<&Value>| match value {
+        Some(Value::String(s)) => Ok(s.clone()),
+        Some(Value::Null) => Ok(String::new()),
+        Some(v @ (Value::Number(_) | Value::Bool(_))) => Ok(v.to_string()),
+        Some(_) => Err(format!("'{}' is neither text nor a number", printable(name))),
+        None => Err(format!("has no '{}', which the first line has", printable(name))),
     };
-    let fields = texts.into_iter().map(show).collect::<Result<_, _>>()?;
-    Ok((fields, label.map(show).transpose()?))
+    let fields = names.0.iter().map(|name| show(name, object.get(name))).collect::<Result<_, _>>()?;
+    let label = match names.1.as_ref().and_then(|name| Some((name, object.get(name)?))) {
+        Some((name, value)) => Some(show(name, Some(value))?.trim().to_string()).filter(|l| !l.is_empty()),
+        None => None,
+    };
+    Ok((fields, label))
 }

@@ -11,9 +11,15 @@
 //! # Ok::<(), ulmfit::error::Error>(())
 //! ```
 
+mod archive;
+mod bytes;
+#[cfg(test)]
+mod data_tests;
 mod detect;
 mod input;
 mod lines;
+#[cfg(test)]
+mod properties;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -22,11 +28,13 @@ mod tree;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use archive::Container;
+use bytes::{Blob, Bytes};
 pub use input::Encoding;
-use input::{Bytes, Lines, Utf8Reader, open_file};
+use input::{Lines, Utf8Reader};
 use lines::{LineDocuments, LineFormat};
 use table::{Columns, Layout, TableDocuments};
-use tree::{Container, Shape, TreeDocuments};
+use tree::{Shape, TreeDocuments};
 
 use crate::error::{Error, Result};
 
@@ -173,21 +181,21 @@ pub type Documents = Box<dyn Iterator<Item = Result<Document>> + Send>;
 
 #[derive(Clone, Debug)]
 enum Place {
-    File(PathBuf),
+    Blob(Blob),
     Member(Container, String),
 }
 
 impl Place {
     fn open(&self) -> Result<Bytes> {
         match self {
-            Place::File(path) => open_file(path),
+            Place::Blob(blob) => blob.open(),
             Place::Member(container, member) => container.open(member),
         }
     }
 
     fn name(&self) -> String {
         match self {
-            Place::File(path) => path.display().to_string(),
+            Place::Blob(blob) => blob.name(),
             Place::Member(container, member) => container.name_of(member),
         }
     }
@@ -199,19 +207,13 @@ enum Plan {
         place: Place,
         format: Format,
         encoding: Encoding,
+        /// Whether `"` quotes the fields of a table.
+        quotes: bool,
     },
-    /// `name.pos` and `name.neg`.
-    Pair {
-        stem: PathBuf,
-        encoding: Encoding,
-    },
+    /// `name.neg` and `name.pos`.
+    Pair { neg: Place, pos: Place, encoding: Encoding },
     /// Every file is a document.
-    Tree {
-        container: Container,
-        prefix: String,
-        classes: bool,
-        encoding: Encoding,
-    },
+    Tree { container: Container, prefix: String, classes: bool, encoding: Encoding },
     /// Files of other formats side by side.
     Chain(Vec<Source>),
 }
@@ -233,36 +235,45 @@ impl Source {
     /// The path is missing, empty, a directory without files, truncated, or holds a train set and a test set.
     pub fn open(path: impl AsRef<str>, options: &OpenOptions) -> Result<Self> {
         let name = path.as_ref();
-        let (outer, member) = name.split_once("::").unwrap_or((name, ""));
+        let (outer, member) = match name.split_once("::") {
+            Some(parts) if !Path::new(name).exists() => parts,
+            _ => (name, ""),
+        };
         let outer = Path::new(outer);
-        let columns = Columns { text: options.text_columns.clone(), label: options.label_column.clone() };
-        let this = |plan, recognised| {
-            Ok(Source { name: name.to_string(), role: options.role, columns: columns.clone(), plan, recognised })
-        };
-        if let Some(stem) = pair_stem(outer).filter(|_| member.is_empty() && options.format.is_none()) {
-            let encoding = options.encoding.unwrap_or(Encoding::Utf8);
-            return this(Plan::Pair { stem, encoding }, "two files of lines, .pos and .neg".into());
+        if let Some((neg, pos)) = pair(outer).filter(|_| member.is_empty() && options.format.is_none()) {
+            let place = |path| Place::Blob(Blob::File(path));
+            let (plan, recognised) = plan_pair(place(neg), place(pos), options)?;
+            return Ok(Self::new(name, options, plan, recognised));
         }
-        let container = if outer.is_dir() {
-            Some(Container::Folder(outer.to_path_buf()))
-        } else if options.format.is_none() || !member.is_empty() {
-            detect::is_tar(outer)?.then(|| Container::Tar(outer.to_path_buf()))
-        } else {
-            None
-        };
-        match container {
-            Some(container) => {
-                let (plan, recognised) = plan_tree(container, member, options, &columns)?;
-                this(plan, recognised)
-            }
+        Self::recognise(name, Blob::File(outer.to_path_buf()), member, options)
+    }
+
+    /// Recognises what bytes in memory hold: a file or an archive. `name` stands for the path: its ending counts, messages
+    /// show it, and what follows `::` is a path inside the archive.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn from_bytes(name: &str, bytes: impl Into<Arc<[u8]>>, options: &OpenOptions) -> Result<Self> {
+        let (outer, member) = name.split_once("::").unwrap_or((name, ""));
+        Self::recognise(name, Blob::Memory { name: outer.into(), bytes: bytes.into() }, member, options)
+    }
+
+    fn new(name: &str, options: &OpenOptions, plan: Plan, recognised: String) -> Self {
+        Source { name: name.to_string(), role: options.role, columns: Columns::of(options), plan, recognised }
+    }
+
+    fn recognise(name: &str, blob: Blob, member: &str, options: &OpenOptions) -> Result<Self> {
+        let (plan, recognised) = match Container::of(&blob)? {
+            Some(container) => plan_tree(container, member, options)?,
             None if !member.is_empty() => {
-                Err(Error::file(outer, format!("is neither a folder nor a tar archive, so '::{member}' is not in it")))
+                return Err(Error::file(
+                    blob.name(),
+                    format!("is neither a folder nor an archive (tar, zip), so '::{member}' is not in it"),
+                ));
             }
-            None => {
-                let (plan, recognised) = plan_file(Place::File(outer.to_path_buf()), options, &columns)?;
-                this(plan, recognised)
-            }
-        }
+            None => plan_file(Place::Blob(blob), options)?,
+        };
+        Ok(Self::new(name, options, plan, recognised))
     }
 
     /// The path as it was given.
@@ -281,16 +292,17 @@ impl Source {
     /// As [`Source::open`]; a table lacks a column. Faults further on come as items.
     pub fn documents(&self) -> Result<Documents> {
         let stream = match &self.plan {
-            Plan::File { place, format, encoding } => self.file_documents(place, *format, *encoding)?,
-            Plan::Pair { stem, encoding } => {
-                let half = |label: &str| -> Result<Documents> {
-                    let path = with_ending(stem, label);
-                    let name = path.display().to_string();
-                    let lines = Lines::new(Utf8Reader::new(open_file(&path)?, &name, *encoding));
+            Plan::File { place, format, encoding, quotes } => {
+                self.file_documents(place, *format, *encoding, *quotes)?
+            }
+            Plan::Pair { neg, pos, encoding } => {
+                let half = |label: &str, place: &Place| -> Result<Documents> {
+                    let name = place.name();
+                    let lines = Lines::new(Utf8Reader::new(place.open()?, &name, *encoding));
                     let mut documents = LineDocuments::new(lines, name.into(), LineFormat::Labelled(label.into()));
                     Ok(stream(move || documents.next_document()))
                 };
-                Box::new(half("neg")?.chain(half("pos")?))
+                Box::new(half("neg", neg)?.chain(half("pos", pos)?))
             }
             Plan::Tree { container, prefix, classes, encoding } => {
                 let mut documents = TreeDocuments::new(container.clone(), prefix.clone(), *classes, *encoding);
@@ -307,13 +319,13 @@ impl Source {
         Ok(Box::new(Checked { stream, name: self.name.clone(), seen: false, over: false }))
     }
 
-    fn file_documents(&self, place: &Place, format: Format, encoding: Encoding) -> Result<Documents> {
+    fn file_documents(&self, place: &Place, format: Format, encoding: Encoding, quotes: bool) -> Result<Documents> {
         let name = place.name();
         let reader = Utf8Reader::new(place.open()?, &name, encoding);
         let file: Arc<str> = name.into();
         let line_format = match format {
             Format::Table { tab, header } => {
-                let layout = Layout { delimiter: if tab { b'\t' } else { b',' }, header };
+                let layout = Layout { delimiter: Layout::delimiter(tab), header, quotes };
                 let mut documents = TableDocuments::new(reader, file, layout, &self.columns)?;
                 return Ok(stream(move || documents.next_document()));
             }
@@ -329,44 +341,74 @@ impl Source {
     }
 }
 
-fn with_ending(stem: &Path, ending: &str) -> PathBuf {
-    let mut name = stem.as_os_str().to_os_string();
-    name.push(".");
-    name.push(ending);
-    PathBuf::from(name)
+/// The files `name.neg` and `name.pos`, perhaps compressed, of which `path` is one or the common stem.
+fn pair(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let text = path.to_str()?;
+    let packed = [".gz", ".zst"].into_iter().find(|end| text.ends_with(end)).unwrap_or_default();
+    let bare = text.strip_suffix(packed)?;
+    let half = bare.strip_suffix(".pos").or_else(|| bare.strip_suffix(".neg"));
+    if half.is_none() && path.exists() {
+        return None;
+    }
+    let file = |ending: &str| {
+        Some(PathBuf::from(format!("{}.{ending}{packed}", half.unwrap_or(bare)))).filter(|p| p.is_file())
+    };
+    Some((file("neg")?, file("pos")?))
 }
 
-/// The common stem when `path` is one half, or the stem, of `name.pos` and `name.neg`.
-fn pair_stem(path: &Path) -> Option<PathBuf> {
-    let half = path.extension().is_some_and(|e| e == "pos" || e == "neg");
-    let stem = if half { path.with_extension("") } else { path.to_path_buf() };
-    ((half || !path.exists()) && with_ending(&stem, "pos").is_file() && with_ending(&stem, "neg").is_file())
-        .then_some(stem)
+/// The same among the files of a folder or archive, where these two are all.
+fn pair_among(files: &[String]) -> Option<(&String, &String)> {
+    let half = |ending: &str| {
+        files.iter().find_map(|f| Some((f, f.trim_end_matches(".gz").trim_end_matches(".zst").strip_suffix(ending)?)))
+    };
+    let ((neg, a), (pos, b)) = (half(".neg")?, half(".pos")?);
+    (files.len() == 2 && a == b).then_some((neg, pos))
 }
 
-fn plan_file(place: Place, options: &OpenOptions, columns: &Columns) -> Result<(Plan, String)> {
-    let name = place.name();
-    let sample = detect::sample(&name, place.open()?)?;
+fn plan_pair(neg: Place, pos: Place, options: &OpenOptions) -> Result<(Plan, String)> {
+    let encoding = match options.encoding {
+        Some(encoding) => encoding,
+        None => detect::sample(&neg.name(), neg.open()?, None)?.encoding(Format::Plain),
+    };
+    let recognised = with_encoding("two files of lines, .neg and .pos".into(), encoding);
+    Ok((Plan::Pair { neg, pos, encoding }, recognised))
+}
+
+fn with_encoding(text: String, encoding: Encoding) -> String {
+    match encoding {
+        Encoding::Utf8 => text,
+        other => format!("{text}, {}", other.name()),
+    }
+}
+
+fn plan_file(place: Place, options: &OpenOptions) -> Result<(Plan, String)> {
+    let (name, columns) = (place.name(), Columns::of(options));
+    let sample = detect::sample(&name, place.open()?, options.encoding)?;
     let format = match options.format {
         Some(format) => format,
-        None => detect::format(&name, &sample, columns)?,
+        None => detect::format(&name, &sample, &columns)?,
     };
-    let encoding = options.encoding.unwrap_or(match format {
-        // the published files are ISO-8859-1
-        Format::Trec if !sample.is_utf8 => Encoding::Latin1,
-        _ => Encoding::Utf8,
-    });
-    let recognised = match encoding {
-        Encoding::Utf8 => format.name().to_string(),
-        other => format!("{}, {}", format.name(), other.name()),
-    };
-    Ok((Plan::File { place, format, encoding }, recognised))
+    let encoding = options.encoding.unwrap_or_else(|| sample.encoding(format));
+    let (mut recognised, mut quotes) = (format.name().to_string(), true);
+    if let Format::Table { tab, header } = format {
+        let layout = sample.layout(tab, header);
+        quotes = layout.quotes;
+        recognised.push_str(&sample.describe_table(layout, &columns));
+    }
+    Ok((Plan::File { place, format, encoding, quotes }, with_encoding(recognised, encoding)))
 }
 
-fn plan_tree(container: Container, member: &str, options: &OpenOptions, columns: &Columns) -> Result<(Plan, String)> {
+/// Files side by side up to this number are looked at one by one.
+const FEW: usize = 64;
+
+fn plan_tree(container: Container, member: &str, options: &OpenOptions) -> Result<(Plan, String)> {
     let encoding = options.encoding.unwrap_or(Encoding::Utf8);
     match tree::shape(&container, member)? {
-        Shape::Member(path) => plan_file(Place::Member(container, path), options, columns),
+        Shape::Member(path) => {
+            let text = if member.is_empty() { format!("{} in it: ", shorten(&[path.clone()])) } else { String::new() };
+            let (plan, recognised) = plan_file(Place::Member(container, path), options)?;
+            Ok((plan, text + &recognised))
+        }
         Shape::Classes { prefix, classes, unlabelled } => {
             let mut text = match classes.len() {
                 0 => "folder of texts".to_string(),
@@ -375,42 +417,51 @@ fn plan_tree(container: Container, member: &str, options: &OpenOptions, columns:
             if unlabelled {
                 text.push_str(", unsup/ unlabelled");
             }
-            Ok((Plan::Tree { container, prefix, classes: true, encoding }, text))
+            Ok((Plan::Tree { container, prefix, classes: true, encoding }, with_encoding(text, encoding)))
         }
-        Shape::Files { prefix, files } => {
-            let place = |f: &String| match &container {
-                Container::Folder(root) => Place::File(root.join(format!("{prefix}{f}"))),
-                Container::Tar(_) => Place::Member(container.clone(), format!("{prefix}{f}")),
-            };
-            let first = plan_file(place(&files[0]), options, columns).ok();
-            let whole_files = match first {
-                Some((Plan::File { format: Format::Plain, .. }, _)) | None => options.format.is_none(),
-                _ => false,
-            };
-            if whole_files || matches!(container, Container::Tar(_)) {
-                let text = format!("folder of {} texts, one document a file", files.len());
-                return Ok((Plan::Tree { container, prefix, classes: false, encoding }, text));
-            }
-            let sources = files
-                .iter()
-                .map(|f| {
-                    let place = place(f);
-                    let name = place.name();
-                    let (plan, recognised) = plan_file(place, options, columns)?;
-                    Ok(Source { name, role: options.role, columns: columns.clone(), plan, recognised })
-                })
-                .collect::<Result<Vec<_>>>()?;
-            let text = format!("folder of {} files, the first: {}", sources.len(), sources[0].recognised);
-            Ok((Plan::Chain(sources), text))
-        }
+        Shape::Files { prefix, files } => plan_files(container, prefix, &files, options),
     }
 }
 
+/// Files side by side: `.neg` and `.pos`; texts, one a file; or files of another format, one after the other.
+fn plan_files(container: Container, prefix: String, files: &[String], options: &OpenOptions) -> Result<(Plan, String)> {
+    let place = |f: &String| match &container {
+        Container::Folder(root) => Place::Blob(Blob::File(root.join(format!("{prefix}{f}")))),
+        _ => Place::Member(container.clone(), format!("{prefix}{f}")),
+    };
+    if let Some((neg, pos)) = pair_among(files).filter(|_| options.format.is_none()) {
+        return plan_pair(place(neg), place(pos), options);
+    }
+    let open = |f: &String| {
+        let (plan, recognised) = plan_file(place(f), options)?;
+        Ok(Source::new(&place(f).name(), options, plan, recognised))
+    };
+    let is_plain = |source: &Source| matches!(source.plan, Plan::File { format: Format::Plain, .. });
+    // of many files the first stands for all; one that is unreadable is named when it is read as a text
+    let looked_at = if options.format.is_none() && files.len() > FEW { 1 } else { files.len() };
+    let opened: Vec<Result<Source>> = files[..looked_at].iter().map(open).collect();
+    if options.format.is_none() && opened.iter().all(|s| s.as_ref().map_or(true, is_plain)) {
+        let encoding = options.encoding.unwrap_or(Encoding::Utf8);
+        let text = format!("folder of {} texts, one document a file", files.len());
+        return Ok((Plan::Tree { container, prefix, classes: false, encoding }, with_encoding(text, encoding)));
+    }
+    let sources = opened.into_iter().chain(files[looked_at..].iter().map(open)).collect::<Result<Vec<_>>>()?;
+    if options.format.is_none()
+        && let Some(text) = sources.iter().find(|s| is_plain(s))
+        && let Some(other) = sources.iter().find(|s| !is_plain(s))
+    {
+        let message = format!("holds files of several kinds: '{}' and '{}'", text.recognised, other.recognised);
+        return Err(Error::file(container.name(), message).hint(format!("give one of them: {}", other.name)));
+    }
+    let text = format!("folder of {} files, the first: {}", sources.len(), sources[0].recognised);
+    Ok((Plan::Chain(sources), text))
+}
+
 fn shorten(names: &[String]) -> String {
-    match names {
+    bytes::printable(&match names {
         [first, second, .., last] if names.len() > 6 => format!("{first}, {second}, …, {last}"),
         _ => names.join(", "),
-    }
+    })
 }
 
 fn stream(next: impl FnMut() -> Result<Option<Document>> + Send + 'static) -> Documents {

@@ -109,7 +109,7 @@ fn questions_labels_first_json_and_pairs() {
     let sst = write(dir.path(), "s.train", "1 good film\n0 bad film\n");
     assert_eq!(pairs(&sst), [pair("1", "good film"), pair("0", "bad film")]);
     let json = write(dir.path(), "d.jsonl", "{\"text\":\"a\\nb\",\"label\":2}\n{\"text\":\"\",\"label\":null}\n");
-    assert_eq!(pairs(&json), [pair("2", "a\nb"), pair("", "")]);
+    assert_eq!(pairs(&json), [pair("2", "a\nb"), pair("-", "")]);
     write(dir.path(), "p.pos", "yes\n");
     let half = write(dir.path(), "p.neg", "no\nnot\n");
     let expected = [pair("neg", "no"), pair("neg", "not"), pair("pos", "yes")];
@@ -128,7 +128,16 @@ const TREE: &[(&str, &str)] = &[
     ("set/test/neg/1.txt", "poor"),
 ];
 
-fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (path, content) in entries {
+        writer.start_file(*path, zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(content).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+pub(super) fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, content) in entries {
         let mut header = tar::Header::new_gnu();
@@ -150,11 +159,12 @@ fn class_folders_and_archives() {
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gz.write_all(&plain).unwrap();
     let gzipped = write(dir.path(), "set.tgz", gz.finish().unwrap());
+    let zipped = write(dir.path(), "set.zip", zip(&entries));
 
     // a folder comes in sorted order, an archive in its own
     assert_eq!(pairs(&format!("{folder}/train")), [pair("neg", "bad"), pair("pos", "good"), pair("-", "some")]);
     assert_eq!(pairs(&format!("{folder}::train")), [pair("neg", "bad"), pair("pos", "good"), pair("-", "some")]);
-    for archive in [&archive, &gzipped] {
+    for archive in [&archive, &gzipped, &zipped] {
         let train = pairs(&format!("{archive}::set/train"));
         assert_eq!(train, [pair("pos", "good"), pair("neg", "bad"), pair("-", "some")]);
         assert_eq!(pairs(&format!("{archive}::set/train/unsup/")), [pair("-", "some")]);
@@ -208,7 +218,15 @@ fn bad_files_are_named() {
     let trec = OpenOptions { format: Some(Format::Trec), ..none.clone() };
     let (text, _) = refusal(d, d.join("latin.txt").to_str().unwrap(), &trec);
     assert!(text.starts_with("latin.txt:1: is not of the form"), "{text}");
-    assert!(message("a.zip", b"PK\x03\x04 and so on").0.contains("zip"));
+    let (text, _) = message("a.zip", b"PK\x03\x04 and so on");
+    assert!(text.starts_with("a.zip: is a truncated or damaged zip archive"), "{text}");
+    let (text, hint) = message("quote.csv", b"text,label\na,1\n\"b,0\nc,1\n");
+    assert_eq!(text, "quote.csv:3: a quote opened here is never closed");
+    assert!(hint.contains("doubled"));
+    assert!(message("a.json", b"[{\"text\":\"a\"}]").1.contains("an object a line"));
+    assert!(message("b.json", b"{\"text\":\"\\ud800\"}").0.starts_with("b.json:1: is not valid JSON: "));
+    assert_eq!(message("mac.txt", b"a\rb\rc\r").0, "mac.txt: has lines that end in a carriage return alone");
+    assert!(message("wide.txt", b"\xff\xfe\0\0a\0\0\0").1.contains("iconv"));
     let whole = tar(&[("a/x/1.txt", &[b'x'; 3000]), ("a/y/1.txt", b"y")]);
     let archive = zstd::encode_all(&whole[..], 1).unwrap();
     assert_eq!(
@@ -216,9 +234,7 @@ fn bad_files_are_named() {
         "cut.tar.zst: is truncated: the compressed data or archive ends too early"
     );
     assert!(message("cut.tar", &whole[..2000]).0.contains("truncated"));
-    assert!(
-        refusal(d, d.join("latin.txt::x").to_str().unwrap(), &none).0.contains("neither a folder nor a tar archive")
-    );
+    assert!(refusal(d, d.join("latin.txt::x").to_str().unwrap(), &none).0.contains("neither a folder nor an archive"));
     assert!(Format::by_name("word").is_err_and(|e| e.exit_status() == 2));
 }
 
@@ -243,4 +259,106 @@ fn folders_of_files() {
     write(dir.path(), "wiki/1.txt", "<doc id=\"1\">\nA\n</doc>\n");
     let second = write(dir.path(), "wiki/2.txt.gz", "<doc id=\"2\">\nB\n</doc>\n");
     assert_eq!(pairs(second.trim_end_matches("/2.txt.gz")), [pair("-", "A"), pair("-", "B")]);
+}
+
+#[test]
+fn members_that_must_not_be_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused =
+        |name: &str, bytes: Vec<u8>| refusal(dir.path(), &write(dir.path(), name, bytes), &OpenOptions::default()).0;
+    let evil: &[(&str, &[u8])] = &[("d/x/1.txt", b"a"), ("../../d/y/1.txt", b"b")];
+    let up = "holds a member with '..' in its path: '../../d/y/1.txt'";
+    assert_eq!(refused("up.zip", zip(evil)), format!("up.zip: {up}"));
+    let mut raw = tar::Builder::new(Vec::new());
+    for (path, content) in evil {
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        raw.append(&header, *content).unwrap();
+    }
+    assert_eq!(refused("up.tar", raw.into_inner().unwrap()), format!("up.tar: {up}"));
+    // an absolute path only names its member
+    assert_eq!(pairs(&write(dir.path(), "root.zip", zip(&[("/etc/x/1.txt", b"a"), ("/etc/y/1.txt", b"b")]))).len(), 2);
+    for kind in [tar::EntryType::Symlink, tar::EntryType::Link] {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        builder.append_link(&mut header, "d/link", "/etc/passwd").unwrap();
+        let message = refused("link.tar", builder.into_inner().unwrap());
+        assert_eq!(message, "link.tar: holds a link, which is not followed: 'd/link'");
+    }
+    let inner = tar(&[("a.txt", b"x")]);
+    assert!(
+        refused("nested.zip", zip(&[("d/x/in.tar", &inner), ("d/y/1.txt", b"")]))
+            .contains("is an archive where a text")
+    );
+    assert!(refused("nested.tar", tar(&[("a/b.tar", &inner)])).contains("is an archive where a text"));
+    let deep = "d/".repeat(70) + "x";
+    assert!(refused("deep.zip", zip(&[(&deep, b"x")])).contains("more than 64 folders deep"));
+}
+
+#[test]
+fn a_bomb_of_small_members() {
+    // each member is within the limits, all together are not
+    let block = vec![b'a'; 30 << 20];
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+    for name in ["d/x/1.txt", "d/x/2.txt", "d/y/1.txt", "d/y/2.txt", "d/y/3.txt"] {
+        writer.start_file(name, options).unwrap();
+        writer.write_all(&block).unwrap();
+    }
+    let source = Source::from_bytes("b.zip", writer.finish().unwrap().into_inner(), &OpenOptions::default()).unwrap();
+    let e = source.documents().unwrap().find_map(Result::err).unwrap();
+    assert!(e.to_string().starts_with("b.zip: unpacks to more than 250 times its size"), "{e}");
+}
+
+#[test]
+fn links_and_circles_in_folders() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(dir.path(), "real/x/1.txt", "a");
+    write(dir.path(), "set/x/1.txt", "b");
+    std::fs::create_dir(dir.path().join("set/y")).unwrap();
+    std::os::unix::fs::symlink(&file, dir.path().join("set/y/1.txt")).unwrap();
+    let set = dir.path().join("set").to_str().unwrap().to_string();
+    assert_eq!(pairs(&set), [pair("x", "b"), pair("y", "a")]);
+    std::os::unix::fs::symlink(".", dir.path().join("set/z")).unwrap();
+    assert_eq!(
+        refusal(dir.path(), &set, &OpenOptions::default()).0,
+        "set/z: is a link to a folder, which is not followed"
+    );
+}
+
+#[test]
+fn files_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let set: &[(&str, &[u8])] = &[("s/train_1.csv", b"text,label\na,1\n"), ("s/test.csv", b"text,label\nb,0\n")];
+    let both = write(dir.path(), "both.zip", zip(set));
+    let (message, hint) = refusal(dir.path(), &both, &OpenOptions::default());
+    assert_eq!(message, "both.zip: holds a train file and a test file (under 's/')");
+    assert_eq!(hint, "give one of them: both.zip::s/train_1.csv");
+    assert_eq!(pairs(&format!("{both}::s/test.csv")), [pair("0", "b")]);
+    let shards: &[(&str, &[u8])] = &[("README.md", b"about"), ("a.csv", set[0].1), ("b.csv", set[1].1)];
+    assert_eq!(pairs(&write(dir.path(), "shards.tar", tar(shards))), [pair("1", "a"), pair("0", "b")]);
+    let mixed: &[(&str, &[u8])] = &[("a.txt", b"text"), ("b.csv", set[1].1)];
+    let (message, _) = refusal(dir.path(), &write(dir.path(), "m.tar", tar(mixed)), &OpenOptions::default());
+    assert!(message.starts_with("m.tar: holds files of several kinds"), "{message}");
+    let halves: &[(&str, &[u8])] = &[("r/README", b"about"), ("r/p.neg", b"no\n"), ("r/p.pos", b"yes\n")];
+    assert_eq!(pairs(&write(dir.path(), "p.zip", zip(halves))), [pair("neg", "no"), pair("pos", "yes")]);
+    assert_eq!(pairs(&write(dir.path(), "one.zip", zip(&[("x.txt", b"a\nb\n")]))), [pair("-", "a"), pair("-", "b")]);
+}
+
+#[test]
+fn tables_of_other_tools() {
+    let dir = tempfile::tempdir().unwrap();
+    let utf16: Vec<u8> = "\u{feff}text,label\ncaf\u{e9},1\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(pairs(&write(dir.path(), "excel.csv", &utf16)), [pair("1", "caf\u{e9}")]);
+    assert_eq!(pairs(&write(dir.path(), "bare.txt", &utf16[2..])), [pair("1", "caf\u{e9}")]);
+    let raw = write(dir.path(), "glue.tsv", "sentence\tlabel\n\"Hello there\t1\nso \"it\" is\t0\n");
+    assert_eq!(pairs(&raw), [pair("1", "\"Hello there"), pair("0", "so \"it\" is")]);
+    let described = Source::open(&raw, &OpenOptions::default()).unwrap().describe();
+    assert!(described.ends_with("TSV with a header (text sentence, label label, quotes as characters)"), "{described}");
+    let list = write(dir.path(), "list.txt", "1 one\n2 two\n3 three\n");
+    assert_eq!(pairs(&list)[2], pair("-", "3 three"), "a numbered list is no data set");
 }
