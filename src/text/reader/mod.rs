@@ -265,6 +265,25 @@ impl Source {
         }
     }
 
+    /// The sets of a tree that holds a train set and a test set, each with the name of its split (`train`, `valid`, `test`); nothing
+    /// for any other path.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn open_splits(path: &str, options: &OpenOptions) -> Result<Vec<(&'static str, Source)>> {
+        let (outer, member) = path.split_once("::").unwrap_or((path, ""));
+        let place = Path::new(outer);
+        let container = if place.is_dir() {
+            Container::Folder(place.to_path_buf())
+        } else if place.is_file() && (options.format.is_none() || !member.is_empty()) && detect::is_tar(place)? {
+            Container::Tar(place.to_path_buf())
+        } else {
+            return Ok(Vec::new());
+        };
+        let splits = tree::splits(&container, member)?;
+        splits.into_iter().map(|(name, path)| Ok((name, Source::open(format!("{outer}::{path}"), options)?))).collect()
+    }
+
     /// The path as it was given.
     pub fn name(&self) -> &str {
         &self.name
