@@ -10,6 +10,7 @@ pub mod shared;
 pub mod usage;
 pub mod values;
 
+pub mod data;
 pub mod demo;
 pub mod evaluate;
 pub mod finetune_lm;
@@ -61,6 +62,7 @@ pub enum Command {
     LrFind(Box<lr_find::Args>),
     Tokenize(tokenize::Args),
     Vocab(vocab::Args),
+    Data(data::Args),
     Gradcheck(gradcheck::Args),
     Golden(golden::Args),
     Plan(Box<plan::Args>),
@@ -82,6 +84,7 @@ impl Command {
             Command::LrFind(args) => lr_find::run(args, global),
             Command::Tokenize(args) => tokenize::run(args, global),
             Command::Vocab(args) => vocab::run(args, global),
+            Command::Data(args) => data::run(args, global),
             Command::Gradcheck(args) => gradcheck::run(args, global),
             Command::Golden(args) => golden::run(args, global),
             Command::Plan(args) => plan::run(args, global),

@@ -262,7 +262,7 @@ pub fn write_store(
 }
 
 /// Names in their final order, and for every old index the new one.
-fn sorted_labels(names: &[String]) -> (Vec<String>, Vec<u32>) {
+pub(super) fn sorted_labels(names: &[String]) -> (Vec<String>, Vec<u32>) {
     let mut sorted: Vec<usize> = (0..names.len()).collect();
     let numbers: Option<Vec<f64>> = names.iter().map(|n| n.parse().ok().filter(|v: &f64| v.is_finite())).collect();
     match numbers {

@@ -13,6 +13,7 @@ mod interner;
 mod lm_batches;
 #[cfg(test)]
 mod peer_tests;
+mod profile;
 mod reader;
 mod split;
 mod store;
@@ -23,6 +24,7 @@ mod vocabulary;
 pub use build::{BuildOptions, BuildReport, Labels, Progress, TextCounts, count_words, tokenize_all, write_store};
 pub use classifier_batches::{ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder};
 pub use lm_batches::{LmBatches, LmConfig, LmCursor, LmLayout, VariableWindows, Windows};
+pub use profile::{Profile, QUANTILES};
 pub use reader::{Document, Documents, Encoding, Format, OpenOptions, Origin, Role, Source};
 pub use split::{TextFingerprints, low_shot_subset, random_split, stratified_split};
 pub use store::{StoreWriter, TokenStore};

@@ -92,6 +92,12 @@ impl TextFingerprints {
         self.texts += 1;
     }
 
+    /// Adds the texts of another set.
+    pub fn merge(&mut self, other: &TextFingerprints) {
+        other.seen.iter().for_each(|(k, n)| *self.seen.entry(*k).or_default() += n);
+        self.texts += other.texts;
+    }
+
     /// Number of different texts.
     pub fn distinct(&self) -> u64 {
         self.seen.len() as u64

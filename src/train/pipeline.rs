@@ -17,7 +17,7 @@ use super::stages::{
 use crate::error::{Error, Result};
 use crate::nn::LanguageModel;
 use crate::random::{Direction, Stage};
-use crate::text::{Document, Source};
+use crate::text::{Document, Profile, Source};
 
 /// Directories of the stages within that of a run.
 pub const PRETRAIN: &str = "pretrain";
@@ -101,6 +101,7 @@ impl Run<'_> {
             // a stage of an earlier run must not count as a finished one of this
             all_directories(self.out).iter().try_for_each(|directory| model_dir::clear(directory))?;
         }
+        self.look_for_test_text(sources)?;
         let forward = self.direction(sources, Direction::Forward)?;
         let perplexity = |r: &Value| json!({ "perplexity": r["perplexity"] });
         let mut result = json!({
@@ -133,6 +134,20 @@ impl Run<'_> {
         result["seconds"] = json!(begun.elapsed().as_secs_f64());
         result["device"] = json!(self.context.device.to_string());
         Ok(result)
+    }
+
+    /// Warns of texts of the test set among those that language models learn from: their score is then not that of new texts.
+    fn look_for_test_text(&mut self, sources: &RunSources) -> Result<()> {
+        let Some(test) = &sources.test else { return Ok(()) };
+        let test = Profile::of(std::slice::from_ref(test))?;
+        for (what, texts) in [("the corpus", &sources.corpus), ("the texts for fine-tuning", &sources.target)] {
+            let shared = Profile::of(texts)?.overlap(&test);
+            if shared > 0 {
+                let (of, all) = ("different texts of the test set are among", test.distinct());
+                self.context.observer.observe(&Event::warning(format!("{shared} of {all} {of} {what}")))?;
+            }
+        }
+        Ok(())
     }
 
     fn directory(&self, stage: &str, direction: Direction) -> PathBuf {

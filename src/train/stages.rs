@@ -22,8 +22,8 @@ use crate::nn::{Classifier, LanguageModel, LossSettings, weights};
 use crate::random::{Direction, Key, Stage};
 use crate::tensor::DType;
 use crate::text::{
-    BuildOptions, BuildReport, ClassifierBatches, Labels, LmBatches, Source, TokenStore, Tokenizer, TokenizerKind,
-    Vocabulary, count_words, low_shot_subset, random_split, stratified_split, write_store,
+    BuildOptions, BuildReport, ClassifierBatches, Labels, LmBatches, Profile, Source, TokenStore, Tokenizer,
+    TokenizerKind, Vocabulary, count_words, low_shot_subset, random_split, stratified_split, write_store,
 };
 
 /// What all stages of a run have in common.
@@ -115,6 +115,24 @@ impl Context<'_> {
             all.insert(format!("the {} data (hash)", record.role), json!(record.sha256));
         }
         serde_json::Value::Object(all)
+    }
+
+    /// A line for every set a stage reads, and a warning for texts that two sets share. Reads the sets once more; keeps fingerprints.
+    fn describe_data(&mut self, sets: &[(&str, &[Source])]) -> Result<()> {
+        let mut profiles: Vec<(&str, Profile)> = Vec::new();
+        for (name, sources) in sets {
+            let profile = Profile::of(sources)?;
+            self.note(format!("{name} data: {}", profile.line()))?;
+            for (earlier, other) in &profiles {
+                let shared = other.overlap(&profile);
+                if shared > 0 {
+                    let texts = if shared == 1 { "text is" } else { "different texts are" };
+                    self.warn(format!("{shared} {texts} in the {earlier} data and in the {name} data"))?;
+                }
+            }
+            profiles.push((name, profile));
+        }
+        Ok(())
     }
 
     pub(super) fn store(
@@ -336,6 +354,9 @@ pub fn train_language_model(
     if let Some(result) = context.finished(out, &identity)? {
         return Ok(result);
     }
+    let mut sets = vec![("train", sources.train.as_slice())];
+    sets.extend(sources.valid.as_ref().map(|source| ("valid", std::slice::from_ref(source))));
+    context.describe_data(&sets)?;
     let architecture = recipe.language_model(stage, vocabulary.len());
     let (model, declared) = LanguageModel::declare(architecture.clone())?;
     let (mut parameters, mut graph) = context.allocate(declared)?;
@@ -488,6 +509,10 @@ pub fn train_classifier(
     if let Some(result) = context.finished(out, &identity)? {
         return Ok(result);
     }
+    let mut sets = vec![("train", train_source)];
+    sets.extend(sources.valid.as_ref().map(|source| ("valid", std::slice::from_ref(source))));
+    sets.extend(sources.test.as_ref().map(|source| ("test", std::slice::from_ref(source))));
+    context.describe_data(&sets)?;
     let labels: Vec<Option<u32>> = (0..store.documents()).map(|d| store.label(d)).collect();
     let (train_documents, held_out) = choose_documents(context, &labels, valid_store.is_some(), sources.labels)?;
     describe_balance(context, &names, &labels, &train_documents)?;

@@ -276,6 +276,22 @@ impl Source {
         Ok(Self::new(name, options, plan, recognised))
     }
 
+    /// The sets of a tree that holds a train set and a test set, each with the name of its split (`train`, `valid`, `test`); nothing
+    /// for any other path.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn open_splits(path: &str, options: &OpenOptions) -> Result<Vec<(&'static str, Source)>> {
+        let (outer, member) = path.split_once("::").unwrap_or((path, ""));
+        let place = Path::new(outer);
+        if !place.exists() || place.is_file() && options.format.is_some() && member.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(container) = Container::of(&Blob::File(place.to_path_buf()))? else { return Ok(Vec::new()) };
+        let splits = tree::splits(&container, member)?;
+        splits.into_iter().map(|(name, path)| Ok((name, Source::open(format!("{outer}::{path}"), options)?))).collect()
+    }
+
     /// The path as it was given.
     pub fn name(&self) -> &str {
         &self.name
@@ -405,7 +421,11 @@ fn plan_tree(container: Container, member: &str, options: &OpenOptions) -> Resul
     let encoding = options.encoding.unwrap_or(Encoding::Utf8);
     match tree::shape(&container, member)? {
         Shape::Member(path) => {
-            let text = if member.is_empty() { format!("{} in it: ", shorten(&[path.clone()])) } else { String::new() };
+            let text = if member.is_empty() {
+                format!("{} in it: ", shorten(std::slice::from_ref(&path)))
+            } else {
+                String::new()
+            };
             let (plan, recognised) = plan_file(Place::Member(container, path), options)?;
             Ok((plan, text + &recognised))
         }

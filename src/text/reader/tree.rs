@@ -100,6 +100,33 @@ fn train_and_test<'a>(files: &[&'a str]) -> Option<(&'a str, &'a str)> {
     find("train").zip(find("test"))
 }
 
+/// The train, validation and test sets that stand side by side under `member`, by their part of a split's name and their paths; nothing
+/// unless there are a train set and a test set.
+pub(super) fn splits(container: &Container, member: &str) -> Result<Vec<(&'static str, String)>> {
+    let files = container.list()?;
+    let member = member.trim_matches('/');
+    let mut prefix = if member.is_empty() { String::new() } else { format!("{member}/") };
+    loop {
+        let below: Vec<&str> = files.iter().filter_map(|f| f.strip_prefix(prefix.as_str())).collect();
+        let mut folders: Vec<&str> = below.iter().filter_map(|f| f.split_once('/').map(|(d, _)| d)).collect();
+        folders.sort_unstable();
+        folders.dedup();
+        let find =
+            |ends: &[&str]| folders.iter().find(|d| ends.iter().any(|end| d.to_ascii_lowercase().ends_with(end)));
+        let names: [(&'static str, &[&str]); 3] =
+            [("train", &["train"]), ("valid", &["valid", "validation", "dev"]), ("test", &["test"])];
+        let found: Vec<(&'static str, String)> =
+            names.iter().filter_map(|(name, ends)| Some((*name, format!("{prefix}{}", find(ends)?)))).collect();
+        if found.iter().any(|(n, _)| *n == "train") && found.iter().any(|(n, _)| *n == "test") {
+            return Ok(found);
+        }
+        match folders.as_slice() {
+            [only] if below.iter().all(|f| f.contains('/')) => prefix = format!("{prefix}{only}/"),
+            _ => return Ok(Vec::new()),
+        }
+    }
+}
+
 /// A run of members, path and content; an empty run is the mark of the end.
 type Run = Result<Vec<(String, Vec<u8>)>>;
 

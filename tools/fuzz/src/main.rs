@@ -17,7 +17,10 @@ fn main() -> ExitCode {
             "--executions" => number().map(|n| executions = n),
             "--seed" => number().map(|n| seed = n),
             "--keep" => number().map(|n| keep = n),
-            name if TARGETS.iter().any(|t| t.name == name) => Some(names.push(name.to_string())),
+            name if TARGETS.iter().any(|t| t.name == name) => {
+                names.push(name.to_string());
+                Some(())
+            }
             _ => None,
         };
         if value.is_none() {
