@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::class::CLASS_NAMES;
 use crate::decode::Program;
 use crate::exec_lanes;
-use crate::op::CLASS_NAMES;
 
 /// Sums over the launches of one kernel. Counts of threads leave out lanes that are predicated off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,25 +153,25 @@ fn wavefronts(at: &[u64; 32], mask: u32, bytes: u64) -> (u64, u64) {
             continue;
         }
         ideal += 1;
-        let mut word_of = [u64::MAX; 32];
-        let mut conflict = false;
+        // the distinct words of each bank, as lists in one array
+        let (mut head, mut load) = ([u8::MAX; 32], [0u64; 32]);
+        let mut list = [(0u64, u8::MAX); 32];
+        let mut used = 0usize;
         for l in exec_lanes(part) {
-            for i in 0..words {
-                let word = at[l] / 4 + i;
-                let seen = &mut word_of[(word % 32) as usize];
-                conflict |= *seen != u64::MAX && *seen != word;
-                *seen = word;
+            for word in at[l] / 4..at[l] / 4 + words {
+                let bank = (word % 32) as usize;
+                let mut next = head[bank];
+                while next != u8::MAX && list[next as usize].0 != word {
+                    next = list[next as usize].1;
+                }
+                if next == u8::MAX {
+                    list[used] = (word, head[bank]);
+                    head[bank] = used as u8;
+                    used += 1;
+                    load[bank] += 1;
+                }
             }
         }
-        if !conflict {
-            total += 1;
-            continue;
-        }
-        let mut all: Vec<u64> = exec_lanes(part).flat_map(|l| (0..words).map(move |i| at[l] / 4 + i)).collect();
-        all.sort_unstable();
-        all.dedup();
-        let mut load = [0u64; 32];
-        all.iter().for_each(|w| load[(w % 32) as usize] += 1);
         total += load.into_iter().max().unwrap_or(0);
     }
     (total, ideal)

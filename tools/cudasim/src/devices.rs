@@ -143,14 +143,14 @@ impl Device {
         let by_registers = REGISTERS_PER_SM / (per_warp * warps);
         let granule = if self.major >= 8 { 128 } else { 256 };
         let per_block = (shared + self.reserved_shared()).next_multiple_of(granule);
-        let by_shared = if per_block == 0 { u32::MAX } else { self.shared_per_sm / per_block };
+        let by_shared = self.shared_per_sm.checked_div(per_block).unwrap_or(u32::MAX);
         self.blocks_per_sm.min(by_threads).min(by_registers).min(by_shared)
     }
 
     /// The value of a `CUdevice_attribute`; attributes of features that are not simulated are 0.
     pub fn attribute(&self, attribute: i32) -> i32 {
         match attribute {
-            1 | 2 | 3 => MAX_THREADS as i32,
+            1..=3 => MAX_THREADS as i32,
             4 => 64,
             5 => i32::MAX,
             6 | 7 => 65535,

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod class;
 pub mod config;
 pub mod counters;
 pub mod decode;

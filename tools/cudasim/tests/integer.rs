@@ -1,5 +1,7 @@
 //! Integer, logic, predicate and move instructions against Rust's own arithmetic and values worked out by hand.
 
+#![allow(clippy::type_complexity, clippy::needless_range_loop, clippy::result_large_err)]
+
 mod machine;
 
 use machine::{Run, op32, op64};

@@ -1,5 +1,7 @@
 //! Kernels with one mistake each: the simulator must find it, say what it is, and name the right place.
 
+#![allow(clippy::type_complexity, clippy::needless_range_loop, clippy::result_large_err)]
+
 mod machine;
 
 use cudasim::report::{Finding, Kind};

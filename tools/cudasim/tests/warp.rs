@@ -1,5 +1,7 @@
 //! Loads, stores, atomics, shuffles, votes, asynchronous copies and matrix instructions.
 
+#![allow(clippy::type_complexity, clippy::needless_range_loop, clippy::result_large_err)]
+
 mod machine;
 
 use machine::{Run, kernel};

@@ -372,10 +372,10 @@ impl Decoder {
             }
             return Ok(Op::Unpack { bits: part as u8, n: parts.len() as u8, d, a });
         }
-        if let Operand::Name(name) = from {
-            if matches!(name.as_str(), "%clock" | "%clock_lo" | "%clock64" | "%globaltimer" | "%globaltimer_lo") {
-                return Ok(Op::Clock { wide: bits == 64, d: self.dest(i, 0, bits)? });
-            }
+        if let Operand::Name(name) = from
+            && matches!(name.as_str(), "%clock" | "%clock_lo" | "%clock64" | "%globaltimer" | "%globaltimer_lo")
+        {
+            return Ok(Op::Clock { wide: bits == 64, d: self.dest(i, 0, bits)? });
         }
         // a literal of f32 in a 32-bit move of any type, and the like
         let a = self.source(i, 1, bits)?;

@@ -278,7 +278,7 @@ pub extern "C" fn cuStreamIsCapturing(stream: Handle, status: *mut c_int) -> u32
     })
 }
 
-fn slot<'a>(list: &'a mut [Option<Vec<Node>>], object: Object, of: Handle) -> Answer<&'a mut Option<Vec<Node>>> {
+fn slot(list: &mut [Option<Vec<Node>>], object: Object, of: Handle) -> Answer<&mut Option<Vec<Node>>> {
     let number = index(object, of)?;
     let found = list.get_mut(number).filter(|g| g.is_some());
     found.ok_or_else(|| refuse(INVALID_HANDLE, "the graph was destroyed"))

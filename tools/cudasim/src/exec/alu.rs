@@ -293,20 +293,20 @@ fn wide_product(ty: IntType, x: u32, y: u32) -> u64 {
 
 #[inline(always)]
 fn mul_hi(x: u32, y: u32) -> u32 {
-    (u64::from(x) * u64::from(y) >> 32) as u32
+    ((u64::from(x) * u64::from(y)) >> 32) as u32
 }
 
 #[inline(always)]
 fn mul_hi_signed(x: u32, y: u32) -> u32 {
-    (i64::from(x as i32) * i64::from(y as i32) >> 32) as u32
+    ((i64::from(x as i32) * i64::from(y as i32)) >> 32) as u32
 }
 
 #[inline(always)]
 fn mul_hi64(x: u64, y: u64, signed: bool) -> u64 {
     if signed {
-        (i128::from(x as i64) * i128::from(y as i64) >> 64) as u64
+        ((i128::from(x as i64) * i128::from(y as i64)) >> 64) as u64
     } else {
-        (u128::from(x) * u128::from(y) >> 64) as u64
+        ((u128::from(x) * u128::from(y)) >> 64) as u64
     }
 }
 
@@ -353,7 +353,7 @@ fn int16(w: &mut Warp, op: IntOp, signed: bool, d: Slot, a: Slot, b: Slot, mask:
             IntOp::Add => x + y,
             IntOp::Sub => x - y,
             IntOp::MulLo => x * y,
-            IntOp::MulHi => x * y >> 16,
+            IntOp::MulHi => (x * y) >> 16,
             IntOp::Div => x.checked_div(y).unwrap_or(-1),
             IntOp::Rem => x.checked_rem(y).unwrap_or(x),
             IntOp::Min => x.min(y),

@@ -15,14 +15,14 @@ impl Machine<'_> {
         let mut at = addresses(w, address);
         split(MemSpace::Generic, &mut at, u32::MAX);
         let mut tiles = [[[0u16; 8]; 8]; 4];
-        for i in 0..n as usize {
+        for (i, tile) in tiles[..n as usize].iter_mut().enumerate() {
             self.counters.shared(&at, 0xff << (8 * i), 16, false);
-            for r in 0..8 {
+            for (r, row) in tile.iter_mut().enumerate() {
                 let lane = 8 * i + r;
                 let offset = b.shared.offset(at[lane], 16, lane as u32)?;
                 self.note_shared_read(b, w, lane, offset, 16, false)?;
                 for (c, pair) in b.shared.data[offset..offset + 16].chunks_exact(2).enumerate() {
-                    tiles[i][r][c] = u16::from_le_bytes([pair[0], pair[1]]);
+                    row[c] = u16::from_le_bytes([pair[0], pair[1]]);
                 }
             }
         }

@@ -61,7 +61,7 @@ impl Shared {
             };
             return fault(Kind::OutOfBounds, lane, Some(address), text);
         }
-        if address % bytes != 0 {
+        if !address.is_multiple_of(bytes) {
             let text = format!("{bytes} bytes of shared memory need an address that is a multiple of {bytes}");
             return fault(Kind::Misaligned, lane, Some(address), text);
         }
@@ -76,7 +76,7 @@ impl Shared {
                 format!("{bytes} bytes at byte {offset} of the thread's {} bytes of local memory", self.local_bytes);
             return fault(Kind::OutOfBounds, thread % 32, Some(address), text);
         }
-        if address % bytes != 0 {
+        if !address.is_multiple_of(bytes) {
             let text = format!("{bytes} bytes of local memory need an address that is a multiple of {bytes}");
             return fault(Kind::Misaligned, thread % 32, Some(address), text);
         }
@@ -96,9 +96,15 @@ impl Shared {
 
     #[inline]
     pub fn check_init(&self, offset: usize, bytes: usize, lane: u32) -> Res {
-        if self.init[offset..offset + bytes].iter().all(|&i| i) {
-            return Ok(());
+        let mut all = true;
+        for &i in &self.init[offset..offset + bytes] {
+            all &= i;
         }
+        if all { Ok(()) } else { self.not_init(offset, lane) }
+    }
+
+    #[cold]
+    fn not_init(&self, offset: usize, lane: u32) -> Res {
         let first = offset + self.init[offset..].iter().position(|i| !i).unwrap_or(0);
         let address = first as u64 + u64::from(SHARED_BASE);
         fault(Kind::Uninitialised, lane, Some(address), format!("reads byte {first} of shared memory, never written"))

@@ -82,14 +82,12 @@ impl Machine<'_> {
         let mut left = turn;
         w.polls = false;
         loop {
-            if w.mask == 0 || w.pc >= w.next_pc {
-                if !w.reselect() {
-                    if w.live == 0 {
-                        w.state = State::Done;
-                        return Ok(Turn::Done);
-                    }
-                    return Err(self.stuck(w));
+            if (w.mask == 0 || w.pc >= w.next_pc) && !w.reselect() {
+                if w.live == 0 {
+                    w.state = State::Done;
+                    return Ok(Turn::Done);
                 }
+                return Err(self.stuck(w));
             }
             if left == 0 {
                 return Ok(Turn::Over);

@@ -421,13 +421,8 @@ impl Parser {
                 let operand = match self.peek() {
                     Some(Token::Name(_)) => {
                         let base = self.name()?;
-                        let offset = if self.eat('+') {
-                            self.int()?
-                        } else if self.peek() == Some(&Token::Mark('-')) {
-                            self.int()?
-                        } else {
-                            0
-                        };
+                        let signed = self.eat('+') || self.peek() == Some(&Token::Mark('-'));
+                        let offset = if signed { self.int()? } else { 0 };
                         Operand::Address(Some(base), offset)
                     }
                     _ => Operand::Address(None, self.int()?),

@@ -1,5 +1,6 @@
 //! Runs PTX straight on the interpreter, without the driver.
-#![allow(dead_code)]
+// a finding is large, and tests are few
+#![allow(dead_code, clippy::result_large_err)]
 
 use std::collections::HashMap;
 
@@ -36,8 +37,7 @@ pub struct Run {
 
 impl Default for Run {
     fn default() -> Self {
-        let mut config = Config::default();
-        config.device = Device::find("h100").unwrap();
+        let config = Config { device: Device::find("h100").unwrap(), ..Config::default() };
         Run { blocks: 1, threads: 32, shared: 0, cooperative: false, seed: 1, config, zeroed: false }
     }
 }
