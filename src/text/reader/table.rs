@@ -119,8 +119,13 @@ impl Layout {
             let Ok((text, label)) = columns.by_number(first.len()) else { return String::new() };
             (text, Some(label), (1..=first.len()).map(|n| n.to_string()).collect())
         };
-        let text: Vec<&str> = text.iter().map(|&i| names[i].as_str()).collect();
-        let label = label.map_or("no label".to_string(), |i| format!("label {}", names[i]));
+        // a first row that has too few columns is told of when it is read
+        let named = |i: usize| names.get(i).map(String::as_str);
+        let Some(text) = text.iter().map(|&i| named(i)).collect::<Option<Vec<&str>>>() else { return String::new() };
+        let Some(label) = label.map_or(Some("no label".into()), |i| named(i).map(|name| format!("label {name}")))
+        else {
+            return String::new();
+        };
         let quotes = if self.quotes { "" } else { ", quotes as characters" };
         format!(" (text {}, {label}{quotes})", text.join(" + "))
     }

@@ -1,0 +1,200 @@
+//! The GPU models that can be simulated, from the tables of the CUDA C programming guide and the vendors' data sheets.
+
+/// What of a GPU a program can see.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Name by which it is chosen.
+    pub key: &'static str,
+    pub name: &'static str,
+    pub major: i32,
+    pub minor: i32,
+    pub sms: i32,
+    pub memory: usize,
+    /// Bytes of shared memory a block may have after it asked for more than 48 KiB.
+    pub shared_per_block: u32,
+    pub shared_per_sm: u32,
+    pub threads_per_sm: u32,
+    pub blocks_per_sm: u32,
+    pub l2: i32,
+    /// kHz.
+    pub clock: i32,
+    pub memory_clock: i32,
+    /// Bits.
+    pub bus: i32,
+}
+
+/// Bytes of shared memory that the driver keeps for itself in every block from compute capability 8.0 on.
+pub const RESERVED_SHARED: u32 = 1024;
+pub const REGISTERS_PER_SM: u32 = 65536;
+pub const MAX_THREADS: u32 = 1024;
+/// Shared memory a block may have without asking.
+pub const DEFAULT_SHARED: u32 = 48 * 1024;
+
+const GIB: usize = 1 << 30;
+const KIB: u32 = 1024;
+
+pub const DEVICES: [Device; 5] = [
+    Device {
+        key: "v100",
+        name: "Tesla V100-SXM2-16GB",
+        major: 7,
+        minor: 0,
+        sms: 80,
+        memory: 16 * GIB,
+        shared_per_block: 96 * KIB,
+        shared_per_sm: 96 * KIB,
+        threads_per_sm: 2048,
+        blocks_per_sm: 32,
+        l2: 6 << 20,
+        clock: 1_530_000,
+        memory_clock: 877_000,
+        bus: 4096,
+    },
+    Device {
+        key: "t4",
+        name: "Tesla T4",
+        major: 7,
+        minor: 5,
+        sms: 40,
+        memory: 15 * GIB,
+        shared_per_block: 64 * KIB,
+        shared_per_sm: 64 * KIB,
+        threads_per_sm: 1024,
+        blocks_per_sm: 16,
+        l2: 4 << 20,
+        clock: 1_590_000,
+        memory_clock: 5_001_000,
+        bus: 256,
+    },
+    Device {
+        key: "a100",
+        name: "NVIDIA A100-SXM4-40GB",
+        major: 8,
+        minor: 0,
+        sms: 108,
+        memory: 40 * GIB,
+        shared_per_block: 163 * KIB,
+        shared_per_sm: 164 * KIB,
+        threads_per_sm: 2048,
+        blocks_per_sm: 32,
+        l2: 40 << 20,
+        clock: 1_410_000,
+        memory_clock: 1_215_000,
+        bus: 5120,
+    },
+    Device {
+        key: "h100",
+        name: "NVIDIA H100 80GB HBM3",
+        major: 9,
+        minor: 0,
+        sms: 132,
+        memory: 80 * GIB,
+        shared_per_block: 227 * KIB,
+        shared_per_sm: 228 * KIB,
+        threads_per_sm: 2048,
+        blocks_per_sm: 32,
+        l2: 50 << 20,
+        clock: 1_980_000,
+        memory_clock: 2_619_000,
+        bus: 5120,
+    },
+    Device {
+        key: "rtx4090",
+        name: "NVIDIA GeForce RTX 4090",
+        major: 8,
+        minor: 9,
+        sms: 128,
+        memory: 24 * GIB,
+        shared_per_block: 99 * KIB,
+        shared_per_sm: 100 * KIB,
+        threads_per_sm: 1536,
+        blocks_per_sm: 24,
+        l2: 72 << 20,
+        clock: 2_520_000,
+        memory_clock: 10_501_000,
+        bus: 384,
+    },
+];
+
+impl Device {
+    pub fn find(key: &str) -> Option<&'static Device> {
+        DEVICES.iter().find(|d| d.key.eq_ignore_ascii_case(key))
+    }
+
+    /// 80 for compute capability 8.0.
+    pub fn capability(&self) -> u32 {
+        (self.major * 10 + self.minor) as u32
+    }
+
+    /// Shared memory that the driver adds to every block.
+    pub fn reserved_shared(&self) -> u32 {
+        if self.major >= 8 { RESERVED_SHARED } else { 0 }
+    }
+
+    /// Blocks that fit one multiprocessor at once: the lowest of the limits on blocks, threads, registers (given out in
+    /// pieces of 256 a warp) and shared memory.
+    pub fn blocks_per_sm(&self, threads: u32, shared: u32, registers: u32) -> u32 {
+        if threads == 0 || threads > MAX_THREADS {
+            return 0;
+        }
+        let warps = threads.div_ceil(32);
+        let by_threads = self.threads_per_sm / 32 / warps;
+        let per_warp = (registers.max(1) * 32).next_multiple_of(256);
+        let by_registers = REGISTERS_PER_SM / (per_warp * warps);
+        let granule = if self.major >= 8 { 128 } else { 256 };
+        let per_block = (shared + self.reserved_shared()).next_multiple_of(granule);
+        let by_shared = self.shared_per_sm.checked_div(per_block).unwrap_or(u32::MAX);
+        self.blocks_per_sm.min(by_threads).min(by_registers).min(by_shared)
+    }
+
+    /// The value of a `CUdevice_attribute`; attributes of features that are not simulated are 0.
+    pub fn attribute(&self, attribute: i32) -> i32 {
+        match attribute {
+            1..=3 => MAX_THREADS as i32,
+            4 => 64,
+            5 => i32::MAX,
+            6 | 7 => 65535,
+            8 => DEFAULT_SHARED as i32,
+            9 => 65536,
+            10 => 32,
+            11 => i32::MAX,
+            12 | 82 => REGISTERS_PER_SM as i32,
+            13 => self.clock,
+            14 => 512,
+            15 | 31 | 41 => 1,
+            16 => self.sms,
+            36 => self.memory_clock,
+            37 => self.bus,
+            38 => self.l2,
+            39 => self.threads_per_sm as i32,
+            40 => 2,
+            75 => self.major,
+            76 => self.minor,
+            78..=80 => 1,
+            81 => self.shared_per_sm as i32,
+            95 => 1,
+            97 => self.shared_per_block as i32,
+            106 => self.blocks_per_sm as i32,
+            111 => self.reserved_shared() as i32,
+            115 => 1,
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn occupancy() {
+        let h100 = Device::find("H100").unwrap();
+        assert_eq!(h100.blocks_per_sm(1024, 0, 32), 2);
+        assert_eq!(h100.blocks_per_sm(256, 0, 255), 1);
+        assert_eq!(h100.blocks_per_sm(32, 184 * 1024, 32), 1);
+        assert_eq!(h100.blocks_per_sm(32, 113 * 1024, 32), 2);
+        assert_eq!(h100.blocks_per_sm(32, 114 * 1024, 32), 1);
+        assert_eq!(h100.blocks_per_sm(32, 0, 16), 32);
+        assert_eq!(h100.blocks_per_sm(2000, 0, 16), 0);
+    }
+}
