@@ -104,3 +104,17 @@ fn training_tells_of_shared_texts() {
     assert!(said.contains("train data: 32 documents, 2 classes"), "{said}");
     assert!(said.contains("are in the train data and in the test data"), "{said}");
 }
+
+#[test]
+fn what_cannot_be_described_is_said_in_one_sentence() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = Data::new(directory.path());
+    let (train, empty, missing) = (data.path("train.csv"), data.write("empty.csv", ""), data.path("none.csv"));
+    let help = "hint: 'ulmfit data check --help'";
+    let refused = |line: &[&str], status, parts: &[&str]| support::refused(&mut ulmfit(line), status, parts);
+    refused(&["data"], 2, &["a command is missing after 'data'", "hint: 'ulmfit data --help'"]);
+    refused(&["data", "check"], 2, &["missing: <FILE>", help]);
+    refused(&["data", "check", &train, "--epochs", "3"], 2, &["unknown flag '--epochs'", help]);
+    refused(&["data", "check", &missing], 1, &["none.csv: cannot open: no such file"]);
+    refused(&["data", "check", &train, "--test", &empty], 1, &["empty.csv: is empty"]);
+}

@@ -145,16 +145,27 @@ fn parse_and_run(line: Vec<OsString>) -> Result<(), Stop> {
             return output::to_stdout(&format!("{}\n", error.to_string().trim_end()))
                 .map_or_else(Stop::from, |()| Stop::Printed(0));
         }
-        let command =
-            merged.line.iter().skip(1).find_map(|word| definition.find_subcommand(word)).map(|c| c.get_name());
+        let command = command_path(&definition, &merged.line);
         let file = merged.file.as_ref().map(|file| file.display().to_string());
-        let (message, hint) = usage::explain(&error, command, &merged.from_config, file.as_deref());
+        let (message, hint) = usage::explain(&error, command.as_deref(), &merged.from_config, file.as_deref());
         output::report(&message, hint.as_deref());
         Stop::Printed(2)
     })?;
     global::start_threads(cli.global.threads)?;
     let global = Global::new(cli.global, merged.from_config)?;
     Ok(cli.command.run(&global)?)
+}
+
+/// Names of the command on a line, and of the command within it where it has any (`data check`).
+fn command_path(definition: &clap::Command, line: &[OsString]) -> Option<String> {
+    let (mut at, mut names) = (definition, Vec::new());
+    for word in line.iter().skip(1) {
+        if let Some(command) = at.find_subcommand(word) {
+            names.push(command.get_name());
+            at = command;
+        }
+    }
+    (!names.is_empty()).then(|| names.join(" "))
 }
 
 /// `ULMFIT_LOG` sets the level (`debug`, `ulmfit::train=trace`); without it there is no log.

@@ -50,6 +50,10 @@ pub fn explain(
                 std::error::Error::source(error).map(|e| e.to_string()).unwrap_or_else(|| "it is no value".into());
             (format!("{argument}: '{}' is refused: {why}{place}", get(ContextKind::InvalidValue)), None)
         }
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let what = command.map_or_else(String::new, |command| format!(" after '{command}'"));
+            (format!("a command is missing{what}"), Some(help))
+        }
         ErrorKind::MissingRequiredArgument => (format!("missing: {argument}"), Some(help)),
         ErrorKind::ArgumentConflict if argument == get(ContextKind::PriorArg) => {
             (format!("{argument} is given more than once"), Some(help))

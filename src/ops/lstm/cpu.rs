@@ -110,10 +110,10 @@ pub(super) fn forward<T: Real>(layer: Layer<T>, b_ih: &[T], b_hh: &[T], buffer: 
             let (z, c, out) = unsafe {
                 (gates.range(at * 4 * h, rows * 4 * h), cells.range(at * h, rows * h), y.range(at * h, rows * h))
             };
-            // SAFETY: as above; step t-1 differs from step t.
             let (h_before, c_before): (&[T], &[T]) = if t == 0 {
                 (&layer.h0[first * h..][..rows * h], &layer.c0[first * h..][..rows * h])
             } else {
+                // SAFETY: as above; step t-1 differs from step t.
                 unsafe { (y.range((at - b) * h, rows * h), cells.range((at - b) * h, rows * h)) }
             };
             gemm_packed(Matrix::new(h_before, rows, h), &packed, z, Store::Add);

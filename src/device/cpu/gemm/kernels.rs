@@ -72,6 +72,9 @@ macro_rules! kernel {
             pub static KERNEL: MicroKernel<$t> = MicroKernel { rows: $most, columns: COLUMNS, run };
 
             /// See [`super::Run`].
+            ///
+            /// # Safety
+            /// As there.
             #[allow(clippy::too_many_arguments)]
             unsafe fn run(
                 rows: usize, k: usize, a: *const $t, b: *const $t, c: *mut $t, c_stride: usize, columns: usize, add: bool,
@@ -92,6 +95,9 @@ macro_rules! kernel {
             }
 
             /// [`super::Run`] for a tile that is as wide as the kernel.
+            ///
+            /// # Safety
+            /// As there.
             #[allow(unused_unsafe)]
             $(#[target_feature(enable = $feature)])?
             unsafe fn tile<const ROWS: usize>(
