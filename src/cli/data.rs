@@ -66,8 +66,10 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     if !global.quiet {
         sets.iter().flat_map(|(_, sources)| sources).for_each(|source| output::to_stderr(&source.describe()));
     }
-    let profiles: Vec<(&str, Profile)> =
-        sets.iter().map(|(name, sources)| Ok((*name, Profile::of(sources)?))).collect::<Result<_>>()?;
+    let profiles: Vec<(&str, Profile)> = sets
+        .iter()
+        .map(|(name, sources)| Ok((*name, Profile::of(sources, &mut |_| Ok(()))?)))
+        .collect::<Result<_>>()?;
     let value = describe(&profiles, tree);
     output::result(global.json, &text(&profiles, &value), &value)
 }

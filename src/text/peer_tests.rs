@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 /// The folder of the data sets: `$ULMFIT_DATA`, else `shared/data` beside the project.
-fn data() -> Option<PathBuf> {
+pub(super) fn data() -> Option<PathBuf> {
     let root = std::env::var_os("ULMFIT_DATA")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     if root.is_dir() {
@@ -76,7 +76,7 @@ fn wikitext_vocabulary_is_that_of_the_reference() {
 }
 
 /// Documents, documents by class, words.
-fn counts(source: &Source) -> (u64, Vec<(String, u64)>, u64) {
+pub(super) fn counts(source: &Source) -> (u64, Vec<(String, u64)>, u64) {
     let (mut n, mut classes, mut words) = (0, std::collections::BTreeMap::new(), 0);
     for document in source.documents().unwrap() {
         let document = document.unwrap();

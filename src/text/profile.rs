@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::build::sorted_labels;
-use super::{Document, Source, TextFingerprints, is_space};
+use super::build::{OnProgress, sorted_labels};
+use super::{Document, Progress, Source, TextFingerprints, is_space};
 use crate::error::Result;
 
 /// Quantiles that [`Profile::quantiles`] gives.
@@ -32,12 +32,15 @@ impl Profile {
     /// Reads all documents of some sources, one at a time.
     ///
     /// # Errors
-    /// Those of reading.
-    pub fn of(sources: &[Source]) -> Result<Self> {
+    /// Those of reading, and the one `progress` returns, which is told every now and then.
+    pub fn of(sources: &[Source], progress: OnProgress) -> Result<Self> {
         let mut profile = Profile::default();
         for source in sources {
             for document in source.documents()? {
                 profile.add(&document?);
+                if profile.documents % 1024 == 0 {
+                    progress(Progress { documents: profile.documents, bytes: profile.bytes })?;
+                }
             }
         }
         Ok(profile)

@@ -3,19 +3,20 @@
 //! What decides a run is in [`Progress`], the task's cursor, the parameters and the optimiser; all of it goes into the checkpoint, so
 //! a run that was stopped anywhere and resumed gives the same bits as one that was not.
 
+mod progress;
+
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::progress::Progress;
 use super::checkpoint::{Checkpoints, Snapshot};
 use super::observer::{CheckpointReason, Evaluated, Event, Observer, Split, Step};
 use super::recipe::{OnNan, OptimiserName, TrainingSettings};
 use super::{interrupt, rss};
 use crate::autodiff::{Graph, ParameterId, Parameters, Var};
 use crate::error::{Error, Result};
-use crate::optim::{
-    EarlyStopping, GradientNorm, NonMonotone, Optimiser, Schedule, StepRates, clip_scale, first_non_finite,
-};
+use crate::optim::{GradientNorm, Optimiser, Schedule, StepRates, clip_scale, first_non_finite};
 use crate::random::Stage;
 use crate::real_type;
 use crate::tensor::Tensor;
@@ -131,72 +132,6 @@ fn phase_totals(settings: &LoopSettings, task: &mut dyn Task) -> Result<Vec<u64>
 /// Updates of the whole stage.
 pub fn total_steps(settings: &LoopSettings, task: &mut dyn Task) -> Result<u64> {
     Ok(phase_totals(settings, task)?.iter().sum())
-}
-
-/// How far a run has come.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Progress {
-    /// Updates done in the whole stage.
-    pub update: u64,
-    phase: usize,
-    update_in_phase: u64,
-    /// Epochs done in the whole stage.
-    pub epoch: u32,
-    epoch_in_phase: u32,
-    /// Whether `epoch` has begun.
-    in_epoch: bool,
-    smoothed: f64,
-    smoothed_weight: f64,
-    epoch_loss: f64,
-    epoch_updates: u64,
-    non_monotone: Option<NonMonotone>,
-    averaging: bool,
-    early: EarlyStopping,
-    pub best_epoch: Option<u32>,
-    rate_factor: f64,
-    pub skipped: u64,
-    rewinds: u32,
-    pub tokens: u64,
-    /// Mean training loss of the last whole epoch.
-    pub train_loss: f64,
-    pub last: Option<Measured>,
-    /// By epoch, with the validation loss.
-    pub history: Vec<(u32, f64, Option<Measured>)>,
-    /// Seconds of training, all parts of a resumed run together.
-    pub seconds: f64,
-    pub finished: bool,
-}
-
-impl Progress {
-    /// At the beginning.
-    pub fn new(settings: &LoopSettings) -> Self {
-        let nonmono = settings.is_non_monotone().then(|| NonMonotone::new(settings.training.nonmono));
-        Progress {
-            update: 0,
-            phase: 0,
-            update_in_phase: 0,
-            epoch: 0,
-            epoch_in_phase: 0,
-            in_epoch: false,
-            smoothed: 0.0,
-            smoothed_weight: 0.0,
-            epoch_loss: 0.0,
-            epoch_updates: 0,
-            non_monotone: nonmono,
-            averaging: false,
-            early: EarlyStopping::new(settings.training.early_stopping.unwrap_or(usize::MAX)),
-            best_epoch: None,
-            rate_factor: 1.0,
-            skipped: 0,
-            rewinds: 0,
-            tokens: 0,
-            train_loss: 0.0,
-            last: None,
-            history: Vec::new(),
-            seconds: 0.0,
-            finished: false,
-        }
-    }
 }
 
 /// What became of an update.

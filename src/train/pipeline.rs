@@ -11,7 +11,7 @@ use super::observer::{Event, Observer};
 use super::predict::Ensemble;
 use super::recipe::Recipe;
 use super::stages::{
-    BagOfWordsSets, ClassifierSources, Context, LmSources, StageResult, bag_of_words_sets, check_classes,
+    BagOfWordsSets, ClassifierSources, Context, LmSources, StageResult, bag_of_words_sets, check_classes, poll,
     train_classifier, train_language_model,
 };
 use crate::error::{Error, Result};
@@ -139,9 +139,9 @@ impl Run<'_> {
     /// Warns of texts of the test set among those that language models learn from: their score is then not that of new texts.
     fn look_for_test_text(&mut self, sources: &RunSources) -> Result<()> {
         let Some(test) = &sources.test else { return Ok(()) };
-        let test = Profile::of(std::slice::from_ref(test))?;
+        let test = Profile::of(std::slice::from_ref(test), &mut poll)?;
         for (what, texts) in [("the corpus", &sources.corpus), ("the texts for fine-tuning", &sources.target)] {
-            let shared = Profile::of(texts)?.overlap(&test);
+            let shared = Profile::of(texts, &mut poll)?.overlap(&test);
             if shared > 0 {
                 let (of, all) = ("different texts of the test set are among", test.distinct());
                 self.context.observer.observe(&Event::warning(format!("{shared} of {all} {of} {what}")))?;

@@ -1,5 +1,8 @@
 //! The three stages: text and a recipe in, a model directory out.
 
+mod classifier;
+mod language_model;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,23 +10,25 @@ use std::sync::Arc;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+pub use self::classifier::{BagOfWordsSets, ClassifierSources, IdSet, bag_of_words_sets, train_classifier};
+pub(super) use self::classifier::{check_classes, classifier_task_settings};
+pub use self::language_model::{LmSources, train_language_model};
+pub(super) use self::language_model::{lm_task_settings, unigram};
 use super::checkpoint::{Checkpoints, check_same};
-use super::classifier_task::{self, ClassifierTask, ClassifierTaskSettings};
-use super::driver::{LoopSettings, Measured, Phase, Progress, Training};
-use super::lm_task::{self, LmTask, LmTaskSettings};
-use super::model_dir::{self, Architecture, DataRecord, Loaded, ModelConfig};
-use super::observer::{Event, Observer, RecipeRow, Split, StageStarted};
-use super::recipe::{ClassifierSettings, LmSettings, LossName, Recipe, TrainingSettings, UnfreezingStep};
+use super::driver::{LoopSettings, Phase, Progress, Training};
+use super::model_dir::{self, DataRecord, ModelConfig};
+use super::observer::{Event, Observer, RecipeRow, StageStarted};
+use super::recipe::{Recipe, TrainingSettings, UnfreezingStep};
 use super::rss;
 use crate::autodiff::{Graph, Parameters, ParametersBuilder};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::nn::{Classifier, LanguageModel, LossSettings, weights};
+use crate::nn::weights;
 use crate::random::{Direction, Key, Stage};
 use crate::tensor::DType;
 use crate::text::{
-    BuildOptions, BuildReport, ClassifierBatches, Labels, LmBatches, Profile, Source, TokenStore, Tokenizer,
-    TokenizerKind, Vocabulary, count_words, low_shot_subset, random_split, stratified_split, write_store,
+    BuildOptions, BuildReport, Profile, Source, TokenStore, Tokenizer, TokenizerKind, Vocabulary, count_words,
+    write_store,
 };
 
 /// What all stages of a run have in common.
@@ -77,7 +82,7 @@ impl Drop for Workplace {
 }
 
 /// Tells an interrupted reader of text to stop.
-fn poll(_: crate::text::Progress) -> Result<()> {
+pub(super) fn poll(_: crate::text::Progress) -> Result<()> {
     match super::interrupt::requested() {
         Some(signal) => Err(Error::Interrupted { signal, message: "no training had begun".into() }),
         None => Ok(()),
@@ -121,7 +126,7 @@ impl Context<'_> {
     fn describe_data(&mut self, sets: &[(&str, &[Source])]) -> Result<()> {
         let mut profiles: Vec<(&str, Profile)> = Vec::new();
         for (name, sources) in sets {
-            let profile = Profile::of(sources)?;
+            let profile = Profile::of(sources, &mut poll)?;
             self.note(format!("{name} data: {}", profile.line()))?;
             for (earlier, other) in &profiles {
                 let shared = other.overlap(&profile);
@@ -309,433 +314,6 @@ fn record(role: &str, store: &TokenStore) -> Result<DataRecord> {
     Ok(DataRecord { role: role.into(), documents: store.documents() as u64, tokens: store.tokens(), sha256 })
 }
 
-/// Texts of a language-model stage.
-pub struct LmSources {
-    pub train: Vec<Source>,
-    /// Without it a share of the training documents is held out.
-    pub valid: Option<Source>,
-}
-
-/// Stages 1 and 2: trains a language model; with `from`, starting from a pretrained one (docs/SPEC.md §2.3).
-pub fn train_language_model(
-    context: &mut Context,
-    stage: Stage,
-    sources: &LmSources,
-    from: Option<&Loaded<LanguageModel>>,
-    out: &Path,
-) -> Result<StageResult> {
-    let recipe = context.recipe.clone();
-    let settings = recipe.lm(stage);
-    let workplace = Workplace::within(out)?;
-    let kind = match from {
-        Some(model) => model.vocabulary.tokenizer().clone(),
-        None => recipe.text.tokenizer_kind()?,
-    };
-    let vocabulary = context.vocabulary(&sources.train, kind, &settings.training)?;
-    let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
-    let (store, _) = context.store("train", &sources.train, &vocabulary, &options, &workplace.file("train"))?;
-    let mut data = vec![record("train", &store)?];
-    let (train_documents, valid) = match &sources.valid {
-        Some(source) => {
-            let sources = std::slice::from_ref(source);
-            let (valid, _) = context.store("valid", sources, &vocabulary, &options, &workplace.file("valid"))?;
-            data.push(record("valid", &valid)?);
-            (None, Some((valid, None)))
-        }
-        None if settings.training.valid_fraction > 0.0 && store.documents() > 1 => {
-            let (train, valid) = random_split(store.documents(), settings.training.valid_fraction, context.seed);
-            context.note(format!("valid: {} documents held out of {}", valid.len(), store.documents()))?;
-            (Some(train), Some((store.clone(), Some(valid))))
-        }
-        None => (None, None),
-    };
-    let start = from.map_or_else(|| Ok("none".to_string()), |from| weights_hash(&from.parameters))?;
-    let identity = context.identity(stage, &data, &start);
-    if let Some(result) = context.finished(out, &identity)? {
-        return Ok(result);
-    }
-    let mut sets = vec![("train", sources.train.as_slice())];
-    sets.extend(sources.valid.as_ref().map(|source| ("valid", std::slice::from_ref(source))));
-    context.describe_data(&sets)?;
-    let architecture = recipe.language_model(stage, vocabulary.len());
-    let (model, declared) = LanguageModel::declare(architecture.clone())?;
-    let (mut parameters, mut graph) = context.allocate(declared)?;
-    let key = context.key(stage);
-    model.initialise(&parameters, key);
-    if let Some(from) = from {
-        let rows = vocabulary.map_from(&from.vocabulary);
-        let known = rows.iter().flatten().count();
-        weights::transfer(&from.parameters, &parameters, &rows)?;
-        context.note(format!("{known} of {} words are known to the pretrained model", rows.len()))?;
-    }
-    let (task_settings, training) = (lm_task_settings(settings, vocabulary.len()), &settings.training);
-    if settings.loss == LossName::Sampled && task_settings.negatives.is_none() {
-        let (all, wanted) = (vocabulary.len(), settings.negatives);
-        context.note(format!(
-            "softmax over all {all} words: they are no more than the {wanted} negatives of the recipe"
-        ))?;
-    }
-    let batches = LmBatches::new(store.clone(), train_documents, settings.batches(context.direction, key))?;
-    let valid = valid
-        .map(|(store, documents)| {
-            let b = training.valid_batch_size;
-            lm_task::evaluation_batches(store, documents, b, training.bptt, context.direction)
-        })
-        .transpose()?;
-    let unigram = task_settings.negatives.map(|_| unigram(&vocabulary));
-    let mut task = LmTask::new(&model, task_settings, key, batches, valid, unigram, DType::F32)?;
-    let steps = settings.steps(parameters.groups());
-    let groups = model.group_names();
-    let description = vec![format!("{} tokens for training, vocabulary {}", store.tokens(), vocabulary.len())];
-    let progress = context.train(
-        stage,
-        &mut task,
-        &mut graph,
-        &mut parameters,
-        steps,
-        groups,
-        description,
-        out,
-        identity.clone(),
-    )?;
-    let json = lm_json(&progress);
-    let config = ModelConfig::new(
-        Architecture::LanguageModel(architecture),
-        context.direction,
-        context.seed,
-        Vec::new(),
-        &vocabulary,
-        context.recipe_json(),
-        data,
-        identity,
-        json.clone(),
-    );
-    context.finish(stage, out, &parameters, &vocabulary, &config)?;
-    Ok(StageResult { json })
-}
-
 fn weights_hash(parameters: &Parameters) -> Result<String> {
     Ok(Sha256::digest(weights::model_bytes(parameters)?).iter().map(|b| format!("{b:02x}")).collect())
-}
-
-/// Share of every word among all, for negatives.
-pub(super) fn unigram(vocabulary: &Vocabulary) -> Vec<f64> {
-    let total: u64 = vocabulary.counts().iter().sum();
-    vocabulary.counts().iter().map(|&n| n as f64 / total.max(1) as f64).collect()
-}
-
-/// `vocabulary`: its size. Where it has no more words than a sampled softmax would draw, the softmax is over all of them.
-pub(super) fn lm_task_settings(settings: &LmSettings, vocabulary: usize) -> LmTaskSettings {
-    let training = &settings.training;
-    LmTaskSettings {
-        dropout: settings.drops(),
-        losses: LossSettings {
-            alpha: training.alpha,
-            beta: training.beta,
-            ar_on_dropped: settings.ar_on_dropped,
-            tar_guard: training.tar_guard.into(),
-        },
-        negatives: settings.sampled_negatives(vocabulary),
-        rescale_rate: training.lr_rescale,
-        averaging: settings.valid_average,
-    }
-}
-
-fn lm_json(progress: &Progress) -> serde_json::Value {
-    let measured = progress.last.clone();
-    let field = |f: fn(&Measured) -> Option<f64>| measured.as_ref().and_then(f);
-    json!({
-        "train_loss": progress.train_loss,
-        "valid_loss": field(|m| Some(m.loss)),
-        "perplexity": field(|m| m.perplexity),
-        "bits_per_byte": field(|m| m.bits_per_byte),
-        "accuracy": field(|m| m.accuracy),
-        "tokens": progress.tokens,
-        "tokens_per_second": progress.tokens as f64 / progress.seconds.max(1e-9),
-        "peak_rss_mb": rss::peak_rss_mb(),
-        "seconds": progress.seconds,
-        "steps": progress.update,
-        "epochs": progress.epoch,
-        "best_epoch": progress.best_epoch,
-    })
-}
-
-/// Data of the third stage.
-pub struct ClassifierSources {
-    pub train: Source,
-    pub valid: Option<Source>,
-    pub test: Option<Source>,
-    /// Size of the balanced subset of the training documents (`--labels`).
-    pub labels: Option<usize>,
-}
-
-/// Stage 3: trains a classifier; with `from`, on top of a language model's encoder.
-pub fn train_classifier(
-    context: &mut Context,
-    sources: &ClassifierSources,
-    from: Option<&Loaded<LanguageModel>>,
-    out: &Path,
-) -> Result<StageResult> {
-    let recipe = context.recipe.clone();
-    let settings = &recipe.classifier;
-    let workplace = Workplace::within(out)?;
-    let train_source = std::slice::from_ref(&sources.train);
-    let vocabulary = match from {
-        Some(model) => model.vocabulary.clone(),
-        None => context.vocabulary(train_source, recipe.text.tokenizer_kind()?, &settings.training)?,
-    };
-    let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
-    let (store, _) = context.store("train", train_source, &vocabulary, &options, &workplace.file("train"))?;
-    let names = store.label_names().to_vec();
-    check_classes(&names, &sources.train)?;
-    let mut data = vec![record("train", &store)?];
-    let known = BuildOptions { labels: Labels::Known(names.clone()), ..options };
-    let mut others = Vec::new();
-    for (role, source) in [("valid", &sources.valid), ("test", &sources.test)] {
-        others.push(match source {
-            Some(source) => {
-                let source = std::slice::from_ref(source);
-                let (store, _) = context.store(role, source, &vocabulary, &known, &workplace.file(role))?;
-                data.push(record(role, &store)?);
-                Some(store)
-            }
-            None => None,
-        });
-    }
-    let (test_store, valid_store) = (others.pop().flatten(), others.pop().flatten());
-    let start = from.map_or_else(|| Ok("none".to_string()), |from| weights_hash(&from.parameters))?;
-    let mut identity = context.identity(Stage::Classifier, &data, &start);
-    identity["--labels"] = json!(sources.labels);
-    if let Some(result) = context.finished(out, &identity)? {
-        return Ok(result);
-    }
-    let mut sets = vec![("train", train_source)];
-    sets.extend(sources.valid.as_ref().map(|source| ("valid", std::slice::from_ref(source))));
-    sets.extend(sources.test.as_ref().map(|source| ("test", std::slice::from_ref(source))));
-    context.describe_data(&sets)?;
-    let labels: Vec<Option<u32>> = (0..store.documents()).map(|d| store.label(d)).collect();
-    let (train_documents, held_out) = choose_documents(context, &labels, valid_store.is_some(), sources.labels)?;
-    describe_balance(context, &names, &labels, &train_documents)?;
-    let direction = context.direction;
-    let evaluation = |store: Arc<TokenStore>, documents: Option<Vec<u32>>| {
-        classifier_task::evaluation_batches(store, documents, settings.training.valid_batch_size, direction)
-    };
-    let valid = match (valid_store, held_out) {
-        (Some(valid), _) => Some(evaluation(valid, None)?),
-        (None, Some(documents)) if !documents.is_empty() => Some(evaluation(store.clone(), Some(documents))?),
-        _ => None,
-    };
-    let architecture = recipe.classifier_architecture(vocabulary.len(), names.len());
-    let (model, declared) = Classifier::declare(architecture.clone())?;
-    let (mut parameters, mut graph) = context.allocate(declared)?;
-    let key = context.key(Stage::Classifier);
-    model.initialise(&parameters, key);
-    if let Some(from) = from {
-        let rows: Vec<Option<u32>> = (0..vocabulary.len() as u32).map(Some).collect();
-        weights::transfer(&from.parameters, &parameters, &rows)?;
-    }
-    let description = vec![format!(
-        "{} documents for training, {} classes, vocabulary {}",
-        train_documents.len(),
-        names.len(),
-        vocabulary.len()
-    )];
-    let batches = ClassifierBatches::new(store.clone(), Some(train_documents), settings.batches(key))?;
-    let mut task =
-        ClassifierTask::new(&model, classifier_task_settings(settings), key, batches, store, direction, valid);
-    let steps = settings.steps(parameters.groups());
-    let progress = context.train(
-        Stage::Classifier,
-        &mut task,
-        &mut graph,
-        &mut parameters,
-        steps,
-        model.group_names(),
-        description,
-        out,
-        identity.clone(),
-    )?;
-    if let Some(matrix) = progress.last.as_ref().and_then(|m| m.confusion.clone()) {
-        context.observer.observe(&Event::Confusion { split: Split::Valid, labels: names.clone(), matrix })?;
-    }
-    let test = match test_store {
-        Some(store) => {
-            let measured = test(&model, &mut graph, &parameters, evaluation(store.clone(), None)?, &store)?;
-            report_test(context, &progress, &measured, &names)?;
-            Some(measured)
-        }
-        None => None,
-    };
-    let json = classifier_json(&progress, test.as_ref(), &names);
-    let config = ModelConfig::new(
-        Architecture::Classifier(architecture),
-        direction,
-        context.seed,
-        names,
-        &vocabulary,
-        context.recipe_json(),
-        data,
-        identity,
-        json.clone(),
-    );
-    context.finish(Stage::Classifier, out, &parameters, &vocabulary, &config)?;
-    Ok(StageResult { json })
-}
-
-/// Which documents of the training file are trained on, and which are held out for validation.
-fn choose_documents(
-    context: &mut Context,
-    labels: &[Option<u32>],
-    has_valid: bool,
-    subset: Option<usize>,
-) -> Result<(Vec<u32>, Option<Vec<u32>>)> {
-    let fraction = context.recipe.classifier.training.valid_fraction;
-    let (mut train, held_out) = if !has_valid && fraction > 0.0 {
-        let (train, valid) = stratified_split(labels, fraction, context.seed);
-        context.note(format!("valid: {} documents held out of {}", valid.len(), labels.len()))?;
-        (train, Some(valid))
-    } else {
-        ((0..labels.len() as u32).collect(), None)
-    };
-    if let Some(n) = subset {
-        train = low_shot_subset(labels, &train, n, context.seed);
-        context.note(format!("train: a balanced subset of {} documents", train.len()))?;
-    }
-    Ok((train, held_out))
-}
-
-/// Token ids and labels of some documents.
-pub type IdSet = (Vec<Vec<u32>>, Vec<usize>);
-
-/// What the bag of words is trained and tested on.
-pub struct BagOfWordsSets {
-    pub classes: usize,
-    /// Size of the vocabulary.
-    pub words: usize,
-    pub train: IdSet,
-    pub valid: Option<IdSet>,
-    pub test: IdSet,
-}
-
-/// The documents of stage 3 for a model without order; `None` without test data.
-pub fn bag_of_words_sets(
-    context: &mut Context,
-    sources: &ClassifierSources,
-    out: &Path,
-) -> Result<Option<BagOfWordsSets>> {
-    let Some(test) = &sources.test else { return Ok(None) };
-    let workplace = Workplace::new(out.to_path_buf())?;
-    let train_source = std::slice::from_ref(&sources.train);
-    let kind = context.recipe.text.tokenizer_kind()?;
-    let settings = context.recipe.classifier.training.clone();
-    let vocabulary = context.vocabulary(train_source, kind, &settings)?;
-    let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
-    let (store, _) = context.store("train", train_source, &vocabulary, &options, &workplace.file("train"))?;
-    let names = store.label_names().to_vec();
-    let known = BuildOptions { labels: Labels::Known(names.clone()), ..options };
-    let labels: Vec<Option<u32>> = (0..store.documents()).map(|d| store.label(d)).collect();
-    let (documents, held_out) = choose_documents(context, &labels, sources.valid.is_some(), sources.labels)?;
-    let ids = |store: &TokenStore, documents: &[u32]| -> IdSet {
-        let one = |&d: &u32| (store.document_ids(d as usize), store.label(d as usize).unwrap_or(0) as usize);
-        documents.iter().map(one).unzip()
-    };
-    let all = |store: &TokenStore| ids(store, &(0..store.documents() as u32).collect::<Vec<_>>());
-    let valid = match &sources.valid {
-        Some(source) => {
-            let source = std::slice::from_ref(source);
-            Some(all(&context.store("valid", source, &vocabulary, &known, &workplace.file("valid"))?.0))
-        }
-        None => held_out.filter(|h| !h.is_empty()).map(|h| ids(&store, &h)),
-    };
-    let (tests, _) = context.store("test", std::slice::from_ref(test), &vocabulary, &known, &workplace.file("test"))?;
-    let sets = BagOfWordsSets {
-        classes: names.len(),
-        words: vocabulary.len(),
-        train: ids(&store, &documents),
-        valid,
-        test: all(&tests),
-    };
-    Ok(Some(sets))
-}
-
-/// Refuses training data without two classes.
-pub(super) fn check_classes(names: &[String], source: &Source) -> Result<()> {
-    match names {
-        [] => Err(Error::file(source.name(), "has no labels").hint("name the column with --label-column")),
-        [only] => Err(Error::file(source.name(), format!("has a single class, '{only}': there is nothing to learn"))),
-        _ => Ok(()),
-    }
-}
-
-/// One line on the balance of the classes, and a warning for a class without a training document.
-fn describe_balance(context: &mut Context, names: &[String], labels: &[Option<u32>], documents: &[u32]) -> Result<()> {
-    let mut counts = vec![0u64; names.len()];
-    documents.iter().filter_map(|&d| labels[d as usize]).for_each(|l| counts[l as usize] += 1);
-    let shown: Vec<String> = names.iter().zip(&counts).take(20).map(|(n, c)| format!("{n} {c}")).collect();
-    context.note(format!("train: {} classes: {}", names.len(), shown.join(", ")))?;
-    match names.iter().zip(&counts).find(|(_, c)| **c == 0) {
-        Some((name, _)) => context.warn(format!("class '{name}' has no training document")),
-        None => Ok(()),
-    }
-}
-
-fn test(
-    model: &Classifier,
-    graph: &mut Graph,
-    parameters: &Parameters,
-    (mut batches, mut documents): (ClassifierBatches, classifier_task::Documents),
-    store: &TokenStore,
-) -> Result<Measured> {
-    let predictions = classifier_task::predict(model, graph, parameters, &mut batches, &mut documents)?;
-    let labels: Vec<u32> = predictions.documents.iter().map(|&d| store.label(d as usize).unwrap_or(u32::MAX)).collect();
-    Ok(classifier_task::measure(&predictions.probabilities, &labels, model.settings.classes))
-}
-
-fn report_test(context: &mut Context, progress: &Progress, measured: &Measured, names: &[String]) -> Result<()> {
-    context.observer.observe(&Event::Evaluated(super::observer::Evaluated {
-        stage: Stage::Classifier,
-        epoch: u64::from(progress.epoch),
-        step: progress.update,
-        split: Split::Test,
-        loss: measured.loss,
-        perplexity: None,
-        bits_per_byte: None,
-        accuracy: measured.accuracy,
-        error_percent: measured.error_percent,
-        seconds: 0.0,
-    }))?;
-    let matrix = measured.confusion.clone().unwrap_or_default();
-    context.observer.observe(&Event::Confusion { split: Split::Test, labels: names.to_vec(), matrix })
-}
-
-pub(super) fn classifier_task_settings(settings: &ClassifierSettings) -> ClassifierTaskSettings {
-    ClassifierTaskSettings {
-        dropout: settings.drops(),
-        head: settings.head_drops(),
-        alpha: settings.training.alpha,
-        beta: settings.training.beta,
-        tar_guard: settings.training.tar_guard.into(),
-        windows: settings.training.windows(),
-        variable: settings.training.variable_windows(),
-        rescale_rate: settings.training.lr_rescale,
-        freeze_norm: settings.frozen_norm_eval,
-    }
-}
-
-fn classifier_json(progress: &Progress, test: Option<&Measured>, names: &[String]) -> serde_json::Value {
-    let valid = progress.last.as_ref();
-    json!({
-        "train_loss": progress.train_loss,
-        "valid_error": valid.and_then(|m| m.error_percent),
-        "valid_loss": valid.map(|m| m.loss),
-        "test_error": test.and_then(|m| m.error_percent),
-        "test_loss": test.map(|m| m.loss),
-        "test_size": test.map(|m| m.count),
-        "label_names": names,
-        "peak_rss_mb": rss::peak_rss_mb(),
-        "seconds": progress.seconds,
-        "steps": progress.update,
-        "epochs": progress.epoch,
-        "best_epoch": progress.best_epoch,
-    })
 }

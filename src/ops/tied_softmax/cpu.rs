@@ -1,15 +1,10 @@
 use rayon::prelude::*;
 
+use super::block_rows;
 use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, pack};
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::softmax_row::exponentiate;
 use crate::tensor::Real;
-
-/// Rows of a block of `n` rows over `v` words: few enough for the logits to stay in a third-level cache (16 MiB in f32) until their
-/// gradient is consumed, enough to amortise a pass over dW, which is read and written once for every block.
-pub(super) fn block_rows(n: usize, v: usize) -> usize {
-    ((4 << 20) / v.max(1)).clamp(32, 512).min(n).max(1)
-}
 
 /// Elements of the buffers that the weight is packed into, once for all blocks: for the logits, and for dx.
 pub(super) fn packed_lens<T: Real>(v: usize, e: usize) -> [usize; 2] {

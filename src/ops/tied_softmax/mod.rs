@@ -63,7 +63,7 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
     let dx = if wants(g, Some(x)) { Some(g.uninitialised(xs, dtype)?) } else { None };
     let dw = if wants(g, Some(w)) { Some(g.uninitialised(ws, dtype)?) } else { None };
     let db = if wants(g, b) { Some(g.uninitialised([v], dtype)?) } else { None };
-    let rows = cpu::block_rows(n, v);
+    let rows = block_rows(n, v);
     let logits = g.uninitialised([rows, v], dtype)?;
     match g.device() {
         Device::Cpu => real_type!(NAME, "x", dtype, T => {
@@ -110,6 +110,12 @@ pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tenso
         );
     });
     Ok(out)
+}
+
+/// Rows of a block of `n` rows over `v` words: few enough for the logits to stay in a third-level cache (16 MiB in f32) until their
+/// gradient is consumed, enough to amortise a pass over dW, which is read and written once for every block.
+pub(crate) fn block_rows(n: usize, v: usize) -> usize {
+    ((4 << 20) / v.max(1)).clamp(32, 512).min(n).max(1)
 }
 
 impl Operation for TiedSoftmax {

@@ -1,37 +1,18 @@
 //! Every file of the data sets the project is tried on: documents, classes and words as documented with the data. The data are
 //! not part of the project: where they are absent each test says so and passes. (More of them in `text/peer_tests.rs`.)
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::*;
-use crate::text::is_space;
-
-fn data() -> Option<PathBuf> {
-    let root = std::env::var_os("ULMFIT_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
-    if root.is_dir() {
-        return Some(root);
-    }
-    eprintln!("skipped: no data at {} (set ULMFIT_DATA)", root.display());
-    None
-}
+use crate::text::peer_tests::{self, data};
 
 /// Documents, documents of every class, words.
 type Counts = (u64, Vec<u64>, u64);
 
 fn counts(root: &Path, path: &str, options: &OpenOptions) -> Counts {
     let source = Source::open(root.join(path).to_str().unwrap(), options).unwrap();
-    let (mut n, mut classes, mut words) = (0, BTreeMap::new(), 0);
-    for document in source.documents().unwrap() {
-        let document = document.unwrap();
-        n += 1;
-        words += document.text.split(is_space).filter(|w| !w.is_empty()).count() as u64;
-        if let Some(label) = document.label {
-            *classes.entry(label).or_insert(0) += 1;
-        }
-    }
-    (n, classes.into_values().collect(), words)
+    let (documents, classes, words) = peer_tests::counts(&source);
+    (documents, classes.into_iter().map(|(_, n)| n).collect(), words)
 }
 
 #[test]

@@ -38,10 +38,7 @@ pub(super) fn shape(container: &Container, member: &str) -> Result<Shape> {
     let archive = !matches!(container, Container::Folder(_));
     let mut prefix = if member.is_empty() { String::new() } else { format!("{member}/") };
     loop {
-        let below: Vec<&str> = files.iter().filter_map(|f| f.strip_prefix(prefix.as_str())).collect();
-        let mut folders: Vec<&str> = below.iter().filter_map(|f| f.split_once('/').map(|(d, _)| d)).collect();
-        folders.sort_unstable();
-        folders.dedup();
+        let (below, folders) = level(&files, &prefix);
         if below.is_empty() {
             let mut top: Vec<&str> = files.iter().map(|f| f.split('/').next().unwrap_or(f)).collect();
             top.sort_unstable();
@@ -50,8 +47,7 @@ pub(super) fn shape(container: &Container, member: &str) -> Result<Shape> {
             return Err(Error::file(&shown, format!("holds nothing under '{member}'"))
                 .hint(format!("at its top are: {}", printable(&top.join(", ")))));
         }
-        let find = |end: &str| folders.iter().find(|d| d.to_ascii_lowercase().ends_with(end));
-        if let (Some(train), Some(_)) = (find("train"), find("test")) {
+        if let Some(train) = train_beside_test(&folders) {
             return Err(Error::file(
                 &shown,
                 format!("holds a train set and a test set (under '{}')", printable(&prefix)),
@@ -100,25 +96,38 @@ fn train_and_test<'a>(files: &[&'a str]) -> Option<(&'a str, &'a str)> {
     find("train").zip(find("test"))
 }
 
+/// What lies under `prefix`: the files, and the names of the folders at its top, sorted.
+fn level<'a>(files: &'a [String], prefix: &str) -> (Vec<&'a str>, Vec<&'a str>) {
+    let below: Vec<&str> = files.iter().filter_map(|f| f.strip_prefix(prefix)).collect();
+    let mut folders: Vec<&str> = below.iter().filter_map(|f| f.split_once('/').map(|(d, _)| d)).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    (below, folders)
+}
+
+/// The first folder whose name ends in one of these words.
+fn folder_of<'a>(folders: &[&'a str], ends: &[&str]) -> Option<&'a str> {
+    folders.iter().copied().find(|d| ends.iter().any(|end| d.to_ascii_lowercase().ends_with(end)))
+}
+
+/// The folder of the train set, where one of a test set stands beside it.
+fn train_beside_test<'a>(folders: &[&'a str]) -> Option<&'a str> {
+    folder_of(folders, &["train"]).filter(|_| folder_of(folders, &["test"]).is_some())
+}
+
 /// The train, validation and test sets that stand side by side under `member`, by their part of a split's name and their paths; nothing
 /// unless there are a train set and a test set.
 pub(super) fn splits(container: &Container, member: &str) -> Result<Vec<(&'static str, String)>> {
+    const NAMES: [(&str, &[&str]); 3] =
+        [("train", &["train"]), ("valid", &["valid", "validation", "dev"]), ("test", &["test"])];
     let files = container.list()?;
     let member = member.trim_matches('/');
     let mut prefix = if member.is_empty() { String::new() } else { format!("{member}/") };
     loop {
-        let below: Vec<&str> = files.iter().filter_map(|f| f.strip_prefix(prefix.as_str())).collect();
-        let mut folders: Vec<&str> = below.iter().filter_map(|f| f.split_once('/').map(|(d, _)| d)).collect();
-        folders.sort_unstable();
-        folders.dedup();
-        let find =
-            |ends: &[&str]| folders.iter().find(|d| ends.iter().any(|end| d.to_ascii_lowercase().ends_with(end)));
-        let names: [(&'static str, &[&str]); 3] =
-            [("train", &["train"]), ("valid", &["valid", "validation", "dev"]), ("test", &["test"])];
-        let found: Vec<(&'static str, String)> =
-            names.iter().filter_map(|(name, ends)| Some((*name, format!("{prefix}{}", find(ends)?)))).collect();
-        if found.iter().any(|(n, _)| *n == "train") && found.iter().any(|(n, _)| *n == "test") {
-            return Ok(found);
+        let (below, folders) = level(&files, &prefix);
+        if train_beside_test(&folders).is_some() {
+            let path = |ends| folder_of(&folders, ends).map(|folder| format!("{prefix}{folder}"));
+            return Ok(NAMES.iter().filter_map(|(name, ends)| Some((*name, path(ends)?))).collect());
         }
         match folders.as_slice() {
             [only] if below.iter().all(|f| f.contains('/')) => prefix = format!("{prefix}{only}/"),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::device::cpu::gemm;
 use crate::nn::language_model::EVALUATED_ROWS;
+use crate::ops::tied_softmax::block_rows;
 
 /// A tensor: its own size, and its block, which may be larger and is free when nobody but the pool holds it.
 #[derive(Clone, Debug)]
@@ -15,7 +16,7 @@ pub(super) struct Held {
     bytes: usize,
 }
 
-/// Rows of a block of the two softmax losses (their `block_rows`).
+/// Rows of a block of the sampled and the adaptive softmax (their `block_rows`).
 const SOFTMAX_ROWS: usize = 256;
 
 /// Words of the head with its tombstones, and of the widest part, of a vocabulary cut for an adaptive softmax.
@@ -226,7 +227,7 @@ impl DryGraph {
                 saved.push(self.take(length));
             }
         }
-        let _logits = self.take(((4 << 20) / v).clamp(32, 512).min(n) * v);
+        let _logits = self.take(block_rows(n, v) * v);
         let _packed = self.take(gemm::packed_len::<f32>(e, v));
         let _packed_for_dx = self.needs(x).then(|| self.take(gemm::packed_len::<f32>(v, e)));
         let inputs: Vec<Var> = [x, w].into_iter().chain(bias).collect();

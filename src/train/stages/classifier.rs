@@ -1,0 +1,298 @@
+//! Stage 3: a classifier, and the sets of the bag of words it is compared with.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::super::classifier_task::{self, ClassifierTask, ClassifierTaskSettings};
+use super::super::driver::{Measured, Progress};
+use super::super::model_dir::{Architecture, Loaded, ModelConfig};
+use super::super::observer::{Evaluated, Event, Split};
+use super::super::recipe::ClassifierSettings;
+use super::super::rss;
+use super::{Context, StageResult, Workplace, record, weights_hash};
+use crate::autodiff::{Graph, Parameters};
+use crate::error::{Error, Result};
+use crate::nn::{Classifier, LanguageModel, weights};
+use crate::random::Stage;
+use crate::text::{BuildOptions, ClassifierBatches, Labels, Source, TokenStore, low_shot_subset, stratified_split};
+/// Data of the third stage.
+pub struct ClassifierSources {
+    pub train: Source,
+    pub valid: Option<Source>,
+    pub test: Option<Source>,
+    /// Size of the balanced subset of the training documents (`--labels`).
+    pub labels: Option<usize>,
+}
+
+/// Stage 3: trains a classifier; with `from`, on top of a language model's encoder.
+pub fn train_classifier(
+    context: &mut Context,
+    sources: &ClassifierSources,
+    from: Option<&Loaded<LanguageModel>>,
+    out: &Path,
+) -> Result<StageResult> {
+    let recipe = context.recipe.clone();
+    let settings = &recipe.classifier;
+    let workplace = Workplace::within(out)?;
+    let train_source = std::slice::from_ref(&sources.train);
+    let vocabulary = match from {
+        Some(model) => model.vocabulary.clone(),
+        None => context.vocabulary(train_source, recipe.text.tokenizer_kind()?, &settings.training)?,
+    };
+    let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
+    let (store, _) = context.store("train", train_source, &vocabulary, &options, &workplace.file("train"))?;
+    let names = store.label_names().to_vec();
+    check_classes(&names, &sources.train)?;
+    let mut data = vec![record("train", &store)?];
+    let known = BuildOptions { labels: Labels::Known(names.clone()), ..options };
+    let mut others = Vec::new();
+    for (role, source) in [("valid", &sources.valid), ("test", &sources.test)] {
+        others.push(match source {
+            Some(source) => {
+                let source = std::slice::from_ref(source);
+                let (store, _) = context.store(role, source, &vocabulary, &known, &workplace.file(role))?;
+                data.push(record(role, &store)?);
+                Some(store)
+            }
+            None => None,
+        });
+    }
+    let (test_store, valid_store) = (others.pop().flatten(), others.pop().flatten());
+    let start = from.map_or_else(|| Ok("none".to_string()), |from| weights_hash(&from.parameters))?;
+    let mut identity = context.identity(Stage::Classifier, &data, &start);
+    identity["--labels"] = json!(sources.labels);
+    if let Some(result) = context.finished(out, &identity)? {
+        return Ok(result);
+    }
+    let mut sets = vec![("train", train_source)];
+    sets.extend(sources.valid.as_ref().map(|source| ("valid", std::slice::from_ref(source))));
+    sets.extend(sources.test.as_ref().map(|source| ("test", std::slice::from_ref(source))));
+    context.describe_data(&sets)?;
+    let labels: Vec<Option<u32>> = (0..store.documents()).map(|d| store.label(d)).collect();
+    let (train_documents, held_out) = choose_documents(context, &labels, valid_store.is_some(), sources.labels)?;
+    describe_balance(context, &names, &labels, &train_documents)?;
+    let direction = context.direction;
+    let evaluation = |store: Arc<TokenStore>, documents: Option<Vec<u32>>| {
+        classifier_task::evaluation_batches(store, documents, settings.training.valid_batch_size, direction)
+    };
+    let valid = match (valid_store, held_out) {
+        (Some(valid), _) => Some(evaluation(valid, None)?),
+        (None, Some(documents)) if !documents.is_empty() => Some(evaluation(store.clone(), Some(documents))?),
+        _ => None,
+    };
+    let architecture = recipe.classifier_architecture(vocabulary.len(), names.len());
+    let (model, declared) = Classifier::declare(architecture.clone())?;
+    let (mut parameters, mut graph) = context.allocate(declared)?;
+    let key = context.key(Stage::Classifier);
+    model.initialise(&parameters, key);
+    if let Some(from) = from {
+        let rows: Vec<Option<u32>> = (0..vocabulary.len() as u32).map(Some).collect();
+        weights::transfer(&from.parameters, &parameters, &rows)?;
+    }
+    let description = vec![format!(
+        "{} documents for training, {} classes, vocabulary {}",
+        train_documents.len(),
+        names.len(),
+        vocabulary.len()
+    )];
+    let batches = ClassifierBatches::new(store.clone(), Some(train_documents), settings.batches(key))?;
+    let mut task =
+        ClassifierTask::new(&model, classifier_task_settings(settings), key, batches, store, direction, valid);
+    let steps = settings.steps(parameters.groups());
+    let progress = context.train(
+        Stage::Classifier,
+        &mut task,
+        &mut graph,
+        &mut parameters,
+        steps,
+        model.group_names(),
+        description,
+        out,
+        identity.clone(),
+    )?;
+    if let Some(matrix) = progress.last.as_ref().and_then(|m| m.confusion.clone()) {
+        context.observer.observe(&Event::Confusion { split: Split::Valid, labels: names.clone(), matrix })?;
+    }
+    let test = match test_store {
+        Some(store) => {
+            let measured = test(&model, &mut graph, &parameters, evaluation(store.clone(), None)?, &store)?;
+            report_test(context, &progress, &measured, &names)?;
+            Some(measured)
+        }
+        None => None,
+    };
+    let json = classifier_json(&progress, test.as_ref(), &names);
+    let config = ModelConfig::new(
+        Architecture::Classifier(architecture),
+        direction,
+        context.seed,
+        names,
+        &vocabulary,
+        context.recipe_json(),
+        data,
+        identity,
+        json.clone(),
+    );
+    context.finish(Stage::Classifier, out, &parameters, &vocabulary, &config)?;
+    Ok(StageResult { json })
+}
+
+/// Which documents of the training file are trained on, and which are held out for validation.
+fn choose_documents(
+    context: &mut Context,
+    labels: &[Option<u32>],
+    has_valid: bool,
+    subset: Option<usize>,
+) -> Result<(Vec<u32>, Option<Vec<u32>>)> {
+    let fraction = context.recipe.classifier.training.valid_fraction;
+    let (mut train, held_out) = if !has_valid && fraction > 0.0 {
+        let (train, valid) = stratified_split(labels, fraction, context.seed);
+        context.note(format!("valid: {} documents held out of {}", valid.len(), labels.len()))?;
+        (train, Some(valid))
+    } else {
+        ((0..labels.len() as u32).collect(), None)
+    };
+    if let Some(n) = subset {
+        train = low_shot_subset(labels, &train, n, context.seed);
+        context.note(format!("train: a balanced subset of {} documents", train.len()))?;
+    }
+    Ok((train, held_out))
+}
+
+/// Token ids and labels of some documents.
+pub type IdSet = (Vec<Vec<u32>>, Vec<usize>);
+
+/// What the bag of words is trained and tested on.
+pub struct BagOfWordsSets {
+    pub classes: usize,
+    /// Size of the vocabulary.
+    pub words: usize,
+    pub train: IdSet,
+    pub valid: Option<IdSet>,
+    pub test: IdSet,
+}
+
+/// The documents of stage 3 for a model without order; `None` without test data.
+pub fn bag_of_words_sets(
+    context: &mut Context,
+    sources: &ClassifierSources,
+    out: &Path,
+) -> Result<Option<BagOfWordsSets>> {
+    let Some(test) = &sources.test else { return Ok(None) };
+    let workplace = Workplace::new(out.to_path_buf())?;
+    let train_source = std::slice::from_ref(&sources.train);
+    let kind = context.recipe.text.tokenizer_kind()?;
+    let settings = context.recipe.classifier.training.clone();
+    let vocabulary = context.vocabulary(train_source, kind, &settings)?;
+    let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
+    let (store, _) = context.store("train", train_source, &vocabulary, &options, &workplace.file("train"))?;
+    let names = store.label_names().to_vec();
+    let known = BuildOptions { labels: Labels::Known(names.clone()), ..options };
+    let labels: Vec<Option<u32>> = (0..store.documents()).map(|d| store.label(d)).collect();
+    let (documents, held_out) = choose_documents(context, &labels, sources.valid.is_some(), sources.labels)?;
+    let ids = |store: &TokenStore, documents: &[u32]| -> IdSet {
+        let one = |&d: &u32| (store.document_ids(d as usize), store.label(d as usize).unwrap_or(0) as usize);
+        documents.iter().map(one).unzip()
+    };
+    let all = |store: &TokenStore| ids(store, &(0..store.documents() as u32).collect::<Vec<_>>());
+    let valid = match &sources.valid {
+        Some(source) => {
+            let source = std::slice::from_ref(source);
+            Some(all(&context.store("valid", source, &vocabulary, &known, &workplace.file("valid"))?.0))
+        }
+        None => held_out.filter(|h| !h.is_empty()).map(|h| ids(&store, &h)),
+    };
+    let (tests, _) = context.store("test", std::slice::from_ref(test), &vocabulary, &known, &workplace.file("test"))?;
+    let sets = BagOfWordsSets {
+        classes: names.len(),
+        words: vocabulary.len(),
+        train: ids(&store, &documents),
+        valid,
+        test: all(&tests),
+    };
+    Ok(Some(sets))
+}
+
+/// Refuses training data without two classes.
+pub(in crate::train) fn check_classes(names: &[String], source: &Source) -> Result<()> {
+    match names {
+        [] => Err(Error::file(source.name(), "has no labels").hint("name the column with --label-column")),
+        [only] => Err(Error::file(source.name(), format!("has a single class, '{only}': there is nothing to learn"))),
+        _ => Ok(()),
+    }
+}
+
+/// One line on the balance of the classes, and a warning for a class without a training document.
+fn describe_balance(context: &mut Context, names: &[String], labels: &[Option<u32>], documents: &[u32]) -> Result<()> {
+    let mut counts = vec![0u64; names.len()];
+    documents.iter().filter_map(|&d| labels[d as usize]).for_each(|l| counts[l as usize] += 1);
+    let shown: Vec<String> = names.iter().zip(&counts).take(20).map(|(n, c)| format!("{n} {c}")).collect();
+    context.note(format!("train: {} classes: {}", names.len(), shown.join(", ")))?;
+    match names.iter().zip(&counts).find(|(_, c)| **c == 0) {
+        Some((name, _)) => context.warn(format!("class '{name}' has no training document")),
+        None => Ok(()),
+    }
+}
+
+fn test(
+    model: &Classifier,
+    graph: &mut Graph,
+    parameters: &Parameters,
+    (mut batches, mut documents): (ClassifierBatches, classifier_task::Documents),
+    store: &TokenStore,
+) -> Result<Measured> {
+    let predictions = classifier_task::predict(model, graph, parameters, &mut batches, &mut documents)?;
+    let labels: Vec<u32> = predictions.documents.iter().map(|&d| store.label(d as usize).unwrap_or(u32::MAX)).collect();
+    Ok(classifier_task::measure(&predictions.probabilities, &labels, model.settings.classes))
+}
+
+fn report_test(context: &mut Context, progress: &Progress, measured: &Measured, names: &[String]) -> Result<()> {
+    context.observer.observe(&Event::Evaluated(Evaluated {
+        stage: Stage::Classifier,
+        epoch: u64::from(progress.epoch),
+        step: progress.update,
+        split: Split::Test,
+        loss: measured.loss,
+        perplexity: None,
+        bits_per_byte: None,
+        accuracy: measured.accuracy,
+        error_percent: measured.error_percent,
+        seconds: 0.0,
+    }))?;
+    let matrix = measured.confusion.clone().unwrap_or_default();
+    context.observer.observe(&Event::Confusion { split: Split::Test, labels: names.to_vec(), matrix })
+}
+
+pub(in crate::train) fn classifier_task_settings(settings: &ClassifierSettings) -> ClassifierTaskSettings {
+    ClassifierTaskSettings {
+        dropout: settings.drops(),
+        head: settings.head_drops(),
+        alpha: settings.training.alpha,
+        beta: settings.training.beta,
+        tar_guard: settings.training.tar_guard.into(),
+        windows: settings.training.windows(),
+        variable: settings.training.variable_windows(),
+        rescale_rate: settings.training.lr_rescale,
+        freeze_norm: settings.frozen_norm_eval,
+    }
+}
+
+fn classifier_json(progress: &Progress, test: Option<&Measured>, names: &[String]) -> serde_json::Value {
+    let valid = progress.last.as_ref();
+    json!({
+        "train_loss": progress.train_loss,
+        "valid_error": valid.and_then(|m| m.error_percent),
+        "valid_loss": valid.map(|m| m.loss),
+        "test_error": test.and_then(|m| m.error_percent),
+        "test_loss": test.map(|m| m.loss),
+        "test_size": test.map(|m| m.count),
+        "label_names": names,
+        "peak_rss_mb": rss::peak_rss_mb(),
+        "seconds": progress.seconds,
+        "steps": progress.update,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+    })
+}
