@@ -101,7 +101,21 @@ fn is_code(name: &str) -> bool {
         && parts.all(|p| (2..=8).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
-/// The table of a [`Language`], ready for use. Everything in it is in lower case.
+/// Without case, character by character and with every byte in its place: a letter whose small form is longer or shorter stays as it is, and
+/// both small sigmas are one.
+fn fold(text: &str) -> String {
+    let small = |c: char| {
+        let mut lower = c.to_lowercase();
+        match (lower.next(), lower.next()) {
+            (Some('ς'), None) => 'σ',
+            (Some(lower), None) if lower.len_utf8() == c.len_utf8() => lower,
+            _ => c,
+        }
+    };
+    text.chars().map(small).collect()
+}
+
+/// The table of a [`Language`], ready for use. Everything in it is [folded](fold).
 #[derive(Debug)]
 pub(super) struct WordTables {
     /// Where the tokens of a word with a reading of its own end.
@@ -116,7 +130,7 @@ impl WordTables {
     pub(super) fn new(language: &Language) -> Self {
         // both apostrophes, which differ in length
         let both = |word: &str| {
-            let word = word.to_lowercase();
+            let word = fold(word);
             [word.replace('’', "'"), word.replace('\'', "’")]
         };
         let list = |words: &[String]| {
@@ -148,23 +162,19 @@ impl WordTables {
     /// Where the tokens of a piece of text without white space end. From each word boundary on, the longest word of the table that
     /// ends at a boundary is taken; what lies between is cut at every boundary, and prefixes and suffixes are cut off.
     pub(super) fn cut(&self, piece: &str) -> Ends {
-        // the tables are in lower case; where that changes the length of a piece they are not applied
-        let lower = Some(piece.to_lowercase()).filter(|l| l.len() == piece.len());
+        let folded = fold(piece);
         let borders: Vec<usize> = piece.split_word_bound_indices().map(|(i, s)| i + s.len()).collect();
         let mut ends = Ends::new();
         let (mut start, mut i) = (0, 0);
         while i < borders.len() {
-            let known = lower.as_ref().and_then(|lower| {
-                let near = borders[i..].iter().take_while(|&&end| end - start <= self.longest_word).count();
-                (i..i + near).rev().find_map(|j| Some((j, self.words.get(&lower[start..borders[j]])?)))
-            });
-            match (known, &lower) {
-                (Some((last, inner)), _) => {
+            let near = borders[i..].iter().take_while(|&&end| end - start <= self.longest_word).count();
+            let known = (i..i + near).rev().find_map(|j| Some((j, self.words.get(&folded[start..borders[j]])?)));
+            match known {
+                Some((last, inner)) => {
                     ends.extend(inner.iter().map(|e| e + start as u32));
                     i = last;
                 }
-                (None, Some(lower)) => self.affixes(&lower[start..borders[i]], start, &mut ends),
-                (None, None) => ends.push(borders[i] as u32),
+                None => self.affixes(&folded[start..borders[i]], start, &mut ends),
             }
             start = borders[i];
             i += 1;
@@ -258,6 +268,15 @@ mod tests {
         );
         let italian = table("language = 'it'\nprefixes = [\"dell'\", \"l'\"]\nsuffixes = ['gli']");
         assert_eq!(split(&italian, "Dell'arte l'l'arte dirgli gli"), "Dell'|arte|l'|l'|arte|dir|gli|gli");
+    }
+
+    /// Small forms of other lengths, which add up to the same length, shift the borders of characters.
+    #[test]
+    fn letters_whose_small_form_is_longer_or_shorter() {
+        let turkish = table("language = 'tr'\nkeep = ['ik.']\nsuffixes = ['k']");
+        assert_eq!(split(&turkish, "İ,İ\u{212a} ẞİẞ IK. İzK"), "İ|,|İ\u{212a}|ẞİẞ|IK.|İz|K");
+        let greek = table("language = 'el'\nkeep = ['κ.ος']");
+        assert_eq!(split(&greek, "Κ.ΟΣ κ.ος κ.οσ"), "Κ.ΟΣ|κ.ος|κ.οσ");
     }
 
     #[test]
