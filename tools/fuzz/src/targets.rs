@@ -3,7 +3,7 @@
 use std::io::{Cursor, Write};
 
 use ulmfit::error::Error;
-use ulmfit::text::{Document, Encoding, Format, OpenOptions, Role, Rules, Source, Tokenizer, TokenizerKind};
+use ulmfit::text::{Document, Encoding, Format, Language, OpenOptions, Role, Rules, Source, Tokenizer, TokenizerKind};
 
 /// One target: its name, its call, and inputs to begin with.
 pub struct Target {
@@ -141,12 +141,16 @@ fn refusal(name: &str, e: &Error) -> Outcome {
 fn tokenizer(bytes: &[u8]) -> Outcome {
     let (a, b, rest) = choose(bytes);
     let text = String::from_utf8_lossy(rest);
-    let kind = match a % 5 {
+    let other =
+        || Language { code: "tr".into(), keep: vec!["ik.".into()], suffixes: vec!["k".into()], ..Language::default() };
+    let kind = match a % 7 {
         0 => TokenizerKind::word(Rules::V07),
         1 => TokenizerKind::word(Rules::V1),
         2 => TokenizerKind::word(Rules::V2),
         3 => TokenizerKind::Whitespace,
-        _ => TokenizerKind::Pretokenized,
+        4 => TokenizerKind::Pretokenized,
+        5 => TokenizerKind::word_in(Rules::V1, Some(other())),
+        _ => TokenizerKind::word_in(Rules::V2, Some(other())),
     };
     let begin = kind.begin_token();
     let tokenizer = Tokenizer::new(kind).map_err(|e| e.to_string())?;
@@ -170,7 +174,7 @@ fn tokenizer(bytes: &[u8]) -> Outcome {
     let specials: std::collections::BTreeSet<&str> =
         shown.iter().copied().filter(|t| t.starts_with("xx") || t.starts_with("tk_") || t.starts_with("t_")).collect();
     let few: Vec<&str> = specials.into_iter().take(6).collect();
-    Ok(format!("{} {few:?} {}", a % 5, usize::BITS - tokens.len().leading_zeros()))
+    Ok(format!("{} {few:?} {}", a % 7, usize::BITS - tokens.len().leading_zeros()))
 }
 
 fn texts() -> Vec<Vec<u8>> {
