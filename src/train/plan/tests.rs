@@ -88,6 +88,17 @@ fn a_language_models_memory_is_what_the_engine_takes() {
                 ("pretrain.windows", "fixed"),
             ]),
         ),
+        // most of it is the loss's
+        recipe(
+            "fastai2",
+            &[
+                ("model.emb", "20"),
+                ("model.hidden", "24"),
+                ("pretrain.vocab_size", "6000"),
+                ("pretrain.batch_size", "2"),
+                ("pretrain.bptt", "5"),
+            ],
+        ),
         recipe(
             "fastai1",
             &with(&[("pretrain.batch_size", "16"), ("pretrain.bptt", "30"), ("pretrain.drop_mult", "0")]),
