@@ -11,7 +11,9 @@ use super::shared::DataArgs;
 use super::{Global, output, values};
 use crate::error::{Error, Result};
 use crate::report::thousands;
-use crate::text::{self, BuildOptions, Labels, Language, Role, Rules, Source, Tokenizer, TokenizerKind, Vocabulary};
+use crate::text::{
+    self, BuildOptions, Document, Labels, Language, Role, Rules, Source, Tokenizer, TokenizerKind, Tokens, Vocabulary,
+};
 use crate::train::rss::peak_rss_mb;
 
 /// Turn text into a token file, or print its tokens
@@ -124,19 +126,32 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
 }
 
 fn print(sources: &[Source], tokenizer: &Tokenizer, global: &Global) -> Result<()> {
+    use serde::Serializer as _;
     use std::io::Write as _;
-    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout());
+    #[derive(Default)]
+    struct Lines {
+        text: Vec<u8>,
+        documents: u64,
+        tokens: u64,
+    }
+    let make = |_: &Document, tokens: &Tokens, lines: &mut Lines| {
+        serde_json::Serializer::new(&mut lines.text)
+            .collect_seq(tokens.iter())
+            .map_err(|e| Error::data(format!("cannot write tokens as JSON: {e}")))?;
+        lines.text.push(b'\n');
+        lines.documents += 1;
+        lines.tokens += tokens.len() as u64;
+        Ok(())
+    };
+    let mut out = std::io::stdout();
     let begin = Instant::now();
     let (mut documents, mut total) = (0u64, 0u64);
-    text::tokenize_all(sources, tokenizer, |_, tokens| {
-        documents += 1;
-        total += tokens.len() as u64;
-        let line =
-            serde_json::to_string(tokens).map_err(|e| Error::data(format!("cannot write tokens as JSON: {e}")))?;
-        output::written(writeln!(out, "{line}"))
+    text::tokenize_all(sources, tokenizer, make, |lines: Lines| {
+        documents += lines.documents;
+        total += lines.tokens;
+        output::written(out.write_all(&lines.text))
     })?;
     output::written(out.flush())?;
-    drop(out);
     if !global.json {
         return Ok(());
     }

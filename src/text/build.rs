@@ -10,8 +10,12 @@ use super::tokenizer::Scratch;
 use super::{Document, Source, StoreWriter, TokenStore, Tokenizer, UNKNOWN_ID, Vocabulary, WordCounts, is_space};
 use crate::error::{Error, Result};
 
-/// A batch ends at this many bytes of text or this many documents.
+/// The first batch ends at this many bytes of text and every next one may be twice as large, so that a small text keeps all threads busy too.
+const FIRST_BATCH_BYTES: usize = 128 << 10;
+/// No batch has more than this many bytes or documents: their words are merged, and large batches share more of them.
 const BATCH_BYTES: usize = 8 << 20;
+/// Nothing is merged where tokens are only handed on: small batches keep the memory in use small, and fresh memory is slow.
+const SMALL_BATCH_BYTES: usize = 512 << 10;
 const BATCH_DOCUMENTS: usize = 1 << 14;
 
 /// How far a pass has come.
@@ -76,6 +80,7 @@ pub struct BuildReport {
 /// worked on, the results of the one before are taken and the next is read: three batches at most are in memory.
 fn in_batches<T: Send>(
     sources: &[Source],
+    most_bytes: usize,
     work: impl Fn(&[Document], &mut Scratch) -> T + Sync,
     mut take: impl FnMut(T) -> Result<()> + Send,
     progress: OnProgress,
@@ -92,14 +97,16 @@ fn in_batches<T: Send>(
         Err(e) => Box::new(std::iter::once(Err(e))) as super::reader::Documents,
     });
     let mut done = Progress::default();
-    let mut batch = next_batch(&mut stream)?;
+    let mut limit = FIRST_BATCH_BYTES;
+    let mut batch = next_batch(&mut stream, limit)?;
     let mut results: Vec<T> = Vec::new();
     while !batch.is_empty() {
         let run = batch.len().div_ceil(4 * rayon::current_num_threads());
         let before = std::mem::take(&mut results);
+        limit = most_bytes.min(2 * limit);
         let ((taken, next), made) = rayon::join(
             || match before.into_iter().try_for_each(&mut take) {
-                Ok(()) => (Ok(()), next_batch(&mut stream)),
+                Ok(()) => (Ok(()), next_batch(&mut stream, limit)),
                 Err(e) => (Err(e), Ok(Vec::new())),
             },
             || batch.par_chunks(run).map(work_on).collect::<Vec<_>>(),
@@ -118,9 +125,9 @@ fn in_batches<T: Send>(
     results.into_iter().try_for_each(&mut take)
 }
 
-fn next_batch(stream: &mut impl Iterator<Item = Result<Document>>) -> Result<Vec<Document>> {
+fn next_batch(stream: &mut impl Iterator<Item = Result<Document>>, most_bytes: usize) -> Result<Vec<Document>> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
-    while bytes < BATCH_BYTES && batch.len() < BATCH_DOCUMENTS {
+    while bytes < most_bytes && batch.len() < BATCH_DOCUMENTS {
         let Some(document) = stream.next().transpose()? else { break };
         bytes += document.text.len() + 64;
         batch.push(document);
@@ -170,7 +177,7 @@ pub fn count_words(
         text.bytes += t.bytes;
         Ok(())
     };
-    in_batches(sources, work, take, progress)?;
+    in_batches(sources, BATCH_BYTES, work, take, progress)?;
     Ok((words, text))
 }
 
@@ -248,7 +255,7 @@ pub fn write_store(
         }
         Ok(())
     };
-    in_batches(sources, work, take, progress)?;
+    in_batches(sources, BATCH_BYTES, work, take, progress)?;
     if report.documents == 0 {
         let all: Vec<&str> = sources.iter().map(Source::name).collect();
         let what = if report.skipped_unlabelled > 0 { "a label" } else { "text" };
@@ -274,25 +281,60 @@ pub(super) fn sorted_labels(names: &[String]) -> (Vec<String>, Vec<u32>) {
     (sorted.iter().map(|&i| names[i].clone()).collect(), order)
 }
 
-/// Hands every document and its tokens to `each`, in order.
+/// Cuts all documents into tokens: `make` puts what is wanted of one document and its tokens (a fresh list for each) at the end of what a
+/// run of documents makes, on all threads; `take` gets these in order.
 ///
 /// # Errors
-/// Those of reading and of `each`.
-pub fn tokenize_all(
+/// Those of reading, of `make` and of `take`.
+pub fn tokenize_all<T: Default + Send>(
     sources: &[Source],
     tokenizer: &Tokenizer,
-    mut each: impl FnMut(&Document, &[String]) -> Result<()> + Send,
+    make: impl Fn(&Document, &Tokens, &mut T) -> Result<()> + Sync,
+    mut take: impl FnMut(T) -> Result<()> + Send,
 ) -> Result<()> {
-    let work = |documents: &[Document], scratch: &mut Scratch| -> Vec<(Document, Vec<String>)> {
-        let make = |document: &Document, scratch: &mut Scratch| {
-            let mut tokens = Vec::new();
-            tokenizer.tokenize(document, scratch, &mut |t| tokens.push(t.to_string()));
-            (document.clone(), tokens)
-        };
-        documents.iter().map(|d| make(d, scratch)).collect()
+    let work = |documents: &[Document], scratch: &mut Scratch| -> Result<T> {
+        let (mut made, mut tokens) = (T::default(), Tokens::default());
+        for document in documents {
+            tokens.clear();
+            tokenizer.tokenize(document, scratch, &mut |t| tokens.push(t));
+            make(document, &tokens, &mut made)?;
+        }
+        Ok(made)
     };
-    let take = |made: Vec<(Document, Vec<String>)>| made.iter().try_for_each(|(d, tokens)| each(d, tokens));
-    in_batches(sources, work, take, &mut |_| Ok(()))
+    in_batches(sources, SMALL_BATCH_BYTES, work, |made| made.and_then(&mut take), &mut |_| Ok(()))
+}
+
+/// The tokens of a document, one after the other in one string.
+#[derive(Clone, Debug, Default)]
+pub struct Tokens {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Tokens {
+    fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+
+    fn push(&mut self, token: &str) {
+        self.text.push_str(token);
+        self.ends.push(self.text.len());
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The tokens in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let mut start = 0;
+        self.ends.iter().map(move |&end| &self.text[std::mem::replace(&mut start, end)..end])
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,9 @@ pub mod synthetic;
 mod tokenizer;
 mod vocabulary;
 
-pub use build::{BuildOptions, BuildReport, Labels, Progress, TextCounts, count_words, tokenize_all, write_store};
+pub use build::{
+    BuildOptions, BuildReport, Labels, Progress, TextCounts, Tokens, count_words, tokenize_all, write_store,
+};
 pub use classifier_batches::{ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder};
 pub use lm_batches::{LmBatches, LmConfig, LmCursor, LmLayout, VariableWindows, Windows};
 pub use profile::{Profile, QUANTILES};

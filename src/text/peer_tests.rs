@@ -37,12 +37,16 @@ fn corpus() -> OpenOptions {
 fn token_lines(source: &Source) -> String {
     let tokenizer = Tokenizer::new(TokenizerKind::Whitespace).unwrap();
     let mut out = String::new();
-    tokenize_all(std::slice::from_ref(source), &tokenizer, |_, tokens| {
-        out.push_str(&tokens.join(" "));
-        out.push('\n');
+    let make = |_: &Document, tokens: &Tokens, lines: &mut String| {
+        lines.push_str(&tokens.iter().collect::<Vec<_>>().join(" "));
+        lines.push('\n');
         Ok(())
-    })
-    .unwrap();
+    };
+    let take = |lines: String| {
+        out.push_str(&lines);
+        Ok(())
+    };
+    tokenize_all(std::slice::from_ref(source), &tokenizer, make, take).unwrap();
     out
 }
 
