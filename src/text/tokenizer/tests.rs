@@ -194,6 +194,7 @@ fn english_words() {
         ("$5 5€ US$7 10km 50% +5 5+", "$|5|5|€|US$|7|10|km|50|%|+5|5|+"),
         ("wow... ...so a…b", "wow|...|...|so|a|…|b"),
         ("good:) :-( <3 8-)", "good|:)|:-(|<3|8-)"),
+        ("((:(:)x a:):)b", "(|(:|(|:|)|x|a:):)b"),
         ("see www.foo.com, me@x.org!", "see|www.foo.com|,|me@x.org|!"),
         ("and/or w/o a/b", "and/or|w/o|a|/|b"),
         ("rock'n'roll 'tis o'clock", "rock'n'roll|'|tis|o'clock"),

@@ -148,7 +148,8 @@ fn affixes(text: &str, exceptions: Option<&Exceptions>) -> Ends {
     ends
 }
 
-/// Puts neighbouring tokens together that make an exception; longer runs win, then earlier ones.
+/// Puts neighbouring tokens together that make an exception; longer runs win, then earlier ones. As in the reference, a run that loses keeps its
+/// other tokens from later runs too: `((:(:)x` is `(`, `(:`, `(`, `:`, `)`, `x`.
 fn rejoin(text: &str, ends: Ends, exceptions: &Exceptions) -> Ends {
     if ends.len() < 2 {
         return ends;
@@ -160,13 +161,12 @@ fn rejoin(text: &str, ends: Ends, exceptions: &Exceptions) -> Ends {
         for first in 0..=ends.len() - length {
             let (a, run) = (begin(first), first..first + length);
             let name = &text[a as usize..ends[run.end - 1] as usize];
-            if taken[run.clone()].iter().any(|&t| t) {
-                continue;
-            }
             let same = |phrase: &Ends| phrase.iter().zip(&ends[run.clone()]).all(|(p, e)| p + a == *e);
             if exceptions.phrases.get(name).is_some_and(|p| p.len() == length && same(p)) {
-                taken[run.clone()].iter_mut().for_each(|t| *t = true);
-                found.push((run.start, run.end));
+                if !taken[run.start] && !taken[run.end - 1] {
+                    found.push((run.start, run.end));
+                }
+                taken[run].fill(true);
             }
         }
     }
