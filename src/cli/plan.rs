@@ -87,7 +87,6 @@ fn describe(plan: &Plan) -> String {
         ("evaluation", bytes.evaluation),
         ("packing", bytes.packing),
         ("total", bytes.total),
-        ("while saving, besides", bytes.checkpoint),
     ];
     for (name, bytes) in lines.into_iter().filter(|(_, bytes)| *bytes > 0) {
         text += &format!("  {name:<24} {:>10.1} MiB\n", bytes as f64 / 1048576.0);

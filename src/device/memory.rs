@@ -1,52 +1,17 @@
 //! Blocks of memory with run-time borrow rules, so that tensors can share them safely.
 
-use std::alloc::Layout;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 use super::Element;
-use crate::error::{Error, Result};
-
-/// Alignment of every allocation: a cache line, and the widest vector register.
-const ALIGN: usize = 64;
-
-/// One allocation, zeroed when made. Blocks are disjoint parts of it.
-struct Memory {
-    pointer: *mut u8,
-    layout: Layout,
-}
-
-// SAFETY: Memory is only a heap allocation; access to it is ruled by the borrow counters of the blocks.
-unsafe impl Send for Memory {}
-// SAFETY: as above.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    fn new(bytes: usize) -> Result<Self> {
-        let layout = Layout::from_size_align(bytes.max(ALIGN), ALIGN)
-            .map_err(|_| Error::data(format!("{bytes} bytes are more than this machine can address")))?;
-        // SAFETY: the layout's size is at least ALIGN, so not zero.
-        let pointer = unsafe { std::alloc::alloc_zeroed(layout) };
-        if pointer.is_null() {
-            return Err(Error::data(format!("the system refused an allocation of {bytes} bytes"))
-                .hint("lower --batch-size, --bptt or the model's sizes"));
-        }
-        Ok(Memory { pointer, layout })
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: pointer and layout are those of the allocation made in `new`.
-        unsafe { std::alloc::dealloc(self.pointer, self.layout) }
-    }
-}
+use super::pages::{ALIGN, Pages};
+use crate::error::Result;
 
 /// A part of an allocation that no other block overlaps. Any number of readers or one writer at a time, checked at run time.
 pub struct Block {
-    memory: Arc<Memory>,
+    memory: Arc<Pages>,
     offset: usize,
     bytes: usize,
     /// Readers (> 0), a writer (-1), or nobody (0).
@@ -56,13 +21,13 @@ pub struct Block {
 impl Block {
     /// A zeroed block of its own.
     pub fn new(bytes: usize) -> Result<Self> {
-        Ok(Block { memory: Arc::new(Memory::new(bytes)?), offset: 0, bytes, borrow: AtomicIsize::new(0) })
+        Ok(Block { memory: Arc::new(Pages::new(bytes)?), offset: 0, bytes, borrow: AtomicIsize::new(0) })
     }
 
     /// One allocation divided into consecutive blocks of the given sizes, each aligned: a slab.
     pub fn slab(sizes: &[usize]) -> Result<Vec<Self>> {
         let rounded = |n: usize| n.div_ceil(ALIGN) * ALIGN;
-        let memory = Arc::new(Memory::new(sizes.iter().map(|&n| rounded(n)).sum())?);
+        let memory = Arc::new(Pages::new(sizes.iter().map(|&n| rounded(n)).sum())?);
         let mut offset = 0;
         Ok(sizes
             .iter()
@@ -89,7 +54,7 @@ impl Block {
         }
         // SAFETY: the range was checked; the memory is initialised (zeroed at birth) and aligned to 64; T is Pod; no writer exists
         // while the counter is positive.
-        let slice = unsafe { std::slice::from_raw_parts(self.memory.pointer.add(self.offset).cast::<T>(), len) };
+        let slice = unsafe { std::slice::from_raw_parts(self.memory.pointer().add(self.offset).cast::<T>(), len) };
         Read { slice, borrow: &self.borrow }
     }
 
@@ -101,7 +66,7 @@ impl Block {
             .expect("a block is written while somebody else uses it");
         // SAFETY: the range was checked; memory initialised and aligned; T is Pod; the counter of -1 keeps everybody else out, and
         // blocks of one allocation are disjoint.
-        let slice = unsafe { std::slice::from_raw_parts_mut(self.memory.pointer.add(self.offset).cast::<T>(), len) };
+        let slice = unsafe { std::slice::from_raw_parts_mut(self.memory.pointer().add(self.offset).cast::<T>(), len) };
         Write { slice, borrow: &self.borrow, _not_send: PhantomData }
     }
 }

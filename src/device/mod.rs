@@ -4,12 +4,13 @@ pub mod cpu;
 pub mod cuda;
 mod element;
 mod memory;
+mod pages;
 mod pool;
 
 pub use element::{DType, Element, Real};
 pub use half::bf16;
 pub use memory::{Block, Read, Write};
-pub use pool::{Pool, PoolStatistics};
+pub use pool::{Pool, PoolStatistics, shared_limit};
 
 /// A processor that holds tensors and runs operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,107 +1,194 @@
 //! Weights as files, and from one model to another.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use sha2::{Digest as _, Sha256};
 
 use super::language_model::{TAIL_BIAS, TAIL_WEIGHT};
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Element, Tensor};
+
+/// Longest header that is read, as in the format's own library.
+const HEADER_LIMIT: u64 = 100_000_000;
 
 /// Writes a file beside its place, syncs it and renames it: a reader sees the old file or the new one, never half of one.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write;
+    put_in_place(path, |file| file.write_all(bytes))
+}
+
+fn put_in_place(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".partial");
     let temporary = Path::new(&temporary);
-    let write = || {
-        let mut file = std::fs::File::create(temporary)?;
-        file.write_all(bytes)?;
+    let put = || {
+        let mut file = File::create(temporary)?;
+        write(&mut file)?;
         file.sync_all()?;
         std::fs::rename(temporary, path)?;
         // the name itself is durable once the directory is synced
-        match path.parent().map(std::fs::File::open) {
+        match path.parent().map(File::open) {
             Some(Ok(directory)) => directory.sync_all().or(Ok(())),
             _ => Ok(()),
         }
     };
-    write().map_err(|e| {
+    put().map_err(|e| {
         let _ = std::fs::remove_file(temporary);
         Error::io(path, "write", &e)
     })
 }
 
-/// Serialises named tensors (f32, f64 or u32) in the safetensors format; the order of names does not matter to the bytes.
-pub fn serialise<'a>(
-    tensors: impl Iterator<Item = (String, &'a Tensor)>,
-    metadata: Option<(&str, String)>,
-) -> Result<Vec<u8>> {
-    let data: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = tensors
-        .map(|(name, tensor)| {
-            let (dtype, bytes) = match tensor.dtype() {
-                DType::F32 => (Dtype::F32, bytemuck::cast_slice(&tensor.read::<f32>()).to_vec()),
-                DType::F64 => (Dtype::F64, bytemuck::cast_slice(&tensor.read::<f64>()).to_vec()),
-                DType::U32 => (Dtype::U32, bytemuck::cast_slice(&tensor.read::<u32>()).to_vec()),
-                DType::BF16 => (Dtype::BF16, bytemuck::cast_slice(&tensor.read::<crate::tensor::bf16>()).to_vec()),
-            };
-            (name, dtype, tensor.dims().to_vec(), bytes)
-        })
-        .collect();
-    let mut views = Vec::with_capacity(data.len());
-    for (name, dtype, shape, bytes) in &data {
-        let view = TensorView::new(*dtype, shape.clone(), bytes)
-            .map_err(|e| Error::data(format!("tensor '{name}' cannot be saved: {e}")))?;
-        views.push((name.as_str(), view));
+fn file_type(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+        DType::U32 => Dtype::U32,
+        DType::BF16 => Dtype::BF16,
     }
-    // one entry at most: the format's metadata is a hash map, and two entries would come in any order
-    let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_string(), value)]));
-    safetensors::serialize(views, metadata).map_err(|e| Error::data(format!("the tensors cannot be saved: {e}")))
+}
+
+/// Named tensors on their way into a safetensors file. They are written from where they lie: a model of gigabytes takes no memory
+/// besides. The order of names does not matter to the bytes.
+struct Saved<'a> {
+    tensors: Vec<(String, &'a Tensor)>,
+    /// Its length and padding included.
+    header: Vec<u8>,
+}
+
+impl<'a> Saved<'a> {
+    fn new(
+        tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+        metadata: Option<(&str, String)>,
+    ) -> std::io::Result<Self> {
+        let mut tensors: Vec<_> = tensors.into_iter().collect();
+        // the order of the format's own library: the widest types first, then by name
+        tensors.sort_by(|(a, s), (b, t)| file_type(t.dtype()).cmp(&file_type(s.dtype())).then(a.cmp(b)));
+        let mut end = 0;
+        let described = tensors.iter().map(|(name, tensor)| {
+            let start = end;
+            end += tensor.len() * tensor.dtype().size();
+            let (dtype, shape) = (file_type(tensor.dtype()), tensor.dims().to_vec());
+            (name.clone(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+        });
+        // one entry at most: the format's metadata is a hash map, and two entries would come in any order
+        let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_string(), value)]));
+        let described = Metadata::new(metadata, described.collect()).map_err(std::io::Error::other)?;
+        let mut header = vec![0; 8];
+        serde_json::to_writer(&mut header, &described)?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let length = header.len() as u64 - 8;
+        header[..8].copy_from_slice(&length.to_le_bytes());
+        Ok(Saved { tensors, header })
+    }
+
+    /// Hands the bytes of the file on, part by part.
+    fn write(&self, mut put: impl FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
+        put(&self.header)?;
+        self.tensors.iter().try_for_each(|(_, tensor)| match tensor.dtype() {
+            DType::F32 => put(bytemuck::cast_slice(&tensor.read::<f32>())),
+            DType::F64 => put(bytemuck::cast_slice(&tensor.read::<f64>())),
+            DType::U32 => put(bytemuck::cast_slice(&tensor.read::<u32>())),
+            DType::BF16 => put(bytemuck::cast_slice(&tensor.read::<crate::tensor::bf16>())),
+        })
+    }
+}
+
+/// Writes named tensors as a safetensors file, atomically.
+pub fn save_tensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+    metadata: Option<(&str, String)>,
+) -> Result<()> {
+    put_in_place(path, |file| Saved::new(tensors, metadata)?.write(|bytes| file.write_all(bytes)))
 }
 
 /// The named tensors of a safetensors file, and its metadata.
 pub type Loaded = (HashMap<String, Tensor>, HashMap<String, String>);
 
-/// Reads a safetensors file of f32, f64, u32 or i64 tensors (i64 become u32).
+/// Reads a safetensors file of f32, f64, u32 or i64 tensors (i64 become u32), tensor by tensor.
 pub fn load_tensors(path: &Path) -> Result<Loaded> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", &e))?;
+    let unreadable = |e: std::io::Error| Error::io(path, "read", &e);
     let broken = |e: &dyn std::fmt::Display| Error::file(path, format!("is not a whole safetensors file ({e})"));
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| broken(&e))?;
-    let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
+    let mut file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    let mut size = [0; 8];
+    if length < 8 {
+        return Err(broken(&"it ends before its header"));
+    }
+    file.read_exact(&mut size).map_err(unreadable)?;
+    let size = u64::from_le_bytes(size);
+    if size > HEADER_LIMIT || size > length - 8 {
+        return Err(broken(&format!("its header is said to have {size} bytes")));
+    }
+    let mut header = vec![0; size as usize];
+    file.read_exact(&mut header).map_err(unreadable)?;
+    let header: Metadata = serde_json::from_slice(&header).map_err(|e| broken(&e))?;
+    if header.data_len() as u64 != length - 8 - size {
+        return Err(broken(&format!(
+            "{} bytes of tensors where {} are expected",
+            length - 8 - size,
+            header.data_len()
+        )));
+    }
     let mut tensors = HashMap::new();
-    for (name, view) in file.iter() {
-        if view.shape().len() > 4 {
-            return Err(Error::file(
-                path,
-                format!("tensor '{name}' has {} axes; at most 4 are known", view.shape().len()),
-            ));
+    for name in header.offset_keys() {
+        let Some(info) = header.info(&name) else { continue };
+        if info.shape.len() > 4 {
+            let axes = info.shape.len();
+            return Err(Error::file(path, format!("tensor '{name}' has {axes} axes; at most 4 are known")));
         }
-        let data = view.data();
-        let tensor = match view.dtype() {
-            Dtype::F32 => Tensor::from_slice(view.shape(), &bytemuck::allocation::pod_collect_to_vec::<u8, f32>(data))?,
-            Dtype::F64 => Tensor::from_slice(view.shape(), &bytemuck::allocation::pod_collect_to_vec::<u8, f64>(data))?,
-            Dtype::U32 => Tensor::from_slice(view.shape(), &bytemuck::allocation::pod_collect_to_vec::<u8, u32>(data))?,
+        let tensor = match info.dtype {
+            Dtype::F32 => read_into::<f32>(&mut file, &info.shape, DType::F32),
+            Dtype::F64 => read_into::<f64>(&mut file, &info.shape, DType::F64),
+            Dtype::U32 => read_into::<u32>(&mut file, &info.shape, DType::U32),
             Dtype::I64 => {
-                let values: Vec<u32> = bytemuck::allocation::pod_collect_to_vec::<u8, i64>(data)
-                    .iter()
-                    .map(|&v| {
-                        u32::try_from(v)
-                            .map_err(|_| Error::file(path, format!("tensor '{name}' holds {v}, which is no index")))
-                    })
-                    .collect::<Result<_>>()?;
-                Tensor::from_slice(view.shape(), &values)?
+                let mut wide = vec![0i64; info.shape.iter().product()];
+                file.read_exact(bytemuck::cast_slice_mut(&mut wide)).map_err(unreadable)?;
+                let small = |&v: &i64| {
+                    u32::try_from(v)
+                        .map_err(|_| Error::file(path, format!("tensor '{name}' holds {v}, which is no index")))
+                };
+                let values = wide.iter().map(small).collect::<Result<Vec<u32>>>()?;
+                Ok(Tensor::from_slice(&info.shape[..], &values)?)
             }
             other => return Err(Error::file(path, format!("tensor '{name}' has the unsupported type {other:?}"))),
         };
-        tensors.insert(name.to_string(), tensor);
+        tensors.insert(name, tensor.map_err(unreadable)?);
     }
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
 }
 
-/// The bytes of `model.safetensors`: parameters and buffers under their names; no time, path or thread count.
-pub fn model_bytes(parameters: &Parameters) -> Result<Vec<u8>> {
-    serialise(parameters.ids().map(|id| (parameters.name(id).to_string(), parameters.value(id))), None)
+fn read_into<T: Element>(file: &mut File, shape: &[usize], dtype: DType) -> std::io::Result<Tensor> {
+    let tensor = Tensor::zeros(shape, dtype).map_err(std::io::Error::other)?;
+    file.read_exact(bytemuck::cast_slice_mut(&mut tensor.write::<T>()))?;
+    Ok(tensor)
+}
+
+fn model_tensors(parameters: &Parameters) -> impl Iterator<Item = (String, &Tensor)> {
+    parameters.ids().map(|id| (parameters.name(id).to_string(), parameters.value(id)))
+}
+
+/// Writes `model.safetensors`: parameters and buffers under their names; no time, path or thread count.
+pub fn save_model(path: &Path, parameters: &Parameters) -> Result<()> {
+    save_tensors(path, model_tensors(parameters), None)
+}
+
+/// SHA-256 of what [`save_model`] writes.
+pub fn model_hash(parameters: &Parameters) -> Result<String> {
+    let mut hash = Sha256::new();
+    Saved::new(model_tensors(parameters), None)
+        .and_then(|saved| {
+            saved.write(|bytes| {
+                hash.update(bytes);
+                Ok(())
+            })
+        })
+        .map_err(|e| Error::data(format!("the model cannot be hashed: {e}")))?;
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// Loads `model.safetensors` into declared parameters. A missing or surplus tensor, another shape or type, and a value that is not
@@ -207,12 +294,37 @@ mod tests {
     }
 
     #[test]
+    fn files_are_those_of_the_library_of_the_format() {
+        use safetensors::tensor::TensorView;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        let (narrow, wide) = ([1.5f32, -2.0, 0.25], [0.1f64]);
+        let tensors = [Tensor::from_slice([3, 1], &narrow).unwrap(), Tensor::from_slice([1], &wide).unwrap()];
+        let named = ["b", "a", "wide"].map(String::from).into_iter().zip([&tensors[0], &tensors[0], &tensors[1]]);
+        save_tensors(&path, named, Some(("state", "{\"é\": 1}".to_string()))).unwrap();
+        let view = |dtype, shape: &[usize], data| TensorView::new(dtype, shape.to_vec(), data).unwrap();
+        let (narrow, wide) = (bytemuck::cast_slice(&narrow), bytemuck::cast_slice(&wide));
+        let expected = safetensors::serialize(
+            [
+                ("wide", view(Dtype::F64, &[1], wide)),
+                ("a", view(Dtype::F32, &[3, 1], narrow)),
+                ("b", view(Dtype::F32, &[3, 1], narrow)),
+            ],
+            Some(HashMap::from([("state".to_string(), "{\"é\": 1}".to_string())])),
+        );
+        assert!(std::fs::read(&path).unwrap() == expected.unwrap());
+        let (loaded, metadata) = load_tensors(&path).unwrap();
+        assert_eq!((loaded["b"].to_f64(), loaded["wide"].to_f64()), (tensors[0].to_f64(), tensors[1].to_f64()));
+        assert_eq!(metadata["state"], "{\"é\": 1}");
+    }
+
+    #[test]
     fn files_round_trip_and_bad_ones_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model.safetensors");
         let (a, b) = (parameters(3), parameters(3));
         a.value(ParameterId(1)).set_f64(&[1.5, -2.0, 3.0]);
-        write_atomically(&path, &model_bytes(&a).unwrap()).unwrap();
+        save_model(&path, &a).unwrap();
         load_model(&path, &b).unwrap();
         assert_eq!(b.value(ParameterId(1)).to_f64(), [1.5, -2.0, 3.0]);
         let shape = load_model(&path, &parameters(4)).unwrap_err().to_string();
@@ -221,7 +333,7 @@ mod tests {
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(load_model(&path, &b).unwrap_err().to_string().contains("not a whole safetensors file"));
         a.value(ParameterId(1)).set_f64(&[f64::NAN, 0.0, 0.0]);
-        write_atomically(&path, &model_bytes(&a).unwrap()).unwrap();
+        save_model(&path, &a).unwrap();
         let nan = load_model(&path, &b).unwrap_err().to_string();
         assert!(nan.contains("'x' holds a value that is not finite"), "{nan}");
     }

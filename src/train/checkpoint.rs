@@ -70,8 +70,7 @@ impl Checkpoints {
     ) -> Result<PathBuf> {
         let path = self.path.clone().expect("only enabled checkpoints are saved");
         let state = serde_json::json!({ "progress": progress, "cursor": cursor, "identity": self.identity });
-        let bytes = weights::serialise(tensors.into_iter(), Some(("state", state.to_string())))?;
-        weights::write_atomically(&path, &bytes)?;
+        weights::save_tensors(&path, tensors, Some(("state", state.to_string())))?;
         self.last = Instant::now();
         Ok(path)
     }

@@ -106,7 +106,7 @@ pub enum AnyModel {
 
 /// Writes a finished model; the configuration comes last, so that its presence means a whole model.
 pub fn save(directory: &Path, parameters: &Parameters, vocabulary: &Vocabulary, config: &ModelConfig) -> Result<()> {
-    weights::write_atomically(&directory.join(MODEL_FILE), &weights::model_bytes(parameters)?)?;
+    weights::save_model(&directory.join(MODEL_FILE), parameters)?;
     vocabulary.save(&directory.join(VOCABULARY_FILE))?;
     let mut json = serde_json::to_vec_pretty(config)
         .map_err(|e| Error::data(format!("the configuration cannot be saved: {e}")))?;

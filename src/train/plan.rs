@@ -81,8 +81,6 @@ pub struct Bytes {
     pub pool: usize,
     /// All of the above.
     pub total: usize,
-    /// Taken besides while a checkpoint is written.
-    pub checkpoint: usize,
 }
 
 /// Floating-point operations of one update.
@@ -150,7 +148,6 @@ pub fn plan(recipe: &Recipe, stage: Stage, options: &PlanOptions) -> Result<Plan
             packing,
             pool,
             total: values + gradients + optimiser + best + start + pool + packing,
-            checkpoint: values + optimiser + best,
         },
         flop,
     })

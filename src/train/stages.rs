@@ -23,7 +23,6 @@ use super::rss;
 use crate::autodiff::{Graph, Parameters, ParametersBuilder};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::nn::weights;
 use crate::random::{Direction, Key, Stage};
 use crate::tensor::DType;
 use crate::text::{
@@ -312,8 +311,4 @@ fn record(role: &str, store: &TokenStore) -> Result<DataRecord> {
     }
     let sha256 = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
     Ok(DataRecord { role: role.into(), documents: store.documents() as u64, tokens: store.tokens(), sha256 })
-}
-
-fn weights_hash(parameters: &Parameters) -> Result<String> {
-    Ok(Sha256::digest(weights::model_bytes(parameters)?).iter().map(|b| format!("{b:02x}")).collect())
 }

@@ -85,8 +85,8 @@ impl<T> Rows<T> {
 
 /// Calls `f(first row, rows)` for parts of the batch, in parallel.
 fn by_rows(b: usize, f: impl Fn(usize, usize) + Sync) {
-    // multiples of six rows keep the product's tiles full
-    let part = b.div_ceil(rayon::current_num_threads()).div_ceil(6) * 6;
+    // the threads wait for the slowest: equal parts count for more than full tiles
+    let part = b.div_ceil(rayon::current_num_threads());
     (0..b.div_ceil(part.max(1))).into_par_iter().for_each(|k| f(k * part, part.min(b - k * part)));
 }
 
@@ -281,11 +281,9 @@ pub(super) fn mask_and_put<T: Real>(gradient: &[T], weight: &Dropout, h: usize, 
     });
 }
 
-/// `out (+)= Σ_rows dz`, row by row; columns in parallel.
-pub(super) fn column_sums<T: Real>(dz: &[T], n: usize, out: &mut [T], store: Store) {
-    if store == Store::Set {
-        out.fill(T::ZERO);
-    }
+/// `out = Σ_rows dz`, row by row; columns in parallel.
+pub(super) fn column_sums<T: Real>(dz: &[T], n: usize, out: &mut [T]) {
+    out.fill(T::ZERO);
     let block = 256;
     out.par_chunks_mut(block).enumerate().for_each(|(k, out)| {
         for row in dz.chunks_exact(n) {

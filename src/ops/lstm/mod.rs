@@ -147,6 +147,7 @@ impl Operation for Lstm {
             let dropped = b.scratch([4 * h, h], dtype)?;
             let packed = b.scratch([cpu::packed_len::<T>(sizes)], dtype)?;
             let (dh, dc) = (b.scratch([batch, h], dtype)?, b.scratch([batch, h], dtype)?);
+            let sums = b.scratch([4 * h], dtype)?;
             cpu::drop_weight::<T>(&w_hh.read::<T>(), &weight, h, &mut dropped.write::<T>());
             {
                 let views: [Option<_>; 3] = std::array::from_fn(|k| upstream[k].as_ref().map(|d| d.read::<T>()));
@@ -188,9 +189,13 @@ impl Operation for Lstm {
                 }
                 cpu::mask_and_put(&total, &weight, h, &mut dw.write::<T>(), store);
             }
+            // both biases have the same gradient
+            if b.needs(5) || b.needs(6) {
+                cpu::column_sums(&dz, 4 * h, &mut sums.write::<T>());
+            }
             for k in [5, 6] {
                 if let Some((db, store)) = b.grad_input(k)? {
-                    cpu::column_sums(&dz, 4 * h, &mut db.write::<T>(), store);
+                    cpu::put(&sums.read::<T>(), &mut db.write::<T>(), store);
                 }
             }
         });

@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use crate::device::cpu::gemm;
+use crate::device::shared_limit;
 use crate::nn::language_model::EVALUATED_ROWS;
 use crate::ops::tied_softmax::block_rows;
 
@@ -37,7 +38,7 @@ struct DryPool {
 impl DryPool {
     fn take(&mut self, bytes: usize) -> Held {
         let from = self.blocks.partition_point(|b| **b < bytes);
-        let limit = if self.fitted { usize::MAX } else { bytes.saturating_add(bytes / 4 + 256) };
+        let limit = if self.fitted { usize::MAX } else { shared_limit(bytes) };
         let mut fitting = self.blocks[from..].iter().take_while(|b| ***b <= limit);
         if let Some(block) = fitting.find(|b| Rc::strong_count(b) == 1) {
             return Held { _block: block.clone(), bytes };
@@ -214,7 +215,8 @@ impl DryGraph {
         let packed = gemm::packed_len::<f32>(h, 4 * h).max(gemm::packed_len::<f32>(4 * h, h));
         drop([self.take(4 * h * h), self.take(packed)]);
         *state = Some((h_n.clone(), c_n.clone()));
-        let [y, ..] = self.record(&[x, w], [y, h_n, c_n], vec![gates, cells], &[4 * h * h, packed, b * h, b * h]);
+        let [y, ..] =
+            self.record(&[x, w], [y, h_n, c_n], vec![gates, cells], &[4 * h * h, packed, b * h, b * h, 4 * h]);
         y
     }
 

@@ -11,7 +11,7 @@ use super::super::model_dir::{Architecture, Loaded, ModelConfig};
 use super::super::observer::{Evaluated, Event, Split};
 use super::super::recipe::ClassifierSettings;
 use super::super::rss;
-use super::{Context, StageResult, Workplace, record, weights_hash};
+use super::{Context, StageResult, Workplace, record};
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
 use crate::nn::{Classifier, LanguageModel, weights};
@@ -60,7 +60,7 @@ pub fn train_classifier(
         });
     }
     let (test_store, valid_store) = (others.pop().flatten(), others.pop().flatten());
-    let start = from.map_or_else(|| Ok("none".to_string()), |from| weights_hash(&from.parameters))?;
+    let start = from.map_or_else(|| Ok("none".to_string()), |from| weights::model_hash(&from.parameters))?;
     let mut identity = context.identity(Stage::Classifier, &data, &start);
     identity["--labels"] = json!(sources.labels);
     if let Some(result) = context.finished(out, &identity)? {

@@ -9,7 +9,7 @@ use super::super::lm_task::{self, LmTask, LmTaskSettings};
 use super::super::model_dir::{Architecture, Loaded, ModelConfig};
 use super::super::recipe::{LmSettings, LossName};
 use super::super::rss;
-use super::{Context, StageResult, Workplace, record, weights_hash};
+use super::{Context, StageResult, Workplace, record};
 use crate::error::Result;
 use crate::nn::{LanguageModel, LossSettings, weights};
 use crate::random::Stage;
@@ -55,7 +55,7 @@ pub fn train_language_model(
         }
         None => (None, None),
     };
-    let start = from.map_or_else(|| Ok("none".to_string()), |from| weights_hash(&from.parameters))?;
+    let start = from.map_or_else(|| Ok("none".to_string()), |from| weights::model_hash(&from.parameters))?;
     let identity = context.identity(stage, &data, &start);
     if let Some(result) = context.finished(out, &identity)? {
         return Ok(result);

@@ -3,12 +3,11 @@
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
-use bytemuck::Zeroable;
-
 use super::super::isa::{Isa, Kernel, dispatch_on};
 use super::Matrix;
 use super::kernels::prefetch;
 use crate::device::Real;
+use crate::device::pages::Pages;
 
 /// Packs all of `matrix`, `[k, columns]`, as panels of `width` columns: `[k, width]` each, one behind the other.
 ///
@@ -142,19 +141,21 @@ pub fn with_left<T: Real>(elements: usize, work: impl FnOnce(&mut [MaybeUninit<T
 /// Bytes of a packed block of the right operand, which all threads share: a part of a third-level cache.
 pub const RIGHT_BYTES: usize = 8 << 20;
 
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
 /// Gives room for a packed block of the right operand to `work`. Each thread keeps what it once allocated.
+///
+/// # Panics
+/// If the system refuses the memory.
 pub fn with_right<T: Real, R>(work: impl FnOnce(&mut [T]) -> R) -> R {
     thread_local! {
         // More than one is in use if, while a thread waits for its helpers, it takes over another product that waits to be computed.
-        static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+        static FREE: RefCell<Vec<Pages>> = const { RefCell::new(Vec::new()) };
     }
-    let lines = RIGHT_BYTES / std::mem::size_of::<Line>();
-    let mut buffer = FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![Line::zeroed(); lines]);
-    let result = work(bytemuck::cast_slice_mut(&mut buffer));
+    let buffer = FREE
+        .with_borrow_mut(Vec::pop)
+        .unwrap_or_else(|| Pages::new(RIGHT_BYTES).expect("a few megabytes for packed blocks"));
+    let length = RIGHT_BYTES / std::mem::size_of::<T>();
+    // SAFETY: RIGHT_BYTES zeroed bytes, aligned to 64; T is Pod; the buffer is not in the list while it is used.
+    let result = work(unsafe { std::slice::from_raw_parts_mut(buffer.pointer().cast(), length) });
     FREE.with_borrow_mut(|free| free.push(buffer));
     result
 }
