@@ -74,7 +74,7 @@ pub struct BuildReport {
 
 /// Reads all sources in order and hands on, per batch and in order, what `work` makes of runs of documents. While one batch is
 /// worked on, the results of the one before are taken and the next is read: three batches at most are in memory.
-fn in_batches<T: Send>(
+pub(super) fn in_batches<T: Send>(
     sources: &[Source],
     work: impl Fn(&[Document], &mut Scratch) -> T + Sync,
     mut take: impl FnMut(T) -> Result<()> + Send,
