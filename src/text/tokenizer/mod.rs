@@ -240,10 +240,12 @@ impl Tokenizer {
         self.subword.as_ref().map_or_else(|| rules::detokenize(tokens), |subword| subword.detokenize(tokens))
     }
 
-    /// `text` with what the tokens that follow it say: a token that is no word of its own continues the last word.
+    /// `text` with what the tokens that follow it say: one that is no word of its own continues the last word.
     pub fn continued(&self, text: &str, tokens: &[&str]) -> String {
-        let continues = self.subword.as_ref().is_some_and(|subword| subword.continues(tokens));
-        format!("{text}{}{}", if continues { "" } else { " " }, self.detokenize(tokens))
+        match &self.subword {
+            Some(subword) => subword.continued(text, tokens),
+            None => format!("{text} {}", self.detokenize(tokens)),
+        }
     }
 }
 

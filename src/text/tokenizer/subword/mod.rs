@@ -231,7 +231,9 @@ impl SubwordModel {
         // what batches and training of other models need, and chance, have no place here
         tokenizer.with_truncation(None).map_err(in_words)?;
         tokenizer.with_padding(None);
-        if let ModelWrapper::BPE(bpe) = &tokenizer.get_model() {
+        if let ModelWrapper::BPE(bpe) = tokenizer.get_model()
+            && bpe.dropout.is_some()
+        {
             let mut bpe = bpe.clone();
             bpe.dropout = None;
             tokenizer.with_model(bpe);
@@ -413,10 +415,23 @@ impl SubwordCutter {
         }
     }
 
-    /// Whether the tokens continue the last word of a text, or begin a new one.
-    pub(super) fn continues(&self, tokens: &[&str]) -> bool {
-        let special = self.0.rules.map_or(SPECIAL, Rules::subword_tokens);
-        tokens.first().is_some_and(|first| !first.starts_with(WORD_BEGIN) && !special.contains(first))
+    /// `text` and what the tokens that follow it say.
+    pub(super) fn continued(&self, text: &str, tokens: &[&str]) -> String {
+        let Some(rules) = self.0.rules else {
+            // what the tokens add to the text's own, since a decoder may treat the first one of all in its own way
+            let mut all: Vec<String> = Vec::new();
+            self.whole(text, &mut |token| all.push(token.to_string()));
+            let begin = self.decode(all.clone());
+            all.extend(tokens.iter().filter(|token| !SPECIAL.contains(token)).map(ToString::to_string));
+            let added = self.decode(all).strip_prefix(&begin).map(str::to_string);
+            return match added {
+                Some(added) => format!("{text}{added}"),
+                None => format!("{text} {}", self.detokenize(tokens)),
+            };
+        };
+        let special = rules.subword_tokens();
+        let continues = tokens.first().is_some_and(|first| !first.starts_with(WORD_BEGIN) && !special.contains(first));
+        format!("{text}{}{}", if continues { "" } else { " " }, join(tokens, special))
     }
 
     /// Readable text of tokens.
@@ -424,14 +439,18 @@ impl SubwordCutter {
         match self.0.rules {
             Some(rules) => join(tokens, rules.subword_tokens()),
             None => {
-                let tokens: Vec<String> =
-                    tokens.iter().filter(|token| !SPECIAL.contains(token)).map(ToString::to_string).collect();
-                let plain = tokens.concat();
-                match self.0.tokenizer.get_decoder() {
-                    Some(decoder) => guarded(|| decoder.decode(tokens)).and_then(Result::ok).unwrap_or(plain),
-                    None => plain,
-                }
+                let words = tokens.iter().filter(|token| !SPECIAL.contains(token));
+                self.decode(words.map(ToString::to_string).collect())
             }
+        }
+    }
+
+    /// With the decoder of the file; where it has none, its tokens are words.
+    fn decode(&self, tokens: Vec<String>) -> String {
+        let plain = tokens.join(" ");
+        match self.0.tokenizer.get_decoder() {
+            Some(decoder) => guarded(|| decoder.decode(tokens)).and_then(Result::ok).unwrap_or(plain),
+            None => plain,
         }
     }
 }
