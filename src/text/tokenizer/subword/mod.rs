@@ -222,12 +222,10 @@ fn not_read() -> Error {
 
 impl SubwordModel {
     fn new(file: Vec<u8>) -> Result<Self, Fault> {
-        let mut tokenizer =
-            tokenizers::Tokenizer::from_bytes(&file).map_err(|e| match e.downcast::<serde_json::Error>() {
-                Ok(e) if e.is_data() => format!("is not a tokenizer: {}", in_words(e)),
-                Ok(e) => format!("is not JSON: {}", in_words(e)),
-                Err(e) => format!("is not a tokenizer: {}", in_words(e)),
-            })?;
+        // first as JSON alone: the library breaks off on some files that end too early
+        serde_json::from_slice::<serde::de::IgnoredAny>(&file).map_err(|e| format!("is not JSON: {}", in_words(e)))?;
+        let fault = |e| format!("is not a tokenizer: {}", in_words(e));
+        let mut tokenizer = tokenizers::Tokenizer::from_bytes(&file).map_err(fault)?;
         // what batches and training of other models need, and chance, have no place here
         tokenizer.with_truncation(None).map_err(in_words)?;
         tokenizer.with_padding(None);
