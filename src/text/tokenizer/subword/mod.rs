@@ -151,6 +151,14 @@ impl Subword {
             return Err(Error::file(path, format!("has {size} bytes, a tokenizer has at most {LARGEST_FILE}")));
         }
         let file = std::fs::read(path).map_err(|e| Error::io(path, "read", &e))?;
+        Self::read(path, file)
+    }
+
+    /// From the content of the file `path`.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it is not the file of a tokenizer that sub-words can come from.
+    pub fn read(path: &Path, file: Vec<u8>) -> Result<Self> {
         Self::from_bytes(file).map_err(|fault| {
             Error::file(path, fault)
                 .hint("a tokenizer.json is what the tokenizers library saves, or this program beside vocab.json")

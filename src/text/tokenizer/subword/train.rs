@@ -283,3 +283,57 @@ fn train_unigram(sentences: &[(String, u32)], special: &[&str], size: usize) -> 
     let pieces = special.iter().map(|token| (token.to_string(), 0.0)).chain(unigram::train(sentences, size)).collect();
     serde_json::to_value(Unigram::from(pieces, Some(0), false).map_err(failed)?).map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_table_is_thinned_out_alike_however_it_came() {
+        let documents: Vec<WordCounts> = (0..200)
+            .map(|d| {
+                let mut counts = WordCounts::default();
+                (0..20).for_each(|i| counts.add(&format!("rare {d} {i}"), 1));
+                (0..10).for_each(|i| counts.add(&format!("frequent {i}"), 3));
+                counts
+            })
+            .collect();
+        let fill = || {
+            let mut segments = Segments::default();
+            for document in &documents {
+                segments.counts.append(document);
+                segments.thin_out(500, usize::MAX);
+            }
+            segments
+        };
+        let segments = fill();
+        assert!(segments.counts.len() <= 500 && segments.level > 1, "{} {}", segments.counts.len(), segments.level);
+        assert!((0..10).all(|i| segments.counts.get(&format!("frequent {i}")) == 600));
+        // what is left of the rare ones is from all over the text
+        let from = |range: std::ops::Range<usize>| {
+            let of = |d: usize| (0..20).filter(|i| segments.counts.get(&format!("rare {d} {i}")) > 0).count();
+            range.map(of).sum::<usize>()
+        };
+        assert!(from(0..60) > 10 && from(60..120) > 10, "{} {}", from(0..60), from(60..120));
+        assert!(fill().counts.iter().eq(segments.counts.iter()));
+        let mut by_bytes = fill();
+        by_bytes.thin_out(usize::MAX, 1000);
+        assert!(by_bytes.counts.bytes() <= 500 && by_bytes.counts.get("frequent 0") == 600);
+    }
+
+    #[test]
+    fn what_is_trained_on() {
+        let mut segments = Segments::default();
+        let mut counts = WordCounts::default();
+        for (segment, n) in [("▁a☃b", 1u64), ("▁a", 1 << 40), ("b", 5), (&"x".repeat(70), 3)] {
+            parts(segment).for_each(|part| counts.add(part, n));
+        }
+        segments.add(&counts);
+        // the snowman is one character in a million millions
+        let made = sentences(segments, 0.999_999_999_999, 10);
+        let shown: Vec<&str> = made.iter().map(|(s, _)| s.as_str()).collect();
+        assert_eq!(shown, ["b", "x".repeat(6).as_str(), &"x".repeat(64), "▁a"][..]);
+        let occurrences: u64 = made.iter().map(|(s, n)| s.chars().count() as u64 * u64::from(*n)).sum();
+        assert!(occurrences <= MOST_OCCURRENCES + 100, "{occurrences}");
+    }
+}
