@@ -66,7 +66,7 @@ const MOST_OCCURRENCES: u64 = 1 << 30;
 #[derive(Debug, Default)]
 pub(in crate::text) struct Segments {
     counts: WordCounts,
-    /// How often the table was thinned out.
+    /// How much the table is thinned out.
     level: u32,
 }
 
@@ -78,21 +78,29 @@ impl Segments {
     }
 
     /// Where there are too many: of the segments seen at most `level` times only a share of 2^-level stays, chosen by a hash, so from all
-    /// over the text; `level` rises until half of the room is free.
+    /// over the text; `level` rises where that does not free half of the room.
     fn thin_out(&mut self, most: usize, most_bytes: usize) {
         if self.counts.len() <= most && self.counts.bytes() <= most_bytes {
             return;
         }
+        self.thin_out_at_level();
         while self.counts.len() > most / 2 || self.counts.bytes() > most_bytes / 2 {
             self.level += 1;
-            let mut kept = WordCounts::default();
-            for (segment, n) in self.counts.iter() {
-                if n > u64::from(self.level) || hash(segment) >> (64 - self.level.min(64)) == 0 {
-                    kept.add(segment, n);
-                }
-            }
-            self.counts = kept;
+            self.thin_out_at_level();
         }
+    }
+
+    fn thin_out_at_level(&mut self) {
+        if self.level == 0 {
+            return;
+        }
+        let mut kept = WordCounts::default();
+        for (segment, n) in self.counts.iter() {
+            if n > u64::from(self.level) || hash(segment) >> (64 - self.level.min(64)) == 0 {
+                kept.add(segment, n);
+            }
+        }
+        self.counts = kept;
     }
 }
 
