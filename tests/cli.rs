@@ -67,7 +67,7 @@ fn wrong_usage_is_one_sentence() {
         (&["predict", "--model", "x"], "missing: "),
         (&["run", "--train", "x", "--out", "y", "--pretrain-recipe", "tiny"], "holds for the whole run"),
         (&["gradcheck", "--op", "magic"], "no operation is called 'magic'"),
-        (&["tokenize", "--input", "x", "--print", "--tokenizer", "subword"], "subword is not there yet"),
+        (&["tokenize", "--input", "x", "--print", "--subword", "bpe"], "--subword: the tokenizer is another one"),
     ];
     for (line, part) in cases {
         let message = fault(ulmfit(line).assert(), 2);

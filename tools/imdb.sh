@@ -10,22 +10,23 @@ mkdir -p "$out/share"
 for archive in labelled unsup; do
   tar --zstd -xf "$data/imdb/aclImdb_$archive.tar.zst" -C "$out/share" --wildcards 'aclImdb/train/*/*0_*.txt'
 done
-common=(--recipe fastai2 --schedule one-cycle --batch-size 64 --bptt 70 --weight-decay 0.01 --quiet --json --resume --threads "$threads")
+common=(--recipe fastai2 --schedule one-cycle --bptt 70 --weight-decay 0.01 --quiet --json --resume --threads "$threads")
 sizes=(--emb-size 100 --hidden-size 300 --layers 2 --vocab-size 10000 --min-freq 3)
 labelled=$data/imdb/aclImdb_labelled.tar.zst
 task=(--train "$labelled::aclImdb/train" --test "$labelled::aclImdb/test" --drop-mult 0.5 --lr 1e-2 --set classifier.max_len=420)
+lm=(--batch-size 64)
 stage() { printf '%s ' "$1"; shift; "$ulmfit" "$@" "${common[@]}" | tail -n 1; }
 
-stage pretrain pretrain "${sizes[@]}" --epochs 1 --lr 5e-3 --drop-mult 0.2 --seed 0 \
+stage pretrain pretrain "${sizes[@]}" "${lm[@]}" --epochs 1 --lr 5e-3 --drop-mult 0.2 --seed 0 \
   --corpus "$data/wikipedia-en-2015/wiki_part_00.txt.zst" --out "$out/pretrain"
-stage finetune-lm finetune-lm --vocab-size 10000 --min-freq 3 --model "$out/pretrain" --text "$out/share/aclImdb/train" --epochs 1,1 --lr 4e-3 \
+stage finetune-lm finetune-lm "${lm[@]}" --vocab-size 10000 --min-freq 3 --model "$out/pretrain" --text "$out/share/aclImdb/train" --epochs 1,1 --lr 4e-3 \
   --drop-mult 0.5 --unfreezing gradual --discriminative 3.1622776601683795 --seed 0 --out "$out/lm"
 for seed in 0 1 2; do
-  few=(--labels 500 --epochs 2,2,2,14 --seed "$seed")
+  few=(--labels 500 --epochs 2,2,2,8 --batch-size 16 --seed "$seed") # of 64 documents an epoch would have 7 updates
   stage "500 labels, seed $seed:" train-classifier "${task[@]}" "${few[@]}" --model "$out/lm" --unfreezing gradual --discriminative 2.6 --out "$out/few-$seed"
   stage "500 labels, from scratch, seed $seed:" train-classifier "${task[@]}" "${few[@]}" "${sizes[@]}" --model none --unfreezing full --discriminative off \
     --out "$out/few-scratch-$seed"
 done
-all=(--epochs 1,1,1 --seed 0)
+all=(--epochs 1,1,1 --batch-size 64 --seed 0)
 stage "all labels:" train-classifier "${task[@]}" "${all[@]}" --model "$out/lm" --unfreezing gradual --discriminative 2.6 --out "$out/all"
 stage "all labels, from scratch:" train-classifier "${task[@]}" "${all[@]}" "${sizes[@]}" --model none --unfreezing full --discriminative off --out "$out/all-scratch"

@@ -75,9 +75,10 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
                 "tokens": measured.count,
             });
             let text = format!(
-                "loss {:.4}  perplexity {:.2}  accuracy {:.2} %  {} tokens",
+                "loss {:.4}  perplexity {:.2}  bits per byte {:.4}  accuracy {:.2} %  {} tokens",
                 measured.loss,
                 measured.perplexity.unwrap_or(f64::NAN),
+                measured.bits_per_byte.unwrap_or(f64::NAN),
                 measured.accuracy.unwrap_or(f64::NAN),
                 measured.count
             );

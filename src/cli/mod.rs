@@ -182,6 +182,10 @@ fn start_log() -> Result<()> {
 
 /// What a fault of the program itself looks like: one line, exit status 1.
 fn internal_error(info: &std::panic::PanicHookInfo) {
+    if crate::text::is_guarded() {
+        // it is caught, and told as a fault of the file
+        return;
+    }
     let message = info.payload_as_str().unwrap_or("without a message");
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     let place = info.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));

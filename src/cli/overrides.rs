@@ -5,7 +5,7 @@ use super::recipe::{RecipeArgs, StagedRecipe};
 use super::values::{Discriminative, name_of};
 use crate::error::{Error, Result};
 use crate::random::Stage;
-use crate::train::recipe::{Builder, COMMAND_LINE, Recipe};
+use crate::train::recipe::{Builder, COMMAND_LINE, Recipe, TokenizerName};
 
 impl RecipeArgs {
     /// The recipe of a stage's own command; `default` where none is named.
@@ -32,6 +32,8 @@ impl RecipeArgs {
             ("hidden-size", self.hidden_size.map(|v| v.to_string())),
             ("layers", self.layers.map(|v| v.to_string())),
             ("tokenizer", self.tokenizer.as_ref().map(name_of)),
+            ("subword", self.subword.as_ref().map(name_of)),
+            ("tokenizer-file", self.tokenizer_file.clone()),
             ("rules", self.rules.clone()),
             ("language", self.language.clone()),
             ("vocab-size", self.vocab_size.map(|v| v.to_string())),
@@ -110,7 +112,12 @@ fn build(mut builder: Builder, groups: &[(Option<Stage>, &RecipeArgs)], global: 
             }
         }
     }
-    builder.build()
+    let recipe = builder.build()?;
+    if recipe.text.tokenizer != TokenizerName::Subword && groups.iter().any(|(_, args)| args.subword.is_some()) {
+        return Err(Error::usage(format!("--subword {}: the tokenizer is another one", recipe.text.subword))
+            .hint("say --tokenizer subword"));
+    }
+    Ok(recipe)
 }
 
 #[cfg(test)]

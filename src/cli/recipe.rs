@@ -50,6 +50,13 @@ pub enum TokenizerName {
     Subword,
 }
 
+/// How sub-words are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SubwordName {
+    Unigram,
+    Bpe,
+}
+
 /// What to do when the loss or a gradient is not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnNan {
@@ -128,7 +135,13 @@ pub struct RecipeArgs {
     /// How text becomes tokens
     #[arg(long, value_enum)]
     pub tokenizer: Option<TokenizerName>,
-    /// Rules of the word tokenizer: 0.7, v1 or v2
+    /// How sub-words are found (--tokenizer subword)
+    #[arg(long, value_enum)]
+    pub subword: Option<SubwordName>,
+    /// Take the sub-words of this tokenizer.json rather than train them (--tokenizer subword)
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer_file: Option<String>,
+    /// Rules of the word and sub-word tokenizers: 0.7, v1 or v2
     #[arg(long, value_name = "RULES", value_parser = ["0.7", "v1", "v2"])]
     pub rules: Option<String>,
     /// Language of the word tokenizer: en, another code (de, fr, ja), or a table of words (F.toml)
@@ -181,6 +194,8 @@ impl RecipeArgs {
             labels,
             valid_fraction,
             tokenizer,
+            subword,
+            tokenizer_file,
             rules,
             language,
             on_nan

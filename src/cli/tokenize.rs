@@ -6,13 +6,14 @@ use std::time::Instant;
 use clap::ArgAction;
 use serde_json::json;
 
-use super::recipe::TokenizerName;
+use super::recipe::{SubwordName, TokenizerName};
 use super::shared::DataArgs;
 use super::{Global, output, values};
 use crate::error::{Error, Result};
 use crate::report::thousands;
 use crate::text::{
-    self, BuildOptions, Document, Labels, Language, Role, Rules, Source, Tokenizer, TokenizerKind, Tokens, Vocabulary,
+    self, BuildOptions, Document, Labels, Language, Role, Rules, Source, SubwordAlgorithm, Tokenizer, TokenizerKind,
+    TokenizerPlan, Tokens, Vocabulary,
 };
 use crate::train::rss::peak_rss_mb;
 
@@ -33,7 +34,9 @@ pub struct Args {
     #[arg(long)]
     pub print: bool,
     /// Use this vocabulary (a vocab.json) and its tokenizer
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["vocab_size", "min_freq", "tokenizer", "rules", "language"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "vocab_size", "min_freq", "tokenizer", "rules", "language", "subword", "tokenizer_file", "coverage",
+    ])]
     pub vocab: Option<PathBuf>,
     /// Largest vocabulary, special tokens included
     #[arg(long, value_name = "N", default_value = "30000", value_parser = values::count)]
@@ -44,7 +47,16 @@ pub struct Args {
     /// How text becomes tokens
     #[arg(long, value_enum, default_value_t = TokenizerName::Word)]
     pub tokenizer: TokenizerName,
-    /// Rules of the word tokenizer: 0.7, v1 or v2
+    /// How sub-words are found: unigram (where nothing is said) or bpe
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub subword: Option<SubwordName>,
+    /// Take the sub-words of this tokenizer.json rather than train them
+    #[arg(long, value_name = "FILE", conflicts_with = "subword")]
+    pub tokenizer_file: Option<PathBuf>,
+    /// Share of the text's characters that sub-words cover
+    #[arg(long, value_name = "X", default_value_t = 0.99999)]
+    pub coverage: f64,
+    /// Rules of the word and sub-word tokenizers: 0.7, v1 or v2
     #[arg(long, value_name = "RULES", default_value = "0.7")]
     pub rules: String,
     /// Language of the word tokenizer: en, another code (de, fr, ja), or a table of words (F.toml)
@@ -68,20 +80,19 @@ pub fn vocabulary_path(tokens: &Path) -> PathBuf {
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let begin = Instant::now();
     let given = args.vocab.as_deref().map(Vocabulary::load).transpose()?;
-    let kind = match &given {
-        Some(vocabulary) => vocabulary.tokenizer().clone(),
-        None => tokenizer_kind(args.tokenizer, &args.rules, &args.language)?,
+    let plan = match &given {
+        Some(vocabulary) => TokenizerPlan::Made(vocabulary.tokenizer().clone()),
+        None => tokenizer_plan(args)?,
     };
-    let tokenizer = Tokenizer::new(kind.clone())?;
     let options = args.data.options(if args.corpus { Role::Corpus } else { Role::Dataset })?;
     let sources = args.input.iter().map(|path| Source::open(path, &options)).collect::<Result<Vec<_>>>()?;
     if !global.quiet {
         sources.iter().for_each(|source| output::to_stderr(&source.describe()));
     }
-    let Some(out) = &args.out else { return print(&sources, &tokenizer, global) };
-
-    let beside = vocabulary_path(out);
-    if let Some(path) = [out, &beside].into_iter().find(|path| !args.overwrite && path.exists()) {
+    let beside = args.out.as_deref().map(vocabulary_path);
+    let tokenizer = beside.as_deref().map(text::tokenizer_path).filter(|_| plan.is_subword());
+    let files = args.out.iter().chain(&beside).chain(&tokenizer);
+    if let Some(path) = files.into_iter().find(|path| !args.overwrite && path.exists()) {
         return Err(Error::file(path, "exists already").hint("give --overwrite to replace it, or another --out"));
     }
     let mut last = Instant::now();
@@ -94,6 +105,11 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         Ok(())
     };
     let build = BuildOptions { labels: Labels::Collect, ..BuildOptions::default() };
+    let (size, least) = (Some(args.vocab_size), args.min_freq);
+    let kind = plan.make(&sources, size, least, &build, &mut |p| say("counting for sub-words", p))?;
+    let tokenizer = Tokenizer::new(kind.clone())?;
+    let (Some(out), Some(beside)) = (&args.out, beside) else { return print(&sources, &tokenizer, global) };
+
     let vocabulary = match given {
         Some(vocabulary) => vocabulary,
         None => {
@@ -167,19 +183,35 @@ fn print(sources: &[Source], tokenizer: &Tokenizer, global: &Global) -> Result<(
     output::result(true, "", &value)
 }
 
-/// The tokenizer of the flags `--tokenizer`, `--rules` and `--language`.
-fn tokenizer_kind(name: TokenizerName, rules: &str, language: &str) -> Result<TokenizerKind> {
-    let rules = Rules::by_name(rules)?;
-    let table = Language::by_name(language)?;
-    if table.is_some() && name != TokenizerName::Word {
-        return Err(Error::usage(format!("--language {language}: only the word tokenizer knows languages"))
+/// The tokenizer of the flags.
+fn tokenizer_plan(args: &Args) -> Result<TokenizerPlan> {
+    let rules = Rules::by_name(&args.rules)?;
+    let table = Language::by_name(&args.language)?;
+    if table.is_some() && args.tokenizer != TokenizerName::Word {
+        return Err(Error::usage(format!("--language {}: only the word tokenizer knows languages", args.language))
             .hint("leave --language or --tokenizer away"));
     }
-    match name {
-        TokenizerName::Word => Ok(TokenizerKind::word_in(rules, table)),
-        TokenizerName::Whitespace => Ok(TokenizerKind::Whitespace),
-        TokenizerName::Pretokenized => Ok(TokenizerKind::Pretokenized),
-        TokenizerName::Subword => Err(Error::usage("--tokenizer subword is not there yet")
-            .hint("use word, whitespace or pretokenized (text that another program has cut into sub-words)")),
+    let of_subwords = [("--subword", args.subword.is_some()), ("--tokenizer-file", args.tokenizer_file.is_some())];
+    if let (Some((flag, _)), true) = (of_subwords.iter().find(|(_, on)| *on), args.tokenizer != TokenizerName::Subword)
+    {
+        return Err(Error::usage(format!("{flag}: the tokenizer is another one")).hint("say --tokenizer subword"));
     }
+    if !(args.coverage > 0.0 && args.coverage <= 1.0) {
+        return Err(Error::usage(format!("--coverage must be above 0 and at most 1, not {}", args.coverage)));
+    }
+    Ok(TokenizerPlan::Made(match args.tokenizer {
+        TokenizerName::Word => TokenizerKind::word_in(rules, table),
+        TokenizerName::Whitespace => TokenizerKind::Whitespace,
+        TokenizerName::Pretokenized => TokenizerKind::Pretokenized,
+        TokenizerName::Subword => {
+            if let Some(file) = &args.tokenizer_file {
+                return TokenizerPlan::from_file(file);
+            }
+            let algorithm = match args.subword {
+                Some(SubwordName::Bpe) => SubwordAlgorithm::Bpe,
+                Some(SubwordName::Unigram) | None => SubwordAlgorithm::Unigram,
+            };
+            return Ok(TokenizerPlan::Train { algorithm, rules, coverage: args.coverage });
+        }
+    }))
 }

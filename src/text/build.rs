@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// The first batch ends at this many bytes of text and every next one may be twice as large, so that a small text keeps all threads busy too.
 const FIRST_BATCH_BYTES: usize = 128 << 10;
 /// No batch has more than this many bytes or documents: their words are merged, and large batches share more of them.
-const BATCH_BYTES: usize = 8 << 20;
+pub(super) const BATCH_BYTES: usize = 8 << 20;
 /// Nothing is merged where tokens are only handed on: small batches keep the memory in use small, and fresh memory is slow.
 const SMALL_BATCH_BYTES: usize = 512 << 10;
 const BATCH_DOCUMENTS: usize = 1 << 14;
@@ -78,7 +78,7 @@ pub struct BuildReport {
 
 /// Reads all sources in order and hands on, per batch and in order, what `work` makes of runs of documents. While one batch is
 /// worked on, the results of the one before are taken and the next is read: three batches at most are in memory.
-fn in_batches<T: Send>(
+pub(super) fn in_batches<T: Send>(
     sources: &[Source],
     most_bytes: usize,
     work: impl Fn(&[Document], &mut Scratch) -> T + Sync,

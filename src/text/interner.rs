@@ -32,6 +32,11 @@ impl Interner {
         self.ends.len()
     }
 
+    /// Bytes of all words.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// The word of a number.
     ///
     /// # Panics

@@ -17,6 +17,7 @@ mod profile;
 mod reader;
 mod split;
 mod store;
+mod subword;
 pub mod synthetic;
 mod tokenizer;
 mod vocabulary;
@@ -30,8 +31,12 @@ pub use profile::{Profile, QUANTILES};
 pub use reader::{Document, Documents, Encoding, Format, OpenOptions, Origin, Role, Source};
 pub use split::{TextFingerprints, low_shot_subset, random_split, stratified_split};
 pub use store::{StoreWriter, TokenStore};
-pub use tokenizer::{Language, Rules, Scratch, TABLES_VERSION, Tokenizer, TokenizerKind, UNICODE_TABLES_VERSION};
-pub use vocabulary::{PAD_ID, UNKNOWN_ID, Vocabulary, WordCounts};
+pub use subword::{TokenizerPlan, train_subword};
+pub use tokenizer::{
+    Language, Rules, Scratch, Subword, SubwordAlgorithm, SubwordTraining, TABLES_VERSION, Tokenizer, TokenizerKind,
+    UNICODE_TABLES_VERSION, is_guarded,
+};
+pub use vocabulary::{PAD_ID, UNKNOWN_ID, Vocabulary, WordCounts, tokenizer_path};
 
 /// White space as Python's `str.split` and `\s` see it: Unicode white space and the four information separators.
 /// (The reference token streams were made with Python.)

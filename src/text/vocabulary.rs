@@ -1,6 +1,6 @@
 //! Vocabulary: words and their ids, made from counts, saved as `vocab.json`, mapped onto another.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 pub const UNKNOWN_ID: u32 = 0;
 /// Id of padding in every recipe.
 pub const PAD_ID: u32 = 1;
+/// What fills a vocabulary up to a round size.
+const FILLER: &str = "xxfake";
 
 /// How often each word was seen, in the order of first sight.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +39,7 @@ impl WordCounts {
         self.words.get(word).map_or(0, |number| self.counts[number])
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.words.words().zip(self.counts.iter().copied())
     }
 
@@ -49,6 +51,11 @@ impl WordCounts {
     /// Number of distinct words.
     pub fn len(&self) -> usize {
         self.counts.len()
+    }
+
+    /// Bytes of all distinct words.
+    pub(super) fn bytes(&self) -> usize {
+        self.words.bytes()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -94,11 +101,16 @@ impl PartialEq for Vocabulary {
 impl Vocabulary {
     /// Makes a vocabulary of at most `max_size` entries (special tokens included) from words seen at least `min_count` times.
     /// As fastai's `make_vocab`: the `max_size` most common words with enough occurrences, special tokens moved or put to the
-    /// front, cut to `max_size`.
+    /// front, cut to `max_size`. The words of a sub-word tokenizer are its own, whatever their number and counts.
     ///
     /// # Errors
     /// [`Error::Usage`] when `max_size` has no place beside the special tokens; [`Error::Data`] when no word is left.
     pub fn from_counts(counts: &WordCounts, tokenizer: TokenizerKind, max_size: usize, min_count: u64) -> Result<Self> {
+        if let TokenizerKind::Subword(subword) = &tokenizer {
+            let words: Vec<Box<str>> = subword.words()?.map(Box::from).collect();
+            let counts = words.iter().map(|word| counts.get(word)).collect();
+            return Ok(Self::build(words, counts, tokenizer));
+        }
         let special = tokenizer.special_tokens();
         if max_size <= special.len() {
             return Err(Error::usage(format!(
@@ -135,7 +147,7 @@ impl Vocabulary {
             return self;
         }
         let Vocabulary { mut words, mut counts, tokenizer, .. } = self;
-        words.extend(std::iter::repeat_n(Box::from("xxfake"), missing));
+        words.extend(std::iter::repeat_n(Box::from(FILLER), missing));
         counts.resize(words.len(), 0);
         Self::build(words, counts, tokenizer)
     }
@@ -160,6 +172,10 @@ impl Vocabulary {
             }
             sha.update((word.len() as u64).to_le_bytes());
             sha.update(word.as_bytes());
+        }
+        if let TokenizerKind::Subword(subword) = &tokenizer {
+            // the same pieces can be joined in other ways
+            sha.update(subword.sha256().as_bytes());
         }
         Vocabulary { words, counts, index, first_ids, tokenizer, hash: sha.finalize().into() }
     }
@@ -197,7 +213,7 @@ impl Vocabulary {
         &self.tokenizer
     }
 
-    /// SHA-256 over the words in order: what models and token files are compared by.
+    /// SHA-256 over the words in order, and the file of a sub-word tokenizer: what models and token files are compared by.
     pub fn hash(&self) -> [u8; 32] {
         self.hash
     }
@@ -213,7 +229,8 @@ impl Vocabulary {
         self.words.iter().map(|w| old.get(w)).collect()
     }
 
-    /// Writes `vocab.json` beside the file and renames it.
+    /// Writes `vocab.json` beside the file and renames it. Before that, in the same way, the `tokenizer.json` of sub-words
+    /// ([`tokenizer_path`]).
     ///
     /// # Errors
     /// [`Error::File`] when it cannot be written.
@@ -225,17 +242,17 @@ impl Vocabulary {
             words: self.words.iter().map(ToString::to_string).collect(),
             counts: self.counts.clone(),
         };
+        if let TokenizerKind::Subword(subword) = &self.tokenizer {
+            write_renamed(&tokenizer_path(path), subword.file()?)?;
+        }
         let json = serde_json::to_vec(&saved).expect("strings and numbers always serialise");
-        let beside = path.with_extension("json.part");
-        std::fs::write(&beside, json)
-            .and_then(|()| std::fs::rename(&beside, path))
-            .map_err(|e| Error::io(path, "write", &e))
+        write_renamed(path, &json)
     }
 
-    /// Reads `vocab.json`.
+    /// Reads `vocab.json`, and the `tokenizer.json` of sub-words beside it ([`tokenizer_path`]).
     ///
     /// # Errors
-    /// [`Error::File`] when the file is missing, damaged, or its words do not have the recorded hash.
+    /// [`Error::File`] when a file is missing, damaged, or its words do not have the recorded hash.
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", &e))?;
         let saved: Saved = serde_json::from_slice(&bytes)
@@ -249,13 +266,37 @@ impl Vocabulary {
         if !saved.counts.is_empty() && saved.counts.len() != saved.words.len() {
             return Err(Error::file(path, "has a count for some words only"));
         }
-        let words = saved.words.into_iter().map(Into::into).collect();
-        let vocabulary = Self::build(words, saved.counts, saved.tokenizer);
+        let words: Vec<Box<str>> = saved.words.into_iter().map(Into::into).collect();
+        let mut tokenizer = saved.tokenizer;
+        if let TokenizerKind::Subword(subword) = &mut tokenizer {
+            *subword = subword.with_file(&tokenizer_path(path))?;
+            let own = subword.words()?.chain(std::iter::repeat(FILLER)).take(words.len());
+            if words.len() < subword.words()?.len() || !words.iter().map(AsRef::as_ref).eq(own) {
+                return Err(Error::file(path, "was altered: its words are not those of the tokenizer beside it"));
+            }
+        }
+        let vocabulary = Self::build(words, saved.counts, tokenizer);
         if vocabulary.hash_hex() != saved.hash {
             return Err(Error::file(path, "was altered: its words do not have the recorded hash"));
         }
         Ok(vocabulary)
     }
+}
+
+/// Where the sub-word tokenizer of a vocabulary lies: `vocab.json` → `tokenizer.json`, `a.vocab.json` → `a.tokenizer.json`.
+pub fn tokenizer_path(vocabulary: &Path) -> PathBuf {
+    let name = vocabulary.file_name().unwrap_or_default().to_string_lossy();
+    match name.strip_suffix("vocab.json") {
+        Some(before) => vocabulary.with_file_name(format!("{before}tokenizer.json")),
+        None => vocabulary.with_extension("tokenizer.json"),
+    }
+}
+
+fn write_renamed(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = path.with_extension("json.part");
+    std::fs::write(&beside, bytes)
+        .and_then(|()| std::fs::rename(&beside, path))
+        .map_err(|e| Error::io(path, "write", &e))
 }
 
 #[cfg(test)]

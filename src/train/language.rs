@@ -130,7 +130,7 @@ impl Speaker {
             fresh = vec![next];
         }
         let words: Vec<&str> = continuation.iter().filter_map(|&id| self.model.vocabulary.word(id)).collect();
-        Ok(format!("{prompt} {}", self.tokenizer.detokenize(&words)))
+        Ok(self.tokenizer.continued(prompt, &words))
     }
 }
 

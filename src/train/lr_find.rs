@@ -19,7 +19,7 @@ use crate::nn::{Classifier, LanguageModel, weights};
 use crate::optim::Schedule;
 use crate::random::Stage;
 use crate::tensor::DType;
-use crate::text::{BuildOptions, ClassifierBatches, Labels, LmBatches, Source};
+use crate::text::{BuildOptions, ClassifierBatches, Labels, LmBatches, Source, TokenizerPlan};
 
 /// First and last learning rate of the test (of the last layer group; the recipe's ladder holds between the groups).
 pub const RATES: (f64, f64) = (1e-7, 10.0);
@@ -62,11 +62,11 @@ pub fn language_model(
         None => (Stage::Pretrain, &recipe.pretrain),
     };
     let scratch = Scratch::new()?;
-    let kind = match from {
-        Some(model) => model.vocabulary.tokenizer().clone(),
-        None => recipe.text.tokenizer_kind()?,
+    let plan = match from {
+        Some(model) => TokenizerPlan::Made(model.vocabulary.tokenizer().clone()),
+        None => recipe.text.tokenizer_plan()?,
     };
-    let vocabulary = context.vocabulary(sources, kind, &settings.training)?;
+    let vocabulary = context.vocabulary(sources, plan, &settings.training)?;
     let mut task_settings = lm_task_settings(settings, vocabulary.len());
     // the rate of an update is to be the test's
     task_settings.rescale_rate = false;
@@ -93,7 +93,7 @@ pub fn classifier(context: &mut Context, source: &Source, from: Option<&Loaded<L
     let sources = std::slice::from_ref(source);
     let vocabulary = match from {
         Some(model) => model.vocabulary.clone(),
-        None => context.vocabulary(sources, recipe.text.tokenizer_kind()?, &settings.training)?,
+        None => context.vocabulary(sources, recipe.text.tokenizer_plan()?, &settings.training)?,
     };
     let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
     let (store, _) = context.store("train", sources, &vocabulary, &options, &scratch.tokens())?;

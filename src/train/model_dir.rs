@@ -1,4 +1,5 @@
-//! A model as a directory (docs/CLI.md, Conventions): `model.safetensors`, `config.json`, `vocab.json`.
+//! A model as a directory (docs/CLI.md, Conventions): `model.safetensors`, `config.json`, `vocab.json`, and `tokenizer.json` where words are
+//! sub-words.
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ use crate::text::Vocabulary;
 pub const MODEL_FILE: &str = "model.safetensors";
 pub const CONFIG_FILE: &str = "config.json";
 pub const VOCABULARY_FILE: &str = "vocab.json";
+/// Beside `vocab.json` where its words are sub-words (`text::tokenizer_path`).
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const REPORT_FILE: &str = "report.html";
 
@@ -241,7 +244,8 @@ pub fn prepare(directory: &Path, resume: bool, overwrite: bool) -> Result<()> {
 /// Removes what an earlier run left.
 pub fn clear(directory: &Path) -> Result<()> {
     // the configuration first: without it nothing counts as a finished model
-    let own = [CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE, METRICS_FILE, REPORT_FILE, super::checkpoint::STATE_FILE];
+    let state = super::checkpoint::STATE_FILE;
+    let own = [CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE, TOKENIZER_FILE, METRICS_FILE, REPORT_FILE, state];
     own.iter().try_for_each(|name| remove(&directory.join(name)))
 }
 

@@ -103,7 +103,7 @@ impl Run<'_> {
         }
         self.look_for_test_text(sources)?;
         let forward = self.direction(sources, Direction::Forward)?;
-        let perplexity = |r: &Value| json!({ "perplexity": r["perplexity"] });
+        let perplexity = |r: &Value| json!({ "perplexity": r["perplexity"], "bits_per_byte": r["bits_per_byte"] });
         let mut result = json!({
             "pretrain": forward.pretrain.as_ref().map(perplexity),
             "finetune_lm": perplexity(&forward.finetune),
@@ -295,7 +295,7 @@ pub fn stage_directories(out: &Path) -> Vec<PathBuf> {
     all_directories(out).into_iter().filter(|directory| model_dir::is_finished(directory)).collect()
 }
 
-/// Means over several seeds, with `…_sd` (the sample's standard deviation) beside every error and perplexity.
+/// Means over several seeds, with `…_sd` (the sample's standard deviation) beside every error, perplexity and bits per byte.
 pub fn over_seeds(results: &[Value]) -> Value {
     let [first, rest @ ..] = results else { return Value::Null };
     if rest.is_empty() {
@@ -308,7 +308,7 @@ pub fn over_seeds(results: &[Value]) -> Value {
             let column: Vec<&Value> = values.iter().map(|v| &v[key]).collect();
             let numbers: Option<Vec<f64>> = column.iter().map(|v| v.as_f64()).collect();
             match numbers {
-                Some(numbers) if key.ends_with("error") || key.ends_with("perplexity") => {
+                Some(numbers) if ["error", "perplexity", "bits_per_byte"].iter().any(|end| key.ends_with(end)) => {
                     let n = numbers.len() as f64;
                     let mean = numbers.iter().sum::<f64>() / n;
                     let variance = numbers.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (n - 1.0);

@@ -9,12 +9,13 @@ use crate::nn;
 use crate::ops::adaptive_softmax;
 use crate::random::{Direction, Key, Stage};
 use crate::text::{
-    ClassifierConfig, Language, LmConfig, LmLayout, PAD_ID, Rules, SampleOrder, TokenizerKind, VariableWindows, Windows,
+    ClassifierConfig, Language, LmConfig, LmLayout, PAD_ID, Rules, SampleOrder, TokenizerKind, TokenizerPlan,
+    VariableWindows, Windows,
 };
 
 impl TextSettings {
     /// The tokenizer of a new vocabulary.
-    pub fn tokenizer_kind(&self) -> Result<TokenizerKind> {
+    pub fn tokenizer_plan(&self) -> Result<TokenizerPlan> {
         let rules = match self.rules {
             RulesName::V07 => Rules::V07,
             RulesName::V1 => Rules::V1,
@@ -25,14 +26,22 @@ impl TextSettings {
             return Err(Error::usage(format!("--language {}: only the word tokenizer knows languages", self.language))
                 .hint("leave --language or --tokenizer away"));
         }
-        match self.tokenizer {
-            TokenizerName::Word => Ok(TokenizerKind::word_in(rules, language)),
-            TokenizerName::Whitespace => Ok(TokenizerKind::Whitespace),
-            TokenizerName::Pretokenized => Ok(TokenizerKind::Pretokenized),
-            TokenizerName::Subword => {
-                Err(Error::usage("--tokenizer subword is not there yet").hint("use word, whitespace or pretokenized"))
-            }
+        let file = (self.tokenizer_file != "none").then_some(&self.tokenizer_file);
+        if let (Some(file), true) = (file, self.tokenizer != TokenizerName::Subword) {
+            return Err(Error::usage(format!(
+                "--tokenizer-file {file}: only the sub-word tokenizer comes from a file"
+            ))
+            .hint("say --tokenizer subword"));
         }
+        Ok(TokenizerPlan::Made(match (self.tokenizer, file) {
+            (TokenizerName::Word, _) => TokenizerKind::word_in(rules, language),
+            (TokenizerName::Whitespace, _) => TokenizerKind::Whitespace,
+            (TokenizerName::Pretokenized, _) => TokenizerKind::Pretokenized,
+            (TokenizerName::Subword, Some(file)) => return TokenizerPlan::from_file(file.as_ref()),
+            (TokenizerName::Subword, None) => {
+                return Ok(TokenizerPlan::Train { algorithm: self.subword, rules, coverage: self.coverage });
+            }
+        }))
     }
 }
 

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::random::{Direction, Key, Stage};
 use crate::tensor::DType;
 use crate::text::{
-    BuildOptions, BuildReport, Profile, Source, TokenStore, Tokenizer, TokenizerKind, Vocabulary, count_words,
+    BuildOptions, BuildReport, Profile, Source, TokenStore, Tokenizer, TokenizerPlan, Vocabulary, count_words,
     write_store,
 };
 
@@ -169,11 +169,15 @@ impl Context<'_> {
     pub(super) fn vocabulary(
         &mut self,
         sources: &[Source],
-        kind: TokenizerKind,
+        plan: TokenizerPlan,
         settings: &TrainingSettings,
     ) -> Result<Vocabulary> {
-        let tokenizer = Tokenizer::new(kind.clone())?;
         let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
+        if let TokenizerPlan::Train { algorithm, .. } = &plan {
+            self.note(format!("training sub-words ({algorithm}) on the text"))?;
+        }
+        let kind = plan.make(sources, settings.vocab_size, settings.min_freq, &options, &mut poll)?;
+        let tokenizer = Tokenizer::new(kind.clone())?;
         let (words, _) = count_words(sources, &tokenizer, &options, &mut poll)?;
         let vocabulary =
             Vocabulary::from_counts(&words, kind, settings.vocab_size.unwrap_or(usize::MAX), settings.min_freq)?

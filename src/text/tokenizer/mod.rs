@@ -1,10 +1,11 @@
-//! Tokenizers: `word` (rules of docs/SPEC.md §2.1 and §2.2 around English tables), `whitespace`, `pretokenized`.
+//! Tokenizers: `word` (rules of docs/SPEC.md §2.1 and §2.2 around English tables), `whitespace`, `pretokenized`, `subword`.
 
 mod chars;
 mod english;
 mod html;
 mod pieces;
 mod rules;
+pub(super) mod subword;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::{Document, Vocabulary, is_space};
 use crate::error::{Error, Result};
 use pieces::Cutter;
+use subword::SubwordCutter;
+pub use subword::{Subword, SubwordAlgorithm, SubwordTraining, is_guarded};
 pub use tables::{TABLES_VERSION, UNICODE_TABLES_VERSION};
 pub use unicode::Language;
 
@@ -52,6 +55,8 @@ pub enum TokenizerKind {
     Whitespace,
     /// Split on white space, nothing changed or added but `xxbos`.
     Pretokenized,
+    /// Pieces of words, from a `tokenizer.json`.
+    Subword(Subword),
 }
 
 impl TokenizerKind {
@@ -87,14 +92,18 @@ impl TokenizerKind {
 
     /// Whether this program has the tables that a vocabulary was made with; if not, the end of a sentence and a hint.
     pub fn check(&self) -> Result<(), (String, &'static str)> {
-        let TokenizerKind::Word { tables, language, .. } = self else { return Ok(()) };
+        let (tables, language) = match self {
+            TokenizerKind::Word { tables, language, .. } => (tables.as_str(), language.as_ref()),
+            TokenizerKind::Subword(subword) => (subword.tables(), None),
+            TokenizerKind::Whitespace | TokenizerKind::Pretokenized => return Ok(()),
+        };
         let ours = if language.is_some() { UNICODE_TABLES_VERSION } else { TABLES_VERSION };
         if tables != ours {
             let message = format!("was made with tokenizer tables '{tables}', this program has '{ours}'");
             return Err((message, "use the version of ulmfit that made it, or make the vocabulary again"));
         }
         let faulty = |message| (message, "its table of words was altered: restore the original file");
-        language.as_ref().map_or(Ok(()), |language| language.check().map_err(faulty))
+        language.map_or(Ok(()), |language| language.check().map_err(faulty))
     }
 
     /// The special tokens, in the order of their ids: unknown 0, padding 1.
@@ -108,6 +117,7 @@ impl TokenizerKind {
                 &["xxunk", "xxpad", "xxbos", "xxeos", "xxfld", "xxrep", "xxwrep", "xxup", "xxmaj"]
             }
             TokenizerKind::Whitespace | TokenizerKind::Pretokenized => &["xxunk", "xxpad", "xxbos"],
+            TokenizerKind::Subword(subword) => subword.special_tokens(),
         }
     }
 
@@ -115,6 +125,7 @@ impl TokenizerKind {
     pub fn begin_token(&self) -> &'static str {
         match self {
             TokenizerKind::Word { rules: Rules::V07, .. } => "xbos",
+            TokenizerKind::Subword(subword) => subword.special_tokens()[2],
             _ => "xxbos",
         }
     }
@@ -141,6 +152,8 @@ pub struct Scratch {
     text: String,
     other: String,
     cache: pieces::Cache,
+    subword: subword::Cache,
+    pub(super) segments: subword::SegmentScratch,
 }
 
 /// Cuts documents into tokens. Shared by threads; each brings its own [`Scratch`].
@@ -149,6 +162,8 @@ pub struct Tokenizer {
     kind: TokenizerKind,
     /// Of the word tokenizer.
     cutter: Cutter,
+    /// Of the sub-word tokenizer.
+    subword: Option<SubwordCutter>,
 }
 
 impl Tokenizer {
@@ -163,7 +178,11 @@ impl Tokenizer {
             TokenizerKind::Word { rules, .. } => Cutter::English { marks_v07: *rules == Rules::V07 },
             _ => Cutter::English { marks_v07: false },
         };
-        Ok(Tokenizer { kind, cutter })
+        let subword = match &kind {
+            TokenizerKind::Subword(subword) => Some(subword.cutter()?),
+            _ => None,
+        };
+        Ok(Tokenizer { kind, cutter, subword })
     }
 
     pub fn kind(&self) -> &TokenizerKind {
@@ -172,7 +191,12 @@ impl Tokenizer {
 
     /// Hands the tokens of a document to `emit`, in order; the token that opens a document is the first.
     pub fn tokenize(&self, document: &Document, scratch: &mut Scratch, emit: &mut dyn FnMut(&str)) {
+        if let Some(subword) = &self.subword {
+            let Scratch { text, other, subword: cache, .. } = scratch;
+            return subword.tokenize(document, text, other, cache, emit);
+        }
         match &self.kind {
+            TokenizerKind::Subword(_) => unreachable!("it has a cutter of its own"),
             TokenizerKind::Pretokenized => {
                 emit("xxbos");
                 words(&document.text).for_each(emit);
@@ -213,7 +237,15 @@ impl Tokenizer {
 
     /// Tokens joined into readable text: for generated text and attributions.
     pub fn detokenize(&self, tokens: &[&str]) -> String {
-        rules::detokenize(tokens)
+        self.subword.as_ref().map_or_else(|| rules::detokenize(tokens), |subword| subword.detokenize(tokens))
+    }
+
+    /// `text` with what the tokens that follow it say: one that is no word of its own continues the last word.
+    pub fn continued(&self, text: &str, tokens: &[&str]) -> String {
+        match &self.subword {
+            Some(subword) => subword.continued(text, tokens),
+            None => format!("{text} {}", self.detokenize(tokens)),
+        }
     }
 }
 

@@ -15,6 +15,10 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), Fault> {
         require(size >= 1 && size <= limit, "model", key, || format!("must be from 1 to {limit}, not {size}"))?;
     }
     at_least_1("text", "vocab_multiple", recipe.text.vocab_multiple)?;
+    let coverage = recipe.text.coverage;
+    require(coverage > 0.0 && coverage <= 1.0, "text", "coverage", || {
+        format!("must be above 0 and at most 1, not {coverage}")
+    })?;
     check_lm("pretrain", &recipe.pretrain)?;
     require(!recipe.pretrain.test_text, "pretrain", "test_text", || {
         "cannot be on: texts of the test set can join fine-tuning alone".into()

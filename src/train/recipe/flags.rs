@@ -39,6 +39,8 @@ pub const FLAGS: &[Flag] = &[
     Flag::new("tokenizer", "text.tokenizer", "word, whitespace, pretokenized or subword"),
     Flag::new("rules", "text.rules", "rules of the word tokenizer: 0.7, v1 or v2"),
     Flag::new("language", "text.language", "language of the word tokenizer: en, another code, or a table file"),
+    Flag::new("subword", "text.subword", "how sub-words are found: unigram or bpe"),
+    Flag::new("tokenizer-file", "text.tokenizer_file", "a tokenizer.json whose sub-words are taken"),
     Flag::new("vocab-size", "vocab_size", "rows of the vocabulary at most, special tokens included"),
     Flag::new("min-freq", "min_freq", "words seen less often are unknown"),
     Flag::new("bptt", "bptt", "steps of back-propagation through time"),

@@ -12,6 +12,7 @@ use crate::nn::encoder::DropRates;
 use crate::ops::activation_regularisation::TarGuard;
 use crate::optim::schedule::OneCycle;
 use crate::optim::{Adam, AdamSettings, Asgd, AsgdSettings, Ladder, Optimiser, Schedule, Sgd, SgdSettings};
+use crate::text::SubwordAlgorithm;
 
 /// Sizes that all stages share (docs/SPEC.md §1.1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,12 +35,33 @@ pub struct TextSettings {
     /// Language of the word tokenizer: `en`, another code, or a table file (see [`crate::text::Language::by_name`]).
     #[serde(default = "english")]
     pub language: String,
+    /// How sub-words are found where they are trained.
+    #[serde(default = "unigram")]
+    pub subword: SubwordAlgorithm,
+    /// Share of the characters of the text that sub-words cover; the rarest others are unknown.
+    #[serde(default = "coverage")]
+    pub coverage: f64,
+    /// A `tokenizer.json` whose sub-words are taken; `none`: they are trained on the text.
+    #[serde(default = "none")]
+    pub tokenizer_file: String,
     /// The vocabulary is filled up with `xxfake` to a multiple of this (v1 and v2: 8).
     pub vocab_multiple: usize,
 }
 
 fn english() -> String {
     "en".into()
+}
+
+fn unigram() -> SubwordAlgorithm {
+    SubwordAlgorithm::Unigram
+}
+
+fn coverage() -> f64 {
+    0.99999
+}
+
+fn none() -> String {
+    "none".into()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -39,7 +39,7 @@ pub fn train_classifier(
     let train_source = std::slice::from_ref(&sources.train);
     let vocabulary = match from {
         Some(model) => model.vocabulary.clone(),
-        None => context.vocabulary(train_source, recipe.text.tokenizer_kind()?, &settings.training)?,
+        None => context.vocabulary(train_source, recipe.text.tokenizer_plan()?, &settings.training)?,
     };
     let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
     let (store, _) = context.store("train", train_source, &vocabulary, &options, &workplace.file("train"))?;
@@ -183,9 +183,9 @@ pub fn bag_of_words_sets(
     let Some(test) = &sources.test else { return Ok(None) };
     let workplace = Workplace::new(out.to_path_buf())?;
     let train_source = std::slice::from_ref(&sources.train);
-    let kind = context.recipe.text.tokenizer_kind()?;
+    let plan = context.recipe.text.tokenizer_plan()?;
     let settings = context.recipe.classifier.training.clone();
-    let vocabulary = context.vocabulary(train_source, kind, &settings)?;
+    let vocabulary = context.vocabulary(train_source, plan, &settings)?;
     let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
     let (store, _) = context.store("train", train_source, &vocabulary, &options, &workplace.file("train"))?;
     let names = store.label_names().to_vec();

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::nn::{LanguageModel, LossSettings, weights};
 use crate::random::Stage;
 use crate::tensor::DType;
-use crate::text::{BuildOptions, LmBatches, Source, Vocabulary, random_split};
+use crate::text::{BuildOptions, LmBatches, Source, TokenizerPlan, Vocabulary, random_split};
 /// Texts of a language-model stage.
 pub struct LmSources {
     pub train: Vec<Source>,
@@ -33,11 +33,11 @@ pub fn train_language_model(
     let recipe = context.recipe.clone();
     let settings = recipe.lm(stage);
     let workplace = Workplace::within(out)?;
-    let kind = match from {
-        Some(model) => model.vocabulary.tokenizer().clone(),
-        None => recipe.text.tokenizer_kind()?,
+    let plan = match from {
+        Some(model) => TokenizerPlan::Made(model.vocabulary.tokenizer().clone()),
+        None => recipe.text.tokenizer_plan()?,
     };
-    let vocabulary = context.vocabulary(&sources.train, kind, &settings.training)?;
+    let vocabulary = context.vocabulary(&sources.train, plan, &settings.training)?;
     let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
     let (store, _) = context.store("train", &sources.train, &vocabulary, &options, &workplace.file("train"))?;
     let mut data = vec![record("train", &store)?];

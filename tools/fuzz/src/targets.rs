@@ -3,7 +3,9 @@
 use std::io::{Cursor, Write};
 
 use ulmfit::error::Error;
-use ulmfit::text::{Document, Encoding, Format, Language, OpenOptions, Role, Rules, Source, Tokenizer, TokenizerKind};
+use ulmfit::text::{
+    Document, Encoding, Format, Language, OpenOptions, Role, Rules, Source, Subword, Tokenizer, TokenizerKind,
+};
 
 /// One target: its name, its call, and inputs to begin with.
 pub struct Target {
@@ -25,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "tar", run: |b| archive(b, &["a.tar", "a.tar::d", "a.tar::d/pos/1.txt"]), seeds: tars },
     Target { name: "zip", run: |b| archive(b, &["a.zip", "a.zip::d", "a.zip::d/pos/1.txt"]), seeds: zips },
     Target { name: "tokenizer", run: tokenizer, seeds: texts },
+    Target { name: "subword", run: subword, seeds: tokenizer_files },
 ];
 
 /// The first bytes of an input choose among variants; the rest is the content.
@@ -163,7 +166,8 @@ fn tokenizer(bytes: &[u8]) -> Outcome {
     if tokens != tokenizer.tokens(&document) {
         return Err("two different token streams of one text".into());
     }
-    if !tokens.iter().any(|t| t == begin) {
+    // as in the reference, the rules of v1 put a text that begins with WikiText's " @-@ " and the mark before it together: `xxbos-`
+    if !tokens.iter().any(|t| t == begin || t.strip_prefix(begin).is_some_and(|rest| rest.starts_with('-'))) {
         return Err(format!("no {begin} in {tokens:?}"));
     }
     if tokens.iter().any(String::is_empty) {
@@ -175,6 +179,44 @@ fn tokenizer(bytes: &[u8]) -> Outcome {
         shown.iter().copied().filter(|t| t.starts_with("xx") || t.starts_with("tk_") || t.starts_with("t_")).collect();
     let few: Vec<&str> = specials.into_iter().take(6).collect();
     Ok(format!("{} {few:?} {}", a % 7, usize::BITS - tokens.len().leading_zeros()))
+}
+
+/// The bytes are a tokenizer.json.
+fn subword(bytes: &[u8]) -> Outcome {
+    let subword = match Subword::read(std::path::Path::new("f.json"), bytes.to_vec()) {
+        Ok(subword) => subword,
+        Err(e) => return refusal("f.json", &e),
+    };
+    let special = subword.special_tokens().len();
+    let tokenizer = Tokenizer::new(TokenizerKind::Subword(subword)).map_err(|e| e.to_string())?;
+    let mut sizes = Vec::new();
+    for text in
+        ["The good dogs aren't 12.5 &amp; SOOOO bad", "", "漢字 かな、カナ", "\u{a8}\0 x\u{301}\u{fb01} ▁▁ <unk> xxbos"]
+    {
+        let document = Document::new(text);
+        let tokens = tokenizer.tokens(&document);
+        if tokens != tokenizer.tokens(&document) {
+            return Err("two different token streams of one text".into());
+        }
+        if tokens.iter().any(String::is_empty) {
+            return Err("an empty token".into());
+        }
+        let shown: Vec<&str> = tokens.iter().map(String::as_str).collect();
+        let _ = (tokenizer.detokenize(&shown), tokenizer.continued(text, &shown));
+        sizes.push(usize::BITS - tokens.len().leading_zeros());
+    }
+    Ok(format!("{special} {sizes:?}"))
+}
+
+/// A model of every kind, and parts of every kind around it.
+fn tokenizer_files() -> Vec<Vec<u8>> {
+    let files: [&[u8]; 4] = [
+        include_bytes!("../corpus/subword/unigram.json"),
+        include_bytes!("../corpus/subword/bpe.json"),
+        include_bytes!("../corpus/subword/wordpiece.json"),
+        include_bytes!("../corpus/subword/sequence.json"),
+    ];
+    files.map(<[u8]>::to_vec).to_vec()
 }
 
 fn texts() -> Vec<Vec<u8>> {

@@ -1,0 +1,534 @@
+//! The sub-word tokenizer: a model of the `tokenizers` crate, kept as the bytes of its `tokenizer.json`, which other tools read as
+//! well.
+//!
+//! A file that this program made begins with the special tokens of a rule set (docs/SPEC.md §2.1, §2.2): text goes through these rules
+//! first, then piece by piece through the file. Any other file is given the text as it is, and `xxunk`, `xxpad`, `xxbos` stand before
+//! its tokens.
+
+mod cache;
+mod guard;
+#[cfg(test)]
+mod tests;
+mod train;
+mod unigram;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokenizers::models::ModelWrapper;
+use tokenizers::{Decoder as _, Model as _, OffsetReferential, OffsetType, PreTokenizer as _};
+
+use super::super::{Document, is_space};
+use super::{Rules, TABLES_VERSION, rules};
+use crate::error::{Error, Result};
+pub(super) use cache::Cache;
+use guard::guarded;
+pub use guard::is_guarded;
+pub(in crate::text) use train::{SegmentScratch, Segmenter, Segments, train};
+pub use train::{SubwordAlgorithm, SubwordTraining};
+
+/// Larger files are refused (those of the largest multilingual models have some 35 MB).
+const LARGEST_FILE: u64 = 64 << 20;
+/// Ids of a file end here.
+const MOST_IDS: u32 = 1 << 22;
+/// So many bytes of text go through a file at once: what the crate keeps about a text is some hundred times its size.
+const BLOCK: usize = 1 << 20;
+
+/// Special tokens that a file of another tool is given.
+const SPECIAL: &[&str] = &["xxunk", "xxpad", "xxbos"];
+
+/// What stands before a word, in place of a space.
+const WORD_BEGIN: char = '▁';
+
+/// Compatibility forms to plain ones, as SentencePiece does; lower case, as the rules do.
+fn own_normalizer() -> Value {
+    json!({ "type": "Sequence", "normalizers": [{ "type": "NFKC" }, { "type": "Lowercase" }] })
+}
+
+/// Words at white space; within them no piece goes across punctuation or from letters to digits (SentencePiece: from one script to another).
+fn own_pre_tokenizer() -> Value {
+    json!({ "type": "Sequence", "pretokenizers": [
+        { "type": "WhitespaceSplit" },
+        { "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": false },
+        { "type": "Split", "pattern": { "Regex": "▁?\\p{P}|▁?\\p{N}+" }, "behavior": "Isolated", "invert": false },
+    ] })
+}
+
+fn own_decoder() -> Value {
+    json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": false })
+}
+
+/// A special token as it stands among a file's `added_tokens`.
+fn own_added_token(id: usize, content: &str) -> Value {
+    json!({
+        "id": id, "content": content, "single_word": true, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
+    })
+}
+
+impl Rules {
+    /// The special tokens of sub-words under these rules, in the order of their ids: those of the word tokenizer, and with 0.7 the
+    /// marks that its rules write.
+    fn subword_tokens(self) -> &'static [&'static str] {
+        match self {
+            Rules::V07 => &["_unk_", "_pad_", "xbos", "xfld", "tk_rep", "tk_wrep", "t_up"],
+            Rules::V1 => &["xxunk", "xxpad", "xxbos", "xxeos", "xxfld", "xxmaj", "xxup", "xxrep", "xxwrep"],
+            Rules::V2 => &["xxunk", "xxpad", "xxbos", "xxeos", "xxfld", "xxrep", "xxwrep", "xxup", "xxmaj"],
+        }
+    }
+}
+
+/// A sub-word tokenizer, by the hash of its file; in `vocab.json`: `{"kind":"subword","sha256":"…","tables":"en-1"}`.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Subword {
+    /// Of `tokenizer.json`, in hexadecimal.
+    sha256: String,
+    /// Version of the tables of the rules.
+    tables: String,
+    /// Not there before the file was read.
+    #[serde(skip)]
+    model: Option<Arc<SubwordModel>>,
+}
+
+/// The bytes of a file, and what was read from them.
+struct SubwordModel {
+    /// One of its own for each that was read.
+    number: u64,
+    file: Vec<u8>,
+    tokenizer: tokenizers::Tokenizer,
+    /// Rules for the text before; `None` for the file of another tool.
+    rules: Option<Rules>,
+    /// Whether pieces between white space can go through it one by one.
+    by_piece: bool,
+    /// The token of each id, as vocabularies have it; empty where an id has none.
+    names: Vec<Box<str>>,
+    /// Tokens in the order of a vocabulary, the special ones first.
+    words: Vec<Box<str>>,
+}
+
+impl PartialEq for Subword {
+    fn eq(&self, other: &Self) -> bool {
+        self.sha256 == other.sha256
+    }
+}
+
+impl Eq for Subword {}
+
+impl std::hash::Hash for Subword {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.sha256.hash(state);
+    }
+}
+
+impl std::fmt::Debug for Subword {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "Subword({})", self.sha256)
+    }
+}
+
+/// Why bytes are no tokenizer: the end of a sentence.
+type Fault = String;
+
+/// A message of another library as the end of a sentence: one line of bounded length.
+fn in_words(message: impl std::fmt::Display) -> Fault {
+    let message = message.to_string();
+    let mut short: String = message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
+    short.retain(|c| !c.is_control());
+    short
+}
+
+impl Subword {
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be read or is not the file of a tokenizer that sub-words can come from.
+    pub fn open(path: &Path) -> Result<Self> {
+        let size = std::fs::metadata(path).map_err(|e| Error::io(path, "open", &e))?.len();
+        if size > LARGEST_FILE {
+            return Err(Error::file(path, format!("has {size} bytes, a tokenizer has at most {LARGEST_FILE}")));
+        }
+        let file = std::fs::read(path).map_err(|e| Error::io(path, "read", &e))?;
+        Self::read(path, file)
+    }
+
+    /// From the content of the file `path`.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it is not the file of a tokenizer that sub-words can come from.
+    pub fn read(path: &Path, file: Vec<u8>) -> Result<Self> {
+        Self::from_bytes(file).map_err(|fault| {
+            Error::file(path, fault)
+                .hint("a tokenizer.json is what the tokenizers library saves, or this program beside vocab.json")
+        })
+    }
+
+    /// From the content of a file. The fault is the end of a sentence.
+    pub(in crate::text) fn from_bytes(file: Vec<u8>) -> Result<Self, Fault> {
+        let sha256 = Sha256::digest(&file).iter().map(|b| format!("{b:02x}")).collect();
+        let model =
+            guarded(|| SubwordModel::new(file)).unwrap_or_else(|| Err("is not a tokenizer that can work".into()))?;
+        Ok(Subword { sha256, tables: TABLES_VERSION.to_string(), model: Some(Arc::new(model)) })
+    }
+
+    /// With the file that lies beside a vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the file is missing, damaged or another one.
+    pub(in crate::text) fn with_file(&self, path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(Error::file(path, "is missing, and the vocabulary beside it is one of sub-words")
+                .hint("a model of sub-words needs its tokenizer.json: restore the original file"));
+        }
+        let found = Self::open(path)?;
+        if found.sha256 != self.sha256 {
+            return Err(Error::file(path, "is not the tokenizer that the vocabulary beside it was made with")
+                .hint("its hash differs from the one in the vocabulary: restore the original file"));
+        }
+        Ok(Subword { tables: self.tables.clone(), ..found })
+    }
+
+    /// Version of the tables of the rules that the text goes through.
+    pub(super) fn tables(&self) -> &str {
+        &self.tables
+    }
+
+    /// SHA-256 of the file, in hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The content of `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] before the file was read.
+    pub fn file(&self) -> Result<&[u8]> {
+        self.model.as_ref().map(|model| model.file.as_slice()).ok_or_else(not_read)
+    }
+
+    /// What [`Tokenizer`](super::Tokenizer) cuts with.
+    pub(super) fn cutter(&self) -> Result<SubwordCutter> {
+        self.model.clone().map(SubwordCutter).ok_or_else(not_read)
+    }
+
+    /// The words of a vocabulary, by id: the special tokens, then the tokens of the file in the order of their ids there.
+    pub(in crate::text) fn words(&self) -> Result<impl ExactSizeIterator<Item = &str>> {
+        self.model.as_ref().map(|model| model.words.iter().map(AsRef::as_ref)).ok_or_else(not_read)
+    }
+
+    /// The special tokens that lead them.
+    pub fn special_tokens(&self) -> &'static [&'static str] {
+        self.model.as_ref().and_then(|model| model.rules).map_or(SPECIAL, Rules::subword_tokens)
+    }
+}
+
+fn not_read() -> Error {
+    Error::data("the file of the sub-word tokenizer was not read")
+}
+
+impl SubwordModel {
+    fn new(file: Vec<u8>) -> Result<Self, Fault> {
+        // first as JSON alone: the library breaks off on some files that end too early
+        serde_json::from_slice::<serde::de::IgnoredAny>(&file).map_err(|e| format!("is not JSON: {}", in_words(e)))?;
+        let fault = |e| format!("is not a tokenizer: {}", in_words(e));
+        let mut tokenizer = tokenizers::Tokenizer::from_bytes(&file).map_err(fault)?;
+        // what batches and training of other models need, and chance, have no place here
+        tokenizer.with_truncation(None).map_err(in_words)?;
+        tokenizer.with_padding(None);
+        if let ModelWrapper::BPE(bpe) = tokenizer.get_model()
+            && bpe.dropout.is_some()
+        {
+            let mut bpe = bpe.clone();
+            bpe.dropout = None;
+            tokenizer.with_model(bpe);
+        }
+        let by_id = tokens_by_id(&tokenizer)?;
+        let unknown = unknown_token(&tokenizer)?;
+        let leading = |special: &[&str]| {
+            special
+                .iter()
+                .enumerate()
+                .all(|(id, &token)| by_id.get(id).is_some_and(|(i, t)| *i as usize == id && t == token))
+        };
+        let rules = [Rules::V07, Rules::V1, Rules::V2].into_iter().find(|rules| {
+            let special = rules.subword_tokens();
+            leading(special) && unknown.as_deref() == Some(special[0])
+        });
+        let mut names = vec![Box::from(""); by_id.last().map_or(0, |(id, _)| *id as usize + 1)];
+        let mut words: Vec<Box<str>> = Vec::with_capacity(by_id.len() + SPECIAL.len());
+        if rules.is_none() {
+            words.extend(SPECIAL.iter().map(|&token| Box::from(token)));
+        }
+        for (id, token) in by_id {
+            let is_unknown = rules.is_none() && unknown.as_ref() == Some(&token);
+            names[id as usize] = if is_unknown { SPECIAL[0].into() } else { token.as_str().into() };
+            if rules.is_some() || !is_unknown && !SPECIAL.contains(&token.as_str()) {
+                words.push(token.into());
+            }
+        }
+        let by_piece = rules.is_some_and(|rules| is_by_piece(&tokenizer, rules));
+        static READ: AtomicU64 = AtomicU64::new(1);
+        let number = READ.fetch_add(1, Ordering::Relaxed);
+        let model = SubwordModel { number, file, tokenizer, rules, by_piece, names, words };
+        // a file that cannot cut the simplest text is found now, not in the middle of a corpus
+        model.encode("A word, 12 words; 漢字かな.\n").map_err(|e| format!("is not a tokenizer that can work: {e}"))?;
+        Ok(model)
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<u32>, Fault> {
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, false)).ok_or("it fails on a text")?;
+        encoding.map(|encoding| encoding.get_ids().to_vec()).map_err(in_words)
+    }
+
+    fn name(&self, id: u32) -> &str {
+        // ids of an encoding are ids of tokens
+        self.names.get(id as usize).map_or(SPECIAL[0], AsRef::as_ref)
+    }
+
+    /// The name of unknown text.
+    fn unknown(&self) -> &'static str {
+        self.rules.map_or(SPECIAL, Rules::subword_tokens)[0]
+    }
+}
+
+/// All tokens of a file by their ids.
+fn tokens_by_id(tokenizer: &tokenizers::Tokenizer) -> Result<Vec<(u32, String)>, Fault> {
+    let mut all: Vec<(u32, String)> = tokenizer.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect();
+    all.sort();
+    if let Some((id, token)) = all.iter().find(|(id, _)| *id >= MOST_IDS) {
+        return Err(format!("gives '{}' the id {id}, and ids go up to {}", in_words(token), MOST_IDS - 1));
+    }
+    if let Some(pair) = all.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(format!(
+            "gives '{}' and '{}' the same id, {}",
+            in_words(&pair[0].1),
+            in_words(&pair[1].1),
+            pair[0].0
+        ));
+    }
+    if let Some((id, _)) = all.iter().find(|(_, token)| token.is_empty()) {
+        return Err(format!("has an empty token, of id {id}"));
+    }
+    if all.len() <= SPECIAL.len() {
+        return Err("has no tokens".into());
+    }
+    Ok(all)
+}
+
+/// The token that stands for unknown text; `None` where every byte has a token.
+fn unknown_token(tokenizer: &tokenizers::Tokenizer) -> Result<Option<String>, Fault> {
+    let known = |token: &str| tokenizer.get_model().token_to_id(token).is_some();
+    let bytes = |name: &dyn Fn(u8) -> String| (0..=255).all(|b| known(&name(b)));
+    let missing = || Err("has no unknown token, so that characters it does not know would vanish".to_string());
+    let (token, fallback) = match tokenizer.get_model() {
+        ModelWrapper::BPE(bpe) => {
+            let levels = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
+            let fallback = bpe.byte_fallback && bytes(&|b| format!("<0x{b:02X}>"))
+                || works_on_bytes(tokenizer) && levels.iter().all(|c| known(&c.to_string()));
+            (bpe.unk_token.clone(), fallback)
+        }
+        ModelWrapper::Unigram(unigram) => {
+            // the crate shows the number of the unknown token in its file alone
+            let saved = serde_json::to_value(unigram).map_err(in_words)?;
+            let token = saved["unk_id"].as_u64().and_then(|id| unigram.id_to_token(id as u32));
+            (token, unigram.byte_fallback() && bytes(&|b| format!("<0x{b:02X}>")))
+        }
+        ModelWrapper::WordPiece(model) => (Some(model.unk_token.clone()), false),
+        ModelWrapper::WordLevel(model) => (Some(model.unk_token.clone()), false),
+    };
+    match token {
+        Some(token) if known(&token) => Ok(Some(token)),
+        None if fallback => Ok(None),
+        _ => missing(),
+    }
+}
+
+/// Whether text is turned into bytes before the model sees it.
+fn works_on_bytes(tokenizer: &tokenizers::Tokenizer) -> bool {
+    let parts =
+        [serde_json::to_string(&tokenizer.get_pre_tokenizer()), serde_json::to_string(&tokenizer.get_normalizer())];
+    parts.iter().flatten().any(|part| part.contains("\"ByteLevel\""))
+}
+
+/// Whether a file is as this program makes them, so that white space parts a text into pieces which know nothing of each other.
+fn is_by_piece(tokenizer: &tokenizers::Tokenizer, rules: Rules) -> bool {
+    let added: Value = serde_json::to_value(tokenizer.get_added_vocabulary()).unwrap_or_default();
+    let own: Vec<Value> =
+        rules.subword_tokens().iter().enumerate().map(|(id, token)| own_added_token(id, token)).collect();
+    let part = |value: serde_json::Result<Value>, own: Value| value.is_ok_and(|value| value == own);
+    added == Value::from(own)
+        && part(serde_json::to_value(tokenizer.get_normalizer()), own_normalizer())
+        && part(serde_json::to_value(tokenizer.get_pre_tokenizer()), own_pre_tokenizer())
+}
+
+/// Cuts text with a model.
+#[derive(Clone)]
+pub(super) struct SubwordCutter(Arc<SubwordModel>);
+
+impl std::fmt::Debug for SubwordCutter {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "SubwordCutter({} tokens)", self.0.words.len())
+    }
+}
+
+impl SubwordCutter {
+    /// Hands the tokens of a document to `emit`. What the file cannot be applied to is one unknown token.
+    pub(super) fn tokenize(
+        &self,
+        document: &Document,
+        text: &mut String,
+        other: &mut String,
+        cache: &mut Cache,
+        emit: &mut dyn FnMut(&str),
+    ) {
+        let model = &*self.0;
+        let Some(rules) = model.rules else {
+            emit(SPECIAL[2]);
+            return self.whole(&document.text, emit);
+        };
+        rules::before(document, rules, text, other);
+        if model.by_piece {
+            cache.belongs_to(model.number);
+            pieces(text, rules, &mut |piece| {
+                let ids = cache.get(piece, || model.encode(piece));
+                match ids {
+                    Ok(ids) => ids.iter().for_each(|&id| emit(model.name(id))),
+                    Err(_) => emit(model.unknown()),
+                }
+            });
+        } else {
+            other.clear();
+            pieces(text, rules, &mut |piece| {
+                other.push_str(piece);
+                other.push(' ');
+            });
+            self.whole(other.trim_end(), emit);
+        }
+    }
+
+    /// A text that goes through the file as a whole, in blocks that end at white space where there is any.
+    fn whole(&self, text: &str, emit: &mut dyn FnMut(&str)) {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (block, after) = rest.split_at(block_end(rest));
+            match self.0.encode(block) {
+                Ok(ids) => ids.iter().for_each(|&id| emit(self.0.name(id))),
+                Err(_) => emit(self.0.unknown()),
+            }
+            rest = after;
+        }
+    }
+
+    /// `text` and what the tokens that follow it say.
+    pub(super) fn continued(&self, text: &str, tokens: &[&str]) -> String {
+        let Some(rules) = self.0.rules else {
+            // what the tokens add to the text's own, since a decoder may treat the first one of all in its own way
+            let mut all: Vec<String> = Vec::new();
+            self.whole(text, &mut |token| all.push(token.to_string()));
+            let begin = self.decode(all.clone());
+            all.extend(tokens.iter().filter(|token| !SPECIAL.contains(token)).map(ToString::to_string));
+            let added = self.decode(all).strip_prefix(&begin).map(str::to_string);
+            return match added {
+                Some(added) => format!("{text}{added}"),
+                None => format!("{text} {}", self.detokenize(tokens)),
+            };
+        };
+        let special = rules.subword_tokens();
+        let continues = tokens.first().is_some_and(|first| !first.starts_with(WORD_BEGIN) && !special.contains(first));
+        format!("{text}{}{}", if continues { "" } else { " " }, join(tokens, special))
+    }
+
+    /// Readable text of tokens.
+    pub(super) fn detokenize(&self, tokens: &[&str]) -> String {
+        match self.0.rules {
+            Some(rules) => join(tokens, rules.subword_tokens()),
+            None => {
+                let words = tokens.iter().filter(|token| !SPECIAL.contains(token));
+                self.decode(words.map(ToString::to_string).collect())
+            }
+        }
+    }
+
+    /// With the decoder of the file; where it has none, its tokens are words.
+    fn decode(&self, tokens: Vec<String>) -> String {
+        let plain = tokens.join(" ");
+        match self.0.tokenizer.get_decoder() {
+            Some(decoder) => guarded(|| decoder.decode(tokens)).and_then(Result::ok).unwrap_or(plain),
+            None => plain,
+        }
+    }
+}
+
+/// Joins pieces to words, and applies the marks of the rules to these.
+fn join(tokens: &[&str], special: &[&str]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut open = false;
+    for &token in tokens {
+        let is_special = special.contains(&token);
+        match words.last_mut() {
+            Some(word) if open && !is_special && !token.starts_with(WORD_BEGIN) => word.push_str(token),
+            _ if is_special => words.push(token.into()),
+            _ => words.push(token.strip_prefix(WORD_BEGIN).unwrap_or(token).into()),
+        }
+        open = !is_special;
+    }
+    let mut out = String::new();
+    let (mut upper, mut capital) = (false, false);
+    for word in words.iter().filter(|word| !word.is_empty()) {
+        match word.as_str() {
+            "xxup" | "t_up" => upper = true,
+            "xxmaj" => capital = true,
+            "xxbos" | "xbos" | "xxpad" | "_pad_" => {}
+            "xxeos" => out.push('\n'),
+            _ => {
+                if !out.is_empty() && !out.ends_with('\n') {
+                    out.push(' ');
+                }
+                let mut chars = word.chars();
+                match chars.next() {
+                    _ if upper => out.push_str(&word.to_uppercase()),
+                    Some(first) if capital => out.extend(first.to_uppercase().chain(chars)),
+                    _ => out.push_str(word),
+                }
+                (upper, capital) = (false, false);
+            }
+        }
+    }
+    out
+}
+
+/// Hands what white space parts to `each`, after the rules for tokens, in blocks of bounded size.
+fn pieces(text: &str, rules: Rules, each: &mut dyn FnMut(&str)) {
+    // the white space of the file's own splitting, and no more
+    for word in text.split(char::is_whitespace).filter(|word| !word.is_empty()) {
+        rules::after(word, rules, &mut |mut piece: &str| {
+            while !piece.is_empty() {
+                let (block, after) = piece.split_at(block_end(piece));
+                each(block);
+                piece = after;
+            }
+        });
+    }
+}
+
+/// Where the first block of a text ends: behind its last white space, or else anywhere between characters.
+fn block_end(text: &str) -> usize {
+    if text.len() <= BLOCK {
+        return text.len();
+    }
+    let end = text.floor_char_boundary(BLOCK);
+    text[..end].rfind(is_space).filter(|&at| at > 0).map_or(end, |at| text.ceil_char_boundary(at + 1))
+}
+
+/// What the trainer sees of a piece: its segments, each of which a token may lie in.
+fn segments(tokenizer: &tokenizers::Tokenizer, piece: &str) -> tokenizers::Result<Vec<String>> {
+    let normalizer = tokenizer.get_normalizer();
+    let mut normalized = tokenizer.get_added_vocabulary().extract_and_normalize(normalizer, piece);
+    if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
+        pre_tokenizer.pre_tokenize(&mut normalized)?;
+    }
+    let splits = normalized.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
+    Ok(splits.into_iter().filter(|(_, _, special)| special.is_none()).map(|(text, _, _)| text.to_string()).collect())
+}
