@@ -374,7 +374,17 @@ impl Recorder {
             for open in shard.lock().expect("nobody panics while holding it").drain(..) {
                 let Open { kind, name, context, thread, start, end, flop, bytes } = open;
                 let (layer, pass) = (Layer::of(context), Pass::of(context >> 16));
-                events.push(Event { kind, name, layer, pass, thread, start: since(start), end: since(end), flop, bytes });
+                events.push(Event {
+                    kind,
+                    name,
+                    layer,
+                    pass,
+                    thread,
+                    start: since(start),
+                    end: since(end),
+                    flop,
+                    bytes,
+                });
             }
         }
         events.sort_by_key(|e| (e.thread, e.start, std::cmp::Reverse(e.end), e.kind));
@@ -394,9 +404,7 @@ mod tests {
 
     #[test]
     fn codes_go_there_and_back() {
-        for layer in
-            [Layer::None, Layer::Embedding, Layer::Lstm(3), Layer::Decoder, Layer::Pooling, Layer::Head(2)]
-        {
+        for layer in [Layer::None, Layer::Embedding, Layer::Lstm(3), Layer::Decoder, Layer::Pooling, Layer::Head(2)] {
             for pass in [Pass::None, Pass::Forward, Pass::Backward, Pass::Update] {
                 let code = layer.code() | (pass as u32) << 16;
                 assert_eq!((Layer::of(code), Pass::of(code >> 16)), (layer, pass));

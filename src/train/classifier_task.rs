@@ -13,10 +13,10 @@ use crate::ops::softmax_cross_entropy::{softmax, softmax_cross_entropy};
 use crate::ops::weighted_sum::weighted_sum;
 use crate::random::{Direction, Key, Site, Stream};
 use crate::tensor::Tensor;
-use crate::trace;
 use crate::text::{
     ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder, TokenStore, VariableWindows, Windows,
 };
+use crate::trace;
 
 /// Settings of classifier training that are not the loop's.
 #[derive(Clone, Debug)]
