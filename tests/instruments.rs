@@ -88,6 +88,10 @@ fn an_earlier_run_is_compared_with() {
     let compare = |path: &str| ulmfit(&words(&[BENCH, &["--compare", path]]));
     refused(&mut compare(&file("other.json")), 1, &["other.json: is no result of a benchmark"]);
     refused(&mut compare(&file("none.json")), 1, &["none.json: cannot read: no such file"]);
+    let only = json(&words(&[BENCH, &["--suite", "step", "--only", "lm_evaluation"]]));
+    assert_eq!(rows(&only).iter().map(|row| of(row, "name")).collect::<Vec<_>>(), ["lm_evaluation"]);
+    let unknown = words(&[BENCH, &["--suite", "text", "--only", "lm_step", "--quiet"]]);
+    refused(&mut ulmfit(&unknown), 2, &["--only lm_step: the suites have no row of that name"]);
     refused(&mut ulmfit(&["bench", "--suite", "speed"]), 2, &["'speed' is not one of its values", "ops"]);
 }
 

@@ -19,6 +19,9 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     let (t, b) = if bench.reduced { (3, 5) } else { (70, 64) };
     let layers = if bench.reduced { [(8, 12), (12, 12), (12, 8)] } else { [(400, 1150), (1150, 1150), (1150, 400)] };
     for (i, h) in layers {
+        if !bench.wants("lstm") {
+            break;
+        }
         let case = one([t, b, i, h]);
         let error = sampled_rows([t, b, i, h], &case)?;
         timed(bench, "lstm", &case, error)?;
@@ -39,6 +42,9 @@ pub fn run(bench: &mut Bench) -> Result<()> {
         ("product", v, n / 4, e, TN),
     ];
     for (what, m, k, n, layout) in products {
+        if !bench.wants(what) {
+            continue;
+        }
         for precision in bench.precisions() {
             match precision {
                 DType::F32 => product::<f32>(bench, what, [m, k, n], layout)?,

@@ -23,7 +23,7 @@ use serde::Serialize;
 use self::clock::Effort;
 use self::peaks::{Peaks, Probe};
 use self::report::{Compared, Earlier, Row};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::DType;
 
 /// What is measured together.
@@ -58,6 +58,8 @@ pub struct Bench<'a> {
     quick: bool,
     /// Sizes of a second at most, for tests; the rows name them.
     reduced: bool,
+    /// Only what has this name.
+    only: Option<&'a str>,
     rows: Vec<Row>,
     told: &'a mut dyn FnMut(&Row) -> Result<()>,
 }
@@ -67,11 +69,19 @@ impl Bench<'_> {
         PRECISIONS.iter().copied()
     }
 
+    /// Whether rows of this name are asked for; what is not is neither verified nor timed.
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_none_or(|only| only == name)
+    }
+
     fn effort(&self, effort: Effort) -> Effort {
         effort.quick(self.quick || self.reduced)
     }
 
     fn row(&mut self, row: Row) -> Result<()> {
+        if !self.wants(&row.name) {
+            return Ok(());
+        }
         (self.told)(&row)?;
         self.rows.push(row);
         Ok(())
@@ -99,6 +109,8 @@ pub struct Options<'a> {
     pub suites: Vec<Suite>,
     pub quick: bool,
     pub reduced: bool,
+    /// Only rows of this name.
+    pub only: Option<&'a str>,
     /// Saved result of an earlier run.
     pub compare: Option<&'a Path>,
 }
@@ -106,10 +118,11 @@ pub struct Options<'a> {
 /// Runs suites. `told` hears of every row as soon as it is measured (its share of the peak is not known yet).
 ///
 /// # Errors
-/// A result that is not that of f64; an earlier run's file that is none (before anything is measured); `told`'s.
+/// No row of the name asked for; a result that is not that of f64; an earlier run's file that is none (before anything is measured); `told`'s.
 pub fn run(options: &Options, told: &mut dyn FnMut(&Row) -> Result<()>) -> Result<Report> {
     let earlier = options.compare.map(Earlier::read).transpose()?;
-    let mut bench = Bench { quick: options.quick, reduced: options.reduced, rows: Vec::new(), told };
+    let mut bench =
+        Bench { quick: options.quick, reduced: options.reduced, only: options.only, rows: Vec::new(), told };
     let mut probe = Probe::new(options.reduced);
     for suite in &options.suites {
         suite.run(&mut bench)?;
@@ -117,6 +130,9 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&Row) -> Result<()>) -> Resul
         probe.again();
     }
     let (mut rows, peaks) = (bench.rows, probe.peaks);
+    if let Some(only) = options.only.filter(|_| rows.is_empty()) {
+        return Err(Error::usage(format!("--only {only}: the suites have no row of that name")));
+    }
     rows.iter_mut().for_each(|row| row.relate(&peaks));
     let compared = earlier.map(|earlier| earlier.compare(&mut rows));
     Ok(Report { rows, peaks: AllPeaks { cpu: peaks }, compared })

@@ -16,6 +16,9 @@ use crate::trace::{Kind, Recorder, Recording};
 /// Walks `ops::ALL`: for each operation all its small cases are compared with f64, then the large ones are compared and timed.
 pub fn run(bench: &mut Bench) -> Result<()> {
     for entry in ops::ALL {
+        if !bench.wants(entry.operation.name()) {
+            continue;
+        }
         for case in (entry.cases)() {
             compare(&case)?;
         }

@@ -99,11 +99,18 @@ const CLASSES: usize = 2;
 pub fn run(bench: &mut Bench) -> Result<()> {
     let [paper, small] = if bench.reduced { [Sizes::REDUCED; 2] } else { [Sizes::PAPER, Sizes::SMALL] };
     for precision in bench.precisions() {
-        let error = reduced_language_model(precision)?;
-        language_model(bench, "lm_step", paper, precision, error)?;
-        language_model(bench, "lm_step_small", small, precision, error)?;
-        let error = reduced_classifier(precision)?;
-        classifier(bench, paper, precision, error)?;
+        for (name, evaluation, sizes) in
+            [("lm_step", "lm_evaluation", paper), ("lm_step_small", "lm_evaluation_small", small)]
+        {
+            if bench.wants(name) || bench.wants(evaluation) {
+                let error = reduced_language_model(precision)?;
+                language_model(bench, [name, evaluation], sizes, precision, error)?;
+            }
+        }
+        if bench.wants("classifier_step") {
+            let error = reduced_classifier(precision)?;
+            classifier(bench, paper, precision, error)?;
+        }
     }
     Ok(())
 }
@@ -246,16 +253,27 @@ fn sampled_rows(subject: &mut LmSubject, name: &str) -> Result<f64> {
     Ok(a.max(b))
 }
 
-fn language_model(bench: &mut Bench, name: &str, sizes: Sizes, precision: DType, error: f64) -> Result<()> {
+fn language_model(
+    bench: &mut Bench,
+    [name, evaluation]: [&str; 2],
+    sizes: Sizes,
+    precision: DType,
+    error: f64,
+) -> Result<()> {
     let mut subject = LmSubject::new(sizes, precision)?;
     let error = error.max(sampled_rows(&mut subject, name)?);
     let options = PlanOptions { classes: CLASSES, length: None, threads: rayon::current_num_threads() };
     let flop = plan(&subject.recipe, Stage::Pretrain, &options)?.flop;
-    let (timing, tokens) = timed_updates(bench, |next| subject.updates(next))?;
     let shape = sizes.of_language_model();
-    let work = Work { flop: flop.per_step, bytes: 0 };
-    let row = Row::new(["step", name, "train"], shape.clone(), precision, timing, work);
-    bench.row(row.counting(tokens, "tokens/s").verified(error))?;
+    if bench.wants(name) {
+        let (timing, tokens) = timed_updates(bench, |next| subject.updates(next))?;
+        let work = Work { flop: flop.per_step, bytes: 0 };
+        let row = Row::new(["step", name, "train"], shape.clone(), precision, timing, work);
+        bench.row(row.counting(tokens, "tokens/s").verified(error))?;
+    }
+    if !bench.wants(evaluation) {
+        return Ok(());
+    }
     let b = sizes.batch;
     let mut batches = evaluation_batches(subject.store.clone(), None, b, sizes.bptt, Direction::Forward)?;
     let averaging = subject.recipe.pretrain.valid_average;
@@ -266,8 +284,7 @@ fn language_model(bench: &mut Bench, name: &str, sizes: Sizes, precision: DType,
     })?;
     let predicted = batches.tokens() as usize / b * b - b;
     let work = Work { flop: flop.forward / (b * sizes.bptt) as u64 * predicted as u64, bytes: 0 };
-    let name = name.replace("step", "evaluation");
-    let row = Row::new(["step", &name, "forward"], shape, precision, timing, work);
+    let row = Row::new(["step", evaluation, "forward"], shape, precision, timing, work);
     bench.row(row.counting(predicted as f64, "tokens/s").verified(error))
 }
 

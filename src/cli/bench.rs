@@ -31,6 +31,9 @@ pub struct Args {
     /// What to measure: single operations, the recurrent core, training steps, tokenizers, prediction, or all of it
     #[arg(long, value_enum, default_value_t = SuiteName::All)]
     pub suite: SuiteName,
+    /// Only rows of this name, as lm_step
+    #[arg(long, value_name = "NAME")]
+    pub only: Option<String>,
     /// Compare with what an earlier run has printed with --json
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
@@ -52,7 +55,13 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         SuiteName::Predict => vec![Suite::Predict],
         SuiteName::All => Suite::ALL.to_vec(),
     };
-    let options = Options { suites, quick: args.quick, reduced: args.reduced, compare: args.compare.as_deref() };
+    let options = Options {
+        suites,
+        quick: args.quick,
+        reduced: args.reduced,
+        only: args.only.as_deref(),
+        compare: args.compare.as_deref(),
+    };
     let report = measure(&options, &mut |row| {
         if !global.quiet {
             output::to_stderr(&progress(row));
