@@ -208,7 +208,7 @@ fn a_step_of_a_classifier_is_taken_apart() {
     let line = |d: usize| {
         format!(
             "{},{}\n",
-            if d % 2 == 0 { "neg" } else { "pos" },
+            if d.is_multiple_of(2) { "neg" } else { "pos" },
             ["word", "other"].map(|w| [w; 6].join(" ")).join(" ")
         )
     };

@@ -152,16 +152,8 @@ struct Sum {
 /// Shares out the time of a recording: every nanosecond of the driving thread goes to the innermost span that is open, and within a region
 /// to the spans of all threads by thread time. So the rows add up to the step.
 pub fn rows(recording: &Recording, peaks: &Peaks) -> Vec<Row> {
-    let mut sums = BTreeMap::<Key, Sum>::new();
-    share_out(recording, &mut |key, time, event: Option<&Event>, counts| {
-        let sum = sums.entry(key).or_default();
-        sum.time += time;
-        sum.calls += u64::from(event.is_some());
-        if let Some(event) = event.filter(|_| counts) {
-            sum.flop += event.flop;
-            sum.bytes += event.bytes;
-        }
-    });
+    let mut sums = Sums::default();
+    share_out(recording, &mut sums);
     let row = |((pass, layer, op, phase), sum): (Key, Sum)| Row {
         op,
         layer: layer.to_string(),
@@ -173,11 +165,36 @@ pub fn rows(recording: &Recording, peaks: &Peaks) -> Vec<Row> {
         peak_fraction: peaks.share(DType::F32, sum.flop, sum.bytes, sum.time / 1e9),
         calls: sum.calls,
     };
-    sums.into_iter().map(row).collect()
+    sums.0.into_iter().map(row).collect()
 }
 
-/// Calls `give(key, nanoseconds, the span, whether its counts are of this row)`.
-fn share_out(recording: &Recording, give: &mut dyn FnMut(Key, f64, Option<&Event>, bool)) {
+#[derive(Default)]
+struct Sums(BTreeMap<Key, Sum>);
+
+impl Sums {
+    /// Adds time that no span of this row's own stands for.
+    fn time(&mut self, key: Key, nanoseconds: f64) -> &mut Sum {
+        let sum = self.0.entry(key).or_default();
+        sum.time += nanoseconds;
+        sum
+    }
+
+    /// Adds time of a span, without what it counts.
+    fn call(&mut self, key: Key, nanoseconds: f64) -> &mut Sum {
+        let sum = self.time(key, nanoseconds);
+        sum.calls += 1;
+        sum
+    }
+
+    /// Adds time of a span, and what it counts.
+    fn work(&mut self, key: Key, nanoseconds: f64, event: &Event) {
+        let sum = self.call(key, nanoseconds);
+        sum.flop += event.flop;
+        sum.bytes += event.bytes;
+    }
+}
+
+fn share_out(recording: &Recording, sums: &mut Sums) {
     let Recording { events, driver, threads, total } = recording;
     let trees = nest(events);
     let share = 1.0 / *threads as f64;
@@ -191,24 +208,25 @@ fn share_out(recording: &Recording, give: &mut dyn FnMut(Key, f64, Option<&Event
         }
         let key = |phase| (event.pass, event.layer, op, phase);
         match event.kind {
-            Kind::Pass => give(key(trace::OTHER), own, Some(event), false),
-            Kind::Operation if trees[i].divided => give(key(trace::OTHER), own, Some(event), false),
-            Kind::Operation => give(key(trace::ELEMENTWISE), own, Some(event), true),
+            Kind::Operation if !trees[i].divided => sums.work(key(trace::ELEMENTWISE), own, event),
+            Kind::Pass | Kind::Operation => {
+                sums.call(key(trace::OTHER), own);
+            }
             Kind::Phase if chain().any(|e| e.kind == Kind::Region) => {}
-            Kind::Phase => give(key(event.name), own, Some(event), true),
+            Kind::Phase => sums.work(key(event.name), own, event),
             Kind::Region => {
                 let mut rest = (event.end - event.start) as f64;
                 let inside = |e: &Event| e.kind == Kind::Phase && e.start >= event.start && e.end <= event.end;
                 for (j, part) in events.iter().enumerate().filter(|(_, e)| inside(e)) {
                     let time = share * trees[j].own as f64;
                     rest -= time;
-                    give((part.pass, event.layer, op, part.name), time, Some(part), true);
+                    sums.work((part.pass, event.layer, op, part.name), time, part);
                 }
-                give(key(trace::WAITING), rest.max(0.0), Some(event), false);
+                sums.call(key(trace::WAITING), rest.max(0.0));
             }
         }
     }
-    give((Pass::None, Layer::None, STEP, trace::OTHER), top.max(0.0), None, false);
+    sums.time((Pass::None, Layer::None, STEP, trace::OTHER), top.max(0.0));
 }
 
 /// A span's place among those of its thread.
