@@ -1,14 +1,19 @@
 //! Speed of the matrix products of an AWD-LSTM (400-1150-1150-400, batch 64, 70 time steps), on one thread and on all.
 //!
 //! `cargo bench --bench gemm [-- FILTER]`. Prints GFLOP/s and the share of what the processor can do, which is measured first by a
-//! loop of multiply-adds in registers. Every product is verified before it is timed; the time is the shortest of many runs.
+//! loop of multiply-adds in registers; and how many times as fast as the crates `gemm` and `matrixmultiply` this is, all threads of each.
+//! Every product is verified before it is timed; the time is the shortest of many runs, of ours and theirs in turn.
+//!
+//! `matrixmultiply` takes its threads from `MATMUL_NUM_THREADS`, four at most. Neither crate packs ahead: against a product whose right operand is
+//! packed before, they have the packing to do.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use ulmfit::bench::peaks::fma;
 use ulmfit::device::Real;
 use ulmfit::device::cpu::gemm::{Matrix, Store, gemm, gemm_packed, pack, packed_len};
-use ulmfit::device::cpu::isa::{Isa, isa, isa_from_environment};
+use ulmfit::device::cpu::isa::{isa, isa_from_environment};
 
 /// How the operands lie: `a` or `b` transposed, or `b` packed before.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,11 +51,14 @@ fn main() {
     run::<f64>("f64", &filter);
 }
 
-fn run<T: Real>(name: &str, filter: &str) {
-    let one = peak::<T>();
-    println!("{name}: peak {one:.1} GFLOP/s on one thread");
-    println!("{:<30}{:>18}{:>12}{:>8}{:>12}{:>8}", "product", "m x k x n", "1 thread", "peak", "all", "peak");
-    let threads = rayon::current_num_threads();
+fn run<T: Real + Others>(name: &str, filter: &str) {
+    let one = fma::<T>(1);
+    let many = fma::<T>(rayon::current_num_threads());
+    println!("{name}: peak {one:.1} GFLOP/s on one thread, {many:.1} on all");
+    println!(
+        "{:<30}{:>18}{:>12}{:>8}{:>12}{:>8}{:>10}{:>16}",
+        "product", "m x k x n", "1 thread", "peak", "all", "peak", "/ gemm", "/ matrixmultiply"
+    );
     let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
     for (what, m, k, n, layout) in PRODUCTS {
         if !what.contains(filter) || (name == "f64" && filter.is_empty() && m * k * n > 2_000_000_000) {
@@ -58,16 +66,72 @@ fn run<T: Real>(name: &str, filter: &str) {
         }
         let mut product = Product::<T>::new(m, k, n, layout);
         product.verify(what);
-        let alone = single.install(|| product.gflops());
-        let all = product.gflops();
+        let alone = single.install(|| product.gflops(Whose::Ours));
+        let [mut all, mut gemm, mut matrixmultiply] = [0.0f64; 3];
+        for _ in 0..3 {
+            all = all.max(product.gflops(Whose::Ours));
+            gemm = gemm.max(product.gflops(Whose::Gemm));
+            matrixmultiply = matrixmultiply.max(product.gflops(Whose::MatrixMultiply));
+        }
         println!(
-            "{what:<30}{:>18}{alone:>12.1}{:>7.0}%{all:>12.1}{:>7.0}%",
+            "{what:<30}{:>18}{alone:>12.1}{:>7.0}%{all:>12.1}{:>7.0}%{:>10.2}{:>16.2}",
             format!("{m}x{k}x{n}"),
             alone / one * 100.0,
-            all / (one * threads as f64) * 100.0
+            all / many * 100.0,
+            all / gemm,
+            all / matrixmultiply
         );
     }
 }
+
+/// Whose product it is.
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    Ours,
+    Gemm,
+    MatrixMultiply,
+}
+
+/// The other crates' products.
+trait Others: Sized {
+    /// `c = a·b`; each operand with its strides of rows and columns.
+    fn multiply(whose: Whose, sizes: [usize; 3], a: (&[Self], [usize; 2]), b: (&[Self], [usize; 2]), c: &mut [Self]);
+}
+
+macro_rules! others {
+    ($t:ty, $matrixmultiply:path) => {
+        impl Others for $t {
+            fn multiply(
+                whose: Whose,
+                [m, k, n]: [usize; 3],
+                (a, [a_row, a_column]): (&[$t], [usize; 2]),
+                (b, [b_row, b_column]): (&[$t], [usize; 2]),
+                c: &mut [$t],
+            ) {
+                assert!(a.len() >= m * k && b.len() >= k * n && c.len() >= m * n);
+                let (a, b, c) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
+                let [a_row, a_column, b_row, b_column, width] =
+                    [a_row, a_column, b_row, b_column, n].map(|s| s as isize);
+                // SAFETY: the slices hold whole matrices with these strides, as was asserted; `c` is borrowed mutably.
+                match whose {
+                    Whose::Ours => unreachable!("ours is called by its own name"),
+                    Whose::Gemm => unsafe {
+                        let threads = gemm::Parallelism::Rayon(0);
+                        gemm::gemm(
+                            m, n, k, c, 1, width, false, a, a_column, a_row, b, b_column, b_row, 0.0, 1.0, false,
+                            false, false, threads,
+                        );
+                    },
+                    Whose::MatrixMultiply => unsafe {
+                        $matrixmultiply(m, k, n, 1.0, a, a_row, a_column, b, b_row, b_column, 0.0, c, width, 1);
+                    },
+                }
+            }
+        }
+    };
+}
+others!(f32, matrixmultiply::sgemm);
+others!(f64, matrixmultiply::dgemm);
 
 struct Product<T> {
     m: usize,
@@ -80,7 +144,7 @@ struct Product<T> {
     packed: Vec<T>,
 }
 
-impl<T: Real> Product<T> {
+impl<T: Real + Others> Product<T> {
     fn new(m: usize, k: usize, n: usize, layout: Layout) -> Self {
         let numbers = |count: usize, step: u32| -> Vec<T> {
             let number = |i: u32| T::from_f64(f64::from(i.wrapping_mul(step) >> 8) / f64::from(1 << 23) - 1.0);
@@ -98,15 +162,24 @@ impl<T: Real> Product<T> {
         }
     }
 
-    fn gflops(&mut self) -> f64 {
+    fn gflops(&mut self, whose: Whose) -> f64 {
         let Product { m, k, n, layout, ref a, ref b, ref mut c, ref mut packed } = *self;
-        let time = match layout {
-            Plain => shortest(|| gemm(Matrix::new(a, m, k), Matrix::new(b, k, n), c, Store::Set)),
-            LeftTransposed => shortest(|| gemm(Matrix::new(a, k, m).t(), Matrix::new(b, k, n), c, Store::Set)),
-            RightTransposed => shortest(|| gemm(Matrix::new(a, m, k), Matrix::new(b, n, k).t(), c, Store::Set)),
-            Packed => {
+        let time = match (whose, layout) {
+            (Whose::Ours, Plain) => shortest(|| gemm(Matrix::new(a, m, k), Matrix::new(b, k, n), c, Store::Set)),
+            (Whose::Ours, LeftTransposed) => {
+                shortest(|| gemm(Matrix::new(a, k, m).t(), Matrix::new(b, k, n), c, Store::Set))
+            }
+            (Whose::Ours, RightTransposed) => {
+                shortest(|| gemm(Matrix::new(a, m, k), Matrix::new(b, n, k).t(), c, Store::Set))
+            }
+            (Whose::Ours, Packed) => {
                 let packed = pack(Matrix::new(b, k, n), packed);
                 shortest(|| gemm_packed(Matrix::new(a, m, k), &packed, c, Store::Set))
+            }
+            (whose, layout) => {
+                let left = if layout == LeftTransposed { [1, m] } else { [k, 1] };
+                let right = if layout == RightTransposed { [1, k] } else { [n, 1] };
+                shortest(|| T::multiply(whose, [m, k, n], (a, left), (b, right), c))
             }
         };
         2.0 * (m * k * n) as f64 / time.as_secs_f64() / 1e9
@@ -114,7 +187,14 @@ impl<T: Real> Product<T> {
 
     /// Compares some elements with a plain sum in f64.
     fn verify(&mut self, what: &str) {
-        self.gflops();
+        for whose in [Whose::Ours, Whose::Gemm, Whose::MatrixMultiply] {
+            self.c.fill(T::ZERO);
+            self.gflops(whose);
+            self.check(&format!("{what}, {whose:?}"));
+        }
+    }
+
+    fn check(&self, what: &str) {
         let (m, k, n) = (self.m, self.k, self.n);
         let u = if std::mem::size_of::<T>() == 4 { 2f64.powi(-24) } else { 2f64.powi(-52) };
         for index in (0..m * n).step_by((m * n / 1000).max(1) | 1) {
@@ -144,66 +224,4 @@ fn shortest(mut work: impl FnMut()) -> Duration {
         best = best.min(start.elapsed());
     }
     best
-}
-
-/// GFLOP/s of independent multiply-adds in the registers of one thread.
-fn peak<T: Real>() -> f64 {
-    const STEPS: usize = 1 << 20;
-    let (lanes, vectors) = match isa() {
-        Isa::Portable => (4, 8),
-        Isa::Avx2 => (32 / std::mem::size_of::<T>(), 12),
-        Isa::Avx512 => (64 / std::mem::size_of::<T>(), 24),
-    };
-    let single = std::mem::size_of::<T>() == 4;
-    let time = shortest(|| match isa() {
-        Isa::Portable => portable::<T>(STEPS),
-        // SAFETY: the processor has the instructions, or `isa` would not say so.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { if single { x86::avx2_f32(STEPS) } else { x86::avx2_f64(STEPS) } },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { if single { x86::avx512_f32(STEPS) } else { x86::avx512_f64(STEPS) } },
-        #[cfg(not(target_arch = "x86_64"))]
-        _ => unreachable!("only x86-64 has these"),
-    });
-    (2 * STEPS * lanes * vectors) as f64 / time.as_secs_f64() / 1e9
-}
-
-fn portable<T: Real>(steps: usize) {
-    let x = black_box([T::from_f64(0.5); 4]);
-    let mut sums = black_box([[T::ZERO; 4]; 8]);
-    for _ in 0..steps {
-        for sum in &mut sums {
-            for (sum, &x) in sum.iter_mut().zip(&x) {
-                *sum = *sum * x + x;
-            }
-        }
-    }
-    black_box(sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-    use std::hint::black_box;
-
-    macro_rules! peak {
-        ($name:ident, $feature:literal, $vectors:literal, $set:ident, $x:literal, $multiply_add:ident) => {
-            #[target_feature(enable = $feature)]
-            pub fn $name(steps: usize) {
-                let x = black_box($set($x));
-                let mut sums = [x; $vectors];
-                for _ in 0..steps {
-                    for sum in &mut sums {
-                        *sum = $multiply_add(*sum, x, x);
-                    }
-                }
-                black_box(sums);
-            }
-        };
-    }
-    peak!(avx2_f32, "avx2,fma", 12, _mm256_set1_ps, 0.5, _mm256_fmadd_ps);
-    peak!(avx2_f64, "avx2,fma", 12, _mm256_set1_pd, 0.5, _mm256_fmadd_pd);
-    peak!(avx512_f32, "avx512f", 24, _mm512_set1_ps, 0.5, _mm512_fmadd_ps);
-    peak!(avx512_f64, "avx512f", 24, _mm512_set1_pd, 0.5, _mm512_fmadd_pd);
 }

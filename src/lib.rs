@@ -1,10 +1,11 @@
 //! ULMFiT (Howard & Ruder 2018) on a numerical engine of its own.
 //!
-//! The floors, ground first (a room imports only from rooms below it; `tests/house.rs` checks that): [`error`], [`random`] ·
-//! [`device`] · `tensor` · `autodiff` · `ops` · `nn` · `optim` · `check` · `text` · `train` · `report` · `cli`.
+//! The floors, ground first (a room imports only from rooms below it; `tests/house.rs` checks that): [`error`], [`random`], [`trace`] ·
+//! [`device`] · `tensor` · `autodiff` · `ops` · `nn` · `optim` · `check` · `text` · `train` · `report`, [`mod@bench`] · `cli`.
 //! See `DESIGN.md` for why, and `docs/SPEC.md` for what is computed.
 
 pub mod autodiff;
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod device;
@@ -16,4 +17,5 @@ pub mod random;
 pub mod report;
 pub mod tensor;
 pub mod text;
+pub mod trace;
 pub mod train;

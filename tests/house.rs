@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Ground first; rooms of one floor do not know each other.
 const FLOORS: &[&[&str]] = &[
-    &["error", "random"],
+    &["error", "random", "trace"],
     &["device"],
     &["tensor"],
     &["autodiff"],
@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["check"],
     &["text"],
     &["train"],
-    &["report"],
+    &["report", "bench"],
     &["cli"],
 ];
 

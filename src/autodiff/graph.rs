@@ -6,6 +6,7 @@ use crate::device::cpu::gemm::Store;
 use crate::device::{DType, Device, Pool, PoolStatistics};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
+use crate::trace;
 
 /// Handle of a value in a [`Graph`], good until [`Graph::reset`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +56,22 @@ struct Nothing;
 impl Operation for Nothing {
     fn name(&self) -> &'static str {
         "nothing"
+    }
+}
+
+fn bytes(tensor: &Tensor) -> usize {
+    tensor.len() * tensor.dtype().size()
+}
+
+/// The place of a node.
+fn empty() -> Node {
+    Node {
+        operation: &Nothing,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        saved: Vec::new(),
+        attributes: Attributes::none(),
+        layer: trace::Layer::None,
     }
 }
 
@@ -237,22 +254,18 @@ impl Graph {
         attributes: Attributes,
         outputs: [Tensor; N],
     ) -> Result<[Var; N]> {
+        trace::traffic(|| inputs.iter().map(|&v| self.tensor(v)).chain(&outputs).map(bytes).sum());
         let needs = self.needs_any(inputs);
         let vars = outputs.map(|tensor| self.push(tensor, Origin::Operation, needs));
         if needs {
             if self.length == self.nodes.len() {
-                self.nodes.push(Node {
-                    operation: &Nothing,
-                    inputs: Vec::new(),
-                    outputs: Vec::new(),
-                    saved: Vec::new(),
-                    attributes: Attributes::none(),
-                });
+                self.nodes.push(empty());
             }
             let node = &mut self.nodes[self.length];
             self.length += 1;
             node.operation = operation;
             node.attributes = attributes;
+            node.layer = trace::layer();
             node.inputs.clear();
             node.inputs.extend_from_slice(inputs);
             node.outputs.clear();
@@ -285,19 +298,16 @@ impl Graph {
                 self.values[var.index as usize].gradient = Some(seed.clone());
             }
         }
+        let _pass = trace::pass(trace::Pass::Backward);
         while self.length > 0 {
             self.length -= 1;
-            let empty = Node {
-                operation: &Nothing,
-                inputs: Vec::new(),
-                outputs: Vec::new(),
-                saved: Vec::new(),
-                attributes: Attributes::none(),
-            };
-            let mut node = std::mem::replace(&mut self.nodes[self.length], empty);
+            let mut node = std::mem::replace(&mut self.nodes[self.length], empty());
             if node.outputs.iter().any(|&v| self.gradient(v).is_some()) {
                 let operation = node.operation;
                 let faulty = self.fault.is_some_and(|f| f.operation == operation.name());
+                let _layer = trace::within(node.layer);
+                let _span = trace::operation(operation.name());
+                trace::traffic(|| self.traffic_of(&node));
                 operation.backward(&mut Backward { graph: self, parameters, node: &mut node })?;
                 if faulty {
                     self.flip_sign(&node, parameters);
@@ -311,6 +321,14 @@ impl Graph {
             self.nodes[self.length] = node;
         }
         Ok(())
+    }
+
+    /// Bytes that a backward has to read and write at least: what was saved, and the gradients of outputs and inputs.
+    fn traffic_of(&self, node: &Node) -> usize {
+        let saved = node.saved.iter().flatten();
+        let upstream = node.outputs.iter().filter(|&&v| self.gradient(v).is_some());
+        let wanted = node.inputs.iter().filter(|&&v| self.needs_gradient(v));
+        saved.chain(upstream.chain(wanted).map(|&v| self.tensor(v))).map(bytes).sum()
     }
 
     fn flip_sign(&mut self, node: &Node, parameters: &Parameters) {

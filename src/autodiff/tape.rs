@@ -6,6 +6,7 @@ use crate::device::DType;
 use crate::device::cpu::gemm::Store;
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
+use crate::trace::Layer;
 
 /// A differentiable operation: a stateless description; what one execution needs is in its node.
 pub trait Operation: Sync {
@@ -49,6 +50,8 @@ pub(super) struct Node {
     pub(super) outputs: Vec<Var>,
     pub(super) saved: Vec<Option<Tensor>>,
     pub(super) attributes: Attributes,
+    /// Part of the model it belongs to; known while a profile is recorded.
+    pub(super) layer: Layer,
 }
 
 /// The view that an operation's backward has of its execution.

@@ -88,8 +88,11 @@ fn scan<'a>(root: &'a Command, line: &[OsString]) -> Scan<'a> {
                 scan.config = value.map(PathBuf::from).or(next.map(PathBuf::from)).or(scan.config);
             }
             position += usize::from(next.is_some() && root.get_arguments().any(takes));
-        } else if scan.command.is_none() {
-            scan.command = root.find_subcommand(item.as_os_str()).map(|command| (position, command));
+        } else {
+            // the command, or the one within it (`profile pretrain`)
+            let within = scan.command.map_or(root, |(_, command)| command);
+            let found = within.find_subcommand(item.as_os_str()).map(|command| (position, command));
+            scan.command = found.or(scan.command);
         }
         position += 1;
     }
@@ -239,6 +242,15 @@ mod tests {
         assert_eq!(line[2..], ["--epochs=1,2", "--lr=0.005", "--recipe=fastai2", "--seed", "1", "--corpus", "x"]);
         let line = merged("ulmfit run --lr 9 --config C", PEER).unwrap();
         assert!(line.iter().all(|s| !s.contains("lr=")), "{line:?}");
+    }
+
+    /// What a stage takes, its profile takes; the name of a command as a value is no command.
+    #[test]
+    fn a_command_within_a_command() {
+        let line = merged("ulmfit profile pretrain --config C --corpus x", PEER).unwrap();
+        assert_eq!(line[3..], ["--epochs=1,2", "--lr=0.005", "--recipe=fastai2", "--seed=7", "--corpus", "x"]);
+        let line = merged("ulmfit predict run --config C", "seed = 7").unwrap();
+        assert_eq!(line, ["ulmfit", "predict", "--seed=7", "run"]);
     }
 
     #[test]

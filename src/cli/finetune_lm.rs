@@ -17,6 +17,18 @@ use crate::train::stages::{LmSources, train_language_model};
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  ulmfit finetune-lm --model lm --text train.csv --out tuned")]
 pub struct Args {
+    #[command(flatten)]
+    pub input: Input,
+    /// Where the model goes
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What the stage is made of.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Input {
     /// The language model to start from
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
@@ -26,25 +38,21 @@ pub struct Args {
     /// Text to measure on
     #[arg(long, value_name = "FILE")]
     pub valid: Option<String>,
-    /// Where the model goes
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    #[command(flatten)]
-    pub run: RunArgs,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
     pub recipe: RecipeArgs,
 }
 
-pub fn run(args: &Args, global: &Global) -> Result<()> {
-    job::refuse_own_model(&args.out, &args.model)?;
+pub fn run(line: &Args, global: &Global) -> Result<()> {
+    let args = &line.input;
+    job::refuse_own_model(&line.out, &args.model)?;
     let recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
     let train = job::sources(&args.text, &args.data, Role::Dataset)?;
     let valid = args.valid.as_ref().map(|path| job::source(path, &args.data, Role::Dataset)).transpose()?;
     let from = model_dir::load_language_model(&args.model)?;
     let recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
-    job::train_one(global, recipe, &args.run, &args.recipe, &args.out, "Fine-tuning", |context, out| {
+    job::train_one(global, recipe, &line.run, &args.recipe, &line.out, "Fine-tuning", |context, out| {
         context.direction = from.config.direction;
         train_language_model(context, Stage::FinetuneLm, &LmSources { train, valid }, Some(&from), out)
     })

@@ -10,6 +10,7 @@ pub mod shared;
 pub mod usage;
 pub mod values;
 
+pub mod bench;
 pub mod data;
 pub mod demo;
 pub mod evaluate;
@@ -22,6 +23,7 @@ pub mod lr_find;
 pub mod plan;
 pub mod predict;
 pub mod pretrain;
+pub mod profile;
 pub mod run;
 pub mod score;
 pub mod tokenize;
@@ -65,6 +67,8 @@ pub enum Command {
     Data(data::Args),
     Gradcheck(gradcheck::Args),
     Golden(golden::Args),
+    Bench(bench::Args),
+    Profile(Box<profile::Args>),
     Plan(Box<plan::Args>),
     Info(info::Args),
 }
@@ -87,6 +91,8 @@ impl Command {
             Command::Data(args) => data::run(args, global),
             Command::Gradcheck(args) => gradcheck::run(args, global),
             Command::Golden(args) => golden::run(args, global),
+            Command::Bench(args) => bench::run(args, global),
+            Command::Profile(args) => profile::run(args, global),
             Command::Plan(args) => plan::run(args, global),
             Command::Info(args) => info::run(args, global),
         }
@@ -96,10 +102,13 @@ impl Command {
 /// The definition of the command line. A value that begins like a flag but is a number is a value: `--lr -1` is told that it must be
 /// above zero, not that `-1` is unknown.
 fn definition() -> clap::Command {
-    let numbers = |arg: clap::Arg| {
-        if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg }
-    };
-    Cli::command().mut_args(numbers).mut_subcommands(|command| command.mut_args(numbers))
+    fn numbers(command: clap::Command) -> clap::Command {
+        let allow = |arg: clap::Arg| {
+            if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg }
+        };
+        command.mut_args(allow).mut_subcommands(numbers)
+    }
+    numbers(Cli::command())
 }
 
 /// The whole program: parses `line` (which begins with the program's name), runs the command, reports a fault, and returns the

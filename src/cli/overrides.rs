@@ -141,7 +141,7 @@ mod tests {
         let global = Global::new(cli.global, merged.from_config)?;
         match &cli.command {
             Command::Run(args) => args.recipe.resolve(DEFAULT, &global),
-            Command::Pretrain(args) => args.recipe.resolve(DEFAULT, &global),
+            Command::Pretrain(args) => args.input.recipe.resolve(DEFAULT, &global),
             other => panic!("{other:?}"),
         }
     }

@@ -16,28 +16,36 @@ use crate::train::stages::{LmSources, train_language_model};
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  ulmfit pretrain --corpus wiki.train.txt --valid wiki.valid.txt --out lm")]
 pub struct Args {
+    #[command(flatten)]
+    pub input: Input,
+    /// Where the model goes
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What the stage is made of.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Input {
     /// Text to learn from
     #[arg(long, value_name = "FILE", num_args = 1.., action = ArgAction::Append, required = true)]
     pub corpus: Vec<String>,
     /// Text to measure on
     #[arg(long, value_name = "FILE")]
     pub valid: Option<String>,
-    /// Where the model goes
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    #[command(flatten)]
-    pub run: RunArgs,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
     pub recipe: RecipeArgs,
 }
 
-pub fn run(args: &Args, global: &Global) -> Result<()> {
+pub fn run(line: &Args, global: &Global) -> Result<()> {
+    let args = &line.input;
     let recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
     let train = job::sources(&args.corpus, &args.data, Role::Corpus)?;
     let valid = args.valid.as_ref().map(|path| job::source(path, &args.data, Role::Corpus)).transpose()?;
-    job::train_one(global, recipe, &args.run, &args.recipe, &args.out, "Pretraining", |context, out| {
+    job::train_one(global, recipe, &line.run, &args.recipe, &line.out, "Pretraining", |context, out| {
         train_language_model(context, Stage::Pretrain, &LmSources { train, valid }, None, out)
     })
 }

@@ -16,6 +16,18 @@ use crate::train::stages::{ClassifierSources, train_classifier};
     after_help = "Example:\n  ulmfit train-classifier --model tuned --train train.csv --test test.csv --out classifier\n  ulmfit train-classifier --model none --train train.csv --labels 100 --out scratch"
 )]
 pub struct Args {
+    #[command(flatten)]
+    pub input: Input,
+    /// Where the model goes
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What the stage is made of.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Input {
     /// The language model to start from, or none to train from scratch
     #[arg(long, value_name = "DIR|none")]
     pub model: ModelOrNone,
@@ -28,18 +40,14 @@ pub struct Args {
     /// Labelled test data
     #[arg(long, value_name = "FILE")]
     pub test: Option<String>,
-    /// Where the model goes
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    #[command(flatten)]
-    pub run: RunArgs,
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
     pub recipe: RecipeArgs,
 }
 
-pub fn run(args: &Args, global: &Global) -> Result<()> {
+pub fn run(line: &Args, global: &Global) -> Result<()> {
+    let args = &line.input;
     let mut recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
     let open = |path: &String| job::source(path, &args.data, Role::Dataset);
     let sources = ClassifierSources {
@@ -53,12 +61,12 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         ModelOrNone::Directory(directory) => Some(model_dir::load_language_model(directory)?),
     };
     if let ModelOrNone::Directory(directory) = &args.model {
-        job::refuse_own_model(&args.out, directory)?;
+        job::refuse_own_model(&line.out, directory)?;
     }
     if let Some(from) = &from {
         recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
     }
-    job::train_one(global, recipe, &args.run, &args.recipe, &args.out, "Classifier", |context, out| {
+    job::train_one(global, recipe, &line.run, &args.recipe, &line.out, "Classifier", |context, out| {
         if let Some(from) = &from {
             context.direction = from.config.direction;
         }

@@ -13,6 +13,7 @@ use crate::ops::mask::Dropout;
 use crate::ops::relu::relu;
 use crate::random::{Key, Mask, Site};
 use crate::tensor::{DType, Tensor};
+use crate::trace;
 
 /// A classifier's sizes and switches.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -354,7 +355,9 @@ impl Classifier {
         let lengths = g.constant(Tensor::from_slice([batch.len()], &lengths)?);
         let first = g.constant(Tensor::from_slice([batch.len()], &first)?);
         let start = plan.first_chunk * plan.bptt;
+        let part = trace::within(trace::Layer::Pooling);
         let pooled = concat_pool(g, &chunks, start, lengths, first, self.settings.masking.into())?;
+        drop(part);
         let (logits, hidden) = self.head(g, parameters, pooled, norm, head)?;
         let rows = plan.rows.iter().map(|r| r.document as u32).collect();
         Ok(Classified { logits, chunks, rows, pooled, hidden })
@@ -459,6 +462,7 @@ impl Classifier {
     ) -> Result<(Var, Vec<Var>)> {
         let (mut x, mut hidden) = (pooled, Vec::with_capacity(self.blocks.len()));
         for (k, block) in self.blocks.iter().enumerate() {
+            let _part = trace::within(trace::Layer::Head(k as u8 + 1));
             if k > 0 {
                 hidden.push(x);
                 x = relu(g, x)?;

@@ -9,6 +9,7 @@ use crate::ops::lstm::{LstmInputs, lstm};
 use crate::ops::mask::Dropout;
 use crate::random::{Key, Mask, Site};
 use crate::tensor::{DType, Tensor};
+use crate::trace;
 
 /// Sizes of an encoder. Layers are E→H→…→H→E: the last one has the embedding's size, so that the decoder can be tied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -240,10 +241,13 @@ impl Encoder {
     ) -> Result<Var> {
         let rows = dropout.make(Site::EmbeddingRow, |r| r.embedding, |m| m.embedding.clone());
         let input = dropout.make(Site::Input, |r| r.input, |m| m.input.clone());
+        let part = trace::within(trace::Layer::Embedding);
         let mut x = embedding(g, tokens, embedding_weight, &rows, &input, self.settings.pad)?;
+        drop(part);
         let b = g.shape(x).dims()[1];
         for (l, layer) in self.layers.iter().enumerate() {
             let site = l as u8;
+            let _part = trace::within(trace::Layer::Lstm(site + 1));
             if l > 0 {
                 let hidden = dropout.make(Site::Hidden(site - 1), |r| r.hidden, |m| m.hidden[l - 1].clone());
                 x = locked_dropout(g, x, &hidden)?;

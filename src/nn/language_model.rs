@@ -12,6 +12,7 @@ use crate::ops::tied_softmax::{TiedLoss, log_probabilities, tied_softmax};
 use crate::ops::weighted_sum::weighted_sum;
 use crate::random::Key;
 use crate::tensor::{DType, Tensor};
+use crate::trace;
 
 /// Names of the adaptive softmax's own parameters.
 pub(super) const TAIL_WEIGHT: &str = "decoder.tail.weight";
@@ -167,6 +168,7 @@ impl LanguageModel {
     ) -> Result<WindowLoss> {
         let embedding = g.parameter(parameters, self.encoder.embedding());
         let raw = self.encoder.forward_with(g, parameters, embedding, tokens, state, dropout)?;
+        let _part = trace::within(trace::Layer::Decoder);
         let dropped = locked_dropout(g, raw, &dropout.output())?;
         let bias = self.decoder_bias(g, parameters);
         let cross_entropy = match softmax {

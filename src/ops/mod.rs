@@ -35,11 +35,13 @@ pub struct Entry {
     pub operation: &'static dyn Operation,
     /// Its test cases: shapes (odd ones included) and switches.
     pub cases: fn() -> Vec<Case>,
+    /// Cases at the sizes of the paper's model, for benchmarks.
+    pub large: fn() -> Vec<Case>,
 }
 
 macro_rules! all {
     ($($module:ident::$name:ident,)*) => {
-        &[$(Entry { operation: &$module::$name, cases: $module::cases::cases }),*]
+        &[$(Entry { operation: &$module::$name, cases: $module::cases::cases, large: $module::cases::large }),*]
     };
 }
 

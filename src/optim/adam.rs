@@ -8,6 +8,7 @@ use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
 use crate::real_type;
 use crate::tensor::{Real, Tensor};
+use crate::trace;
 
 /// What stays the same during a training. β1 is [`StepRates::momentum`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,6 +58,7 @@ impl Optimiser for Adam {
     }
 
     fn step(&mut self, parameters: &mut Parameters, rates: &StepRates) -> Result<()> {
+        let _span = trace::operation("adam");
         self.state.begin_step();
         let AdamSettings { beta2, eps, decoupled } = self.settings;
         for id in parameters.ids() {
@@ -81,6 +83,8 @@ impl Optimiser for Adam {
                     correction2: T::from_f64(correction2),
                     eps: T::from_f64(eps),
                 };
+                // parameter, gradient and two moments are read, all but the gradient written
+                let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(7 * parameters.value(id).len());
                 update(
                     &scalars,
                     &mut parameters.value(id).write::<T>(),

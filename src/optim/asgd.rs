@@ -9,6 +9,7 @@ use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
 use crate::real_type;
 use crate::tensor::{DType, Real, Tensor};
+use crate::trace;
 
 /// What stays the same during a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,6 +64,7 @@ impl Optimiser for Asgd {
 
     fn step(&mut self, parameters: &mut Parameters, rates: &StepRates) -> Result<()> {
         assert!(!self.swapped, "an optimiser steps while the averages are in the parameters' place");
+        let _span = trace::operation("asgd");
         self.state.begin_step();
         let lag = u32::from(self.settings.as_pytorch);
         for id in parameters.ids() {
@@ -83,6 +85,7 @@ impl Optimiser for Asgd {
             real_type!("asgd", "parameter", parameters.dtype(), T => {
                 let scalars = sgd::Scalars::<T>::new(lr, decay, rates.gradient_scale, self.settings.decoupled);
                 let mut p = parameters.value(id).write::<T>();
+                let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(6 * p.len());
                 sgd::update(&scalars, &mut p, &parameters.gradient(id).read::<T>());
                 average(T::from_f64(weight), &p, &mut self.state.slot(0, id).write::<T>());
             });

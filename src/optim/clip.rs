@@ -7,6 +7,7 @@ use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
 use crate::real_type;
 use crate::tensor::Real;
+use crate::trace;
 
 /// L2 norm over the gradients of all trainable parameters, with its scratch memory.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ impl GradientNorm {
 
     /// The norm, summed in f64 in an order that does not depend on threads. It is finite if and only if every gradient is (f32).
     pub fn compute(&mut self, parameters: &Parameters) -> Result<f64> {
+        let _span = trace::operation("gradient_norm");
         let mut total = 0.0;
         for id in parameters.ids() {
             if !parameters.is_trainable(id) || !parameters.has_gradient(id) {
@@ -30,6 +32,7 @@ impl GradientNorm {
             }
             real_type!("gradient norm", "gradient", parameters.dtype(), T => {
                 let g = parameters.gradient(id).read::<T>();
+                let _span = trace::phase(trace::SUMS).elements::<T>(g.len());
                 let partial = &mut self.partial[..g.len().div_ceil(CHUNK)];
                 g.par_chunks(CHUNK).zip(partial.par_iter_mut()).for_each(|(g, sum)| *sum = sum_of_squares(g));
                 total += partial.iter().sum::<f64>();

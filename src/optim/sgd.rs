@@ -8,6 +8,7 @@ use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
 use crate::real_type;
 use crate::tensor::{Real, Tensor};
+use crate::trace;
 
 /// What stays the same during a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,6 +58,7 @@ impl Optimiser for Sgd {
     }
 
     fn step(&mut self, parameters: &mut Parameters, rates: &StepRates) -> Result<()> {
+        let _span = trace::operation("sgd");
         self.state.begin_step();
         for id in parameters.ids() {
             if !parameters.is_trainable(id) || !parameters.has_gradient(id) {
@@ -68,6 +70,8 @@ impl Optimiser for Sgd {
             real_type!("sgd", "parameter", parameters.dtype(), T => {
                 let scalars = Scalars::<T>::new(lr, decay, rates.gradient_scale, self.settings.decoupled);
                 let (mut p, g) = (parameters.value(id).write::<T>(), parameters.gradient(id).read::<T>());
+                let passes = if self.settings.momentum { 5 } else { 3 };
+                let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(passes * g.len());
                 if self.settings.momentum {
                     let mut b = self.state.slot(0, id).write::<T>();
                     update_with_momentum(&scalars, T::from_f64(rates.momentum), &mut p, &g, &mut b);

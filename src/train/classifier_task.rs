@@ -16,6 +16,7 @@ use crate::tensor::Tensor;
 use crate::text::{
     ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder, TokenStore, VariableWindows, Windows,
 };
+use crate::trace;
 
 /// Settings of classifier training that are not the loop's.
 #[derive(Clone, Debug)]
@@ -128,11 +129,13 @@ impl Task for ClassifierTask<'_> {
 
     fn forward(&mut self, g: &mut Graph, parameters: &Parameters, update: u32) -> Result<Option<Update>> {
         let chunk = self.chunk(update);
+        let span = trace::phase(trace::DATA);
         let Some(rows) = self.train.next_documents() else { return Ok(None) };
         let labels: Vec<u32> = rows.iter().map(|&d| self.store.label(d as usize).unwrap_or(u32::MAX)).collect();
         let count = rows.len() as u64;
         let batch = self.documents.read(rows)?.in_chunks_of(chunk);
         let tokens = batch.tokens();
+        drop(span);
         let head_frozen = parameters.is_frozen(parameters.groups() - 1);
         let norm = if head_frozen && self.settings.freeze_norm { Mode::Frozen } else { Mode::Train };
         let dropout = ChunkDropout::Random { key: self.key, step: update, rates: self.settings.dropout };

@@ -20,6 +20,7 @@ use crate::optim::{GradientNorm, Optimiser, Schedule, StepRates, clip_scale, fir
 use crate::random::Stage;
 use crate::real_type;
 use crate::tensor::Tensor;
+use crate::trace;
 
 /// What a task computes for one update.
 #[derive(Clone, Copy, Debug)]
@@ -341,12 +342,15 @@ impl<'a> Training<'a> {
         self.parameters.clear_gradients();
         let number = u32::try_from(self.progress.update)
             .map_err(|_| Error::data("more updates than the counters can number"))?;
+        let pass = trace::pass(trace::Pass::Forward);
         let Some(update) = self.task.forward(self.graph, self.parameters, number)? else {
             return Ok(Outcome::EpochOver);
         };
+        drop(pass);
         let loss = self.graph.tensor(update.cross_entropy).scalar();
         let total = self.graph.tensor(update.total).scalar();
         self.graph.backward(update.total, self.parameters)?;
+        let pass = trace::pass(trace::Pass::Update);
         let norm = self.norm.compute(self.parameters)?;
         self.graph.pool().set_reserving(false);
         if !total.is_finite() || !norm.is_finite() {
@@ -369,6 +373,7 @@ impl<'a> Training<'a> {
                 gradient_scale: clip_scale(norm, self.settings.training.clip),
             },
         )?;
+        drop(pass);
         let p = &mut self.progress;
         p.update += 1;
         p.update_in_phase += 1;

@@ -11,6 +11,7 @@ use crate::ops::sampled_softmax::NegativeSampler;
 use crate::random::{Direction, Key};
 use crate::tensor::{DType, Tensor};
 use crate::text::{LmBatches, LmConfig, LmCursor, LmLayout, TokenStore, VariableWindows, Windows};
+use crate::trace;
 
 /// Settings of language-model training that are not the loop's.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +93,9 @@ impl Task for LmTask<'_> {
     }
 
     fn forward(&mut self, g: &mut Graph, parameters: &Parameters, update: u32) -> Result<Option<Update>> {
+        let span = trace::phase(trace::DATA);
         let Some(steps) = self.train.next_window(&mut self.inputs, &mut self.targets) else { return Ok(None) };
+        drop(span);
         let (total, cross_entropy) = self.losses(g, parameters, steps, update)?;
         let config = self.train.config();
         let rate_scale = if self.settings.rescale_rate { steps as f64 / config.bptt as f64 } else { 1.0 };

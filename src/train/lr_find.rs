@@ -1,25 +1,21 @@
 //! Learning-rate range test (Smith 2015, as fastai's `lr_find`): a short training whose rate grows by the same factor every update,
 //! until the loss runs away. It is the stage's own loop; nothing of it is kept.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 
 use super::checkpoint::Checkpoints;
-use super::classifier_task::ClassifierTask;
-use super::driver::{LoopSettings, Phase, Task, Training};
-use super::lm_task::LmTask;
+use super::driver::{LoopSettings, Phase, Training};
 use super::model_dir::Loaded;
 use super::observer::{Event, Observer};
-use super::recipe::{OnNan, OptimiserName, TrainingSettings, UnfreezingStep};
-use super::stages::{Context, check_classes, classifier_task_settings, lm_task_settings, unigram};
-use crate::autodiff::{Graph, Parameters};
+use super::recipe::{OnNan, OptimiserName, TrainingSettings};
+use super::stages::Context;
+use super::trial::{self, Trial};
+use crate::autodiff::Graph;
 use crate::error::{Error, Result};
-use crate::nn::{Classifier, LanguageModel, weights};
+use crate::nn::LanguageModel;
 use crate::optim::Schedule;
-use crate::random::Stage;
 use crate::tensor::DType;
-use crate::text::{BuildOptions, ClassifierBatches, Labels, LmBatches, Source, TokenizerPlan};
+use crate::text::Source;
 
 /// First and last learning rate of the test (of the last layer group; the recipe's ladder holds between the groups).
 pub const RATES: (f64, f64) = (1e-7, 10.0);
@@ -56,74 +52,18 @@ pub fn language_model(
     sources: &[Source],
     from: Option<&Loaded<LanguageModel>>,
 ) -> Result<RangeTest> {
-    let recipe = context.recipe.clone();
-    let (stage, settings) = match from {
-        Some(_) => (Stage::FinetuneLm, &recipe.finetune),
-        None => (Stage::Pretrain, &recipe.pretrain),
-    };
-    let scratch = Scratch::new()?;
-    let plan = match from {
-        Some(model) => TokenizerPlan::Made(model.vocabulary.tokenizer().clone()),
-        None => recipe.text.tokenizer_plan()?,
-    };
-    let vocabulary = context.vocabulary(sources, plan, &settings.training)?;
-    let mut task_settings = lm_task_settings(settings, vocabulary.len());
     // the rate of an update is to be the test's
-    task_settings.rescale_rate = false;
-    let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
-    let (store, _) = context.store("train", sources, &vocabulary, &options, &scratch.tokens())?;
-    let (model, mut parameters) = LanguageModel::new(recipe.language_model(stage, vocabulary.len()), DType::F32)?;
-    let key = context.key(stage);
-    model.initialise(&parameters, key);
-    if let Some(from) = from {
-        weights::transfer(&from.parameters, &parameters, &vocabulary.map_from(&from.vocabulary))?;
-    }
-    let batches = LmBatches::new(store, None, settings.batches(context.direction, key))?;
-    let unigram = task_settings.negatives.map(|_| unigram(&vocabulary));
-    let mut task = LmTask::new(&model, task_settings, key, batches, None, unigram, DType::F32)?;
-    let steps = settings.steps(parameters.groups());
-    range_test(context, stage, &settings.training, &mut task, &mut parameters, steps)
+    trial::language_model(context, sources, from, |task| task.rescale_rate = false, range_test)
 }
 
 /// Range test of a classifier: on a language model's encoder with `from`, else from scratch.
 pub fn classifier(context: &mut Context, source: &Source, from: Option<&Loaded<LanguageModel>>) -> Result<RangeTest> {
-    let recipe = context.recipe.clone();
-    let settings = &recipe.classifier;
-    let scratch = Scratch::new()?;
-    let sources = std::slice::from_ref(source);
-    let vocabulary = match from {
-        Some(model) => model.vocabulary.clone(),
-        None => context.vocabulary(sources, recipe.text.tokenizer_plan()?, &settings.training)?,
-    };
-    let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
-    let (store, _) = context.store("train", sources, &vocabulary, &options, &scratch.tokens())?;
-    let names = store.label_names().to_vec();
-    check_classes(&names, source)?;
-    let architecture = recipe.classifier_architecture(vocabulary.len(), names.len());
-    let (model, mut parameters) = Classifier::new(architecture, DType::F32)?;
-    let key = context.key(Stage::Classifier);
-    model.initialise(&parameters, key);
-    if let Some(from) = from {
-        let rows: Vec<Option<u32>> = (0..vocabulary.len() as u32).map(Some).collect();
-        weights::transfer(&from.parameters, &parameters, &rows)?;
-    }
-    let batches = ClassifierBatches::new(store.clone(), None, settings.batches(key))?;
-    let task_settings = classifier_task_settings(settings);
-    let mut task = ClassifierTask::new(&model, task_settings, key, batches, store, context.direction, None);
-    let steps = settings.steps(parameters.groups());
-    range_test(context, Stage::Classifier, &settings.training, &mut task, &mut parameters, steps)
+    trial::classifier(context, source, from, |_| {}, range_test)
 }
 
 /// Trains as the last step of unfreezing does (all groups, unless the recipe never thaws some), at growing rates.
-fn range_test(
-    context: &mut Context,
-    stage: Stage,
-    training: &TrainingSettings,
-    task: &mut dyn Task,
-    parameters: &mut Parameters,
-    steps: Vec<UnfreezingStep>,
-) -> Result<RangeTest> {
-    let step = steps.into_iter().next_back().ok_or_else(|| Error::usage("the recipe trains for no epoch"))?;
+fn range_test(context: &mut Context, trial: Trial) -> Result<RangeTest> {
+    let Trial { stage, training, task, parameters, step, .. } = trial;
     let top = step.lr.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let epochs = UPDATES.div_ceil(task.updates_in_epoch(0)?.max(1)) as u32 + 1;
     let phase = Phase {
@@ -205,31 +145,10 @@ fn evaluate(points: Vec<RangePoint>, diverged: bool) -> RangeTest {
     RangeTest { suggestion, minimum_over_10, diverged, points }
 }
 
-/// A directory for the token file, gone when the test is over.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("ulmfit-lr-find-{}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(|e| Error::io(&path, "create", &e))?;
-        Ok(Scratch(path))
-    }
-
-    fn tokens(&self) -> PathBuf {
-        self.0.join("train.tok")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // what is left in the system's directory for temporary files is no fault of the test
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Stage;
 
     fn points(loss: impl Fn(f64) -> f64) -> Vec<RangePoint> {
         let rate = |i: u64| Schedule::Range { ratio: RATES.1 / RATES.0 }.at(i, UPDATES).factor * RATES.1;

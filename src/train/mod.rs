@@ -18,3 +18,4 @@ pub mod recipe;
 mod resolve;
 pub mod rss;
 pub mod stages;
+pub mod trial;

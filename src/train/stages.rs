@@ -10,10 +10,12 @@ use std::sync::Arc;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-pub use self::classifier::{BagOfWordsSets, ClassifierSources, IdSet, bag_of_words_sets, train_classifier};
-pub(super) use self::classifier::{check_classes, classifier_task_settings};
-pub use self::language_model::{LmSources, train_language_model};
-pub(super) use self::language_model::{lm_task_settings, unigram};
+pub(super) use self::classifier::check_classes;
+pub use self::classifier::{
+    BagOfWordsSets, ClassifierSources, IdSet, bag_of_words_sets, classifier_task_settings, train_classifier,
+};
+pub(super) use self::language_model::unigram;
+pub use self::language_model::{LmSources, lm_task_settings, train_language_model};
 use super::checkpoint::{Checkpoints, check_same};
 use super::driver::{LoopSettings, Phase, Progress, Training};
 use super::model_dir::{self, DataRecord, ModelConfig};

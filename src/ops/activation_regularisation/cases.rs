@@ -43,3 +43,13 @@ pub fn cases() -> Vec<Case> {
     }));
     all
 }
+
+/// At the sizes of the paper's model, for benchmarks.
+pub fn large() -> Vec<Case> {
+    let mut data = Data::new(0);
+    let inputs = vec![data.normal("h0", &[70, 64, 400], 1.0), data.normal("dropped0", &[70, 64, 400], 1.0)];
+    let r = Regularisation { alpha: 2.0, beta: 1.0, guard: TarGuard::Time };
+    vec![Case::new("activation_regularisation", "T70 B64 E400", inputs, move |g, v| {
+        Ok(vec![activation_regularisation(g, &v[..1], &v[1..], r)?])
+    })]
+}

@@ -56,6 +56,7 @@ struct Saved {
 ///
 /// Returns a scalar, `[1]`. Gradients: all chunks of both lists.
 pub fn activation_regularisation(g: &mut Graph, raw: &[Var], dropped: &[Var], r: Regularisation) -> Result<Var> {
+    let _span = crate::trace::operation("activation_regularisation");
     if raw.is_empty() {
         return Err(Error::shape("activation_regularisation", "raw", "at least one chunk", "none"));
     }

@@ -10,35 +10,44 @@ pub fn cases() -> Vec<Case> {
         SPLITS.into_iter().zip([(5, 9, 3, 9), (1, 2, 2, 2), (12, 50, 6, 50), (23, 31, 5, 9), (261, 13, 2, 13)])
     {
         for bias in [true, false] {
-            let mut data = Data::new(700 + all.len() as u64);
-            let tails = splits.len();
-            let mut inputs = vec![
-                data.normal("hidden", &[n, e], 1.0),
-                // targets below this only: what lies above is a tail without a row
-                data.indices("targets", &[n], targets),
-                data.normal("weight", &[v, e], 0.7),
-            ];
-            if bias {
-                inputs.push(data.normal("bias", &[v], 0.5));
-            }
-            if tails > 0 {
-                inputs.push(data.normal("tail_vectors", &[tails, e], 0.7));
-            }
-            if tails > 0 && bias {
-                inputs.push(data.normal("tail_bias", &[tails], 0.5));
-            }
-            let name = format!("N{n} V{v} E{e} splits={splits:?} bias={bias}");
-            all.push(Case::new("adaptive_softmax", name, inputs, move |g, x| {
-                let targets = g.detach(x[1]);
-                let rest = &x[3..];
-                let (bias, rest) = if bias { (Some(rest[0]), &rest[1..]) } else { (None, rest) };
-                let tails = rest.first().map(|&vectors| (vectors, rest.get(1).copied()));
-                let decoder = AdaptiveDecoder { weight: x[2], bias, tails, splits };
-                Ok(vec![adaptive_softmax(g, x[0], decoder, &targets)?.loss])
-            }));
+            all.push(case(700 + all.len() as u64, [n, v, e], targets, 0.7, splits, bias));
         }
     }
     all
+}
+
+/// `targets`: those below this only: what lies above is a tail without a row. `spread`: of the weights.
+fn case(seed: u64, [n, v, e]: [usize; 3], targets: u32, spread: f64, splits: &'static [usize], bias: bool) -> Case {
+    let mut data = Data::new(seed);
+    let tails = splits.len();
+    let mut inputs = vec![
+        data.normal("hidden", &[n, e], 1.0),
+        data.indices("targets", &[n], targets),
+        data.normal("weight", &[v, e], spread),
+    ];
+    if bias {
+        inputs.push(data.normal("bias", &[v], 0.5));
+    }
+    if tails > 0 {
+        inputs.push(data.normal("tail_vectors", &[tails, e], spread));
+    }
+    if tails > 0 && bias {
+        inputs.push(data.normal("tail_bias", &[tails], 0.5));
+    }
+    let name = format!("N{n} V{v} E{e} splits={splits:?} bias={bias}");
+    Case::new("adaptive_softmax", name, inputs, move |g, x| {
+        let targets = g.detach(x[1]);
+        let rest = &x[3..];
+        let (bias, rest) = if bias { (Some(rest[0]), &rest[1..]) } else { (None, rest) };
+        let tails = rest.first().map(|&vectors| (vectors, rest.get(1).copied()));
+        let decoder = AdaptiveDecoder { weight: x[2], bias, tails, splits };
+        Ok(vec![adaptive_softmax(g, x[0], decoder, &targets)?.loss])
+    })
+}
+
+/// At the sizes of the paper's model, for benchmarks.
+pub fn large() -> Vec<Case> {
+    vec![case(0, [1120, 30_000, 400], 30_000, 0.05, &[2_800, 20_000], true)]
 }
 
 #[cfg(test)]

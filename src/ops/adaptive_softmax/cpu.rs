@@ -7,6 +7,7 @@ use crate::device::cpu::gemm::{Matrix, Store, gemm};
 use crate::device::cpu::isa::dispatch;
 use crate::ops::softmax_row::Exponentiate;
 use crate::tensor::Real;
+use crate::trace;
 
 /// Rows of a block: at most 256, and so few that the logits take no more than 16 million numbers.
 pub(super) fn block_rows(n: usize, width: usize) -> usize {
@@ -162,11 +163,14 @@ impl<T: Real> Part<'_, T> {
             decode(h, weight, self.bias, width, logits);
             // the losses of scattered rows: computed in parallel into the other buffer, then added in order
             let losses = &mut d_gathered[..rows];
+            let span = trace::phase(trace::ELEMENTWISE).elements::<T>(2 * rows * width);
             logits.par_chunks_mut(width).zip(order).zip(&mut *losses).for_each(|((logits, &row), loss)| {
                 *loss = cross_entropy(logits, target(targets[row as usize]), scale);
             });
+            drop(span);
             order.iter().zip(losses).for_each(|(&row, loss)| row_losses[row as usize] += *loss);
             let Some(g) = &mut gradients else { continue };
+            let _backward = trace::direction(trace::Pass::Backward);
             let d_logits = Matrix::new(logits, rows, width);
             gemm(d_logits, weight, &mut d_gathered[..rows * e], Store::Set);
             for (d, &row) in d_gathered.chunks_exact(e).zip(order) {

@@ -68,6 +68,7 @@ pub fn adaptive_softmax(
     decoder: AdaptiveDecoder<Var>,
     targets: &Tensor,
 ) -> Result<AdaptiveLoss> {
+    let _span = crate::trace::operation("adaptive_softmax");
     let (hs, ws) = (g.shape(hidden), g.shape(decoder.weight));
     let [v, e] = *ws.dims() else { return Err(Error::shape(NAME, "weight", "[V, E]", ws)) };
     if hs.rank() == 0 || hs.dims()[hs.rank() - 1] != e || hs.is_empty() {

@@ -49,6 +49,7 @@ pub fn batch_norm(
     running_variance: &Tensor,
     mode: Mode,
 ) -> Result<Var> {
+    let _span = crate::trace::operation("batch_norm");
     let (shape, dtype) = (g.shape(x), g.dtype(x));
     let [rows, features] = *shape.dims() else { return Err(Error::shape("batch_norm", "x", "[B, F]", shape)) };
     let per_feature = [

@@ -31,11 +31,12 @@ fn chunks(seed: u32, start: usize, shapes: &[(usize, usize)], size: usize) -> Ve
         .collect()
 }
 
+/// Masking, start, (steps, rows) of each chunk, E, lengths, first.
+type Row<'a> = (Masking, usize, &'a [(usize, usize)], usize, &'a [u32], &'a [u32]);
+
 pub fn cases() -> Vec<Case> {
     use Masking::{Version1, Version2, Version07};
     let mut all = Vec::new();
-    // masking, start, (steps, rows) of each chunk, E, lengths, first
-    type Row<'a> = (Masking, usize, &'a [(usize, usize)], usize, &'a [u32], &'a [u32]);
     let table: &[Row] = &[
         (Version07, 0, &[(1, 1)], 1, &[1], &[0]),
         (Version07, 0, &[(4, 3), (3, 3)], 5, &[7, 4, 2], &[0, 0, 0]),
@@ -49,15 +50,25 @@ pub fn cases() -> Vec<Case> {
         (Version2, 0, &[(3, 5), (3, 4), (3, 2), (2, 1)], 7, &[11, 8, 6, 5, 3], &[6, 3, 0, 0, 0]),
         (Version2, 6, &[(3, 2), (3, 2)], 3, &[12, 11], &[6, 6]),
     ];
-    for &(masking, start, shapes, size, lengths, first) in table {
-        let mut inputs = chunks(all.len() as u32, start, shapes, size);
-        let count = inputs.len();
-        inputs.push(Data::given("lengths", &[lengths.len()], lengths));
-        inputs.push(Data::given("first", &[first.len()], first));
-        let name = format!("{masking:?} start={start} chunks={shapes:?} E{size}");
-        all.push(Case::new("concat_pool", name, inputs, move |g, v| {
-            Ok(vec![concat_pool(g, &v[..count], start, v[count], v[count + 1], masking)?])
-        }));
+    for &row in table {
+        all.push(case(all.len() as u32, row));
     }
     all
+}
+
+fn case(seed: u32, (masking, start, shapes, size, lengths, first): Row) -> Case {
+    let mut inputs = chunks(seed, start, shapes, size);
+    let count = inputs.len();
+    inputs.push(Data::given("lengths", &[lengths.len()], lengths));
+    inputs.push(Data::given("first", &[first.len()], first));
+    let name = format!("{masking:?} start={start} chunks={shapes:?} E{size}");
+    Case::new("concat_pool", name, inputs, move |g, v| {
+        Ok(vec![concat_pool(g, &v[..count], start, v[count], v[count + 1], masking)?])
+    })
+}
+
+/// At the sizes of the paper's model, for benchmarks.
+pub fn large() -> Vec<Case> {
+    let row = (Masking::Version2, 0, &[(140, 64), (140, 64), (120, 64)][..], 400, &[400; 64][..], &[0; 64][..]);
+    vec![case(0, row)]
 }

@@ -44,6 +44,7 @@ pub fn concat_pool(
     first: Var,
     masking: Masking,
 ) -> Result<Var> {
+    let _span = crate::trace::operation("concat_pool");
     let fail = |argument, expected: String, found: String| Err(Error::shape("concat_pool", argument, expected, found));
     let Some(&chunk) = chunks.first() else {
         return fail("chunks", "at least one chunk".into(), "none".into());

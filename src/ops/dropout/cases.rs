@@ -21,3 +21,12 @@ pub fn cases() -> Vec<Case> {
     }
     all
 }
+
+/// At the sizes of the paper's model, for benchmarks.
+pub fn large() -> Vec<Case> {
+    let x = Data::new(0).normal("x", &[64, 1200], 1.0);
+    let mask = Mask::new(Key::new(1, Stage::Other, Direction::Forward), 3, Site::Head(0), 0, 0.4);
+    vec![Case::new("dropout", "R64 C1200 p=0.4", vec![x], move |g, v| {
+        Ok(vec![dropout(g, v[0], &Dropout::random(mask))?])
+    })]
+}

@@ -41,6 +41,7 @@ pub(super) fn masked(
     if mask.is_off() {
         return Ok(x);
     }
+    let _span = crate::trace::operation(operation.name());
     let (xs, dtype) = (g.shape(x), g.dtype(x));
     if let Some(given) = mask.given()
         && given.dtype() != dtype

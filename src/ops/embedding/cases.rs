@@ -41,6 +41,19 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
+/// At the sizes of the paper's model, for benchmarks.
+pub fn large() -> Vec<Case> {
+    let mut data = Data::new(0);
+    let inputs = vec![data.normal("w", &[30_000, 400], 0.1), data.indices("tokens", &[70, 64], 30_000)];
+    let key = Key::new(11, Stage::Other, Direction::Forward);
+    vec![Case::new("embedding", "T70 B64 V30000 E400", inputs, move |g, x| {
+        let rows = Dropout::random(Mask::new(key, 3, Site::EmbeddingRow, 0, 0.05));
+        let input = Dropout::random(Mask::new(key, 3, Site::Input, 0, 0.4));
+        let tokens = g.detach(x[1]);
+        Ok(vec![embedding(g, &tokens, x[0], &rows, &input, Some(1))?])
+    })]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

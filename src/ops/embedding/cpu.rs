@@ -3,6 +3,7 @@ use rayon::prelude::*;
 use crate::autodiff::Store;
 use crate::ops::mask::Dropout;
 use crate::tensor::Real;
+use crate::trace;
 
 /// What a word type's row is multiplied by.
 fn row_factor<T: Real>(rows: &Dropout, given: Option<&[T]>, token: u32) -> T {
@@ -32,6 +33,7 @@ pub(super) fn forward<T: Real>(
     if e == 0 || batch == 0 {
         return;
     }
+    let _span = trace::phase(trace::ROWS).elements::<T>(2 * y.len());
     let given = rows.given().map(|mask| mask.read::<T>());
     let given = given.as_deref();
     y.par_chunks_mut(batch * e).zip(tokens.par_chunks(batch)).for_each(|(y, tokens)| {
@@ -61,8 +63,10 @@ pub(super) fn backward<T: Real>(
     store: Store,
 ) {
     if store == Store::Set {
+        let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(dw.len());
         dw.fill(T::ZERO);
     }
+    let _span = trace::phase(trace::ROWS).elements::<T>(3 * dy.len());
     if e == 0 || batch == 0 {
         return;
     }

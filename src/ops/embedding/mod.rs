@@ -40,6 +40,7 @@ pub fn embedding(
     input: &Dropout,
     pad: Option<u32>,
 ) -> Result<Var> {
+    let _span = crate::trace::operation("embedding");
     let ws = g.shape(w);
     let [v, e] = *ws.dims() else { return Err(Error::shape("embedding", "w", "[V, E]", ws)) };
     let [t, b] = *tokens.dims() else { return Err(Error::shape("embedding", "tokens", "[T, B]", tokens.shape())) };

@@ -19,6 +19,7 @@ pub struct Linear;
 ///
 /// Returns `y`: `[.., O]`. Gradients: all inputs.
 pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>) -> Result<Var> {
+    let _span = crate::trace::operation("linear");
     let (xs, ws) = (g.shape(x), g.shape(w));
     let [outputs, inputs] = *ws.dims() else { return Err(Error::shape("linear", "w", "[O, I]", ws)) };
     if xs.rank() == 0 || xs.dims()[xs.rank() - 1] != inputs {

@@ -21,3 +21,12 @@ pub fn cases() -> Vec<Case> {
     }
     all
 }
+
+/// At the sizes of the paper's model, for benchmarks.
+pub fn large() -> Vec<Case> {
+    let x = Data::new(0).normal("x", &[70, 64, 1150], 1.0);
+    let mask = Mask::new(Key::new(1, Stage::Other, Direction::Forward), 3, Site::Hidden(0), 0, 0.3);
+    vec![Case::new("locked_dropout", "T70 B64 F1150 p=0.3", vec![x], move |g, v| {
+        Ok(vec![locked_dropout(g, v[0], &Dropout::random(mask))?])
+    })]
+}

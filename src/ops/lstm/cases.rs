@@ -35,3 +35,29 @@ pub fn cases() -> Vec<Case> {
     }
     all
 }
+
+/// At the sizes of the paper's model, for benchmarks.
+pub fn large() -> Vec<Case> {
+    vec![one([70, 64, 400, 1150])]
+}
+
+/// A layer of `T, B, I, H` with half of its hidden-to-hidden weights dropped. Inputs: x, h0, c0, w_ih, w_hh, b_ih, b_hh.
+pub fn one([t, b, i, h]: [usize; 4]) -> Case {
+    let mut data = Data::new(0);
+    let range = 1.0 / (h as f64).sqrt();
+    let inputs = vec![
+        data.normal("x", &[t, b, i], 0.5),
+        data.normal("h0", &[b, h], 0.1),
+        data.normal("c0", &[b, h], 0.1),
+        data.uniform("w_ih", &[4 * h, i], -range, range),
+        data.uniform("w_hh", &[4 * h, h], -range, range),
+        data.uniform("b_ih", &[4 * h], -range, range),
+        data.uniform("b_hh", &[4 * h], -range, range),
+    ];
+    let mask = Mask::new(Key::new(12, Stage::Other, Direction::Forward), 5, Site::Weight(1), 0, 0.5);
+    Case::new("lstm", format!("T{t} B{b} {i}->{h}"), inputs, move |g, v| {
+        let inputs = LstmInputs { x: v[0], h0: v[1], c0: v[2], w_ih: v[3], w_hh: v[4], b_ih: v[5], b_hh: v[6] };
+        let out = lstm(g, inputs, &Dropout::random(mask))?;
+        Ok(vec![out.y, out.h, out.c])
+    })
+}

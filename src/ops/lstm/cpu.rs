@@ -8,6 +8,7 @@ use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, p
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::mask::Dropout;
 use crate::tensor::Real;
+use crate::trace;
 
 /// What both passes read. Shapes as in [`super::LstmInputs`]; `dropped` is W_hh ⊙ mask, `[4H, H]`.
 #[derive(Clone, Copy)]
@@ -49,6 +50,7 @@ pub(super) fn packed_len<T: Real>(sizes: Sizes) -> usize {
 
 /// `dropped = w ⊙ mask`
 pub(super) fn drop_weight<T: Real>(w: &[T], weight: &Dropout, h: usize, dropped: &mut [T]) {
+    let _span = trace::phase(trace::MASKS).elements::<T>(2 * w.len());
     if weight.is_off() {
         dropped.copy_from_slice(w);
         return;
@@ -96,13 +98,17 @@ pub(super) fn forward<T: Real>(layer: Layer<T>, b_ih: &[T], b_hh: &[T], buffer: 
         return;
     }
     // z = b_ih + b_hh + x·W_ihᵀ for all steps at once
-    trace.gates.par_chunks_mut(4 * h).for_each(|row| {
-        row.iter_mut().zip(b_ih.iter().zip(b_hh)).for_each(|(z, (&p, &q))| *z = p + q);
-    });
+    {
+        let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(trace.gates.len());
+        trace.gates.par_chunks_mut(4 * h).for_each(|row| {
+            row.iter_mut().zip(b_ih.iter().zip(b_hh)).for_each(|(z, (&p, &q))| *z = p + q);
+        });
+    }
     let w_ih = Matrix::new(layer.w_ih, 4 * h, i).t();
     gemm(Matrix::new(layer.x, steps * b, i), w_ih, trace.gates, Store::Add);
     let packed = pack(Matrix::new(layer.dropped, 4 * h, h).t(), buffer);
     let (y, gates, cells) = (Rows::new(trace.y), Rows::new(trace.gates), Rows::new(trace.cells));
+    let _region = trace::region("recurrence");
     by_rows(b, |first, rows| {
         for t in 0..steps {
             let at = t * b + first;
@@ -117,6 +123,7 @@ pub(super) fn forward<T: Real>(layer: Layer<T>, b_ih: &[T], b_hh: &[T], buffer: 
                 unsafe { (y.range((at - b) * h, rows * h), cells.range((at - b) * h, rows * h)) }
             };
             gemm_packed(Matrix::new(h_before, rows, h), &packed, z, Store::Add);
+            let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(11 * rows * h);
             dispatch(Cell { h, z, c_before, c, out });
         }
     });
@@ -178,6 +185,7 @@ pub(super) fn backward_recurrence<T: Real>(
     copy(upstream.dc, carried.dc);
     let packed: Packed<T> = pack(Matrix::new(layer.dropped, 4 * h, h), buffer);
     let (gates, dh, dc) = (Rows::new(carried.gates), Rows::new(carried.dh), Rows::new(carried.dc));
+    let _region = trace::region("recurrence");
     by_rows(b, |first, rows| {
         // SAFETY: rows first..first+rows belong to this thread alone.
         let (dh, dc) = unsafe { (dh.range(first * h, rows * h), dc.range(first * h, rows * h)) };
@@ -187,7 +195,10 @@ pub(super) fn backward_recurrence<T: Real>(
             let z = unsafe { gates.range(at * 4 * h, rows * 4 * h) };
             let c_before = if t == 0 { &layer.c0[first * h..][..rows * h] } else { &cells[(at - b) * h..][..rows * h] };
             let dy = upstream.dy.map(|dy| &dy[at * h..][..rows * h]);
-            dispatch(CellBackward { h, z, c_before, c: &cells[at * h..][..rows * h], dy, dh, dc });
+            {
+                let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(15 * rows * h);
+                dispatch(CellBackward { h, z, c_before, c: &cells[at * h..][..rows * h], dy, dh, dc });
+            }
             gemm_packed(Matrix::new(z, rows, 4 * h), &packed, dh, Store::Set);
         }
     });
@@ -257,6 +268,7 @@ pub(super) fn put<T: Real>(values: &[T], out: &mut [T], store: Store) {
 
 /// `out (+)= gradient ⊙ mask`, rows of `h` elements.
 pub(super) fn mask_and_put<T: Real>(gradient: &[T], weight: &Dropout, h: usize, out: &mut [T], store: Store) {
+    let _span = trace::phase(trace::MASKS).elements::<T>(2 * out.len());
     if weight.is_off() {
         return put(gradient, out, store);
     }
@@ -283,6 +295,7 @@ pub(super) fn mask_and_put<T: Real>(gradient: &[T], weight: &Dropout, h: usize, 
 
 /// `out = Σ_rows dz`, row by row; columns in parallel.
 pub(super) fn column_sums<T: Real>(dz: &[T], n: usize, out: &mut [T]) {
+    let _span = trace::phase(trace::SUMS).elements::<T>(dz.len());
     out.fill(T::ZERO);
     let block = 256;
     out.par_chunks_mut(block).enumerate().for_each(|(k, out)| {

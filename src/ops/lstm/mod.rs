@@ -71,6 +71,7 @@ struct Words {
 /// gradients in place and draws the mask again.
 pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmOutputs> {
     const NAME: &str = "lstm";
+    let _span = crate::trace::operation(NAME);
     let LstmInputs { x, h0, c0, w_ih, w_hh, b_ih, b_hh } = inputs;
     let xs = g.shape(x);
     let [t, b, i] = *xs.dims() else { return Err(Error::shape(NAME, "x", "[T, B, I]", xs)) };

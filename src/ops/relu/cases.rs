@@ -15,3 +15,9 @@ pub fn cases() -> Vec<Case> {
         })
         .collect()
 }
+
+/// At the sizes of the paper's model, for benchmarks.
+pub fn large() -> Vec<Case> {
+    let x = Data::new(0).away_from_zero("x", &[64, 50], 0.1, 2.0);
+    vec![Case::new("relu", "[64, 50]", vec![x], |g, v| Ok(vec![relu(g, v[0])?]))]
+}

@@ -17,6 +17,7 @@ pub struct Relu;
 ///
 /// Returns `y`: as `x`. NaN stays NaN. Gradient: `x`; it is 0 at `x = 0`.
 pub fn relu(g: &mut Graph, x: Var) -> Result<Var> {
+    let _span = crate::trace::operation("relu");
     let y = g.uninitialised(g.shape(x), g.dtype(x))?;
     match g.device() {
         Device::Cpu => real_type!("relu", "x", g.dtype(x), T => {

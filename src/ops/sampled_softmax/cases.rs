@@ -6,25 +6,35 @@ pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for (n, v, e, k) in [(1, 3, 2, 2), (7, 30, 5, 8), (19, 33, 17, 21), (261, 11, 3, 4)] {
         for bias in [true, false] {
-            let mut data = Data::new(500 + all.len() as u64);
-            let negatives: Vec<u32> = (0..k as u32).map(|i| (7 * i + 1) % v as u32).collect();
-            let targets: Vec<u32> = (0..n as u32).map(|i| 5 * i % v as u32).collect();
-            let mut inputs = vec![
-                data.normal("hidden", &[n, e], 1.0),
-                data.normal("weight", &[v, e], 0.7),
-                Data::given("targets", &[n], &targets),
-                Data::given("negatives", &[k], &negatives),
-            ];
-            if bias {
-                inputs.push(data.normal("bias", &[v], 0.5));
-            }
-            all.push(Case::new("sampled_softmax", format!("N{n} V{v} E{e} K{k} bias={bias}"), inputs, |g, x| {
-                let (targets, negatives) = (g.detach(x[2]), g.detach(x[3]));
-                Ok(vec![sampled_softmax(g, x[0], x[1], x.get(4).copied(), &targets, &negatives)?.loss])
-            }));
+            all.push(case(500 + all.len() as u64, [n, v, e, k], 0.7, bias));
         }
     }
     all
+}
+
+/// `spread`: of the weights.
+fn case(seed: u64, [n, v, e, k]: [usize; 4], spread: f64, bias: bool) -> Case {
+    let mut data = Data::new(seed);
+    let negatives: Vec<u32> = (0..k as u32).map(|i| (7 * i + 1) % v as u32).collect();
+    let targets: Vec<u32> = (0..n as u32).map(|i| 5 * i % v as u32).collect();
+    let mut inputs = vec![
+        data.normal("hidden", &[n, e], 1.0),
+        data.normal("weight", &[v, e], spread),
+        Data::given("targets", &[n], &targets),
+        Data::given("negatives", &[k], &negatives),
+    ];
+    if bias {
+        inputs.push(data.normal("bias", &[v], 0.5));
+    }
+    Case::new("sampled_softmax", format!("N{n} V{v} E{e} K{k} bias={bias}"), inputs, |g, x| {
+        let (targets, negatives) = (g.detach(x[2]), g.detach(x[3]));
+        Ok(vec![sampled_softmax(g, x[0], x[1], x.get(4).copied(), &targets, &negatives)?.loss])
+    })
+}
+
+/// At the sizes of the paper's model, for benchmarks.
+pub fn large() -> Vec<Case> {
+    vec![case(0, [1120, 30_000, 400, 15_000], 0.05, false)]
 }
 
 #[cfg(test)]

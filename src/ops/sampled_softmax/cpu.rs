@@ -4,6 +4,7 @@ use crate::device::cpu::gemm::{Matrix, Store, gemm};
 use crate::device::cpu::isa::dispatch;
 use crate::ops::softmax_row::Exponentiate;
 use crate::tensor::Real;
+use crate::trace;
 
 /// How often a negative counts (docs/SPEC.md §1.4).
 const NEGATIVE_WEIGHT: f64 = 2.0;
@@ -71,6 +72,7 @@ pub(super) fn forward<T: Real>(
         gemm(h, Matrix::new(w_k, k, e).t(), scores, store);
         let losses = row_losses[here.clone()].par_iter_mut();
         let rows_of = scores.par_chunks_mut(k).zip(losses).zip(&targets[here.clone()]).zip(here.clone());
+        let span = trace::phase(trace::ELEMENTWISE).elements::<T>(2 * rows * k);
         let compute = |(((scores, loss), &target), i): (((&mut [T], &mut T), &u32), usize)| {
             let of_target =
                 dot(&hidden[i * e..][..e], row(weight, target, e)) + bias.map_or(T::ZERO, |bias| bias[target as usize]);
@@ -79,15 +81,20 @@ pub(super) fn forward<T: Real>(
             (factor, d_target)
         };
         match &mut gradients {
-            None => rows_of.for_each(|row| {
-                compute(row);
-            }),
+            None => {
+                rows_of.for_each(|row| {
+                    compute(row);
+                });
+                drop(span);
+            }
             Some(Gradients { dh, dw, db, dy }) => {
                 rows_of.zip(dy[here].par_iter_mut()).for_each(|((((scores, loss), target), i), dy)| {
                     let (factor, d_target) = compute((((&mut *scores, loss), target), i));
                     scores.iter_mut().for_each(|s| *s *= factor);
                     *dy = d_target;
                 });
+                drop(span);
+                let _backward = trace::direction(trace::Pass::Backward);
                 let d_scores = Matrix::new(scores, rows, k);
                 let dh = &mut dh[first * e..][..rows * e];
                 gemm(d_scores, Matrix::new(w_k, k, e), dh, Store::Set);

@@ -46,6 +46,7 @@ pub fn sampled_softmax(
     targets: &Tensor,
     negatives: &Tensor,
 ) -> Result<SampledLoss> {
+    let _span = crate::trace::operation("sampled_softmax");
     let (hs, ws) = (g.shape(hidden), g.shape(weight));
     let [v, e] = *ws.dims() else { return Err(Error::shape(NAME, "weight", "[V, E]", ws)) };
     if hs.rank() == 0 || hs.dims()[hs.rank() - 1] != e || hs.is_empty() {

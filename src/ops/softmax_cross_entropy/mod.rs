@@ -19,6 +19,7 @@ pub struct SoftmaxCrossEntropy;
 ///
 /// Returns the loss: `[1]`. Gradient: `logits`.
 pub fn softmax_cross_entropy(g: &mut Graph, logits: Var, labels: Var) -> Result<Var> {
+    let _span = crate::trace::operation("softmax_cross_entropy");
     let (rows, classes) = sizes(g, logits)?;
     if g.dtype(labels) != DType::U32 || g.shape(labels).dims() != [rows] {
         let found = format!("{} {}", g.dtype(labels), g.shape(labels));

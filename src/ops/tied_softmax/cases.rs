@@ -6,22 +6,32 @@ pub fn cases() -> Vec<Case> {
     // 259 rows are more than one block
     for (n, v, e) in [(1, 2, 3), (7, 23, 6), (5, 37, 9), (259, 5, 2)] {
         for bias in [true, false] {
-            let mut data = Data::new(300 + all.len() as u64);
-            let mut inputs = vec![
-                data.normal("x", &[n, e], 1.0),
-                data.normal("w", &[v, e], 0.7),
-                data.indices("targets", &[n], v as u32),
-            ];
-            if bias {
-                inputs.push(data.normal("b", &[v], 0.5));
-            }
-            all.push(Case::new("tied_softmax", format!("N{n} V{v} E{e} bias={bias}"), inputs, |g, x| {
-                let targets = g.detach(x[2]);
-                Ok(vec![tied_softmax(g, x[0], x[1], x.get(3).copied(), &targets)?.loss])
-            }));
+            all.push(case(300 + all.len() as u64, [n, v, e], 0.7, bias));
         }
     }
     all
+}
+
+/// `spread`: of the weights.
+fn case(seed: u64, [n, v, e]: [usize; 3], spread: f64, bias: bool) -> Case {
+    let mut data = Data::new(seed);
+    let mut inputs = vec![
+        data.normal("x", &[n, e], 1.0),
+        data.normal("w", &[v, e], spread),
+        data.indices("targets", &[n], v as u32),
+    ];
+    if bias {
+        inputs.push(data.normal("b", &[v], 0.5));
+    }
+    Case::new("tied_softmax", format!("N{n} V{v} E{e} bias={bias}"), inputs, |g, x| {
+        let targets = g.detach(x[2]);
+        Ok(vec![tied_softmax(g, x[0], x[1], x.get(3).copied(), &targets)?.loss])
+    })
+}
+
+/// At the sizes of the paper's model, for benchmarks.
+pub fn large() -> Vec<Case> {
+    vec![case(0, [4480, 30_000, 400], 0.05, false)]
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, p
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::softmax_row::exponentiate;
 use crate::tensor::Real;
+use crate::trace::{self, Pass};
 
 /// Elements of the buffers that the weight is packed into, once for all blocks: for the logits, and for dx.
 pub(super) fn packed_lens<T: Real>(v: usize, e: usize) -> [usize; 2] {
@@ -54,12 +55,17 @@ pub(super) fn forward<T: Real>(
     let scale = T::ONE / T::from_f64(n as f64);
     let weight = Matrix::new(w, v, e);
     let for_logits = pack(weight.t(), packed_for_logits);
+    // gradients are backward work, although they are computed here
+    let as_backward = || trace::direction(Pass::Backward);
+    let backward = as_backward();
     let for_dx = packed_for_dx.map(|buffer| pack(weight, buffer));
+    drop(backward);
     for first in (0..n).step_by(block) {
         let rows = block.min(n - first);
         let logits = &mut logits[..rows * v];
         let hidden = Matrix::new(&x[first * e..], rows, e);
         decode(hidden, &for_logits, b, v, logits);
+        let span = trace::phase(trace::ELEMENTWISE).elements::<T>(2 * rows * v);
         logits
             .par_chunks_mut(v)
             .zip(&targets[first..first + rows])
@@ -69,6 +75,8 @@ pub(super) fn forward<T: Real>(
                 let target = target as usize;
                 (*loss, *correct) = dispatch(SoftmaxRow { row, target, gradient: wanted.then_some(scale) });
             });
+        drop(span);
+        let _backward = as_backward();
         if let (Some(dx), Some(for_dx)) = (&mut gradients.dx, &for_dx) {
             gemm_packed(Matrix::new(logits, rows, v), for_dx, &mut dx[first * e..][..rows * e], Store::Set);
         }
@@ -77,6 +85,7 @@ pub(super) fn forward<T: Real>(
             gemm(Matrix::new(logits, rows, v).t(), hidden, dw, store);
         }
         if let Some(db) = &mut gradients.db {
+            let _span = trace::phase(trace::SUMS).elements::<T>(rows * v);
             if store == Store::Set {
                 db.fill(T::ZERO);
             }
@@ -142,6 +151,7 @@ pub(super) fn log_probabilities<T: Real>(decoder: Decoder<T>, packed: &mut [T], 
 
 /// `out (+)= factor·d`
 pub(super) fn scale_and_put<T: Real>(d: &[T], factor: T, out: &mut [T], store: Store) {
+    let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(2 * d.len());
     out.par_chunks_mut(16_384).zip(d.par_chunks(16_384)).for_each(|(out, d)| match store {
         Store::Set => out.iter_mut().zip(d).for_each(|(o, &d)| *o = factor * d),
         Store::Add => out.iter_mut().zip(d).for_each(|(o, &d)| *o += factor * d),

@@ -34,6 +34,7 @@ pub struct TiedLoss {
 /// upstream gradient of one; the backward pass scales them.
 pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Tensor) -> Result<TiedLoss> {
     const NAME: &str = "tied_softmax";
+    let _span = crate::trace::operation(NAME);
     let (xs, ws) = (g.shape(x), g.shape(w));
     let [v, e] = *ws.dims() else { return Err(Error::shape(NAME, "w", "[V, E]", ws)) };
     if xs.rank() == 0 || xs.dims()[xs.rank() - 1] != e || xs.is_empty() {

@@ -20,6 +20,7 @@ pub struct WeightedSum;
 ///
 /// Returns `y`: `[1]`. Gradients: all terms.
 pub fn weighted_sum(g: &mut Graph, terms: &[(Var, f64)]) -> Result<Var> {
+    let _span = crate::trace::operation("weighted_sum");
     if terms.is_empty() || terms.len() > TERMS {
         return Err(Error::shape("weighted_sum", "terms", format!("1 to {TERMS} scalars"), terms.len()));
     }

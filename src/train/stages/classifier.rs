@@ -265,7 +265,8 @@ fn report_test(context: &mut Context, progress: &Progress, measured: &Measured, 
     context.observer.observe(&Event::Confusion { split: Split::Test, labels: names.to_vec(), matrix })
 }
 
-pub(in crate::train) fn classifier_task_settings(settings: &ClassifierSettings) -> ClassifierTaskSettings {
+/// What the task of stage 3 takes from a recipe.
+pub fn classifier_task_settings(settings: &ClassifierSettings) -> ClassifierTaskSettings {
     ClassifierTaskSettings {
         dropout: settings.drops(),
         head: settings.head_drops(),

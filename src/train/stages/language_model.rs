@@ -126,8 +126,8 @@ pub(in crate::train) fn unigram(vocabulary: &Vocabulary) -> Vec<f64> {
     vocabulary.counts().iter().map(|&n| n as f64 / total.max(1) as f64).collect()
 }
 
-/// `vocabulary`: its size. Where it has no more words than a sampled softmax would draw, the softmax is over all of them.
-pub(in crate::train) fn lm_task_settings(settings: &LmSettings, vocabulary: usize) -> LmTaskSettings {
+/// What the task of stage 1 or 2 takes from a recipe. `vocabulary`: its size. Where it has no more words than a sampled softmax would draw, the softmax is over all of them.
+pub fn lm_task_settings(settings: &LmSettings, vocabulary: usize) -> LmTaskSettings {
     let training = &settings.training;
     LmTaskSettings {
         dropout: settings.drops(),

@@ -23,6 +23,7 @@ pub use self::kernels::Multiply;
 use self::pack::{LEFT_BYTES, RIGHT_BYTES, pack_panels, with_left, with_right};
 use super::super::Real;
 use super::isa::{Isa, isa};
+use crate::trace;
 
 /// Most elements of k in a block. The sums of a tile stay in registers for the whole block, so a long one saves passes over C; the panel of
 /// the right operand (144 KiB for AVX-512) streams from the second-level cache, where it shares the room with the left one.
@@ -122,6 +123,7 @@ pub fn gemm<T: Real>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], store: Store) {
 fn gemm_on<T: Real>(isa: Isa, a: Matrix<T>, b: Matrix<T>, c: &mut [T], store: Store) {
     assert_eq!(a.columns, b.rows, "the columns of the left matrix must be as many as the rows of the right one");
     let (k, n) = (b.rows, b.columns);
+    let _span = span::<T>(a.rows, k, n);
     let Some(product) = Product::new(isa, a, n, c, store) else { return };
     let width = product.kernel.columns;
     with_right(|right: &mut [T]| {
@@ -129,11 +131,20 @@ fn gemm_on<T: Real>(isa: Isa, a: Matrix<T>, b: Matrix<T>, c: &mut [T], store: St
         for columns in blocks(n, most, width) {
             for part in blocks(k, k_block::<T>(), 1) {
                 let right = &mut right[..columns.len().next_multiple_of(width) * part.len()];
-                pack_right(isa, b.rows(part.clone()).columns(columns.clone()), right, product.parallel);
+                {
+                    let _span = trace::phase(trace::PACKING).elements::<T>(2 * part.len() * columns.len());
+                    pack_right(isa, b.rows(part.clone()).columns(columns.clone()), right, product.parallel);
+                }
                 product.multiply(columns.clone(), std::iter::once((part, &*right)));
             }
         }
     });
+}
+
+/// A profile's span of one product of `[m, k]` and `[k, n]`.
+#[inline(always)]
+fn span<T>(m: usize, k: usize, n: usize) -> trace::Span {
+    trace::phase(trace::PRODUCTS).flop(2 * m * k * n).elements::<T>(m * k + k * n + m * n)
 }
 
 /// The right-hand matrix of many products, packed once (for instance the recurrent weight of a segment).
@@ -174,6 +185,7 @@ pub fn pack<'a, T: Real>(b: Matrix<T>, buffer: &'a mut [T]) -> Packed<'a, T> {
 
 fn pack_on<'a, T: Real>(isa: Isa, b: Matrix<T>, buffer: &'a mut [T]) -> Packed<'a, T> {
     let (rows, columns) = b.shape();
+    let _span = trace::phase(trace::PACKING).elements::<T>(2 * rows * columns);
     let buffer = &mut buffer[..packed_len_on::<T>(isa, rows, columns)];
     let width = T::kernel(isa).columns;
     let panels = columns.div_ceil(width);
@@ -192,6 +204,7 @@ fn pack_on<'a, T: Real>(isa: Isa, b: Matrix<T>, buffer: &'a mut [T]) -> Packed<'
 /// If the shapes do not fit.
 pub fn gemm_packed<T: Real>(a: Matrix<T>, b: &Packed<T>, c: &mut [T], store: Store) {
     assert_eq!(a.columns, b.rows, "the columns of the left matrix must be as many as the rows of the right one");
+    let _span = span::<T>(a.rows, b.rows, b.columns);
     let Some(product) = Product::new(b.isa, a, b.columns, c, store) else { return };
     let padded = b.columns.next_multiple_of(product.kernel.columns);
     let parts =

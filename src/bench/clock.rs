@@ -1,0 +1,155 @@
+//! Times: the median of several runs, and how much of the processor others took meanwhile.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+
+/// How long to measure one thing.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Runs at least.
+    pub least: usize,
+    /// Runs at most.
+    pub most: usize,
+    /// Further runs begin only within this time.
+    pub within: Duration,
+}
+
+impl Effort {
+    /// For what takes microseconds to milliseconds.
+    pub const SHORT: Effort = Effort { least: 5, most: 1000, within: Duration::from_millis(300) };
+    /// For what takes up to a second.
+    pub const MEDIUM: Effort = Effort { least: 5, most: 15, within: Duration::from_secs(3) };
+    /// For what takes seconds.
+    pub const LONG: Effort = Effort { least: 3, most: 5, within: Duration::from_secs(15) };
+
+    /// As few runs as give a time at all (`--quick`).
+    #[must_use]
+    pub fn quick(self, quick: bool) -> Self {
+        if quick { Effort { least: 1, most: self.most.min(3), within: self.within / 10 } } else { self }
+    }
+
+    /// Whether another run is due. What takes ten times the time is content with three.
+    pub fn wants_more(&self, runs: usize, begun: Instant) -> bool {
+        let elapsed = begun.elapsed();
+        let least = if elapsed > 10 * self.within { self.least.min(3) } else { self.least };
+        runs < least || (runs < self.most && elapsed < self.within)
+    }
+}
+
+/// What the runs of one thing took.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Seconds.
+    pub median: f64,
+    pub best: f64,
+    pub runs: usize,
+    /// Processors that others had on the average while it was measured; `None` where that cannot be told, or the time was too short to.
+    pub foreign: Option<f64>,
+}
+
+impl Timing {
+    /// Of the seconds of every run. Panics without any.
+    pub fn of(seconds: &[f64], foreign: Option<f64>) -> Self {
+        let mut sorted = seconds.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+        Timing { median: 0.5 * (low + high), best: sorted[0], runs: sorted.len(), foreign }
+    }
+}
+
+/// Times `run`, which returns the seconds of its timed part. One run before the first that counts warms up.
+pub fn time(effort: Effort, mut run: impl FnMut() -> Result<f64>) -> Result<Timing> {
+    run()?;
+    let (watch, begun, mut seconds) = (Foreign::begin(), Instant::now(), Vec::new());
+    while effort.wants_more(seconds.len(), begun) {
+        seconds.push(run()?);
+    }
+    Ok(Timing::of(&seconds, watch.end()))
+}
+
+/// Seconds that `work` takes.
+pub fn seconds(work: impl FnOnce()) -> f64 {
+    let begun = Instant::now();
+    work();
+    begun.elapsed().as_secs_f64()
+}
+
+/// Watches what others take of the processors.
+#[derive(Debug)]
+pub struct Foreign {
+    begun: Instant,
+    /// Seconds of all processes and of this one.
+    before: Option<(f64, f64)>,
+}
+
+impl Foreign {
+    pub fn begin() -> Self {
+        Foreign { begun: Instant::now(), before: busy() }
+    }
+
+    /// Processors that others had on the average. The system counts in hundredths of a second, so a time of less than a fifth says nothing.
+    pub fn end(self) -> Option<f64> {
+        let wall = self.begun.elapsed().as_secs_f64();
+        let (before, after) = (self.before?, busy()?);
+        (wall >= 0.2).then(|| (((after.0 - before.0) - (after.1 - before.1)) / wall).max(0.0))
+    }
+}
+
+/// Hundredths of a second, in which Linux counts processor time for programs.
+const TICK: f64 = 0.01;
+
+/// Seconds that all processors were busy (or taken away by a hypervisor), and seconds of this process.
+fn busy() -> Option<(f64, f64)> {
+    let all = std::fs::read_to_string("/proc/stat").ok()?;
+    let own = std::fs::read_to_string("/proc/self/stat").ok()?;
+    parse(&all, &own)
+}
+
+fn parse(all: &str, own: &str) -> Option<(f64, f64)> {
+    let line = all.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Vec<f64> = line.split_whitespace().map_while(|n| n.parse().ok()).collect();
+    // user, nice, system, (idle, waiting), interrupts, soft interrupts, stolen
+    let all: f64 = [0, 1, 2, 5, 6, 7].iter().filter_map(|&i| ticks.get(i)).sum();
+    // the name of a process may hold anything, a bracket too
+    let rest = own.rsplit_once(')')?.1;
+    let mut times = rest.split_whitespace().skip(11).map_while(|n| n.parse::<f64>().ok());
+    Some((all * TICK, (times.next()? + times.next()?) * TICK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_lies_in_the_middle() {
+        let timing = Timing::of(&[3.0, 1.0, 2.0], None);
+        assert_eq!((timing.median, timing.best, timing.runs), (2.0, 1.0, 3));
+        assert_eq!(Timing::of(&[4.0, 1.0], None).median, 2.5);
+    }
+
+    #[test]
+    fn one_run_warms_up_and_the_least_are_done() {
+        let mut runs = 0;
+        let effort = Effort { least: 3, most: 9, within: Duration::ZERO };
+        let timing = time(effort, || {
+            runs += 1;
+            Ok(f64::from(runs))
+        })
+        .unwrap();
+        assert_eq!((runs, timing.runs, timing.median), (4, 3, 3.0));
+        assert!(time(effort, || Err(crate::error::Error::data("no"))).is_err());
+    }
+
+    #[test]
+    fn processor_time_of_all_and_of_this_process() {
+        let all = "cpu  100 10 20 5000 7 1 2 3 0 0\ncpu0 1 2 3\n";
+        let own = "12 (a name) with) S 1 1 1 0 -1 4 10 0 0 0 250 50 0 0 20 0";
+        assert_eq!(parse(all, own), Some((1.36, 3.0)));
+        assert_eq!(parse("", own), None);
+        if cfg!(target_os = "linux") {
+            let (all, own) = busy().unwrap();
+            assert!(all >= own && own >= 0.0, "{all} {own}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The recurrent core at the paper's sizes: layers forward and backward, the recurrent product, and the other large products of the step in
+//! every transposition it uses.
+
+use super::clock::{Effort, seconds, time};
+use super::ops::{Subject, timed};
+use super::report::{Row, Work};
+use super::{Bench, verify};
+use crate::device::Real;
+use crate::device::cpu::gemm::{Matrix, Store, gemm, gemm_packed, pack, packed_len};
+use crate::error::{Error, Result};
+use crate::ops::case::Case;
+use crate::ops::lstm::cases::one;
+use crate::tensor::{DType, Tensor};
+
+/// Rows of the batch that are compared with f64.
+const SAMPLED: usize = 2;
+
+pub fn run(bench: &mut Bench) -> Result<()> {
+    let (t, b) = if bench.reduced { (3, 5) } else { (70, 64) };
+    let layers = if bench.reduced { [(8, 12), (12, 12), (12, 8)] } else { [(400, 1150), (1150, 1150), (1150, 400)] };
+    for (i, h) in layers {
+        if !bench.wants("lstm") {
+            break;
+        }
+        let case = one([t, b, i, h]);
+        let error = sampled_rows([t, b, i, h], &case)?;
+        timed(bench, "lstm", &case, error)?;
+    }
+    let (h, e, v) = if bench.reduced { (12, 8, 40) } else { (1150, 400, 30_000) };
+    let n = t * b;
+    use Layout::{NN, NT, Packed, TN};
+    // (what, m, k, n, layout)
+    let products = [
+        ("recurrent_product", b, h, 4 * h, Packed),
+        ("recurrent_product_backward", b, 4 * h, h, Packed),
+        ("product", n, e, 4 * h, NT),
+        ("product", n, h, 4 * h, NT),
+        ("product", n, 4 * h, h, NN),
+        ("product", 4 * h, n, h, TN),
+        ("product", n, e, v, NT),
+        ("product", n / 4, v, e, NN),
+        ("product", v, n / 4, e, TN),
+    ];
+    for (what, m, k, n, layout) in products {
+        if !bench.wants(what) {
+            continue;
+        }
+        for precision in bench.precisions() {
+            match precision {
+                DType::F32 => product::<f32>(bench, what, [m, k, n], layout)?,
+                other => return Err(Error::data(format!("there are no products in {other}"))),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Rows of a batch do not know each other: some of them, computed in f64 from the same numbers, must come out as they do among all in f32,
+/// and so must the gradients of what belongs to them.
+fn sampled_rows(sizes: [usize; 4], case: &Case) -> Result<f64> {
+    let [t, b, i, h] = sizes;
+    let rows = SAMPLED.min(b);
+    let mut sample = one([t, rows, i, h]);
+    for (few, all) in sample.inputs.iter_mut().zip(&case.inputs).take(3) {
+        few.tensor.set_f64(&rows_of(&all.tensor, rows));
+    }
+    for (few, all) in sample.inputs.iter_mut().zip(&case.inputs).skip(3) {
+        few.tensor.set_f64(&all.tensor.to_f64());
+    }
+    let (mut found, mut right) = (Subject::new(case, DType::F32)?, Subject::new(&sample, DType::F64)?);
+    for (few, all) in right.seeds.iter().zip(&found.seeds) {
+        few.set_f64(&rows_of(all, rows));
+    }
+    let mut error = 0.0f64;
+    // three outputs, then the gradients of x, h0 and c0; those of the weights are of all rows
+    for ((what, found), (_, right)) in found.values()?.iter().zip(right.values()?).take(6) {
+        let what = format!("lstm {}: {what}", case.name);
+        error = error.max(verify::compare(&what, &rows_of(found, rows), &right.to_f64())?);
+    }
+    Ok(error)
+}
+
+/// The first rows of the batch of `[T, B, ..]` or `[B, ..]`.
+fn rows_of(tensor: &Tensor, rows: usize) -> Vec<f64> {
+    let (values, dims) = (tensor.to_f64(), tensor.dims());
+    let axis = dims.len() - 2;
+    let width = dims[axis + 1];
+    values.chunks_exact(dims[axis] * width).flat_map(|step| &step[..rows * width]).copied().collect()
+}
+
+/// How the operands lie: `x·Wᵀ`, `dx = dy·W`, `dW = dyᵀ·x`, and a right operand packed before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Layout {
+    NT,
+    NN,
+    TN,
+    Packed,
+}
+
+impl Layout {
+    fn name(self) -> &'static str {
+        match self {
+            Layout::NT => "NT",
+            Layout::NN => "NN",
+            Layout::TN => "TN",
+            Layout::Packed => "packed",
+        }
+    }
+}
+
+/// Verifies, then times one product of `[m, k]` and `[k, n]`.
+fn product<T: Real>(bench: &mut Bench, what: &str, [m, k, n]: [usize; 3], layout: Layout) -> Result<()> {
+    let numbers = |count: usize, step: u32| -> Vec<T> {
+        let number = |i: u32| T::from_f64(f64::from(i.wrapping_mul(step) >> 8) / f64::from(1 << 23) - 1.0);
+        (0..count as u32).map(number).collect()
+    };
+    let (a, b) = (numbers(m * k, 2_654_435_761), numbers(k * n, 2_246_822_519));
+    let mut c = vec![T::ZERO; m * n];
+    let mut buffer = vec![T::ZERO; if layout == Layout::Packed { packed_len::<T>(k, n) } else { 0 }];
+    let packed = (layout == Layout::Packed).then(|| pack(Matrix::new(&b, k, n), &mut buffer));
+    let multiply = |c: &mut [T]| match (&packed, layout) {
+        (Some(packed), _) => gemm_packed(Matrix::new(&a, m, k), packed, c, Store::Set),
+        (None, Layout::NT) => gemm(Matrix::new(&a, m, k), Matrix::new(&b, n, k).t(), c, Store::Set),
+        (None, Layout::TN) => gemm(Matrix::new(&a, k, m).t(), Matrix::new(&b, k, n), c, Store::Set),
+        (None, _) => gemm(Matrix::new(&a, m, k), Matrix::new(&b, k, n), c, Store::Set),
+    };
+    multiply(&mut c);
+    let (mut found, mut right) = (Vec::new(), Vec::new());
+    for index in (0..m * n).step_by((m * n / 1000).max(1) | 1) {
+        let (i, j) = (index / n, index % n);
+        let left = |l: usize| a[if layout == Layout::TN { l * m + i } else { i * k + l }].to_f64();
+        let other = |l: usize| b[if layout == Layout::NT { j * k + l } else { l * n + j }].to_f64();
+        found.push(c[index].to_f64());
+        right.push((0..k).map(|l| left(l) * other(l)).sum());
+    }
+    let shape = format!("{m}x{k}x{n} {}", layout.name());
+    let error = verify::compare(&format!("{what} {shape}"), &found, &right)?;
+    let timing = time(bench.effort(Effort::SHORT), || Ok(seconds(|| multiply(&mut c))))?;
+    let work = Work { flop: 2 * (m * k * n) as u64, bytes: ((m * k + k * n + m * n) * size_of::<T>()) as u64 };
+    let direction = if layout == Layout::NT || what == "recurrent_product" { "forward" } else { "backward" };
+    bench.row(Row::new(["lstm", what, direction], shape, T::DTYPE, timing, work).verified(error))
+}

@@ -1,0 +1,139 @@
+//! Instruments of speed: benchmarks that verify before they time (`ulmfit bench`), and the profile of a training step (`ulmfit profile`).
+//!
+//! Useful operations are those of `train::plan`: matrix products, a multiply-add counted as two, nothing that is computed twice. Times are
+//! medians of several warm runs. Shares are of peaks measured in the same run ([`peaks`]).
+
+pub mod clock;
+mod lstm;
+mod ops;
+pub mod peaks;
+mod predict;
+pub mod profile;
+pub mod report;
+mod step;
+pub mod steps;
+mod text;
+pub mod trace_file;
+pub mod verify;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use self::clock::Effort;
+use self::peaks::{Peaks, Probe};
+use self::report::{Compared, Earlier, Row};
+use crate::error::{Error, Result};
+use crate::tensor::DType;
+
+/// What is measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    Ops,
+    Lstm,
+    Step,
+    Text,
+    Predict,
+}
+
+impl Suite {
+    pub const ALL: [Suite; 5] = [Suite::Text, Suite::Ops, Suite::Lstm, Suite::Predict, Suite::Step];
+
+    fn run(self, bench: &mut Bench) -> Result<()> {
+        match self {
+            Suite::Ops => ops::run(bench),
+            Suite::Lstm => lstm::run(bench),
+            Suite::Step => step::run(bench),
+            Suite::Text => text::run(bench),
+            Suite::Predict => predict::run(bench),
+        }
+    }
+}
+
+/// Precisions that this version computes in; each has its own rows.
+const PRECISIONS: &[DType] = &[DType::F32];
+
+/// A benchmark in progress.
+pub struct Bench<'a> {
+    quick: bool,
+    /// Sizes of a second at most, for tests; the rows name them.
+    reduced: bool,
+    /// Only what has this name.
+    only: Option<&'a str>,
+    rows: Vec<Row>,
+    told: &'a mut dyn FnMut(&Row) -> Result<()>,
+}
+
+impl Bench<'_> {
+    fn precisions(&self) -> impl Iterator<Item = DType> + use<> {
+        PRECISIONS.iter().copied()
+    }
+
+    /// Whether rows of this name are asked for; what is not is neither verified nor timed.
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_none_or(|only| only == name)
+    }
+
+    fn effort(&self, effort: Effort) -> Effort {
+        effort.quick(self.quick || self.reduced)
+    }
+
+    fn row(&mut self, row: Row) -> Result<()> {
+        if !self.wants(&row.name) {
+            return Ok(());
+        }
+        (self.told)(&row)?;
+        self.rows.push(row);
+        Ok(())
+    }
+}
+
+/// Result of a benchmark; serialises to the JSON of `ulmfit bench`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub rows: Vec<Row>,
+    pub peaks: AllPeaks,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
+}
+
+/// By device.
+#[derive(Clone, Debug, Serialize)]
+pub struct AllPeaks {
+    pub cpu: Peaks,
+}
+
+/// What to measure, and how long.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    pub suites: Vec<Suite>,
+    pub quick: bool,
+    pub reduced: bool,
+    /// Only rows of this name.
+    pub only: Option<&'a str>,
+    /// Saved result of an earlier run.
+    pub compare: Option<&'a Path>,
+}
+
+/// Runs suites. `told` hears of every row as soon as it is measured (its share of the peak is not known yet).
+///
+/// # Errors
+/// No row of the name asked for; a result that is not that of f64; an earlier run's file that is none (before anything is measured); `told`'s.
+pub fn run(options: &Options, told: &mut dyn FnMut(&Row) -> Result<()>) -> Result<Report> {
+    let earlier = options.compare.map(Earlier::read).transpose()?;
+    let mut bench =
+        Bench { quick: options.quick, reduced: options.reduced, only: options.only, rows: Vec::new(), told };
+    let mut probe = Probe::new(options.reduced);
+    for suite in &options.suites {
+        suite.run(&mut bench)?;
+        // a machine that was disturbed, or not yet awake, while the peaks were measured would flatter every share
+        probe.again();
+    }
+    let (mut rows, peaks) = (bench.rows, probe.peaks);
+    if let Some(only) = options.only.filter(|_| rows.is_empty()) {
+        return Err(Error::usage(format!("--only {only}: the suites have no row of that name")));
+    }
+    rows.iter_mut().for_each(|row| row.relate(&peaks));
+    let compared = earlier.map(|earlier| earlier.compare(&mut rows));
+    Ok(Report { rows, peaks: AllPeaks { cpu: peaks }, compared })
+}

@@ -1,0 +1,171 @@
+//! Every operation of `ops::ALL` at the sizes of the paper's model, forward and backward.
+
+use std::time::Instant;
+
+use super::clock::{Effort, time};
+use super::report::{Row, Work};
+use super::{Bench, verify};
+use crate::autodiff::{Graph, Parameters, Var};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::ops;
+use crate::ops::case::{Case, Data};
+use crate::tensor::{DType, Tensor};
+use crate::trace::{Kind, Recorder, Recording};
+
+/// Walks `ops::ALL`: for each operation all its small cases are compared with f64, then the large ones are compared and timed.
+pub fn run(bench: &mut Bench) -> Result<()> {
+    for entry in ops::ALL {
+        if !bench.wants(entry.operation.name()) {
+            continue;
+        }
+        for case in (entry.cases)() {
+            compare(&case)?;
+        }
+        let cases = if bench.reduced { (entry.cases)().split_off((entry.cases)().len() - 1) } else { (entry.large)() };
+        for case in cases {
+            let error = compare(&case)?;
+            timed(bench, "ops", &case, error)?;
+        }
+    }
+    Ok(())
+}
+
+/// Times a case in every precision, forward (with what it saves for the backward pass) and backward.
+pub fn timed(bench: &mut Bench, suite: &str, case: &Case, error: f64) -> Result<()> {
+    for precision in bench.precisions() {
+        let mut subject = Subject::new(case, precision)?;
+        for (direction, backward) in [("forward", false), ("backward", true)] {
+            if backward && !subject.differentiable() {
+                continue;
+            }
+            subject.run(backward)?;
+            let work = counted(|| subject.run(backward))?;
+            let timing = time(bench.effort(Effort::SHORT), || subject.run(backward))?;
+            let names = [suite, case.operation, direction];
+            bench.row(Row::new(names, case.name.clone(), precision, timing, work).verified(error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs `work` once and counts what its last pass computes and moves: the forward pass's operations, or the backward pass's.
+fn counted(work: impl FnOnce() -> Result<f64>) -> Result<Work> {
+    let recorder = Recorder::start().ok_or_else(|| Error::data("something else is being recorded"))?;
+    work()?;
+    Ok(total(&recorder.finish()))
+}
+
+fn total(recording: &Recording) -> Work {
+    let events = &recording.events;
+    // what follows the beginning of a backward pass, where there is one
+    let from = events.iter().filter(|e| e.kind == Kind::Pass).map(|e| e.start).max().unwrap_or(0);
+    let inside = |kind: Kind| events.iter().filter(move |e| e.start >= from && e.kind == kind);
+    let flop = inside(Kind::Phase).map(|e| e.flop).sum();
+    // an operation without phases is measured by what it takes and gives
+    let phases: u64 = inside(Kind::Phase).map(|e| e.bytes).sum();
+    let bytes = if phases > 0 { phases } else { inside(Kind::Operation).map(|e| e.bytes).sum() };
+    Work { flop, bytes }
+}
+
+/// A case made ready in one precision.
+pub struct Subject<'a> {
+    case: &'a Case,
+    graph: Graph,
+    parameters: Parameters,
+    inputs: Vec<Tensor>,
+    /// Weights of the outputs in the scalar that is differentiated.
+    pub seeds: Vec<Tensor>,
+    inputs_of_graph: Vec<Var>,
+    outputs: Vec<Var>,
+}
+
+impl<'a> Subject<'a> {
+    pub fn new(case: &'a Case, precision: DType) -> Result<Self> {
+        let inputs = case.inputs.iter().map(|input| convert(&input.tensor, precision)).collect::<Result<_>>()?;
+        let mut this = Subject {
+            case,
+            graph: Graph::new(Device::Cpu, precision, None),
+            parameters: Parameters::builder().build(precision)?,
+            inputs,
+            seeds: Vec::new(),
+            inputs_of_graph: Vec::new(),
+            outputs: Vec::new(),
+        };
+        this.forward()?;
+        let mut data = Data::new(99);
+        for &output in &this.outputs {
+            let seed = data.normal("seed", this.graph.shape(output).dims(), 1.0).tensor;
+            this.seeds.push(convert(&seed, precision)?);
+        }
+        this.graph.reset();
+        this.graph.pool().set_reserving(false);
+        Ok(this)
+    }
+
+    fn differentiable(&self) -> bool {
+        self.case.inputs.iter().any(|input| input.differentiable)
+    }
+
+    fn forward(&mut self) -> Result<()> {
+        self.graph.reset();
+        self.inputs_of_graph.clear();
+        for (input, tensor) in self.case.inputs.iter().zip(&self.inputs) {
+            let tensor = tensor.clone();
+            let var = if input.differentiable { self.graph.variable(tensor) } else { self.graph.constant(tensor) };
+            self.inputs_of_graph.push(var);
+        }
+        self.outputs = (self.case.run)(&mut self.graph, &self.inputs_of_graph)?;
+        Ok(())
+    }
+
+    fn backward(&mut self) -> Result<()> {
+        let seeds: Vec<(Var, Tensor)> = self.outputs.iter().copied().zip(self.seeds.iter().cloned()).collect();
+        self.graph.backward_from(&seeds, &mut self.parameters)
+    }
+
+    /// Runs the case; returns the seconds of the forward pass, or of the backward pass behind it.
+    pub fn run(&mut self, backward: bool) -> Result<f64> {
+        let begun = Instant::now();
+        self.forward()?;
+        if !backward {
+            return Ok(begun.elapsed().as_secs_f64());
+        }
+        let begun = Instant::now();
+        self.backward()?;
+        Ok(begun.elapsed().as_secs_f64())
+    }
+
+    /// Outputs, then gradients of the differentiable inputs, each with a name.
+    pub fn values(&mut self) -> Result<Vec<(String, Tensor)>> {
+        self.forward()?;
+        let outputs: Vec<Tensor> = self.outputs.iter().map(|&v| self.graph.detach(v)).collect();
+        self.backward()?;
+        let mut all: Vec<(String, Tensor)> =
+            outputs.into_iter().enumerate().map(|(i, tensor)| (format!("output {i}"), tensor)).collect();
+        for (input, &var) in self.case.inputs.iter().zip(&self.inputs_of_graph) {
+            if let Some(gradient) = self.graph.gradient(var).filter(|_| input.differentiable) {
+                all.push((format!("gradient of {}", input.name), gradient.clone()));
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn convert(tensor: &Tensor, precision: DType) -> Result<Tensor> {
+    let dtype = if tensor.dtype() == DType::U32 { DType::U32 } else { precision };
+    let copy = Tensor::zeros(tensor.shape(), dtype)?;
+    copy.set_f64(&tensor.to_f64());
+    Ok(copy)
+}
+
+/// Compares outputs and gradients of a case in f32 with those in f64; returns the largest relative difference.
+fn compare(case: &Case) -> Result<f64> {
+    let (found, right) = (Subject::new(case, DType::F32)?.values()?, Subject::new(case, DType::F64)?.values()?);
+    let mut error = 0.0f64;
+    for ((what, found), (_, right)) in found.into_iter().zip(right) {
+        let what = format!("{} {}: {what}", case.operation, case.name);
+        error = error.max(verify::compare(&what, &found.to_f64(), &right.to_f64())?);
+    }
+    Ok(error)
+}

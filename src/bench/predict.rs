@@ -1,0 +1,127 @@
+//! Prediction with a classifier of the paper's size: the latency of one short text, and many texts of different lengths.
+
+use std::time::Instant;
+
+use super::clock::{Effort, time};
+use super::report::{Row, Work};
+use super::step::Sizes;
+use super::{Bench, verify};
+use crate::autodiff::{Graph, Parameters};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::nn::classifier::ChunkDropout;
+use crate::nn::{Classifier, DocumentBatch, HeadDropout};
+use crate::ops::batch_norm::Mode;
+use crate::ops::softmax_cross_entropy::softmax;
+use crate::random::{Direction, Key, Site, Stage, Stream};
+use crate::tensor::DType;
+use crate::text::{Document, TokenizerKind, Vocabulary};
+use crate::train::model_dir::{Architecture, Loaded, ModelConfig};
+use crate::train::plan::{PlanOptions, plan};
+use crate::train::predict::Ensemble;
+use crate::train::recipe::Recipe;
+
+/// Words of a short text.
+const SHORT: usize = 20;
+const CLASSES: usize = 2;
+
+pub fn run(bench: &mut Bench) -> Result<()> {
+    for precision in bench.precisions() {
+        measure(bench, precision)?;
+    }
+    Ok(())
+}
+
+fn measure(bench: &mut Bench, precision: DType) -> Result<()> {
+    let sizes = if bench.reduced { Sizes::REDUCED } else { Sizes::PAPER };
+    let recipe = sizes.recipe()?;
+    let (model, f64_model) = (loaded(&recipe, sizes, precision)?, classifier(&recipe, sizes, DType::F64)?);
+    for id in f64_model.1.ids() {
+        f64_model.1.value(id).set_f64(&model.parameters.value(id).to_f64());
+    }
+    let vocabulary = model.vocabulary.clone();
+    let mut random = Stream::new(Key([7, 9]), Site::Custom(2), 0, 0);
+    let mut text = |words: usize| {
+        let ids: Vec<u32> = (0..words).map(|_| 3 + random.below(sizes.vocabulary as u32 - 3)).collect();
+        ids.iter().filter_map(|&id| vocabulary.word(id)).collect::<Vec<_>>().join(" ")
+    };
+    let short = Document::new(text(SHORT));
+    let (count, longest) = if bench.reduced { (9, 25) } else { (128, 400) };
+    let lengths: Vec<usize> = (0..count).map(|i| SHORT + (longest - SHORT) * (i * 37 % count) / count).collect();
+    let many: Vec<Document> = lengths.iter().map(|&n| Document::new(text(n))).collect();
+
+    let mut ensemble = Ensemble::on(vec![model], Device::Cpu, None)?;
+    let alone = ensemble.predict(std::slice::from_ref(&short))?;
+    let right = in_f64(&f64_model, &vocabulary, &short)?;
+    let error = verify::compare("predict: the probabilities of a short text", &alone[0], &right)?;
+    drop(f64_model);
+    // some of the texts alone: the same bits as among the others
+    let together = ensemble.predict(&many)?;
+    for (i, text) in many.iter().enumerate().step_by(20) {
+        if ensemble.predict(std::slice::from_ref(text))?[0] != together[i] {
+            let message = format!("predict: text {i} alone has other probabilities than among {count} texts");
+            return Err(Error::CheckFailed { message });
+        }
+    }
+
+    // one token opens a document
+    let work = |tokens: usize| Ok::<_, Error>(Work { flop: flop_per_token(&recipe)? * tokens as u64, bytes: 0 });
+    let shape = format!("V{} {SHORT} words", sizes.vocabulary);
+    let timing = time(bench.effort(Effort::SHORT), || {
+        let begun = Instant::now();
+        ensemble.predict(std::slice::from_ref(&short))?;
+        Ok(begun.elapsed().as_secs_f64())
+    })?;
+    let names = ["predict", "predict_short", "forward"];
+    let row = Row::new(names, shape, precision, timing, work(SHORT + 1)?);
+    bench.row(row.counting(1.0, "texts/s").verified(error))?;
+
+    let tokens = lengths.iter().map(|n| n + 1).sum();
+    let shape = format!("V{} {count} texts of {SHORT} to {longest} words", sizes.vocabulary);
+    let timing = time(bench.effort(Effort::LONG), || {
+        let begun = Instant::now();
+        ensemble.predict(&many)?;
+        Ok(begun.elapsed().as_secs_f64())
+    })?;
+    let names = ["predict", "predict_batch", "forward"];
+    let row = Row::new(names, shape, precision, timing, work(tokens)?);
+    bench.row(row.counting(tokens as f64, "tokens/s").verified(error))
+}
+
+/// Forward operations of the encoder and the head for one token of a document.
+fn flop_per_token(recipe: &Recipe) -> Result<u64> {
+    let length = 100;
+    let threads = rayon::current_num_threads();
+    let plan = plan(recipe, Stage::Classifier, &PlanOptions { classes: CLASSES, length: Some(length), threads })?;
+    Ok(plan.flop.forward / (length * plan.sizes.batch_size) as u64)
+}
+
+fn classifier(recipe: &Recipe, sizes: Sizes, precision: DType) -> Result<(Classifier, Parameters)> {
+    Classifier::new(recipe.classifier_architecture(sizes.vocabulary, CLASSES), precision)
+}
+
+/// A model with random weights, as if it had been read from a directory.
+fn loaded(recipe: &Recipe, sizes: Sizes, precision: DType) -> Result<Loaded<Classifier>> {
+    let (network, parameters) = classifier(recipe, sizes, precision)?;
+    network.initialise(&parameters, Key::new(42, Stage::Classifier, Direction::Forward));
+    let kind = TokenizerKind::Whitespace;
+    let special = kind.special_tokens().iter().map(|word| (*word).to_string());
+    let words = special.chain((0..).map(|i| format!("w{i}"))).take(sizes.vocabulary).collect();
+    let vocabulary = Vocabulary::from_words(words, kind)?;
+    let labels = (0..CLASSES).map(|c| format!("class {c}")).collect();
+    let none = || serde_json::Value::Null;
+    let architecture = Architecture::Classifier(network.settings.clone());
+    let config =
+        ModelConfig::new(architecture, Direction::Forward, 42, labels, &vocabulary, none(), Vec::new(), none(), none());
+    Ok(Loaded { network, parameters, vocabulary, config })
+}
+
+fn in_f64((model, parameters): &(Classifier, Parameters), words: &Vocabulary, text: &Document) -> Result<Vec<f64>> {
+    let tokenizer = crate::text::Tokenizer::new(words.tokenizer().clone())?;
+    let ids = tokenizer.ids(text, words, &mut crate::text::Scratch::default());
+    let mut g = Graph::new(Device::Cpu, DType::F64, None);
+    g.set_recording(false);
+    let batch = DocumentBatch::new(vec![&ids])?;
+    let out = model.forward(&mut g, parameters, &batch, Mode::Eval, &ChunkDropout::Off, &HeadDropout::Off)?;
+    Ok(softmax(&mut g, out.logits)?.to_f64())
+}

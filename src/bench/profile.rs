@@ -1,0 +1,361 @@
+//! One training step taken apart: from recorded spans to rows that do not overlap and add up to the step.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::clock::{Effort, Timing};
+use super::peaks::{Peaks, Probe};
+use super::steps::{self, Next};
+use crate::autodiff::Graph;
+use crate::error::{Error, Result};
+use crate::tensor::DType;
+use crate::trace::{self, Event, Kind, Layer, Pass, Recording};
+use crate::train::stages::Context;
+use crate::train::trial::Trial;
+
+/// Pairs of a plain and a recorded step: so many at least; more, up to the limits, while no recorded one took about as long as a plain one.
+const PAIRS: Effort = Effort { least: 3, most: 8, within: Duration::from_secs(90) };
+/// "About as long".
+const NEAR: f64 = 0.02;
+
+/// What is in no operation.
+const STEP: &str = "step";
+
+/// A part of the step that overlaps no other. The keys are those of docs/CLI.md.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    pub op: &'static str,
+    pub layer: String,
+    pub direction: &'static str,
+    pub phase: &'static str,
+    pub ms: f64,
+    /// Useful operations, a multiply-add counted as two.
+    pub flop: u64,
+    /// Bytes that must be read and written at least; 0 where nobody counts them.
+    pub bytes: u64,
+    pub peak_fraction: Option<f64>,
+    pub calls: u64,
+}
+
+/// The step as a whole: where its time goes, and what it would be at the peaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Budget {
+    pub products: Part,
+    /// What moves data and computes nothing that counts.
+    pub memory: Part,
+    pub remainder: Part,
+}
+
+/// Times in milliseconds; `floor_ms` is the time at the peak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Part {
+    pub ms: f64,
+    pub floor_ms: f64,
+    pub flop: u64,
+    pub bytes: u64,
+}
+
+/// A profile; serialises to the JSON of `ulmfit profile`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Profile {
+    pub rows: Vec<Row>,
+    /// Median of the steps without instruments.
+    pub step_ms: f64,
+    /// Sum of the rows: the recorded step that took most nearly as long.
+    pub sum_ms: f64,
+    /// Every step that was measured, with instruments and without.
+    pub plain_ms: Vec<f64>,
+    pub recorded_ms: Vec<f64>,
+    pub budget: Budget,
+    pub peaks: Peaks,
+    pub stage: &'static str,
+    pub vocabulary: usize,
+    pub tokens: u64,
+    pub documents: u64,
+    /// The step that the rows are of.
+    #[serde(skip)]
+    pub recording: Recording,
+}
+
+/// Measures steps of a stage that stands ready: plain and recorded ones in turn, all with the same batch, after two to warm up.
+pub fn measure(context: &mut Context, trial: Trial) -> Result<Profile> {
+    let Trial { stage, training, task, parameters, step, vocabulary, .. } = trial;
+    let mut graph = Graph::new(context.device, DType::F32, context.memory_limit);
+    let mut probe = Probe::new(false);
+    let (mut updates, mut plain, mut recorded) = (0, Vec::new(), Vec::<Recording>::new());
+    let (mut begun, mut counts) = (Instant::now(), (0, 0));
+    steps::run(stage, training, step, task, &mut graph, parameters, &mut |done| {
+        updates += 1;
+        counts = (done.tokens, done.documents);
+        match done.recording {
+            None if updates <= 2 => begun = Instant::now(),
+            None => {
+                plain.push(done.seconds);
+                return Next::Recorded;
+            }
+            Some(recording) => recorded.push(recording),
+        }
+        let settled = nearest(&plain, &recorded).is_some_and(|(_, difference)| difference <= NEAR);
+        let more = recorded.len() < PAIRS.least || !settled && PAIRS.wants_more(recorded.len(), begun);
+        if more { Next::Plain } else { Next::Stop }
+    })?;
+    probe.again();
+    let (index, _) = nearest(&plain, &recorded).ok_or_else(|| Error::data("no step was recorded"))?;
+    let recorded_ms = recorded.iter().map(|r| r.total as f64 / 1e6).collect();
+    let recording = recorded.swap_remove(index);
+    let rows = rows(&recording, &probe.peaks);
+    Ok(Profile {
+        step_ms: 1e3 * Timing::of(&plain, None).median,
+        sum_ms: rows.iter().map(|row| row.ms).sum(),
+        plain_ms: plain.iter().map(|s| 1e3 * s).collect(),
+        recorded_ms,
+        budget: budget(&rows, &probe.peaks),
+        rows,
+        peaks: probe.peaks,
+        stage: match stage {
+            crate::random::Stage::Pretrain => "pretrain",
+            crate::random::Stage::FinetuneLm => "finetune-lm",
+            _ => "train-classifier",
+        },
+        vocabulary,
+        tokens: counts.0,
+        documents: counts.1,
+        recording,
+    })
+}
+
+/// The recorded step that took most nearly as long as the median of the plain ones, and the relative difference.
+fn nearest(plain: &[f64], recorded: &[Recording]) -> Option<(usize, f64)> {
+    if plain.is_empty() {
+        return None;
+    }
+    let median = Timing::of(plain, None).median;
+    let difference = |r: &Recording| (r.total as f64 / 1e9 / median - 1.0).abs();
+    let all = recorded.iter().map(difference).enumerate();
+    all.min_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+/// Operation, layer, direction and phase, in the order to show.
+type Key = (Pass, Layer, &'static str, &'static str);
+
+#[derive(Default)]
+struct Sum {
+    /// Nanoseconds.
+    time: f64,
+    flop: u64,
+    bytes: u64,
+    calls: u64,
+}
+
+/// Shares out the time of a recording: every nanosecond of the driving thread goes to the innermost span that is open, and within a region
+/// to the spans of all threads by thread time. So the rows add up to the step.
+pub fn rows(recording: &Recording, peaks: &Peaks) -> Vec<Row> {
+    let mut sums = Sums::default();
+    share_out(recording, &mut sums);
+    let row = |((pass, layer, op, phase), sum): (Key, Sum)| Row {
+        op,
+        layer: layer.to_string(),
+        direction: pass.name(),
+        phase,
+        ms: sum.time / 1e6,
+        flop: sum.flop,
+        bytes: sum.bytes,
+        peak_fraction: peaks.share(DType::F32, sum.flop, sum.bytes, sum.time / 1e9),
+        calls: sum.calls,
+    };
+    sums.0.into_iter().map(row).collect()
+}
+
+#[derive(Default)]
+struct Sums(BTreeMap<Key, Sum>);
+
+impl Sums {
+    /// Adds time that no span of this row's own stands for.
+    fn time(&mut self, key: Key, nanoseconds: f64) -> &mut Sum {
+        let sum = self.0.entry(key).or_default();
+        sum.time += nanoseconds;
+        sum
+    }
+
+    /// Adds time of a span, without what it counts.
+    fn call(&mut self, key: Key, nanoseconds: f64) -> &mut Sum {
+        let sum = self.time(key, nanoseconds);
+        sum.calls += 1;
+        sum
+    }
+
+    /// Adds time of a span, and what it counts.
+    fn work(&mut self, key: Key, nanoseconds: f64, event: &Event) {
+        let sum = self.call(key, nanoseconds);
+        sum.flop += event.flop;
+        sum.bytes += event.bytes;
+    }
+}
+
+fn share_out(recording: &Recording, sums: &mut Sums) {
+    let Recording { events, driver, threads, total } = recording;
+    let trees = nest(events);
+    let share = 1.0 / *threads as f64;
+    let mut top = *total as f64;
+    for (i, event) in events.iter().enumerate().filter(|(_, e)| e.thread == *driver) {
+        let chain = || std::iter::successors(Some(i), |&i| trees[i].parent).map(|i| &events[i]);
+        let op = chain().find(|e| e.kind == Kind::Operation).map_or(STEP, |e| e.name);
+        let own = trees[i].own as f64;
+        if trees[i].parent.is_none() {
+            top -= (event.end - event.start) as f64;
+        }
+        let key = |phase| (event.pass, event.layer, op, phase);
+        match event.kind {
+            Kind::Operation if !trees[i].divided => sums.work(key(trace::ELEMENTWISE), own, event),
+            Kind::Pass | Kind::Operation => {
+                sums.call(key(trace::OTHER), own);
+            }
+            Kind::Phase if chain().any(|e| e.kind == Kind::Region) => {}
+            Kind::Phase => sums.work(key(event.name), own, event),
+            Kind::Region => {
+                let mut rest = (event.end - event.start) as f64;
+                let inside = |e: &Event| e.kind == Kind::Phase && e.start >= event.start && e.end <= event.end;
+                for (j, part) in events.iter().enumerate().filter(|(_, e)| inside(e)) {
+                    let time = share * trees[j].own as f64;
+                    rest -= time;
+                    sums.work((part.pass, event.layer, op, part.name), time, part);
+                }
+                sums.call(key(trace::WAITING), rest.max(0.0));
+            }
+        }
+    }
+    sums.time((Pass::None, Layer::None, STEP, trace::OTHER), top.max(0.0));
+}
+
+/// A span's place among those of its thread.
+struct Nested {
+    parent: Option<usize>,
+    /// Nanoseconds in no span within.
+    own: u64,
+    /// Whether it holds phases or regions.
+    divided: bool,
+}
+
+/// Nests spans, which come by thread, then by beginning, the longer one first.
+fn nest(events: &[Event]) -> Vec<Nested> {
+    let mut all: Vec<Nested> = Vec::with_capacity(events.len());
+    let mut open: Vec<usize> = Vec::new();
+    for (i, event) in events.iter().enumerate() {
+        let holds =
+            |&j: &usize| events[j].thread == event.thread && events[j].end >= event.end && events[j].end > event.start;
+        while open.last().is_some_and(|j| !holds(j)) {
+            open.pop();
+        }
+        let parent = open.last().copied();
+        if let Some(parent) = parent {
+            all[parent].own -= event.end - event.start;
+            all[parent].divided |= matches!(event.kind, Kind::Phase | Kind::Region);
+        }
+        all.push(Nested { parent, own: event.end - event.start, divided: false });
+        open.push(i);
+    }
+    all
+}
+
+fn budget(rows: &[Row], peaks: &Peaks) -> Budget {
+    let mut budget = Budget::default();
+    for row in rows {
+        let part = match (row.flop, row.bytes) {
+            (0, 0) => &mut budget.remainder,
+            (0, _) => &mut budget.memory,
+            _ => &mut budget.products,
+        };
+        part.ms += row.ms;
+        part.flop += row.flop;
+        part.bytes += row.bytes;
+    }
+    // GFLOP/s and GB/s are a million a millisecond
+    budget.products.floor_ms = budget.products.flop as f64 / peaks.f32.all_threads / 1e6;
+    budget.memory.floor_ms = budget.memory.bytes as f64 / peaks.triad.all_threads / 1e6;
+    budget
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::peaks::Rate;
+
+    fn event(kind: Kind, name: &'static str, thread: usize, start: u64, end: u64) -> Event {
+        let (pass, layer) = (Pass::Forward, Layer::Lstm(1));
+        Event { kind, name, layer, pass, thread, start, end, flop: 0, bytes: 0 }
+    }
+
+    fn peaks() -> Peaks {
+        let rate = Rate { one_thread: 1.0, all_threads: 2.0 };
+        Peaks { threads: 2, isa: "x", f32: rate, triad: rate }
+    }
+
+    /// Driver 1: a pass with an operation that has a phase, a phase within that, and a region of two threads.
+    fn recording() -> Recording {
+        let mut events = vec![
+            event(Kind::Phase, "elementwise", 0, 420, 520),
+            event(Kind::Phase, "products", 0, 520, 700),
+            // of another time: no region is open
+            event(Kind::Phase, "products", 0, 10, 900),
+            event(Kind::Pass, "forward", 1, 0, 900),
+            event(Kind::Operation, "lstm", 1, 100, 800),
+            event(Kind::Phase, "products", 1, 100, 400),
+            event(Kind::Phase, "packing", 1, 100, 150),
+            event(Kind::Region, "recurrence", 1, 400, 700),
+            event(Kind::Phase, "products", 1, 410, 690),
+            event(Kind::Operation, "relu", 1, 800, 880),
+        ];
+        events[5].flop = 1000;
+        events[8].flop = 500;
+        events[1].flop = 500;
+        events[6].bytes = 64;
+        events[9].bytes = 32;
+        events.sort_by_key(|e| (e.thread, e.start, std::cmp::Reverse(e.end), e.kind));
+        Recording { events, driver: 1, threads: 2, total: 1000 }
+    }
+
+    #[test]
+    fn rows_do_not_overlap_and_add_up() {
+        let rows = rows(&recording(), &peaks());
+        let of = |op: &str, phase: &str| {
+            let found: Vec<_> = rows.iter().filter(|r| (r.op, r.phase) == (op, phase)).collect();
+            assert_eq!(found.len(), if (op, phase) == ("step", "other") { 2 } else { 1 }, "{op} {phase}");
+            let ms: f64 = found.iter().map(|r| r.ms).sum();
+            ((ms * 1e6).round(), found.iter().map(|r| r.flop).sum::<u64>(), found.iter().map(|r| r.calls).sum::<u64>())
+        };
+        // 250 alone, and half of 280 and 180 in the region
+        assert_eq!(of("lstm", "products"), (480.0, 2000, 3));
+        assert_eq!(of("lstm", "packing"), (50.0, 0, 1));
+        assert_eq!(of("lstm", "elementwise"), (50.0, 0, 1));
+        // the region's 300 less the halves
+        assert_eq!(of("lstm", "waiting"), (20.0, 0, 1));
+        assert_eq!(of("lstm", "other"), (100.0, 0, 1));
+        assert_eq!(of("relu", "elementwise"), (80.0, 0, 1));
+        // of the pass 120, of the step 100
+        assert_eq!(of("step", "other"), (220.0, 0, 1));
+        let sum: f64 = rows.iter().map(|r| r.ms * 1e6).sum();
+        assert_eq!(sum.round(), 1000.0);
+        assert!(rows.iter().all(|r| r.layer == "lstm1" || r.op == "step"), "{rows:?}");
+    }
+
+    #[test]
+    fn the_budget_has_every_row_once() {
+        let rows = rows(&recording(), &peaks());
+        let budget = budget(&rows, &peaks());
+        let sum = budget.products.ms + budget.memory.ms + budget.remainder.ms;
+        assert_eq!((sum * 1e6).round(), 1000.0);
+        assert_eq!((budget.products.flop, budget.memory.bytes), (2000, 96));
+        assert_eq!(budget.products.floor_ms, 2000.0 / 2.0 / 1e6);
+    }
+
+    #[test]
+    fn the_nearest_recorded_step_is_shown() {
+        let of = |total| Recording { total, ..recording() };
+        let all = [of(900_000_000), of(1_010_000_000), of(1_200_000_000)];
+        let (index, difference) = nearest(&[0.9, 1.0, 1.1], &all).unwrap();
+        assert!(index == 1 && (difference - 0.01).abs() < 1e-9);
+        assert!(nearest(&[], &all).is_none() && nearest(&[1.0], &[]).is_none());
+    }
+}

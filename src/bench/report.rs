@@ -1,0 +1,213 @@
+//! Rows of a benchmark, and their comparison with those of an earlier run.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::Timing;
+use super::peaks::Peaks;
+use crate::error::{Error, Result};
+use crate::tensor::DType;
+
+/// One thing that was verified, then timed. The keys up to `peak_fraction` are those of docs/CLI.md.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    pub name: String,
+    pub shape: String,
+    pub device: String,
+    pub precision: String,
+    pub direction: String,
+    /// Median.
+    pub ms: f64,
+    /// Useful operations, a multiply-add counted as two; null where none count.
+    pub gflops: Option<f64>,
+    /// Bytes that must be read and written at least; null where nobody counts them.
+    pub gbs: Option<f64>,
+    /// Of multiply-adds where `gflops` is a number, else of bandwidth.
+    pub peak_fraction: Option<f64>,
+    pub suite: String,
+    pub best_ms: f64,
+    pub runs: usize,
+    /// Units done in a second, where there is a unit that users count in.
+    #[serde(default)]
+    pub rate: Option<f64>,
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// Largest difference from f64 that the verification found, relative to the largest value; null where it is exact by nature.
+    #[serde(default)]
+    pub error: Option<f64>,
+    /// Processors that other processes had meanwhile.
+    #[serde(default)]
+    pub foreign: Option<f64>,
+    /// Of the run compared with: its time, and that over this run's (above 1: faster than before).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
+    #[serde(skip)]
+    work: Work,
+}
+
+/// What one run of a thing computes and moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    pub flop: u64,
+    pub bytes: u64,
+}
+
+impl Row {
+    /// A row of the CPU.
+    pub fn new(
+        [suite, name, direction]: [&str; 3],
+        shape: impl Into<String>,
+        precision: DType,
+        timing: Timing,
+        work: Work,
+    ) -> Self {
+        let rate = |amount: u64| (amount > 0).then(|| amount as f64 / timing.median / 1e9);
+        Row {
+            name: name.into(),
+            shape: shape.into(),
+            device: crate::device::Device::Cpu.to_string(),
+            precision: precision.to_string(),
+            direction: direction.into(),
+            ms: 1e3 * timing.median,
+            gflops: rate(work.flop),
+            gbs: rate(work.bytes),
+            peak_fraction: None,
+            suite: suite.into(),
+            best_ms: 1e3 * timing.best,
+            runs: timing.runs,
+            rate: None,
+            unit: None,
+            error: None,
+            foreign: timing.foreign,
+            before_ms: None,
+            ratio: None,
+            work,
+        }
+    }
+
+    /// A row without arithmetic: so many bytes go through.
+    pub fn moving(names: [&str; 3], shape: impl Into<String>, timing: Timing, bytes: u64) -> Self {
+        let row = Self::new(names, shape, DType::U32, timing, Work { flop: 0, bytes });
+        Row { precision: String::new(), ..row }
+    }
+
+    /// With what users count: so many units in one run.
+    #[must_use]
+    pub fn counting(self, units: f64, unit: &str) -> Self {
+        Row { rate: Some(1e3 * units / self.ms), unit: Some(unit.into()), ..self }
+    }
+
+    /// With the error that the verification found.
+    #[must_use]
+    pub fn verified(self, error: f64) -> Self {
+        Row { error: Some(error), ..self }
+    }
+
+    /// Sets the share of the peaks, once those are final.
+    pub fn relate(&mut self, peaks: &Peaks) {
+        let precision = [DType::F32, DType::BF16, DType::F64].into_iter().find(|p| p.to_string() == self.precision);
+        let share = |precision| peaks.share(precision, self.work.flop, self.work.bytes, self.ms / 1e3);
+        self.peak_fraction = precision.and_then(share);
+    }
+
+    /// What makes two rows the same thing.
+    fn key(&self) -> [&str; 5] {
+        [&self.name, &self.shape, &self.device, &self.precision, &self.direction]
+    }
+}
+
+/// An earlier run's rows.
+#[derive(Clone, Debug)]
+pub struct Earlier {
+    path: PathBuf,
+    rows: Vec<Row>,
+    /// As it stands in the file.
+    pub peaks: serde_json::Value,
+}
+
+/// Outcome of a comparison.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Compared {
+    pub file: String,
+    /// Rows that both runs have.
+    pub matched: usize,
+    /// Rows of the earlier run alone, as far as this run's suites have the like.
+    pub missing: Vec<String>,
+    pub peaks: serde_json::Value,
+}
+
+impl Earlier {
+    /// Reads what `ulmfit bench --json` has printed: the object is the last line of the file, or all of it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds no such object.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", &e))?;
+        let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        let value: serde_json::Value =
+            serde_json::from_str(last).or_else(|_| serde_json::from_str(&text)).unwrap_or_default();
+        let rows = value.get("rows").filter(|_| value.get("peaks").is_some());
+        let rows: Option<Vec<Row>> = rows.and_then(|rows| Vec::deserialize(rows).ok());
+        match rows {
+            Some(rows) => Ok(Earlier { path: path.to_path_buf(), rows, peaks: value["peaks"].clone() }),
+            None => Err(Error::file(path, "is no result of a benchmark")
+                .hint("--compare takes what 'ulmfit bench --json' has printed")),
+        }
+    }
+
+    /// Sets the ratios of the rows that this run has, too.
+    pub fn compare(&self, rows: &mut [Row]) -> Compared {
+        let mut matched = 0;
+        for row in rows.iter_mut() {
+            if let Some(before) = self.rows.iter().find(|before| before.key() == row.key()) {
+                matched += 1;
+                (row.before_ms, row.ratio) = (Some(before.ms), Some(before.ms / row.ms));
+            }
+        }
+        let same_suite = |before: &&Row| rows.iter().any(|row| row.suite == before.suite);
+        let gone = |before: &&Row| rows.iter().all(|row| row.key() != before.key());
+        let missing = self.rows.iter().filter(same_suite).filter(gone).map(|row| row.key().join(" ")).collect();
+        Compared { file: self.path.display().to_string(), matched, missing, peaks: self.peaks.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, seconds: f64) -> Row {
+        let work = Work { flop: 4_000_000_000, bytes: 0 };
+        Row::new(["ops", name, "forward"], "S", DType::F32, Timing::of(&[seconds], None), work)
+    }
+
+    #[test]
+    fn rates_follow_from_the_median() {
+        let row = row("a", 2.0).counting(10.0, "tokens/s").verified(1e-6);
+        assert_eq!((row.ms, row.gflops, row.gbs, row.rate, row.error), (2e3, Some(2.0), None, Some(5.0), Some(1e-6)));
+    }
+
+    #[test]
+    fn an_earlier_run_is_read_back_and_compared() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        let old = serde_json::json!({"rows": [row("a", 3.0), row("gone", 1.0)], "peaks": {"cpu": 1}});
+        for text in [format!("some line\n{old}\n"), format!("{old:#}")] {
+            std::fs::write(&path, text).unwrap();
+            let earlier = Earlier::read(&path).unwrap();
+            let mut rows = [row("a", 2.0), row("new", 1.0)];
+            let compared = earlier.compare(&mut rows);
+            assert_eq!((rows[0].ratio, rows[0].before_ms, rows[1].ratio), (Some(1.5), Some(3e3), None));
+            assert_eq!((compared.matched, compared.missing.len()), (1, 1));
+            assert!(compared.missing[0].starts_with("gone S cpu f32"), "{:?}", compared.missing);
+        }
+        for text in ["", "{}", "{\"rows\":[{}],\"peaks\":{}}", "[1]", "nonsense"] {
+            std::fs::write(&path, text).unwrap();
+            let error = Earlier::read(&path).unwrap_err();
+            assert!(error.to_string().contains("a.json: is no result of a benchmark"), "{error}");
+        }
+        assert!(Earlier::read(&directory.path().join("none.json")).unwrap_err().to_string().contains("no such file"));
+    }
+}

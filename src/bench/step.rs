@@ -1,0 +1,367 @@
+//! Training steps and evaluation of whole models.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::clock::{Effort, Foreign, Timing, time};
+use super::report::{Row, Work};
+use super::steps::{self, Next};
+use super::{Bench, verify};
+use crate::autodiff::{Graph, Parameters};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::nn::{Classifier, EncoderDropout, LanguageModel, State};
+use crate::random::{Direction, Key, Site, Stage, Stream};
+use crate::tensor::{DType, Tensor};
+use crate::text::{ClassifierBatches, LmBatches, StoreWriter, TokenStore, TokenizerKind, Vocabulary};
+use crate::train::classifier_task::ClassifierTask;
+use crate::train::driver::Task;
+use crate::train::lm_task::{LmTask, evaluate, evaluation_batches};
+use crate::train::plan::{PlanOptions, plan};
+use crate::train::predict::TemporaryDirectory;
+use crate::train::recipe::{Builder, Recipe};
+use crate::train::stages::{classifier_task_settings, lm_task_settings};
+
+/// Sizes of a model and its batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub vocabulary: usize,
+    pub embedding: usize,
+    pub hidden: usize,
+    pub layers: usize,
+    /// Rows of a batch.
+    pub batch: usize,
+    /// Steps of a window.
+    pub bptt: usize,
+    /// Tokens of a classifier's documents.
+    pub length: usize,
+}
+
+impl Sizes {
+    pub const PAPER: Sizes =
+        Sizes { vocabulary: 30_000, embedding: 400, hidden: 1150, layers: 3, batch: 64, bptt: 70, length: 400 };
+    const SMALL: Sizes = Sizes { vocabulary: 10_000, embedding: 100, hidden: 300, layers: 2, ..Sizes::PAPER };
+    /// Of the verification against f64, and of tests.
+    pub const REDUCED: Sizes =
+        Sizes { vocabulary: 90, embedding: 20, hidden: 36, layers: 3, batch: 6, bptt: 9, length: 21 };
+
+    /// `400-1150-1150-400`
+    fn widths(&self) -> String {
+        let last = |l| if l == self.layers { self.embedding } else { self.hidden };
+        let all = std::iter::once(self.embedding).chain((1..=self.layers).map(last));
+        all.map(|n| n.to_string()).collect::<Vec<_>>().join("-")
+    }
+
+    fn of_language_model(&self) -> String {
+        format!("V{} {} B{} T{}", self.vocabulary, self.widths(), self.batch, self.bptt)
+    }
+
+    fn of_classifier(&self) -> String {
+        format!("V{} {} {}x{} tokens", self.vocabulary, self.widths(), self.batch, self.length)
+    }
+
+    /// The paper's recipe (all dropouts, AR and TAR, clipping, Adam) at these sizes, with windows of one length.
+    pub fn recipe(&self) -> Result<Recipe> {
+        let mut builder = Builder::new("paper")?;
+        let numbers = [
+            ("model.emb", self.embedding),
+            ("model.hidden", self.hidden),
+            ("model.layers", self.layers),
+            ("pretrain.vocab_size", self.vocabulary),
+            ("pretrain.batch_size", self.batch),
+            ("pretrain.valid_batch_size", self.batch),
+            ("pretrain.bptt", self.bptt),
+            ("classifier.vocab_size", self.vocabulary),
+            ("classifier.batch_size", self.batch),
+            ("classifier.bptt", self.bptt),
+        ];
+        for (key, value) in numbers {
+            builder.key(key, &value.to_string(), "benchmark")?;
+        }
+        let words = [
+            ("pretrain.windows", "fixed"),
+            ("classifier.windows", "fixed"),
+            // as the peer is timed: all groups train, with AR and TAR
+            ("classifier.unfreezing", "full"),
+            ("classifier.epochs", "1"),
+            ("classifier.alpha", "2"),
+            ("classifier.beta", "1"),
+        ];
+        for (key, value) in words {
+            builder.key(key, value, "benchmark")?;
+        }
+        builder.build()
+    }
+}
+
+const CLASSES: usize = 2;
+
+pub fn run(bench: &mut Bench) -> Result<()> {
+    let [paper, small] = if bench.reduced { [Sizes::REDUCED; 2] } else { [Sizes::PAPER, Sizes::SMALL] };
+    for precision in bench.precisions() {
+        for (name, evaluation, sizes) in
+            [("lm_step", "lm_evaluation", paper), ("lm_step_small", "lm_evaluation_small", small)]
+        {
+            if bench.wants(name) || bench.wants(evaluation) {
+                let error = reduced_language_model(precision)?;
+                language_model(bench, [name, evaluation], sizes, precision, error)?;
+            }
+        }
+        if bench.wants("classifier_step") {
+            let error = reduced_classifier(precision)?;
+            classifier(bench, paper, precision, error)?;
+        }
+    }
+    Ok(())
+}
+
+/// A language model with text of random words, as stage 1 has it.
+struct LmSubject {
+    sizes: Sizes,
+    recipe: Recipe,
+    model: LanguageModel,
+    parameters: Parameters,
+    graph: Graph,
+    store: Arc<TokenStore>,
+    key: Key,
+    precision: DType,
+    _directory: TemporaryDirectory,
+}
+
+impl LmSubject {
+    fn new(sizes: Sizes, precision: DType) -> Result<Self> {
+        let recipe = sizes.recipe()?;
+        let (model, parameters) =
+            LanguageModel::new(recipe.language_model(Stage::Pretrain, sizes.vocabulary), precision)?;
+        let key = Key::new(42, Stage::Pretrain, Direction::Forward);
+        model.initialise(&parameters, key);
+        let directory = TemporaryDirectory::new()?;
+        // a column has one token more than a window: the last target
+        let store = store(&directory, sizes.vocabulary, 1, sizes.batch * (sizes.bptt + 1))?;
+        let graph = Graph::new(Device::Cpu, precision, None);
+        Ok(LmSubject { sizes, recipe, model, parameters, graph, store, key, precision, _directory: directory })
+    }
+
+    fn updates(&mut self, next: &mut dyn FnMut(steps::Done) -> Next) -> Result<()> {
+        let settings = &self.recipe.pretrain;
+        let batches = LmBatches::new(self.store.clone(), None, settings.batches(Direction::Forward, self.key))?;
+        let task = lm_task_settings(settings, self.sizes.vocabulary);
+        let mut task = LmTask::new(&self.model, task, self.key, batches, None, None, self.precision)?;
+        let step = settings.steps(self.parameters.groups()).pop();
+        let step = step.ok_or_else(|| Error::data("the recipe trains for no epoch"))?;
+        let training = &settings.training;
+        steps::run(Stage::Pretrain, training, step, &mut task, &mut self.graph, &mut self.parameters, next)
+    }
+}
+
+/// One document or several of random words; `CLASSES` labels in turn.
+fn store(
+    directory: &TemporaryDirectory,
+    vocabulary: usize,
+    documents: usize,
+    length: usize,
+) -> Result<Arc<TokenStore>> {
+    let words = (0..vocabulary).map(|i| format!("w{i}")).collect();
+    let vocabulary = Vocabulary::from_words(words, TokenizerKind::Pretokenized)?;
+    let mut writer = StoreWriter::create(&directory.path().join("bench.tok"), &vocabulary)?;
+    let mut random = Stream::new(Key([7, 9]), Site::Custom(0), 0, 0);
+    for document in 0..documents {
+        let ids: Vec<u32> = (0..length).map(|_| 2 + random.below(vocabulary.len() as u32 - 2)).collect();
+        writer.push(&ids, Some((document % CLASSES) as u32), length as u64, 6 * length)?;
+    }
+    let names: Vec<String> = (0..CLASSES).map(|c| format!("class {c}")).collect();
+    Ok(Arc::new(writer.finish(&names, &[0, 1])?))
+}
+
+/// The whole step at reduced width in f64 and in `precision`: loss, all gradients, and the loss after the update.
+fn reduced_language_model(precision: DType) -> Result<f64> {
+    let two = |precision| {
+        let mut subject = LmSubject::new(Sizes::REDUCED, precision)?;
+        losses_of(1, |next| subject.updates(next))?;
+        let gradients = gradients(&subject.parameters);
+        // from the beginning again: the second loss is the first that the update has a say in
+        let mut subject = LmSubject::new(Sizes::REDUCED, precision)?;
+        Ok((losses_of(2, |next| subject.updates(next))?, gradients))
+    };
+    same_steps("lm_step at reduced width", &two(precision)?, &two(DType::F64)?)
+}
+
+/// Losses of two updates, and the gradients of the first.
+type TwoSteps = (Vec<f64>, Vec<(String, Vec<f64>)>);
+
+/// Losses of so many updates.
+fn losses_of(updates: usize, run: impl FnOnce(&mut dyn FnMut(steps::Done) -> Next) -> Result<()>) -> Result<Vec<f64>> {
+    let mut losses = Vec::new();
+    run(&mut |done| {
+        losses.push(done.loss);
+        if losses.len() < updates { Next::Plain } else { Next::Stop }
+    })?;
+    Ok(losses)
+}
+
+/// What the last backward pass has left.
+fn gradients(parameters: &Parameters) -> Vec<(String, Vec<f64>)> {
+    let trained = parameters.ids().filter(|&id| parameters.has_gradient(id));
+    trained.map(|id| (parameters.name(id).to_string(), parameters.gradient(id).to_f64())).collect()
+}
+
+fn same_steps(what: &str, found: &TwoSteps, right: &TwoSteps) -> Result<f64> {
+    let mut error = verify::compare(&format!("{what}: the losses"), &found.0, &right.0)?;
+    for ((name, found), (_, right)) in found.1.iter().zip(&right.1) {
+        error = error.max(verify::compare(&format!("{what}: the gradient of {name}"), found, right)?);
+    }
+    Ok(error)
+}
+
+/// Rows of the batch that are compared with f64 at full width.
+const SAMPLED: usize = 2;
+
+/// Some rows of the batch at full width: the encoder's output with all dropouts, and the losses of an evaluation, against f64.
+fn sampled_rows(subject: &mut LmSubject, name: &str) -> Result<f64> {
+    let Sizes { vocabulary, batch, bptt, .. } = subject.sizes;
+    let rows = SAMPLED.min(batch);
+    let (model, mut right) =
+        LanguageModel::new(subject.recipe.language_model(Stage::Pretrain, vocabulary), DType::F64)?;
+    for id in right.ids() {
+        right.value(id).set_f64(&subject.parameters.value(id).to_f64());
+    }
+    let mut random = Stream::new(Key([7, 9]), Site::Custom(1), 0, 0);
+    let words: Vec<u32> = (0..bptt * batch).map(|_| random.below(vocabulary as u32)).collect();
+    let few: Vec<u32> = words.chunks_exact(batch).flat_map(|step| &step[..rows]).copied().collect();
+    let key = subject.key;
+    let rates = subject.recipe.pretrain.drops();
+    let run = |model: &LanguageModel, parameters: &Parameters, g: &mut Graph, words: &[u32], b: usize| {
+        let dtype = parameters.dtype();
+        let tokens = Tensor::from_slice([bptt, b], words)?;
+        let mut state = State::zeros(&model.settings.encoder, b, dtype)?;
+        let dropout = EncoderDropout::Random { key, step: 1, chunk: 0, rates };
+        g.reset();
+        g.set_recording(false);
+        let y = model.encoder.forward(g, parameters, &tokens, &mut state, &dropout)?;
+        let y = g.tensor(y).to_f64();
+        state.clear();
+        let losses = model.evaluate(g, parameters, &tokens, &tokens, &mut state)?.row_losses.to_f64();
+        g.reset();
+        g.set_recording(true);
+        Ok::<_, Error>((y, losses))
+    };
+    let (y, losses) = run(&subject.model, &subject.parameters, &mut subject.graph, &words, batch)?;
+    let (right_y, right_losses) = run(&model, &right, &mut Graph::new(Device::Cpu, DType::F64, None), &few, rows)?;
+    right.clear_gradients();
+    let width = y.len() / (bptt * batch);
+    let of_rows = |all: &[f64], width: usize| -> Vec<f64> {
+        all.chunks_exact(batch * width).flat_map(|step| &step[..rows * width]).copied().collect()
+    };
+    let a = verify::compare(&format!("{name}: the encoder's output"), &of_rows(&y, width), &right_y)?;
+    let b = verify::compare(&format!("{name}: the losses of an evaluation"), &of_rows(&losses, 1), &right_losses)?;
+    Ok(a.max(b))
+}
+
+fn language_model(
+    bench: &mut Bench,
+    [name, evaluation]: [&str; 2],
+    sizes: Sizes,
+    precision: DType,
+    error: f64,
+) -> Result<()> {
+    let mut subject = LmSubject::new(sizes, precision)?;
+    let error = error.max(sampled_rows(&mut subject, name)?);
+    let options = PlanOptions { classes: CLASSES, length: None, threads: rayon::current_num_threads() };
+    let flop = plan(&subject.recipe, Stage::Pretrain, &options)?.flop;
+    let shape = sizes.of_language_model();
+    if bench.wants(name) {
+        let (timing, tokens) = timed_updates(bench, 2, |next| subject.updates(next))?;
+        let work = Work { flop: flop.per_step, bytes: 0 };
+        let row = Row::new(["step", name, "train"], shape.clone(), precision, timing, work);
+        bench.row(row.counting(tokens, "tokens/s").verified(error))?;
+    }
+    if !bench.wants(evaluation) {
+        return Ok(());
+    }
+    let b = sizes.batch;
+    let mut batches = evaluation_batches(subject.store.clone(), None, b, sizes.bptt, Direction::Forward)?;
+    let averaging = subject.recipe.pretrain.valid_average;
+    let timing = time(bench.effort(Effort::MEDIUM), || {
+        let begun = Instant::now();
+        evaluate(&subject.model, &mut subject.graph, &subject.parameters, &mut batches, averaging)?;
+        Ok(begun.elapsed().as_secs_f64())
+    })?;
+    let predicted = batches.tokens() as usize / b * b - b;
+    let work = Work { flop: flop.forward / (b * sizes.bptt) as u64 * predicted as u64, bytes: 0 };
+    let row = Row::new(["step", evaluation, "forward"], shape, precision, timing, work);
+    bench.row(row.counting(predicted as f64, "tokens/s").verified(error))
+}
+
+/// Times updates: some to warm up (the second is the first that takes no fresh memory), then those that count. Returns the tokens of one, too.
+fn timed_updates(
+    bench: &Bench,
+    warm_ups: usize,
+    run: impl FnOnce(&mut dyn FnMut(steps::Done) -> Next) -> Result<()>,
+) -> Result<(Timing, f64)> {
+    let effort = bench.effort(Effort::LONG);
+    let (mut warm, mut seconds, mut tokens) = (0, Vec::new(), 0.0);
+    let (mut begun, mut watch) = (Instant::now(), Foreign::begin());
+    run(&mut |done| {
+        if warm < warm_ups {
+            warm += 1;
+            (begun, watch) = (Instant::now(), Foreign::begin());
+            return Next::Plain;
+        }
+        seconds.push(done.seconds);
+        tokens = done.tokens as f64;
+        if effort.wants_more(seconds.len(), begun) { Next::Plain } else { Next::Stop }
+    })?;
+    Ok((Timing::of(&seconds, watch.end()), tokens))
+}
+
+/// Updates of a classifier on documents of one length, from scratch: head and all groups train.
+fn classifier_updates(
+    sizes: Sizes,
+    precision: DType,
+    next: &mut dyn FnMut(steps::Done) -> Next,
+) -> Result<(Recipe, Parameters)> {
+    let recipe = sizes.recipe()?;
+    let settings = &recipe.classifier;
+    let (model, mut parameters) =
+        Classifier::new(recipe.classifier_architecture(sizes.vocabulary, CLASSES), precision)?;
+    let key = Key::new(42, Stage::Classifier, Direction::Forward);
+    model.initialise(&parameters, key);
+    let directory = TemporaryDirectory::new()?;
+    let store = store(&directory, sizes.vocabulary, sizes.batch, sizes.length)?;
+    let batches = ClassifierBatches::new(store.clone(), None, settings.batches(key))?;
+    let task_settings = classifier_task_settings(settings);
+    let mut task = ClassifierTask::new(&model, task_settings, key, batches, store, Direction::Forward, None);
+    task.begin_epoch(0)?;
+    let step = settings.steps(parameters.groups()).pop();
+    let step = step.ok_or_else(|| Error::data("the recipe trains for no epoch"))?;
+    let mut graph = Graph::new(Device::Cpu, precision, None);
+    steps::run(Stage::Classifier, &settings.training, step, &mut task, &mut graph, &mut parameters, next)?;
+    Ok((recipe, parameters))
+}
+
+fn reduced_classifier(precision: DType) -> Result<f64> {
+    let run = |updates, precision| {
+        let mut left = Vec::new();
+        let losses = losses_of(updates, |next| {
+            left = gradients(&classifier_updates(Sizes::REDUCED, precision, next)?.1);
+            Ok(())
+        })?;
+        Ok::<_, Error>((losses, left))
+    };
+    let two = |precision| Ok::<_, Error>((run(2, precision)?.0, run(1, precision)?.1));
+    same_steps("classifier_step at reduced width", &two(precision)?, &two(DType::F64)?)
+}
+
+fn classifier(bench: &mut Bench, sizes: Sizes, precision: DType, error: f64) -> Result<()> {
+    let mut recipe = None;
+    let (timing, tokens) = timed_updates(bench, 1, |next| {
+        recipe = Some(classifier_updates(sizes, precision, next)?.0);
+        Ok(())
+    })?;
+    let recipe = recipe.ok_or_else(|| Error::data("no update was done"))?;
+    let threads = rayon::current_num_threads();
+    let options = PlanOptions { classes: CLASSES, length: Some(sizes.length), threads };
+    let work = Work { flop: plan(&recipe, Stage::Classifier, &options)?.flop.per_step, bytes: 0 };
+    let row = Row::new(["step", "classifier_step", "train"], sizes.of_classifier(), precision, timing, work);
+    bench.row(row.counting(tokens, "tokens/s").verified(error))
+}

@@ -1,0 +1,166 @@
+//! `ulmfit bench`: verifies, then times.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::{Global, output};
+use crate::bench::report::{Compared, Row};
+use crate::bench::{Options, Report, Suite, run as measure};
+use crate::error::{Error, Result};
+use crate::report::environment::processor;
+
+/// Suites by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SuiteName {
+    Ops,
+    Lstm,
+    Step,
+    Text,
+    Predict,
+    All,
+}
+
+/// Verify results, then time them, beside the peaks of this machine
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  ulmfit bench --suite step --json > before.json\n  ulmfit bench --suite step --compare before.json"
+)]
+pub struct Args {
+    /// What to measure: single operations, the recurrent core, training steps, tokenizers, prediction, or all of it
+    #[arg(long, value_enum, default_value_t = SuiteName::All)]
+    pub suite: SuiteName,
+    /// Only rows of this name, as lm_step
+    #[arg(long, value_name = "NAME")]
+    pub only: Option<String>,
+    /// Compare with what an earlier run has printed with --json
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+    /// One run of what takes long, and few of what does not: a first look
+    #[arg(long)]
+    pub quick: bool,
+    /// Tiny sizes, to test the benchmark itself; the rows say so
+    #[arg(long, hide = true)]
+    pub reduced: bool,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    global.announce_device();
+    let suites = match args.suite {
+        SuiteName::Ops => vec![Suite::Ops],
+        SuiteName::Lstm => vec![Suite::Lstm],
+        SuiteName::Step => vec![Suite::Step],
+        SuiteName::Text => vec![Suite::Text],
+        SuiteName::Predict => vec![Suite::Predict],
+        SuiteName::All => Suite::ALL.to_vec(),
+    };
+    let options = Options {
+        suites,
+        quick: args.quick,
+        reduced: args.reduced,
+        only: args.only.as_deref(),
+        compare: args.compare.as_deref(),
+    };
+    let report = measure(&options, &mut |row| {
+        if !global.quiet {
+            output::to_stderr(&progress(row));
+        }
+        Ok(())
+    })?;
+    let mut value =
+        serde_json::to_value(&report).map_err(|e| Error::data(format!("cannot write the result as JSON: {e}")))?;
+    value["processor"] = processor().into();
+    value["version"] = env!("CARGO_PKG_VERSION").into();
+    output::result(global.json, &table(&report), &value)
+}
+
+fn progress(row: &Row) -> String {
+    let direction = if row.direction.is_empty() { String::new() } else { format!(" {}", row.direction) };
+    format!("{}: {} {}{direction}: {} ms", row.suite, row.name, row.shape, digits(row.ms))
+}
+
+/// Three digits or more.
+fn digits(x: f64) -> String {
+    let places = if x < 1.0 { 4 } else { 3usize.saturating_sub(x.log10() as usize + 1).max(usize::from(x < 100.0)) };
+    format!("{x:.places$}")
+}
+
+fn table(report: &Report) -> String {
+    let peaks = &report.peaks.cpu;
+    let mut text = format!("{}, {} threads, instruction set {}\n", processor(), peaks.threads, peaks.isa);
+    for (what, rate, unit) in [("multiply-adds f32", peaks.f32, "GFLOP/s"), ("triad", peaks.triad, "GB/s")] {
+        let (one, all) = (rate.one_thread, rate.all_threads);
+        let _ = writeln!(text, "peak {what:<18} {all:>8.1} {unit} on all threads, {one:.1} on one");
+    }
+    let compared = report.compared.is_some();
+    let _ = write!(
+        text,
+        "\n{:<27} {:<44} {:<9} {:>10} {:>9} {:>7} {:>6}",
+        "name", "shape", "direction", "ms", "GFLOP/s", "GB/s", "peak"
+    );
+    text += if compared { "  before/now\n" } else { "\n" };
+    let mut disturbed = false;
+    for row in &report.rows {
+        let number = |x: Option<f64>| x.map_or_else(|| "-".to_string(), digits);
+        let share = row.peak_fraction.map_or_else(|| "-".to_string(), |x| format!("{:.0} %", 100.0 * x));
+        let precision = if row.precision.is_empty() { String::new() } else { format!(" {}", row.precision) };
+        let _ = write!(
+            text,
+            "{:<27} {:<44} {:<9} {:>10} {:>9} {:>7} {share:>6}",
+            format!("{}{precision}", row.name),
+            row.shape,
+            row.direction,
+            digits(row.ms),
+            number(row.gflops),
+            number(row.gbs),
+        );
+        if let Some(ratio) = row.ratio {
+            let _ = write!(text, " {ratio:>11.2}");
+        }
+        if let (Some(rate), Some(unit)) = (row.rate, &row.unit) {
+            let _ = write!(text, "  {} {unit}", digits(rate));
+        }
+        if row.foreign.is_some_and(|foreign| foreign > 0.1) {
+            disturbed = true;
+            text += " *";
+        }
+        text.push('\n');
+    }
+    if disturbed {
+        text += "* other processes had more than a tenth of a processor meanwhile\n";
+    }
+    if let Some(compared) = &report.compared {
+        text += &comparison(compared, report);
+    }
+    text
+}
+
+fn comparison(compared: &Compared, report: &Report) -> String {
+    let Compared { file, matched, missing, peaks } = compared;
+    let mut text =
+        format!("\ncompared with {file}: {matched} of {} rows; above 1 is faster than before\n", report.rows.len());
+    let before = |key: &str| peaks["cpu"][key]["all_threads"].as_f64();
+    for (what, before, now) in [
+        ("multiply-adds", before("f32"), report.peaks.cpu.f32.all_threads),
+        ("triad", before("triad"), report.peaks.cpu.triad.all_threads),
+    ] {
+        if let Some(before) = before {
+            let _ = writeln!(text, "the machine itself, {what}: now {:.2} of before", now / before);
+        }
+    }
+    for row in missing {
+        let _ = writeln!(text, "only before: {row}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn three_digits_or_more() {
+        for (x, shown) in [(0.01234, "0.0123"), (1.234, "1.23"), (12.34, "12.3"), (123.4, "123"), (5123.4, "5123")] {
+            assert_eq!(super::digits(x), shown);
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! `ulmfit profile`: one training step taken apart.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::recipe::RecipeArgs;
+use super::shared::ModelOrNone;
+use super::{Global, finetune_lm, job, output, pretrain, train_classifier};
+use crate::bench::profile::{Profile, Row, measure};
+use crate::bench::trace_file;
+use crate::error::{Error, Result};
+use crate::nn::weights::write_atomically;
+use crate::text::Role;
+use crate::train::model_dir;
+use crate::train::recipe::Recipe;
+use crate::train::stages::Context;
+use crate::train::trial;
+
+/// Take one training step of a stage apart: where its time goes
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  ulmfit profile pretrain --corpus wiki.train.txt --vocab-size 30000 --trace step.json"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    pub stage: Stage,
+}
+
+/// A stage, with its flags.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Stage {
+    /// A step of stage 1
+    Pretrain(PretrainArgs),
+    /// A step of stage 2
+    FinetuneLm(FinetuneArgs),
+    /// A step of stage 3
+    TrainClassifier(ClassifierArgs),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  ulmfit profile pretrain --corpus wiki.train.txt --vocab-size 30000 --trace step.json"
+)]
+pub struct PretrainArgs {
+    #[command(flatten)]
+    pub input: pretrain::Input,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  ulmfit profile finetune-lm --model lm --text train.csv")]
+pub struct FinetuneArgs {
+    #[command(flatten)]
+    pub input: finetune_lm::Input,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  ulmfit profile train-classifier --model tuned --train train.csv")]
+pub struct ClassifierArgs {
+    #[command(flatten)]
+    pub input: train_classifier::Input,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What every profile takes besides.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Profile")]
+pub struct Common {
+    /// Write the step in the Chrome trace format (chrome://tracing, ui.perfetto.dev)
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
+    /// Taken as the stage's command takes it; nothing is written
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub out: Option<PathBuf>,
+    /// Taken as the stage's command takes it; nothing is written
+    #[arg(long, hide = true)]
+    pub resume: bool,
+    /// Taken as the stage's command takes it; nothing is written
+    #[arg(long, hide = true)]
+    pub overwrite: bool,
+    /// Taken as the stage's command takes it; nothing is written
+    #[arg(long, value_name = "X", hide = true)]
+    pub checkpoint_minutes: Option<f64>,
+    /// Taken as the stage's command takes it; nothing is written
+    #[arg(long, value_name = "N", hide = true)]
+    pub checkpoint_steps: Option<usize>,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let (recipe, common) = match &args.stage {
+        Stage::Pretrain(args) => (&args.input.recipe, &args.common),
+        Stage::FinetuneLm(args) => (&args.input.recipe, &args.common),
+        Stage::TrainClassifier(args) => (&args.input.recipe, &args.common),
+    };
+    if let Some(file) = &common.trace {
+        let directory = file.parent().filter(|d| !d.as_os_str().is_empty());
+        if directory.is_some_and(|d| !d.is_dir()) || file.is_dir() {
+            return Err(Error::usage(format!("--trace {}: no file can be written there", file.display())));
+        }
+    }
+    let resolved = fixed_windows(job::recipe(recipe, crate::train::recipe::DEFAULT, global)?)?;
+    let profile = match &args.stage {
+        Stage::Pretrain(PretrainArgs { input, .. }) => {
+            let text = job::sources(&input.corpus, &input.data, Role::Corpus)?;
+            let _valid = input.valid.as_ref().map(|path| job::source(path, &input.data, Role::Corpus)).transpose()?;
+            with_context(global, resolved, recipe, None, |context| {
+                trial::language_model(context, &text, None, |_| {}, measure)
+            })
+        }
+        Stage::FinetuneLm(FinetuneArgs { input, .. }) => {
+            let text = job::sources(&input.text, &input.data, Role::Dataset)?;
+            let _valid = input.valid.as_ref().map(|path| job::source(path, &input.data, Role::Dataset)).transpose()?;
+            let from = model_dir::load_language_model(&input.model)?;
+            let resolved = job::sized_like(resolved, &from.config, recipe)?;
+            with_context(global, resolved, recipe, Some(from.config.direction), |context| {
+                trial::language_model(context, &text, Some(&from), |_| {}, measure)
+            })
+        }
+        Stage::TrainClassifier(ClassifierArgs { input, .. }) => {
+            let train = job::source(&input.train, &input.data, Role::Dataset)?;
+            for path in [&input.valid, &input.test].into_iter().flatten() {
+                job::source(path, &input.data, Role::Dataset)?;
+            }
+            let from = match &input.model {
+                ModelOrNone::None => None,
+                ModelOrNone::Directory(directory) => Some(model_dir::load_language_model(directory)?),
+            };
+            let resolved = match &from {
+                Some(from) => job::sized_like(resolved, &from.config, recipe)?,
+                None => resolved,
+            };
+            let direction = from.as_ref().map(|from| from.config.direction);
+            with_context(global, resolved, recipe, direction, |context| {
+                trial::classifier(context, &train, from.as_ref(), |_| {}, measure)
+            })
+        }
+    }?;
+    let mut text = describe(&profile);
+    if let Some(path) = &common.trace {
+        let trace = trace_file::chrome(&profile.recording, &format!("ulmfit {}", profile.stage));
+        write_atomically(path, trace.to_string().as_bytes())?;
+        let _ = write!(text, "\ntrace: {}", path.display());
+    }
+    let value =
+        serde_json::to_value(&profile).map_err(|e| Error::data(format!("cannot write the profile as JSON: {e}")))?;
+    output::result(global.json, &text, &value)
+}
+
+/// All steps are to be alike, and as long as the plan has them: windows and chunks of bptt steps.
+fn fixed_windows(mut recipe: Recipe) -> Result<Recipe> {
+    for stage in ["pretrain", "finetune", "classifier"] {
+        recipe.set(&format!("{stage}.windows"), "fixed".into(), "profile")?;
+    }
+    Ok(recipe)
+}
+
+fn with_context<R>(
+    global: &Global,
+    recipe: Recipe,
+    args: &RecipeArgs,
+    direction: Option<crate::random::Direction>,
+    work: impl FnOnce(&mut Context) -> Result<R>,
+) -> Result<R> {
+    let device = global.announce_device();
+    crate::train::interrupt::install()?;
+    let mut context = Context {
+        recipe,
+        device,
+        seed: global.seed,
+        direction: direction.unwrap_or(args.reading_direction()),
+        memory_limit: global.memory_limit,
+        resume: false,
+        checkpoint_minutes: None,
+        checkpoint_steps: None,
+        observer: &mut job::Notes { quiet: global.quiet },
+    };
+    work(&mut context)
+}
+
+/// Rows that take less than this share of the step are summed up in one line.
+const SMALL: f64 = 5e-4;
+
+fn describe(profile: &Profile) -> String {
+    let Profile { rows, step_ms, sum_ms, stage, vocabulary, tokens, documents, .. } = profile;
+    let of =
+        if *documents > 0 { format!("{documents} documents, {tokens} tokens") } else { format!("{tokens} tokens") };
+    let mut text =
+        format!("{stage}: a step over {of}, vocabulary {vocabulary}: {step_ms:.1} ms without instruments\n\n");
+    let _ = writeln!(
+        text,
+        "{:<10} {:<26} {:<9} {:<12} {:>10} {:>6} {:>10} {:>8} {:>5} {:>7}",
+        "layer", "operation", "direction", "phase", "ms", "share", "GFLOP/s", "GB/s", "peak", "calls"
+    );
+    let mut sorted: Vec<&Row> = rows.iter().collect();
+    sorted.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    let (shown, small): (Vec<&Row>, Vec<&Row>) = sorted.into_iter().partition(|row| row.ms >= SMALL * sum_ms);
+    for row in shown {
+        let rate = |amount: u64| match amount {
+            0 => "-".to_string(),
+            amount => format!("{:.1}", amount as f64 / row.ms / 1e6),
+        };
+        let peak = row.peak_fraction.map_or_else(|| "-".into(), |x| format!("{:.0} %", 100.0 * x));
+        let _ = writeln!(
+            text,
+            "{:<10} {:<26} {:<9} {:<12} {:>10.2} {:>5.1}% {:>10} {:>8} {:>5} {:>7}",
+            row.layer,
+            row.op,
+            row.direction,
+            row.phase,
+            row.ms,
+            100.0 * row.ms / sum_ms,
+            rate(row.flop),
+            if row.flop > 0 { "-".into() } else { rate(row.bytes) },
+            peak,
+            row.calls
+        );
+    }
+    if !small.is_empty() {
+        let ms: f64 = small.iter().map(|row| row.ms).sum();
+        let _ =
+            writeln!(text, "{:<60} {ms:>10.2} {:>5.1}%", format!("{} smaller rows", small.len()), 100.0 * ms / sum_ms);
+    }
+    let _ = writeln!(text, "{:<60} {sum_ms:>10.2} 100.0%", "sum");
+    text + &budget(profile)
+}
+
+fn budget(profile: &Profile) -> String {
+    let Profile { budget, peaks, step_ms, sum_ms, plain_ms, recorded_ms, .. } = profile;
+    let (p, m, r) = (&budget.products, &budget.memory, &budget.remainder);
+    let mut text = String::from("\ntime budget\n");
+    let lines = [
+        (
+            "products",
+            p.ms,
+            format!(
+                "{:.1} GFLOP at {:.1} GFLOP/s; at the peak of {:.1}: {:.1} ms",
+                p.flop as f64 / 1e9,
+                p.flop as f64 / p.ms.max(1e-9) / 1e6,
+                peaks.f32.all_threads,
+                p.floor_ms
+            ),
+        ),
+        (
+            "memory-bound parts",
+            m.ms,
+            format!(
+                "{:.2} GB at {:.1} GB/s; at triad's {:.1}: {:.1} ms",
+                m.bytes as f64 / 1e9,
+                m.bytes as f64 / m.ms.max(1e-9) / 1e6,
+                peaks.triad.all_threads,
+                m.floor_ms
+            ),
+        ),
+        ("remainder", r.ms, "waiting, lists, and what nobody counts".to_string()),
+    ];
+    for (name, ms, what) in lines {
+        let _ = writeln!(text, "  {name:<20} {ms:>10.1} ms {:>5.1}%  {what}", 100.0 * ms / sum_ms);
+    }
+    let share = p.flop as f64 / step_ms / 1e6 / peaks.f32.all_threads;
+    let _ = writeln!(text, "  the step as a whole reaches {:.1} % of the peak of multiply-adds", 100.0 * share);
+    let list = |all: &[f64]| all.iter().map(|ms| format!("{ms:.1}")).collect::<Vec<_>>().join(" ");
+    let _ = writeln!(text, "\nsteps without instruments (ms): {}", list(plain_ms));
+    let _ = writeln!(text, "steps with instruments (ms):    {}", list(recorded_ms));
+    if (sum_ms / step_ms - 1.0).abs() > 0.03 {
+        text += "no step with instruments took as long as one without (within 3 %): the machine is disturbed\n";
+    }
+    text
+}

@@ -1,0 +1,131 @@
+//! A stage set up from its data, to be run for a while and thrown away: for the learning-rate range test and the profile. No directory is
+//! needed and nothing is kept.
+
+use std::path::PathBuf;
+
+use super::classifier_task::{ClassifierTask, ClassifierTaskSettings};
+use super::driver::Task;
+use super::lm_task::{LmTask, LmTaskSettings};
+use super::model_dir::Loaded;
+use super::predict::TemporaryDirectory;
+use super::recipe::{TrainingSettings, UnfreezingStep};
+use super::stages::{Context, check_classes, classifier_task_settings, lm_task_settings, unigram};
+use crate::autodiff::Parameters;
+use crate::error::{Error, Result};
+use crate::nn::{Classifier, LanguageModel, weights};
+use crate::random::Stage;
+use crate::tensor::DType;
+use crate::text::{BuildOptions, ClassifierBatches, Labels, LmBatches, Source, TokenizerPlan};
+
+/// A stage that stands ready.
+pub struct Trial<'a> {
+    pub stage: Stage,
+    pub training: &'a TrainingSettings,
+    pub task: &'a mut dyn Task,
+    pub parameters: &'a mut Parameters,
+    /// The last step of unfreezing: all groups, unless the recipe never thaws some.
+    pub step: UnfreezingStep,
+    /// Words of the vocabulary.
+    pub vocabulary: usize,
+    /// Classes of a classifier.
+    pub classes: Option<usize>,
+}
+
+/// Sets up a language model, one that is to be fine-tuned with `from`, else a new one, and hands it to `work`. `adjust` may change the
+/// task's settings.
+pub fn language_model<R>(
+    context: &mut Context,
+    sources: &[Source],
+    from: Option<&Loaded<LanguageModel>>,
+    adjust: impl FnOnce(&mut LmTaskSettings),
+    work: impl FnOnce(&mut Context, Trial) -> Result<R>,
+) -> Result<R> {
+    let recipe = context.recipe.clone();
+    let (stage, settings) = match from {
+        Some(_) => (Stage::FinetuneLm, &recipe.finetune),
+        None => (Stage::Pretrain, &recipe.pretrain),
+    };
+    let scratch = TemporaryDirectory::new()?;
+    let plan = match from {
+        Some(model) => TokenizerPlan::Made(model.vocabulary.tokenizer().clone()),
+        None => recipe.text.tokenizer_plan()?,
+    };
+    let vocabulary = context.vocabulary(sources, plan, &settings.training)?;
+    let mut task_settings = lm_task_settings(settings, vocabulary.len());
+    adjust(&mut task_settings);
+    let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
+    let (store, _) = context.store("train", sources, &vocabulary, &options, &tokens(&scratch))?;
+    let (model, mut parameters) = LanguageModel::new(recipe.language_model(stage, vocabulary.len()), DType::F32)?;
+    let key = context.key(stage);
+    model.initialise(&parameters, key);
+    if let Some(from) = from {
+        weights::transfer(&from.parameters, &parameters, &vocabulary.map_from(&from.vocabulary))?;
+    }
+    let batches = LmBatches::new(store, None, settings.batches(context.direction, key))?;
+    let unigram = task_settings.negatives.map(|_| unigram(&vocabulary));
+    let mut task = LmTask::new(&model, task_settings, key, batches, None, unigram, DType::F32)?;
+    let step = last(settings.steps(parameters.groups()))?;
+    let trial = Trial {
+        stage,
+        training: &settings.training,
+        task: &mut task,
+        parameters: &mut parameters,
+        step,
+        vocabulary: vocabulary.len(),
+        classes: None,
+    };
+    work(context, trial)
+}
+
+/// Sets up a classifier, on a language model's encoder with `from`, else from scratch, and hands it to `work`.
+pub fn classifier<R>(
+    context: &mut Context,
+    source: &Source,
+    from: Option<&Loaded<LanguageModel>>,
+    adjust: impl FnOnce(&mut ClassifierTaskSettings),
+    work: impl FnOnce(&mut Context, Trial) -> Result<R>,
+) -> Result<R> {
+    let recipe = context.recipe.clone();
+    let settings = &recipe.classifier;
+    let scratch = TemporaryDirectory::new()?;
+    let sources = std::slice::from_ref(source);
+    let vocabulary = match from {
+        Some(model) => model.vocabulary.clone(),
+        None => context.vocabulary(sources, recipe.text.tokenizer_plan()?, &settings.training)?,
+    };
+    let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
+    let (store, _) = context.store("train", sources, &vocabulary, &options, &tokens(&scratch))?;
+    let names = store.label_names().to_vec();
+    check_classes(&names, source)?;
+    let architecture = recipe.classifier_architecture(vocabulary.len(), names.len());
+    let (model, mut parameters) = Classifier::new(architecture, DType::F32)?;
+    let key = context.key(Stage::Classifier);
+    model.initialise(&parameters, key);
+    if let Some(from) = from {
+        let rows: Vec<Option<u32>> = (0..vocabulary.len() as u32).map(Some).collect();
+        weights::transfer(&from.parameters, &parameters, &rows)?;
+    }
+    let batches = ClassifierBatches::new(store.clone(), None, settings.batches(key))?;
+    let mut task_settings = classifier_task_settings(settings);
+    adjust(&mut task_settings);
+    let mut task = ClassifierTask::new(&model, task_settings, key, batches, store, context.direction, None);
+    let step = last(settings.steps(parameters.groups()))?;
+    let trial = Trial {
+        stage: Stage::Classifier,
+        training: &settings.training,
+        task: &mut task,
+        parameters: &mut parameters,
+        step,
+        vocabulary: vocabulary.len(),
+        classes: Some(names.len()),
+    };
+    work(context, trial)
+}
+
+fn tokens(directory: &TemporaryDirectory) -> PathBuf {
+    directory.path().join("train.tok")
+}
+
+fn last(steps: Vec<UnfreezingStep>) -> Result<UnfreezingStep> {
+    steps.into_iter().next_back().ok_or_else(|| Error::usage("the recipe trains for no epoch"))
+}
