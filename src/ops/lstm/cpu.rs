@@ -87,8 +87,8 @@ impl<T> Rows<T> {
 
 /// Calls `f(first row, rows)` for parts of the batch, in parallel.
 fn by_rows(b: usize, f: impl Fn(usize, usize) + Sync) {
-    // the threads wait for the slowest: equal parts count for more than full tiles
-    let part = b.div_ceil(rayon::current_num_threads());
+    // the threads wait for the slowest: equal parts count for more than full tiles; a few rows are not worth reading the weight twice
+    let part = b.div_ceil(rayon::current_num_threads()).max(6);
     (0..b.div_ceil(part.max(1))).into_par_iter().for_each(|k| f(k * part, part.min(b - k * part)));
 }
 
