@@ -4,16 +4,18 @@
 //! devices or on where a run was stopped and resumed. Key: the run's seed mixed with stage and direction. Counter:
 //! `[column / 4, row, step, site and chunk]`; the lane is the column mod 4 (DESIGN.md, "Randomness").
 
+const PHILOX_MULTIPLIER: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const PHILOX_WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+
 /// Ten rounds of Philox4x32.
 pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let (mut c, mut k) = (counter, key);
     for round in 0..10 {
         if round > 0 {
-            k[0] = k[0].wrapping_add(0x9E37_79B9);
-            k[1] = k[1].wrapping_add(0xBB67_AE85);
+            k = [k[0].wrapping_add(PHILOX_WEYL[0]), k[1].wrapping_add(PHILOX_WEYL[1])];
         }
-        let p0 = u64::from(c[0]) * 0xD251_1F53;
-        let p1 = u64::from(c[2]) * 0xCD9E_8D57;
+        let p0 = u64::from(c[0]) * PHILOX_MULTIPLIER[0];
+        let p1 = u64::from(c[2]) * PHILOX_MULTIPLIER[1];
         c = [(p1 >> 32) as u32 ^ c[1] ^ k[0], p1 as u32, (p0 >> 32) as u32 ^ c[3] ^ k[1], p0 as u32];
     }
     c
@@ -148,20 +150,32 @@ impl Mask {
         philox4x32_10([quad, row, self.step, self.site], self.key.0)
     }
 
+    /// The lanes of `N` quads from `quad` on: `[lane][quad]`. The same numbers as [`lanes`](Self::lanes), in loops that a compiler turns into
+    /// vector instructions.
+    #[inline(always)]
+    pub fn lanes_of<const N: usize>(&self, row: u32, quad: u32) -> [[u32; N]; 4] {
+        let mut c = [std::array::from_fn(|n| quad.wrapping_add(n as u32)), [row; N], [self.step; N], [self.site; N]];
+        let mut k = self.key.0;
+        for round in 0..10 {
+            if round > 0 {
+                k = [k[0].wrapping_add(PHILOX_WEYL[0]), k[1].wrapping_add(PHILOX_WEYL[1])];
+            }
+            let [c0, c1, c2, c3] = c;
+            for n in 0..N {
+                let p0 = u64::from(c0[n]) * PHILOX_MULTIPLIER[0];
+                let p1 = u64::from(c2[n]) * PHILOX_MULTIPLIER[1];
+                c[0][n] = (p1 >> 32) as u32 ^ c1[n] ^ k[0];
+                c[1][n] = p1 as u32;
+                c[2][n] = (p0 >> 32) as u32 ^ c3[n] ^ k[1];
+                c[3][n] = p0 as u32;
+            }
+        }
+        c
+    }
+
     /// Whether one element is kept.
     pub fn keeps(&self, row: u32, column: u32) -> bool {
         self.p <= 0.0 || u64::from(self.lanes(row, column / 4)[(column % 4) as usize]) < self.threshold()
-    }
-
-    /// Factors (0 or `1/(1-p)`) of columns `0..out.len()` of a row.
-    pub fn fill_row<T: Copy>(&self, row: u32, out: &mut [T], zero: T, scale: T) {
-        let threshold = self.threshold();
-        for (quad, group) in out.chunks_mut(4).enumerate() {
-            let lanes = if self.p > 0.0 { self.lanes(row, quad as u32) } else { [0; 4] };
-            for (value, lane) in group.iter_mut().zip(lanes) {
-                *value = if u64::from(lane) < threshold { scale } else { zero };
-            }
-        }
     }
 }
 
@@ -248,19 +262,24 @@ mod tests {
     #[test]
     fn mask_limits_and_rate() {
         let key = Key::new(7, Stage::Other, Direction::Forward);
-        let row = |p| {
-            let mut out = vec![9.0f64; 10_003];
+        let kept = |p| {
             let m = Mask::new(key, 3, Site::Input, 0, p);
-            m.fill_row(5, &mut out, 0.0, m.scale());
-            out
+            (0..10_003).filter(|&c| m.keeps(5, c)).count()
         };
-        assert!(row(0.0).iter().all(|&v| v == 1.0));
-        assert!(row(1.0).iter().all(|&v| v == 0.0));
-        let kept = row(0.4).iter().filter(|&&v| v != 0.0).count() as f64 / 10_003.0;
-        assert!((kept - 0.6).abs() < 4.0 * (0.24f64 / 10_003.0).sqrt(), "kept {kept}");
-        let m = Mask::new(key, 3, Site::Input, 0, 0.4);
-        let values = row(0.4);
-        assert!((0..10_003u32).all(|c| m.keeps(5, c) == (values[c as usize] != 0.0)));
+        assert_eq!((kept(0.0), kept(1.0)), (10_003, 0));
+        let share = kept(0.4) as f64 / 10_003.0;
+        assert!((share - 0.6).abs() < 4.0 * (0.24f64 / 10_003.0).sqrt(), "kept {share}");
+    }
+
+    #[test]
+    fn many_quads_at_once_are_the_same_numbers() {
+        let mask = Mask::new(Key([7, u32::MAX]), 3, Site::Weight(1), 2, 0.5);
+        for (row, quad) in [(0, 0), (4599, 271), (u32::MAX, u32::MAX - 3)] {
+            let many = mask.lanes_of::<16>(row, quad);
+            for n in 0..16 {
+                assert_eq!(many.map(|lane| lane[n]), mask.lanes(row, quad.wrapping_add(n as u32)));
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::device::cpu::gemm::Store;
+use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::error::{Error, Result};
 use crate::random::{Key, Mask};
 use crate::tensor::{Real, Tensor};
@@ -83,12 +85,72 @@ impl Dropout {
             Dropout::Off => out.fill(T::ONE),
             Dropout::Given(mask) => out.copy_from_slice(&mask.read::<T>()),
             Dropout::Random(mask) => {
-                let scale = T::from_f64(mask.scale());
-                let fill = |(row, out): (usize, &mut [T])| mask.fill_row(row as u32, out, T::ZERO, scale);
+                let fill = |(row, out): (usize, &mut [T])| {
+                    out.fill(T::ONE);
+                    mask_row(mask, row, RowSource::Itself, out, Store::Set);
+                };
                 if out.len() < 16_384 {
                     out.chunks_mut(columns.max(1)).enumerate().for_each(fill);
                 } else {
                     out.par_chunks_mut(columns.max(1)).enumerate().for_each(fill);
+                }
+            }
+        }
+    }
+}
+
+/// Where the elements of a row that is masked come from.
+#[derive(Clone, Copy)]
+pub(super) enum RowSource<'a, T> {
+    /// The row that is written.
+    Itself,
+    Other(&'a [T]),
+}
+
+/// `out (+)= from ⊙ factors` for one row of a mask, on the calling thread.
+pub(super) fn mask_row<T: Real>(mask: &Mask, row: usize, from: RowSource<T>, out: &mut [T], store: Store) {
+    dispatch(MaskRow { mask, row: row as u32, from, out, store });
+}
+
+struct MaskRow<'a, T> {
+    mask: &'a Mask,
+    row: u32,
+    from: RowSource<'a, T>,
+    out: &'a mut [T],
+    store: Store,
+}
+
+impl<T: Real> Kernel for MaskRow<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        /// Counters that are computed together: a vector register of 32-bit numbers.
+        const QUADS: usize = 16;
+        const COLUMNS: usize = 4 * QUADS;
+        let MaskRow { mask, row, from, out, store } = self;
+        let (threshold, scale) = (mask.threshold(), T::from_f64(mask.scale()));
+        // a mask that keeps all has a threshold that no lane reaches
+        let last_kept = threshold.checked_sub(1).map(|last| last as u32);
+        for (block, out) in out.chunks_mut(COLUMNS).enumerate() {
+            let lanes = mask.lanes_of::<QUADS>(row, (block * QUADS) as u32);
+            let mut factors = [T::ZERO; COLUMNS];
+            if let Some(last_kept) = last_kept {
+                for n in 0..QUADS {
+                    for lane in 0..4 {
+                        factors[4 * n + lane] = if lanes[lane][n] <= last_kept { scale } else { T::ZERO };
+                    }
+                }
+            }
+            match (from, store) {
+                (RowSource::Itself, _) => out.iter_mut().zip(&factors).for_each(|(o, &f)| *o *= f),
+                (RowSource::Other(from), Store::Set) => {
+                    let from = &from[block * COLUMNS..];
+                    out.iter_mut().zip(from).zip(&factors).for_each(|((o, &x), &f)| *o = x * f);
+                }
+                (RowSource::Other(from), Store::Add) => {
+                    let from = &from[block * COLUMNS..];
+                    out.iter_mut().zip(from).zip(&factors).for_each(|((o, &x), &f)| *o += x * f);
                 }
             }
         }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::Sizes;
 use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, pack};
 use crate::device::cpu::isa::{Kernel, dispatch};
-use crate::ops::mask::Dropout;
+use crate::ops::mask::{Dropout, RowSource, mask_row};
 use crate::tensor::Real;
 use crate::trace;
 
@@ -50,15 +50,7 @@ pub(super) fn packed_len<T: Real>(sizes: Sizes) -> usize {
 
 /// `dropped = w ⊙ mask`
 pub(super) fn drop_weight<T: Real>(w: &[T], weight: &Dropout, h: usize, dropped: &mut [T]) {
-    let _span = trace::phase(trace::MASKS).elements::<T>(2 * w.len());
-    if weight.is_off() {
-        dropped.copy_from_slice(w);
-        return;
-    }
-    weight.fill(h, dropped);
-    dropped.par_chunks_mut(16_384).zip(w.par_chunks(16_384)).for_each(|(d, w)| {
-        d.iter_mut().zip(w).for_each(|(d, &w)| *d *= w);
-    });
+    mask_and_put(w, weight, h, dropped, Store::Set);
 }
 
 /// Shared mutable access to the rows of a `[T, B, N]` buffer, for threads that own different rows of the batch.
@@ -129,6 +121,15 @@ pub(super) fn forward<T: Real>(layer: Layer<T>, b_ih: &[T], b_hh: &[T], buffer: 
     });
 }
 
+/// The four gates of a row, `h` elements each.
+#[inline(always)]
+fn gates_of<T>(z: &mut [T], h: usize) -> [&mut [T]; 4] {
+    let (i, rest) = z.split_at_mut(h);
+    let (f, rest) = rest.split_at_mut(h);
+    let (g, o) = rest.split_at_mut(h);
+    [&mut i[..h], &mut f[..h], &mut g[..h], &mut o[..h]]
+}
+
 /// Activates the gates of some rows in place and computes their cell states and outputs.
 struct Cell<'a, T> {
     h: usize,
@@ -150,9 +151,9 @@ impl<T: Real> Kernel for Cell<'_, T> {
             .zip(self.c.chunks_exact_mut(h))
             .zip(self.out.chunks_exact_mut(h))
         {
-            let (zi, rest) = z.split_at_mut(h);
-            let (zf, rest) = rest.split_at_mut(h);
-            let (zg, zo) = rest.split_at_mut(h);
+            let [zi, zf, zg, zo] = gates_of(z, h);
+            // slices of one known length: no check is left in the loop, so that it becomes vector instructions
+            let (c_before, c, out) = (&c_before[..h], &mut c[..h], &mut out[..h]);
             for k in 0..h {
                 let (i, f) = (zi[k].sigmoid::<FMA>(), zf[k].sigmoid::<FMA>());
                 let (g, o) = (zg[k].tanh::<FMA>(), zo[k].sigmoid::<FMA>());
@@ -231,9 +232,8 @@ impl<T: Real> Kernel for CellBackward<'_, T> {
             .zip(self.dh.chunks_exact(h))
             .zip(self.dc.chunks_exact_mut(h))
         {
-            let (zi, rest) = z.split_at_mut(h);
-            let (zf, rest) = rest.split_at_mut(h);
-            let (zg, zo) = rest.split_at_mut(h);
+            let [zi, zf, zg, zo] = gates_of(z, h);
+            let (c_before, c, dh, dc) = (&c_before[..h], &c[..h], &dh[..h], &mut dc[..h]);
             for k in 0..h {
                 let (i, f, g, o) = (zi[k], zf[k], zg[k], zo[k]);
                 let tanh_c = c[k].tanh::<FMA>();
@@ -266,31 +266,24 @@ pub(super) fn put<T: Real>(values: &[T], out: &mut [T], store: Store) {
     }
 }
 
-/// `out (+)= gradient ⊙ mask`, rows of `h` elements.
-pub(super) fn mask_and_put<T: Real>(gradient: &[T], weight: &Dropout, h: usize, out: &mut [T], store: Store) {
+/// `out (+)= values ⊙ mask`, rows of `h` elements.
+pub(super) fn mask_and_put<T: Real>(values: &[T], weight: &Dropout, h: usize, out: &mut [T], store: Store) {
     let _span = trace::phase(trace::MASKS).elements::<T>(2 * out.len());
     if weight.is_off() {
-        return put(gradient, out, store);
+        return put(values, out, store);
     }
     if let Dropout::Given(mask) = weight {
         let mask = mask.read::<T>();
-        for ((o, &d), &m) in out.iter_mut().zip(gradient).zip(mask.iter()) {
+        for ((o, &d), &m) in out.iter_mut().zip(values).zip(mask.iter()) {
             *o = if store == Store::Add { *o + d * m } else { d * m };
         }
         return;
     }
     let Dropout::Random(mask) = weight else { return };
-    let scale = T::from_f64(mask.scale());
-    let threshold = mask.threshold();
-    out.par_chunks_mut(h).zip(gradient.par_chunks(h)).enumerate().for_each(|(row, (out, gradient))| {
-        for (quad, (out, gradient)) in out.chunks_mut(4).zip(gradient.chunks(4)).enumerate() {
-            let lanes = mask.lanes(row as u32, quad as u32);
-            for ((o, &d), lane) in out.iter_mut().zip(gradient).zip(lanes) {
-                let d = if u64::from(lane) < threshold { d * scale } else { T::ZERO };
-                *o = if store == Store::Add { *o + d } else { d };
-            }
-        }
-    });
+    out.par_chunks_mut(h)
+        .zip(values.par_chunks(h))
+        .enumerate()
+        .for_each(|(row, (out, values))| mask_row(mask, row, RowSource::Other(values), out, store));
 }
 
 /// `out = Σ_rows dz`, row by row; columns in parallel.
