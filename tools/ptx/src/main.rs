@@ -160,6 +160,6 @@ mod tests {
         }
         kernels.sort();
         kernels.dedup();
-        assert_eq!(table.names().collect::<Vec<_>>(), kernels);
+        assert_eq!(table.names().cloned().collect::<Vec<_>>(), kernels);
     }
 }
