@@ -185,3 +185,78 @@ INLINE u32 warp_or(u32 x) {
 BLOCK_REDUCTION(block_sum, float, warp_sum, total + y)
 BLOCK_REDUCTION(block_max, float, warp_max, larger(total, y))
 BLOCK_REDUCTION(block_or, u32, warp_or, total | y)
+
+// ---- tiles of a matrix product ----
+// A block of 256 threads computes a square of 16·TM: acc[i][j] belongs to row tile_index(thread/16, i), column tile_index(thread%16, j). Sums run
+// over k in order. A and B tell the element at (row or column of the tile, k), zero outside, and whether neighbours along k are neighbours in
+// memory. Two tiles of depth 8 are in shared memory, padded so that no access has a bank conflict; the next one is on its way meanwhile.
+INLINE u32 tile_index(u32 t, int i) { return 64 * (u32)(i / 4) + 4 * t + (u32)(i % 4); }
+
+template <int TM, typename A, typename B> INLINE void tile_product(const A &a, const B &b, u32 k, float (&acc)[TM][TM]) {
+  constexpr u32 TILE = 16 * TM, DEPTH = 8, PITCH = TILE + 4, LOADS = TILE * DEPTH / BLOCK;
+  alignas(16) static __shared__ float as[2][DEPTH * PITCH], bs[2][DEPTH * PITCH];
+  u32 t = thread(), tx = t % 16, ty = t / 16;
+  float next_a[LOADS], next_b[LOADS];
+#define TILE_ROW(M, i) ((M::ALONG_K) ? t / DEPTH + (i) * (BLOCK / DEPTH) : t % TILE)
+#define TILE_K(M, i) ((M::ALONG_K) ? t % DEPTH : t / TILE + (i) * (BLOCK / TILE))
+#define TILE_FETCH(k0)                                                     \
+  _Pragma("unroll") for (u32 i = 0; i < LOADS; ++i) {                      \
+    u32 ka = (k0) + TILE_K(A, i), kb = (k0) + TILE_K(B, i);                \
+    next_a[i] = ka < k ? a(TILE_ROW(A, i), ka) : 0.0f;                     \
+    next_b[i] = kb < k ? b(TILE_ROW(B, i), kb) : 0.0f;                     \
+  }
+#define TILE_KEEP(buffer)                                                        \
+  _Pragma("unroll") for (u32 i = 0; i < LOADS; ++i) {                            \
+    as[buffer][TILE_K(A, i) * PITCH + TILE_ROW(A, i)] = next_a[i];               \
+    bs[buffer][TILE_K(B, i) * PITCH + TILE_ROW(B, i)] = next_b[i];               \
+  }
+#pragma unroll
+  for (int i = 0; i < TM; ++i)
+#pragma unroll
+    for (int j = 0; j < TM; ++j) acc[i][j] = 0.0f;
+  TILE_FETCH(0u)
+  TILE_KEEP(0)
+  barrier();
+  u32 buffer = 0;
+  for (u32 k0 = 0; k0 < k; k0 += DEPTH) {
+    bool more = k0 + DEPTH < k;
+    if (more) { TILE_FETCH(k0 + DEPTH) }
+    // half of it unrolled: all of it would not leave a large tile its 128 registers
+#pragma unroll 4
+    for (u32 q = 0; q < DEPTH; ++q) {
+      float fa[TM], fb[TM];
+#pragma unroll
+      for (int g = 0; g < TM / 4; ++g) {
+        float4 va = *(const float4 *)&as[buffer][q * PITCH + 64 * g + 4 * ty];
+        float4 vb = *(const float4 *)&bs[buffer][q * PITCH + 64 * g + 4 * tx];
+        fa[4 * g] = va.x, fa[4 * g + 1] = va.y, fa[4 * g + 2] = va.z, fa[4 * g + 3] = va.w;
+        fb[4 * g] = vb.x, fb[4 * g + 1] = vb.y, fb[4 * g + 2] = vb.z, fb[4 * g + 3] = vb.w;
+      }
+#pragma unroll
+      for (int i = 0; i < TM; ++i)
+#pragma unroll
+        for (int j = 0; j < TM; ++j) acc[i][j] = fma(fa[i], fb[j], acc[i][j]);
+    }
+    if (more) { TILE_KEEP(buffer ^ 1) }
+    barrier();
+    buffer ^= 1;
+  }
+}
+
+// Rows of a row-major matrix [rows, ld], from row `first` on: element (row, k). Within a tile 32 bits of offset are enough.
+struct RowMajor {
+  static constexpr bool ALONG_K = true;
+  const float *tile;
+  u32 rows, ld, first;
+  INLINE RowMajor(const float *data, u32 rows, u32 ld, u32 first) : tile(data + (u64)first * ld), rows(rows), ld(ld), first(first) {}
+  INLINE float operator()(u32 row, u32 k) const { return first + row < rows ? tile[row * ld + k] : 0.0f; }
+};
+// Columns of a row-major matrix [k, columns]: element (column, k).
+struct ColumnMajor {
+  static constexpr bool ALONG_K = false;
+  const float *data;
+  u32 columns, first;
+  INLINE float operator()(u32 column, u32 k) const {
+    return first + column < columns ? data[(u64)k * columns + first + column] : 0.0f;
+  }
+};

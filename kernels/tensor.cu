@@ -1,11 +1,5 @@
-// What is not an operation of its own: filling, adding, sums.
+// What is not an operation of its own: adding and sums.
 #include "common.cuh"
-
-// y[n] = value
-__global__ void __launch_bounds__(BLOCK) fill(float *y, float value, u32 n) {
-  u32 i = global_thread();
-  if (i < n) y[i] = value;
-}
 
 // y[n] (+)= c·x[n]
 __global__ void __launch_bounds__(BLOCK) put_scaled(const float *x, float c, float *y, u32 n, u32 add) {

@@ -254,7 +254,7 @@ fn special_registers() {
 #[test]
 fn addresses_of_parameters_and_shared_memory_outside_of_kernels() {
     let text = machine::kernel(
-        "mov.b64 %rd6, in;\nld.param.u64 %rd7, [%rd6+0];\nsub.s64 %rd8, %rd7, %rd2;\nst.global.u64 [%rd3], %rd8;\n\
+        "mov.b64 %rd11, in;\nmov.u64 %rd6, %rd11;\nld.param.u64 %rd7, [%rd6+0];\nsub.s64 %rd8, %rd7, %rd2;\nst.global.u64 [%rd3], %rd8;\n\
          mov.b64 %rd9, out;\nld.param.u32 %r1, [%rd9+4];\nshr.u64 %rd10, %rd1, 32;\nst.global.u32 [%rd3+8], %r1;\n\
          st.global.u64 [%rd3+16], %rd10;",
     );

@@ -189,11 +189,12 @@ impl Decoder {
         }
     }
 
-    /// Notes `mov.b64 register, parameter;`, the beginning of reads of a structure: its value is the offset. A register that holds two
+    /// Notes `mov.b64 register, parameter;`, the beginning of reads of a structure, and copies of it: its value is the offset. A register that holds two
     /// addresses is refused, because reads are resolved here.
     pub fn param_address(&mut self, i: &Instruction) -> Result<()> {
         let [Operand::Name(to), Operand::Name(from)] = &i.operands[..] else { return Ok(()) };
-        let Some(&offset) = self.params.get(from).filter(|_| !self.registers.contains_key(from)) else { return Ok(()) };
+        let known = if self.registers.contains_key(from) { &self.param_addresses } else { &self.params };
+        let Some(&offset) = known.get(from) else { return Ok(()) };
         match self.param_addresses.insert(to.clone(), offset) {
             Some(other) if other != offset => Err(i.error(format!("{to} holds the addresses of two parameters"))),
             _ => Ok(()),
