@@ -24,7 +24,7 @@ pub fn simulate() -> Result<()> {
         return Ok(());
     }
     let path = find().ok_or_else(|| {
-        Error::data(format!("the simulated CUDA driver ({FILE}) is not there"))
+        Error::usage(format!("the simulated CUDA driver ({FILE}) is not there"))
             .hint("build it with 'cargo build --release -p cudasim', or name it in ULMFIT_CUDASIM")
     })?;
     // SAFETY: the library has no constructors (tools/cudasim); it stays loaded for ever.
