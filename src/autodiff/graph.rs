@@ -207,7 +207,14 @@ impl Graph {
     }
 
     /// A tensor from the pool with undefined content.
+    ///
+    /// # Errors
+    /// No memory left, or f64 on a GPU, which computes in f32.
     pub fn uninitialised(&mut self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        if dtype == DType::F64 && self.device() != Device::Cpu {
+            return Err(Error::usage(format!("{} computes in f32, not in f64", self.device()))
+                .hint("use --device cpu for models, fixtures and checks in f64"));
+        }
         Tensor::uninitialised(&mut self.pool, shape, dtype)
     }
 

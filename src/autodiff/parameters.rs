@@ -61,8 +61,13 @@ impl ParametersBuilder {
         self.declarations.iter().map(|d| d.shape.len()).sum()
     }
 
-    /// Allocates both slabs, zeroed. Two parameters of one name are an error.
+    /// Allocates both slabs on the CPU, zeroed. Two parameters of one name are an error.
     pub fn build(self, dtype: DType) -> Result<Parameters> {
+        self.build_on(Device::Cpu, dtype)
+    }
+
+    /// As [`build`](Self::build), on any device.
+    pub fn build_on(self, device: Device, dtype: DType) -> Result<Parameters> {
         for (i, d) in self.declarations.iter().enumerate() {
             if self.declarations[..i].iter().any(|other| other.name == d.name) {
                 return Err(Error::data(format!("two parameters are called '{}'", d.name)));
@@ -70,13 +75,13 @@ impl ParametersBuilder {
         }
         let slab = |with_buffers: bool| -> Result<Vec<Tensor>> {
             let size = |d: &Declaration| if d.buffer && !with_buffers { 0 } else { d.shape.len() * dtype.size() };
-            let blocks = Block::slab(&self.declarations.iter().map(size).collect::<Vec<_>>())?;
+            let blocks = Block::slab(device, &self.declarations.iter().map(size).collect::<Vec<_>>())?;
             Ok(blocks
                 .into_iter()
                 .zip(&self.declarations)
                 .map(|(block, d)| {
                     let shape = if block.bytes() == 0 { Shape::new(&[0]) } else { d.shape };
-                    Tensor::from_block(Arc::new(block), shape, dtype, Device::Cpu)
+                    Tensor::from_block(Arc::new(block), shape, dtype, device)
                 })
                 .collect())
         };
@@ -88,6 +93,7 @@ impl ParametersBuilder {
             frozen: vec![false; groups],
             declarations: self.declarations,
             dtype,
+            device,
         })
     }
 }
@@ -103,6 +109,7 @@ pub struct Parameters {
     /// By layer group.
     frozen: Vec<bool>,
     dtype: DType,
+    device: Device,
 }
 
 impl Parameters {
@@ -112,6 +119,11 @@ impl Parameters {
 
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// Where the slabs are.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// Number of parameters and buffers.

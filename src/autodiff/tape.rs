@@ -2,8 +2,8 @@
 
 use super::graph::{Graph, Origin, Var};
 use super::parameters::Parameters;
-use crate::device::DType;
 use crate::device::cpu::gemm::Store;
+use crate::device::{DType, Device};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 use crate::trace::Layer;
@@ -62,6 +62,11 @@ pub struct Backward<'a> {
 }
 
 impl Backward<'_> {
+    /// Where this execution runs.
+    pub fn device(&self) -> Device {
+        self.graph.device()
+    }
+
     pub fn inputs(&self) -> usize {
         self.node.inputs.len()
     }

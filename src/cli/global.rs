@@ -158,7 +158,7 @@ fn choose(wanted: Wanted) -> Result<(Device, Option<String>)> {
                 .hint("use --device cpu, or leave --device out"))
         }
         Wanted::CudaSim => {
-            Err(Error::usage("--device cudasim: the simulated driver is not built (this version has none)")
+            Err(Error::usage("--device cudasim is not there yet: only tests compute on the simulated driver")
                 .hint("use --device cpu, or leave --device out"))
         }
     }

@@ -17,12 +17,23 @@ pub use pool::{Pool, PoolStatistics, shared_limit};
 #[non_exhaustive]
 pub enum Device {
     Cpu,
+    /// A GPU, by the driver's number.
+    Cuda(usize),
+}
+
+impl Device {
+    /// The error of an operation that has no kernels yet.
+    pub fn lacks(self, operation: &str) -> crate::error::Error {
+        crate::error::Error::usage(format!("operation '{operation}' does not run on {self} yet"))
+            .hint("use --device cpu, or leave --device out")
+    }
 }
 
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
         }
     }
 }

@@ -69,7 +69,7 @@ impl Pool {
                 return Err(Error::Memory { what: "a tensor".into(), needed: bytes, limit, left });
             }
         }
-        let block = Arc::new(Block::new(bytes)?);
+        let block = Arc::new(Block::new(self.device, bytes)?);
         self.statistics.allocations += 1;
         self.statistics.bytes += bytes;
         self.blocks.insert(from, block.clone());
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "written while somebody else")]
     fn a_block_has_one_writer() {
-        let block = Block::new(64).unwrap();
+        let block = Block::new(Device::Cpu, 64).unwrap();
         let _read = block.read::<f32>(4);
         block.write::<f32>(4);
     }

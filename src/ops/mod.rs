@@ -10,6 +10,7 @@ pub mod case;
 pub mod concat_pool;
 pub mod dropout;
 pub mod embedding;
+mod gpu;
 pub mod linear;
 pub mod locked_dropout;
 pub mod lstm;

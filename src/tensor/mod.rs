@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 pub use shape::Shape;
 
+use crate::device::cuda::Argument;
 use crate::device::{Block, Pool};
 pub use crate::device::{DType, Device, Element, Read, Real, Write, bf16};
 use crate::error::{Error, Result};
@@ -41,14 +42,36 @@ impl Tensor {
         Ok(Tensor { block, shape, dtype, device: pool.device() })
     }
 
-    /// A tensor of zeros with memory of its own.
+    /// A tensor of zeros on the CPU, with memory of its own.
     pub fn zeros(shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
         let shape = shape.into();
-        let block = Arc::new(Block::new(shape.len() * dtype.size())?);
+        let block = Arc::new(Block::new(Device::Cpu, shape.len() * dtype.size())?);
         Ok(Tensor { block, shape, dtype, device: Device::Cpu })
     }
 
-    /// A tensor with memory of its own, copied from a slice of `shape`'s length.
+    /// A tensor of zeros on any device, with memory of its own.
+    pub fn zeros_on(device: Device, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
+        let shape = shape.into();
+        let block = Arc::new(Block::new(device, shape.len() * dtype.size())?);
+        let tensor = Tensor { block, shape, dtype, device };
+        if device != Device::Cpu {
+            tensor.fill_zero();
+        }
+        Ok(tensor)
+    }
+
+    /// The same values on a device: the tensor itself if it is there, else a copy with memory of its own.
+    pub fn to_device(&self, device: Device) -> Result<Self> {
+        if self.device == device {
+            return Ok(self.clone());
+        }
+        let block = Arc::new(Block::new(device, self.len() * self.dtype.size())?);
+        let copy = Tensor { block, shape: self.shape, dtype: self.dtype, device };
+        copy.copy_from(self);
+        Ok(copy)
+    }
+
+    /// A tensor on the CPU with memory of its own, copied from a slice of `shape`'s length.
     pub fn from_slice<T: Element>(shape: impl Into<Shape>, values: &[T]) -> Result<Self> {
         let shape = shape.into();
         if shape.len() != values.len() {
@@ -84,13 +107,42 @@ impl Tensor {
         self.device
     }
 
-    /// The elements, shared. Panics on another element type or while somebody writes (bugs in an operation).
+    /// The elements as an argument of a kernel. Panics unless the tensor is on a GPU (a bug in an operation).
+    pub fn argument(&self) -> Argument<'_> {
+        self.block.argument(0)
+    }
+
+    /// The elements from the `first` one on as an argument of a kernel.
+    pub fn argument_from(&self, first: usize) -> Argument<'_> {
+        assert!(first <= self.len(), "an argument past the end of a tensor");
+        self.block.argument(first * self.dtype.size())
+    }
+
+    /// Copies the elements to the host.
+    fn host<T: Element>(&self) -> Vec<T> {
+        let mut values = vec![T::zeroed(); self.len()];
+        match self.device {
+            Device::Cpu => values.copy_from_slice(&self.read::<T>()),
+            Device::Cuda(_) => self.block.download(0, bytemuck::cast_slice_mut(&mut values)),
+        }
+        values
+    }
+
+    /// Takes over elements of the host.
+    fn set_host<T: Element>(&self, values: &[T]) {
+        match self.device {
+            Device::Cpu => self.write::<T>().copy_from_slice(values),
+            Device::Cuda(_) => self.block.upload(0, bytemuck::cast_slice(values)),
+        }
+    }
+
+    /// The elements, shared. Panics on another element type, while somebody writes, or on a GPU (bugs in an operation).
     pub fn read<T: Element>(&self) -> Read<'_, T> {
         assert_eq!(T::DTYPE, self.dtype, "a {} tensor is read as {}", self.dtype, T::DTYPE);
         self.block.read(self.shape.len())
     }
 
-    /// The elements, exclusive. Panics on another element type or while somebody else reads or writes (bugs in an operation).
+    /// The elements, exclusive. Panics on another element type, while somebody else reads or writes, or on a GPU (bugs in an operation).
     pub fn write<T: Element>(&self) -> Write<'_, T> {
         assert_eq!(T::DTYPE, self.dtype, "a {} tensor is written as {}", self.dtype, T::DTYPE);
         self.block.write(self.shape.len())
@@ -120,8 +172,17 @@ impl Tensor {
         Arc::ptr_eq(&self.block, &other.block)
     }
 
-    /// All elements as f64 (u32, f32 and bf16 convert exactly).
+    /// All elements as f64 (u32, f32 and bf16 convert exactly). From a GPU they are copied, after all that was launched before; if that
+    /// fails, they are zeros and the next launch returns the error.
     pub fn to_f64(&self) -> Vec<f64> {
+        if self.device != Device::Cpu {
+            return match self.dtype {
+                DType::F32 => self.host::<f32>().iter().map(|&x| f64::from(x)).collect(),
+                DType::F64 => self.host::<f64>(),
+                DType::BF16 => self.host::<bf16>().iter().map(|x| x.to_f64()).collect(),
+                DType::U32 => self.host::<u32>().iter().map(|&x| f64::from(x)).collect(),
+            };
+        }
         match self.dtype {
             DType::F32 => self.read::<f32>().iter().map(|&x| f64::from(x)).collect(),
             DType::F64 => self.read::<f64>().to_vec(),
@@ -133,6 +194,14 @@ impl Tensor {
     /// Sets all elements from f64, rounding to the tensor's type.
     pub fn set_f64(&self, values: &[f64]) {
         assert_eq!(values.len(), self.len(), "as many values as elements");
+        if self.device != Device::Cpu {
+            return match self.dtype {
+                DType::F32 => self.set_host(&values.iter().map(|&x| x as f32).collect::<Vec<_>>()),
+                DType::F64 => self.set_host(values),
+                DType::BF16 => self.set_host(&values.iter().map(|&x| bf16::from_f64(x)).collect::<Vec<_>>()),
+                DType::U32 => self.set_host(&values.iter().map(|&x| x as u32).collect::<Vec<_>>()),
+            };
+        }
         match self.dtype {
             DType::F32 => self.write::<f32>().iter_mut().zip(values).for_each(|(y, &x)| *y = x as f32),
             DType::F64 => self.write::<f64>().copy_from_slice(values),
@@ -143,6 +212,9 @@ impl Tensor {
 
     /// Sets every element to zero.
     pub fn fill_zero(&self) {
+        if self.device != Device::Cpu {
+            return self.block.zero(self.len() * self.dtype.size());
+        }
         match self.dtype {
             DType::F32 => self.write::<f32>().fill(0.0),
             DType::F64 => self.write::<f64>().fill(0.0),
@@ -151,33 +223,54 @@ impl Tensor {
         }
     }
 
-    /// Copies the elements of a tensor of the same type and length.
+    /// Copies the elements of a tensor of the same type and length, from any device.
     pub fn copy_from(&self, other: &Tensor) {
         assert!(self.dtype == other.dtype && self.len() == other.len(), "copy between unlike tensors");
-        match self.dtype {
-            DType::F32 => self.write::<f32>().copy_from_slice(&other.read::<f32>()),
-            DType::F64 => self.write::<f64>().copy_from_slice(&other.read::<f64>()),
-            DType::BF16 => self.write::<bf16>().copy_from_slice(&other.read::<bf16>()),
-            DType::U32 => self.write::<u32>().copy_from_slice(&other.read::<u32>()),
-        }
+        self.copy_elements(0, other, 0, self.len());
     }
 
-    /// Copies a row (along the first axis) of a tensor whose rows are alike.
+    /// Copies a row (along the first axis) of a tensor whose rows are alike, from any device.
     pub fn copy_row(&self, row: usize, other: &Tensor, other_row: usize) {
         let width = |t: &Tensor| t.len() / t.dims()[0].max(1);
         assert!(self.dtype == other.dtype && width(self) == width(other), "copy between unlike rows");
-        let (to, from, n) = (row * width(self), other_row * width(other), width(self));
+        self.copy_elements(row * width(self), other, other_row * width(other), width(self));
+    }
+
+    /// Copies `n` elements of a tensor of the same type.
+    pub fn copy_elements(&self, to: usize, other: &Tensor, from: usize, n: usize) {
         match self.dtype {
-            DType::F32 => self.write::<f32>()[to..to + n].copy_from_slice(&other.read::<f32>()[from..from + n]),
-            DType::F64 => self.write::<f64>()[to..to + n].copy_from_slice(&other.read::<f64>()[from..from + n]),
-            DType::BF16 => self.write::<bf16>()[to..to + n].copy_from_slice(&other.read::<bf16>()[from..from + n]),
-            DType::U32 => self.write::<u32>()[to..to + n].copy_from_slice(&other.read::<u32>()[from..from + n]),
+            DType::F32 => self.copy_typed::<f32>(to, other, from, n),
+            DType::F64 => self.copy_typed::<f64>(to, other, from, n),
+            DType::BF16 => self.copy_typed::<bf16>(to, other, from, n),
+            DType::U32 => self.copy_typed::<u32>(to, other, from, n),
+        }
+    }
+
+    fn copy_typed<T: Element>(&self, to: usize, other: &Tensor, from: usize, n: usize) {
+        let size = size_of::<T>();
+        match (self.device, other.device) {
+            (Device::Cpu, Device::Cpu) => {
+                self.write::<T>()[to..to + n].copy_from_slice(&other.read::<T>()[from..from + n]);
+            }
+            (Device::Cuda(_), Device::Cpu) => {
+                self.block.upload(to * size, bytemuck::cast_slice(&other.read::<T>()[from..from + n]));
+            }
+            (Device::Cpu, Device::Cuda(_)) => {
+                other.block.download(from * size, bytemuck::cast_slice_mut(&mut self.write::<T>()[to..to + n]));
+            }
+            (Device::Cuda(a), Device::Cuda(b)) => {
+                assert_eq!(a, b, "a copy between two GPUs");
+                self.block.copy(to * size, &other.block, from * size, n * size);
+            }
         }
     }
 
     /// The only element of a tensor of one element.
     pub fn scalar(&self) -> f64 {
         assert_eq!(self.len(), 1, "a scalar has one element");
+        if self.device != Device::Cpu {
+            return self.to_f64()[0];
+        }
         match self.dtype {
             DType::F32 => f64::from(self.read::<f32>()[0]),
             DType::F64 => self.read::<f64>()[0],

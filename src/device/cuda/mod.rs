@@ -1,5 +1,24 @@
-//! CUDA: the only room that touches `cudarc`. So far it finds out what is there.
+//! CUDA: the only room that touches `cudarc` (docs/CUDA.md §3).
+//!
+//! One [`Context`] per GPU and process, with one stream on which everything happens in order; memory blocks; the kernels of `kernels/`, as
+//! PTX text within the program; and one way to [launch](Context::launch) them, which holds the arguments against the PTX. The driver is
+//! loaded at run time; [`simulate`] puts the simulated one (tools/cudasim) in its place.
+//!
+//! Some calls cannot return an error (a tensor's host copy, the end of a block). What fails there is kept and returned by the next call
+//! that can: as with the driver itself, an error is never lost, and everything after it fails.
 
+mod arguments;
+mod context;
+mod error;
+pub mod gemm;
+mod memory;
+mod modules;
 mod probe;
+mod simulate;
 
+pub use arguments::{Argument, Grid};
+pub use context::{Context, context};
+pub use memory::Buffer;
+pub use modules::kernels;
 pub use probe::{Gpu, Probe, probe};
+pub use simulate::simulate;

@@ -2,12 +2,14 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
+use crate::device::cuda::context;
 use crate::device::{DType, Device};
 use crate::error::{Error, Result};
+use crate::ops::gpu;
 use crate::real_type;
-use crate::tensor::Tensor;
 
 /// See [`activation_regularisation`].
 pub struct ActivationRegularisation;
@@ -74,11 +76,11 @@ pub fn activation_regularisation(g: &mut Graph, raw: &[Var], dropped: &[Var], r:
         ar = r.alpha / (time * rows * width).max(1) as f64;
     }
     let dropped = if ar == 0.0 { &[] } else { dropped };
-    let longest = raw.iter().chain(dropped).map(|&v| g.shape(v).dims()[0]).max().unwrap_or(0);
-    let sums = g.uninitialised([longest], DType::F64)?;
     let loss = g.uninitialised([1], dtype)?;
     match g.device() {
         Device::Cpu => real_type!("activation_regularisation", "raw", dtype, T => {
+            let longest = raw.iter().chain(dropped).map(|&v| g.shape(v).dims()[0]).max().unwrap_or(0);
+            let sums = g.uninitialised([longest], DType::F64)?;
             let mut sums = sums.write::<f64>();
             let (mut squares, mut differences) = (0.0, 0.0);
             for &chunk in dropped {
@@ -93,6 +95,23 @@ pub fn activation_regularisation(g: &mut Graph, raw: &[Var], dropped: &[Var], r:
             }
             loss.write::<T>()[0] = (ar * squares + tar * differences) as T;
         }),
+        Device::Cuda(gpu) => {
+            let context = context(gpu)?;
+            let differences = if tar == 0.0 { &[] } else { raw };
+            let count = dropped.iter().chain(differences).map(|&v| cuda::parts(g.tensor(v))).sum();
+            let parts = g.uninitialised([count], dtype)?;
+            let mut at = 0;
+            for &chunk in dropped {
+                cuda::squares(context, g.tensor(chunk), ar, parts.argument_from(at))?;
+                at += cuda::parts(g.tensor(chunk));
+            }
+            for (c, &chunk) in differences.iter().enumerate() {
+                let before = c.checked_sub(1).map(|c| g.tensor(raw[c]));
+                cuda::differences(context, g.tensor(chunk), before, tar, parts.argument_from(at))?;
+                at += cuda::parts(g.tensor(chunk));
+            }
+            gpu::sum(context, &parts, count, 1.0, &loss)?;
+        }
     }
     let saved = Attributes::pack(Saved { raw: raw.len() as u64, ar, tar });
     // few chunks are the rule; an array spares the heap
@@ -134,9 +153,26 @@ impl Operation for ActivationRegularisation {
     }
 
     fn backward(&self, b: &mut Backward) -> Result<()> {
-        let Some(dy) = b.grad_output(0).map(Tensor::scalar) else { return Ok(()) };
+        let Some(dy) = b.grad_output(0).cloned() else { return Ok(()) };
         let Saved { raw, ar, tar } = b.attributes();
         let raw = raw as usize;
+        if let Device::Cuda(gpu) = b.device() {
+            let context = context(gpu)?;
+            for i in 0..b.inputs() {
+                let h = b.input(i).clone();
+                let before = (i > 0 && i < raw).then(|| b.input(i - 1).clone());
+                let after = (i + 1 < raw).then(|| b.input(i + 1).clone());
+                let Some((dh, store)) = b.grad_input(i)? else { continue };
+                if i >= raw {
+                    cuda::squares_backward(context, &h, &dy, 2.0 * ar, &dh, store)?;
+                } else {
+                    let around = [before.as_ref(), after.as_ref()];
+                    cuda::differences_backward(context, &h, around, &dy, 2.0 * tar, &dh, store)?;
+                }
+            }
+            return Ok(());
+        }
+        let dy = dy.scalar();
         for i in 0..b.inputs() {
             // of a chunk on which nothing depends the gradient is still set, to zero
             let h = b.input(i).clone();
@@ -164,6 +200,7 @@ impl Operation for ActivationRegularisation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::Tensor;
 
     fn loss(chunks: &[(&[usize], &[f64])], dropped: Option<&[f64]>, r: Regularisation) -> f64 {
         let mut g = Graph::new(Device::Cpu, DType::F64, None);

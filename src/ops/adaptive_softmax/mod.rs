@@ -142,6 +142,7 @@ pub fn adaptive_softmax(
                 gradients.as_mut().map(|[dh, dw, db, d_head, db_head]| cpu::Gradients { dh, dw, db, d_head, db_head }),
             );
         }),
+        Device::Cuda(_) => return Err(g.device().lacks(NAME)),
     }
     loss.set_f64(&[row_losses.to_f64().iter().sum::<f64>() / n as f64]);
     let saved: Vec<&Tensor> = gradients.iter().flatten().collect();
@@ -157,6 +158,9 @@ pub fn log_probabilities(g: &mut Graph, hidden: &Tensor, decoder: &AdaptiveDecod
     let [n, width] = *hidden.dims() else { return Err(Error::shape(NAME, "hidden", "[N, E]", hidden.shape())) };
     if width != e {
         return Err(Error::shape(NAME, "hidden", format!("[N, {e}]"), hidden.shape()));
+    }
+    if g.device() != Device::Cpu {
+        return Err(g.device().lacks(NAME));
     }
     let dtype = hidden.dtype();
     let out = g.uninitialised([n, v], dtype)?;

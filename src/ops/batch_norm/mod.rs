@@ -2,10 +2,13 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
 use crate::device::Device;
+use crate::device::cuda::context;
 use crate::error::{Error, Result};
+use crate::ops::gpu::put_scaled;
 use crate::real_type;
 use crate::tensor::Tensor;
 
@@ -86,6 +89,16 @@ pub fn batch_norm(
             let (weight, bias) = (g.tensor(weight).read::<T>(), g.tensor(bias).read::<T>());
             cpu::forward(&x, mean, scale, &weight, &bias, &mut y.write::<T>());
         }),
+        Device::Cuda(gpu) => {
+            let gpu = context(gpu)?;
+            let [x, weight, bias] = [x, weight, bias].map(|v| g.tensor(v));
+            if mode == Mode::Train {
+                cuda::statistics(gpu, x, &statistics, running_mean, running_variance)?;
+            } else {
+                cuda::running(gpu, running_mean, running_variance, &statistics)?;
+            }
+            cuda::forward(gpu, x, &statistics, weight, bias, &y)?;
+        }
     }
     let attributes = Attributes::pack(u64::from(mode == Mode::Train));
     g.record(&BatchNorm, &[x, weight, bias], &[&statistics], attributes, y)
@@ -103,6 +116,21 @@ impl Operation for BatchNorm {
         let features = weight.len();
         // [2, F]: the gradients of weight and bias, which those of x also need
         let sums = b.scratch([2, features], x.dtype())?;
+        if let Device::Cuda(gpu) = b.device() {
+            let gpu = context(gpu)?;
+            cuda::sums(gpu, &x, &dy, &statistics, &sums)?;
+            if let Some((dx, store)) = b.grad_input(0)? {
+                let (x, dy, statistics, sums, weight) = (&x, &dy, &statistics, &sums, &weight);
+                cuda::Backward { x, dy, statistics, sums, weight, train }.run(gpu, &dx, store)?;
+            }
+            for i in [1, 2] {
+                if let Some((d, store)) = b.grad_input(i)? {
+                    let sum = sums.argument_from((i - 1) * features);
+                    put_scaled(gpu, sum, 1.0, d.argument(), features, store)?;
+                }
+            }
+            return Ok(());
+        }
         real_type!("batch_norm", "x", x.dtype(), T => {
             let (x, dy, statistics) = (x.read::<T>(), dy.read::<T>(), statistics.read::<T>());
             let (mean, scale) = statistics.split_at(features);

@@ -2,10 +2,13 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
+use crate::device::cuda::context;
 use crate::device::{DType, Device};
 use crate::error::{Error, Result};
+use crate::ops::gpu;
 use crate::real_type;
 use crate::tensor::Tensor;
 
@@ -67,7 +70,10 @@ pub fn concat_pool(
         }
     }
     // [B, 2]: first pooled step, and the step after the last
-    let spans = g.uninitialised([rows, 2], DType::U32)?;
+    let mut spans = match g.device() {
+        Device::Cpu => g.uninitialised([rows, 2], DType::U32)?,
+        Device::Cuda(_) => Tensor::zeros([rows, 2], DType::U32)?,
+    };
     {
         let (lengths, first, mut spans) =
             (g.tensor(lengths).read::<u32>(), g.tensor(first).read::<u32>(), spans.write::<u32>());
@@ -109,6 +115,16 @@ pub fn concat_pool(
                 begin += part.steps;
             }
         }),
+        Device::Cuda(gpu) => {
+            spans = gpu::indices(g, &spans)?;
+            let mut begin = start;
+            for &chunk in chunks {
+                let x = g.tensor(chunk);
+                let part = cpu::Chunk { begin, steps: x.dims()[0], rows: x.dims()[1], size };
+                cuda::forward(context(gpu)?, part, x, &spans, &y, &argmax)?;
+                begin += part.steps;
+            }
+        }
     }
     g.record(&ConcatPool, chunks, &[&spans, &argmax], Attributes::pack(start as u64), y)
 }
@@ -127,9 +143,12 @@ impl Operation for ConcatPool {
             let dims = b.input(i).shape();
             let part = cpu::Chunk { begin, steps: dims.dims()[0], rows: dims.dims()[1], size };
             if let Some((dx, store)) = b.grad_input(i)? {
-                real_type!("concat_pool", "chunks", dy.dtype(), T => {
-                    cpu::backward(part, &dy.read::<T>(), &spans.read(), &argmax.read(), &mut dx.write::<T>(), store);
-                });
+                match b.device() {
+                    Device::Cpu => real_type!("concat_pool", "chunks", dy.dtype(), T => {
+                        cpu::backward(part, &dy.read::<T>(), &spans.read(), &argmax.read(), &mut dx.write::<T>(), store);
+                    }),
+                    Device::Cuda(gpu) => cuda::backward(context(gpu)?, part, &dy, &spans, &argmax, &dx, store)?,
+                }
             }
             begin += part.steps;
         }

@@ -3,9 +3,11 @@
 pub mod cases;
 mod cpu;
 
+use super::gpu::multiply;
 use super::mask::{Dropout, DropoutWords};
-use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
+use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
 use crate::device::Device;
+use crate::device::cuda::context;
 use crate::error::{Error, Result};
 use crate::real_type;
 use crate::tensor::Tensor;
@@ -49,21 +51,21 @@ pub(super) fn masked(
         return Err(Error::shape(operation.name(), "mask", dtype.to_string(), given.dtype()));
     }
     let y = g.uninitialised(xs, dtype)?;
-    let factors = match mask.given() {
-        Some(given) => given.clone(),
-        None => g.uninitialised([rows, columns], dtype)?,
-    };
     match g.device() {
         Device::Cpu => real_type!(operation.name(), "x", dtype, T => {
+            let factors = match mask.given() {
+                Some(given) => given.clone(),
+                None => g.uninitialised([rows, columns], dtype)?,
+            };
             if mask.given().is_none() {
                 mask.fill(columns, &mut factors.write::<T>());
             }
-            cpu::multiply(&g.tensor(x).read::<T>(), &factors.read::<T>(), &mut y.write::<T>(), crate::autodiff::Store::Set);
+            cpu::multiply(&g.tensor(x).read::<T>(), &factors.read::<T>(), &mut y.write::<T>(), Store::Set);
         }),
+        Device::Cuda(gpu) => multiply(context(gpu)?, g.tensor(x), mask, [rows, columns], &y, Store::Set)?,
     }
     let attributes = Attributes::pack(Words { mask: mask.words(), rows: rows as u64, columns: columns as u64 });
-    let saved = [&factors];
-    g.record(operation, &[x], if mask.given().is_some() { &saved } else { &[] }, attributes, y)
+    g.record(operation, &[x], mask.given().as_slice(), attributes, y)
 }
 
 /// `dx = dy·mask` of an execution recorded by [`masked`].
@@ -72,17 +74,20 @@ pub(super) fn masked_backward(b: &mut Backward, operation: &'static str) -> Resu
     let Words { mask, rows, columns } = b.attributes();
     let mask = Dropout::from_words(mask, || b.saved(0).clone());
     let dtype = dy.dtype();
-    let factors: Tensor = match mask.given() {
-        Some(given) => given.clone(),
-        None => b.scratch([rows as usize, columns as usize], dtype)?,
-    };
-    if let Some((dx, store)) = b.grad_input(0)? {
-        real_type!(operation, "x", dtype, T => {
+    let (rows, columns) = (rows as usize, columns as usize);
+    let Some((dx, store)) = b.grad_input(0)? else { return Ok(()) };
+    match b.device() {
+        Device::Cpu => real_type!(operation, "x", dtype, T => {
+            let factors: Tensor = match mask.given() {
+                Some(given) => given.clone(),
+                None => b.scratch([rows, columns], dtype)?,
+            };
             if mask.given().is_none() {
-                mask.fill(columns as usize, &mut factors.write::<T>());
+                mask.fill(columns, &mut factors.write::<T>());
             }
             cpu::multiply(&dy.read::<T>(), &factors.read::<T>(), &mut dx.write::<T>(), store);
-        });
+        }),
+        Device::Cuda(gpu) => multiply(context(gpu)?, &dy, &mask, [rows, columns], &dx, store)?,
     }
     Ok(())
 }

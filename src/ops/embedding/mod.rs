@@ -2,11 +2,14 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 
 use super::mask::{Dropout, DropoutWords};
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
 use crate::device::Device;
+use crate::device::cuda::context;
 use crate::error::{Error, Result};
+use crate::ops::gpu;
 use crate::real_type;
 use crate::tensor::{DType, Tensor};
 
@@ -54,12 +57,16 @@ pub fn embedding(
     input.check("embedding", "input", b, e)?;
     let dtype = g.dtype(w);
     let y = g.uninitialised([t, b, e], dtype)?;
-    let locked = g.uninitialised([b, e], dtype)?;
     match g.device() {
         Device::Cpu => real_type!("embedding", "w", dtype, T => {
+            let locked = g.uninitialised([b, e], dtype)?;
             input.fill::<T>(e, &mut locked.write::<T>());
             cpu::forward::<T>(&tokens.read::<u32>(), &g.tensor(w).read::<T>(), rows, &locked.read::<T>(), b, e, &mut y.write::<T>());
         }),
+        Device::Cuda(gpu) => {
+            let tokens = gpu::indices(g, tokens)?;
+            cuda::forward(context(gpu)?, &tokens, g.tensor(w), rows, input, &y)?;
+        }
     }
     let words = Words { rows: rows.words(), input: input.words(), pad: pad.unwrap_or(u32::MAX), zero: 0 };
     let mut saved = [tokens; 3];
@@ -88,6 +95,20 @@ impl Operation for Embedding {
         let rows = Dropout::from_words(words.rows, || given(b));
         let input = Dropout::from_words(words.input, || given(b));
         let (batch, e) = (dy.dims()[1], dy.dims()[2]);
+        if let Device::Cuda(gpu) = b.device() {
+            let Some((dw, store)) = b.grad_input(0)? else { return Ok(()) };
+            let (places, segments) = cuda::places(&tokens.read::<u32>(), words.pad);
+            let [places, segments] = [places, segments].map(|list| Tensor::from_slice([list.len()], &list));
+            let mut device = |host: &Tensor| -> Result<Tensor> {
+                let copy = b.scratch(host.shape(), DType::U32)?;
+                copy.copy_from(host);
+                Ok(copy)
+            };
+            let (tokens, places, segments) = (device(&tokens)?, device(&places?)?, device(&segments?)?);
+            let (tokens, places, segments) = (&tokens, &places, &segments);
+            let backward = cuda::Backward { tokens, places, segments, dy: &dy, rows: &rows, locked: &input };
+            return backward.run(context(gpu)?, &dw, store);
+        }
         let locked = b.scratch([batch, e], dy.dtype())?;
         if let Some((dw, store)) = b.grad_input(0)? {
             real_type!("embedding", "w", dy.dtype(), T => {

@@ -2,9 +2,11 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
 use crate::device::Device;
+use crate::device::cuda::context;
 use crate::error::{Error, Result};
 use crate::real_type;
 
@@ -36,6 +38,9 @@ pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>) -> Result<Var> {
             let bias = b.map(|b| g.tensor(b).read::<T>());
             cpu::forward(&g.tensor(x).read::<T>(), &g.tensor(w).read::<T>(), bias.as_deref(), inputs, outputs, &mut y.write::<T>());
         }),
+        Device::Cuda(gpu) => {
+            cuda::forward(context(gpu)?, g.tensor(x), g.tensor(w), b.map(|b| g.tensor(b)), &y)?;
+        }
     }
     let (all, two) = ([x, w, b.unwrap_or(w)], [x, w]);
     g.record(&Linear, if b.is_some() { &all } else { &two }, &[], Attributes::none(), y)
@@ -50,6 +55,21 @@ impl Operation for Linear {
         let Some(dy) = b.grad_output(0).cloned() else { return Ok(()) };
         let (x, w) = (b.input(0).clone(), b.input(1).clone());
         let (outputs, inputs) = (w.dims()[0], w.dims()[1]);
+        if let Device::Cuda(gpu) = b.device() {
+            let gpu = context(gpu)?;
+            if let Some((dx, store)) = b.grad_input(0)? {
+                cuda::backward_input(gpu, &dy, &w, &dx, store)?;
+            }
+            if let Some((dw, store)) = b.grad_input(1)? {
+                cuda::backward_weight(gpu, &dy, &x, &dw, store)?;
+            }
+            if b.inputs() > 2
+                && let Some((db, store)) = b.grad_input(2)?
+            {
+                cuda::backward_bias(gpu, &dy, &db, store)?;
+            }
+            return Ok(());
+        }
         real_type!("linear", "x", x.dtype(), T => {
             if let Some((dx, store)) = b.grad_input(0)? {
                 cpu::backward_input(&dy.read::<T>(), &w.read::<T>(), inputs, outputs, &mut dx.write::<T>(), store);

@@ -2,11 +2,14 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 
 use super::mask::{Dropout, DropoutWords};
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
 use crate::device::Device;
+use crate::device::cuda::context;
 use crate::error::{Error, Result};
+use crate::ops::gpu::put_scaled;
 use crate::real_type;
 
 /// See [`lstm`].
@@ -122,6 +125,17 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
             h_n.write::<T>().copy_from_slice(&y.read::<T>()[(t - 1) * b * h..]);
             c_n.write::<T>().copy_from_slice(&cells.read::<T>()[(t - 1) * b * h..]);
         }),
+        Device::Cuda(gpu) => {
+            let gpu = context(gpu)?;
+            let (dropped, bias) = (g.uninitialised([4 * h, h], dtype)?, g.uninitialised([4 * h], dtype)?);
+            cuda::drop_weight(gpu, g.tensor(w_hh), weight, &dropped)?;
+            cuda::add_biases(gpu, g.tensor(b_ih), g.tensor(b_hh), &bias)?;
+            let [x, h0, c0, w_ih] = [x, h0, c0, w_ih].map(|v| g.tensor(v));
+            let layer = cuda::Layer { sizes, x, h0, c0, w_ih, dropped: &dropped };
+            layer.forward(gpu, &bias, &y, &gates, &cells)?;
+            h_n.copy_elements(0, &y, (t - 1) * b * h, b * h);
+            c_n.copy_elements(0, &cells, (t - 1) * b * h, b * h);
+        }
     }
     let saved = [&gates, &cells, weight.given().unwrap_or(&gates)];
     let saved = if weight.given().is_some() { &saved[..] } else { &saved[..2] };
@@ -144,6 +158,36 @@ impl Operation for Lstm {
         let (w_ih, w_hh, y) = (b.input(3).clone(), b.input(4).clone(), b.output(0).clone());
         let dtype = x.dtype();
         let upstream: [Option<_>; 3] = std::array::from_fn(|k| b.grad_output(k).cloned());
+        if let Device::Cuda(gpu) = b.device() {
+            let gpu = context(gpu)?;
+            let dropped = b.scratch([4 * h, h], dtype)?;
+            let (dh, dc) = (b.scratch([batch, h], dtype)?, b.scratch([batch, h], dtype)?);
+            cuda::drop_weight(gpu, &w_hh, &weight, &dropped)?;
+            let layer = cuda::Layer { sizes, x: &x, h0: &h0, c0: &c0, w_ih: &w_ih, dropped: &dropped };
+            layer.backward_recurrence(gpu, &upstream, &cells, &gates, [&dh, &dc])?;
+            let dz = &gates;
+            if let Some((dx, store)) = b.grad_input(0)? {
+                layer.backward_input(gpu, dz, &dx, store)?;
+            }
+            for (k, carried) in [(1, &dh), (2, &dc)] {
+                if let Some((d, store)) = b.grad_input(k)? {
+                    put_scaled(gpu, carried.argument(), 1.0, d.argument(), batch * h, store)?;
+                }
+            }
+            if let Some((dw, store)) = b.grad_input(3)? {
+                layer.backward_w_ih(gpu, dz, &dw, store)?;
+            }
+            if let Some((dw, store)) = b.grad_input(4)? {
+                let total = b.scratch([4 * h, h], dtype)?;
+                layer.backward_w_hh(gpu, [dz, &y], &weight, &total, &dw, store)?;
+            }
+            for k in [5, 6] {
+                if let Some((db, store)) = b.grad_input(k)? {
+                    layer.backward_bias(gpu, dz, &db, store)?;
+                }
+            }
+            return Ok(());
+        }
         real_type!("lstm", "x", dtype, T => {
             let dropped = b.scratch([4 * h, h], dtype)?;
             let packed = b.scratch([cpu::packed_len::<T>(sizes)], dtype)?;

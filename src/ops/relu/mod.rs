@@ -2,9 +2,11 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
 use crate::device::Device;
+use crate::device::cuda::context;
 use crate::error::Result;
 use crate::real_type;
 
@@ -23,6 +25,7 @@ pub fn relu(g: &mut Graph, x: Var) -> Result<Var> {
         Device::Cpu => real_type!("relu", "x", g.dtype(x), T => {
             cpu::forward(&g.tensor(x).read::<T>(), &mut y.write::<T>());
         }),
+        Device::Cuda(gpu) => cuda::forward(context(gpu)?, g.tensor(x), &y)?,
     }
     g.record(&Relu, &[x], &[], Attributes::none(), y)
 }
@@ -36,9 +39,12 @@ impl Operation for Relu {
         let Some(dy) = b.grad_output(0).cloned() else { return Ok(()) };
         let y = b.output(0).clone();
         if let Some((dx, store)) = b.grad_input(0)? {
-            real_type!("relu", "x", y.dtype(), T => {
-                cpu::backward(&y.read::<T>(), &dy.read::<T>(), &mut dx.write::<T>(), store);
-            });
+            match b.device() {
+                Device::Cpu => real_type!("relu", "x", y.dtype(), T => {
+                    cpu::backward(&y.read::<T>(), &dy.read::<T>(), &mut dx.write::<T>(), store);
+                }),
+                Device::Cuda(gpu) => cuda::backward(context(gpu)?, &y, &dy, &dx, store)?,
+            }
         }
         Ok(())
     }

@@ -93,6 +93,7 @@ pub fn sampled_softmax(
             );
             loss.set_f64(&[total / n as f64]);
         }),
+        Device::Cuda(_) => return Err(g.device().lacks(NAME)),
     }
     let saved = gradients.unwrap_or_else(|| [&loss; 4].map(Tensor::clone));
     let saved = [&saved[0], &saved[1], &saved[2], &saved[3], targets, negatives];

@@ -2,10 +2,13 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
+use crate::device::cuda::context;
 use crate::device::{DType, Device};
 use crate::error::{Error, Result};
+use crate::ops::gpu;
 use crate::real_type;
 use crate::tensor::Tensor;
 
@@ -25,18 +28,26 @@ pub fn softmax_cross_entropy(g: &mut Graph, logits: Var, labels: Var) -> Result<
         let found = format!("{} {}", g.dtype(labels), g.shape(labels));
         return Err(Error::shape("softmax_cross_entropy", "labels", format!("u32 [{rows}]"), found));
     }
+    let bad = g.tensor(labels).read::<u32>().iter().copied().enumerate().find(|&(_, label)| label as usize >= classes);
+    if let Some((row, label)) = bad {
+        let found = format!("{label} in row {row}");
+        return Err(Error::shape("softmax_cross_entropy", "labels", format!("below {classes}"), found));
+    }
     let probabilities = g.uninitialised([rows, classes], g.dtype(logits))?;
     let loss = g.uninitialised([1], g.dtype(logits))?;
     match g.device() {
         Device::Cpu => real_type!("softmax_cross_entropy", "logits", g.dtype(logits), T => {
             let labels = g.tensor(labels).read::<u32>();
-            if let Some((row, label)) = labels.iter().enumerate().find(|&(_, &label)| label as usize >= classes) {
-                let found = format!("{label} in row {row}");
-                return Err(Error::shape("softmax_cross_entropy", "labels", format!("below {classes}"), found));
-            }
             let logits = g.tensor(logits).read::<T>();
             loss.write::<T>()[0] = cpu::forward(&logits, &labels, classes, &mut probabilities.write::<T>());
         }),
+        Device::Cuda(gpu) => {
+            let labels = gpu::indices(g, &g.detach(labels))?;
+            let losses = g.uninitialised([rows], g.dtype(logits))?;
+            cuda::forward(context(gpu)?, g.tensor(logits), &labels, &probabilities, &losses, &loss)?;
+            // the labels' copy is kept for the backward pass
+            return g.record(&SoftmaxCrossEntropy, &[logits], &[&probabilities, &labels], Attributes::none(), loss);
+        }
     }
     g.record(&SoftmaxCrossEntropy, &[logits, labels], &[&probabilities], Attributes::none(), loss)
 }
@@ -53,6 +64,7 @@ pub fn softmax(g: &mut Graph, logits: Var) -> Result<Tensor> {
         Device::Cpu => real_type!("softmax", "logits", g.dtype(logits), T => {
             cpu::softmax(&g.tensor(logits).read::<T>(), classes, &mut probabilities.write::<T>());
         }),
+        Device::Cuda(gpu) => cuda::softmax(context(gpu)?, g.tensor(logits), &probabilities)?,
     }
     Ok(probabilities)
 }
@@ -71,6 +83,13 @@ impl Operation for SoftmaxCrossEntropy {
 
     fn backward(&self, b: &mut Backward) -> Result<()> {
         let Some(dloss) = b.grad_output(0).cloned() else { return Ok(()) };
+        if let Device::Cuda(gpu) = b.device() {
+            let (probabilities, labels) = (b.saved(0).clone(), b.saved(1).clone());
+            if let Some((dlogits, store)) = b.grad_input(0)? {
+                cuda::backward(context(gpu)?, &probabilities, &labels, &dloss, &dlogits, store)?;
+            }
+            return Ok(());
+        }
         let (labels, probabilities) = (b.input(1).clone(), b.saved(0).clone());
         let classes = probabilities.dims()[1];
         if let Some((dlogits, store)) = b.grad_input(0)? {

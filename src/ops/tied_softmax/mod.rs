@@ -2,10 +2,13 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
 use crate::device::Device;
+use crate::device::cuda::context;
 use crate::error::{Error, Result};
+use crate::ops::gpu::{self, put_times};
 use crate::real_type;
 use crate::tensor::{DType, Tensor};
 
@@ -87,6 +90,12 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
             let total: f64 = row_losses.read::<T>().iter().map(|&l| crate::tensor::Real::to_f64(l)).sum();
             loss.set_f64(&[total / n as f64]);
         }),
+        Device::Cuda(gpu) => {
+            let targets = gpu::indices(g, targets)?;
+            let decoder = cuda::Decoder { x: g.tensor(x), w: g.tensor(w), b: b.map(|b| g.tensor(b)) };
+            let gradients = cuda::Gradients { dx: dx.as_ref(), dw: dw.as_ref(), db: db.as_ref() };
+            decoder.forward(context(gpu)?, [&targets, &logits, &row_losses, &correct, &loss], &gradients)?;
+        }
     }
     // a gradient that nobody wants is stood in for by the loss, so that the positions stay fixed
     let saved = [&dx, &dw, &db].map(|d| d.as_ref().unwrap_or(&loss).clone());
@@ -101,6 +110,10 @@ pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tenso
     let (v, e) = (w.dims()[0], w.dims()[1]);
     let n = x.len() / e.max(1);
     let out = g.uninitialised([n, v], x.dtype())?;
+    if let Device::Cuda(gpu) = g.device() {
+        cuda::Decoder { x, w, b }.log_probabilities(context(gpu)?, &out)?;
+        return Ok(out);
+    }
     real_type!("tied_softmax", "x", x.dtype(), T => {
         let bias = b.map(|b| b.read::<T>());
         let packed = g.uninitialised([cpu::packed_lens::<T>(v, e)[0]], x.dtype())?;
@@ -125,6 +138,16 @@ impl Operation for TiedSoftmax {
     }
 
     fn backward(&self, b: &mut Backward) -> Result<()> {
+        if let Device::Cuda(gpu) = b.device() {
+            let Some(upstream) = b.grad_output(0).cloned() else { return Ok(()) };
+            for k in 0..b.inputs() {
+                let d = b.saved(k).clone();
+                if let Some((out, store)) = b.grad_input(k)? {
+                    put_times(context(gpu)?, d.argument(), &upstream, &out, store)?;
+                }
+            }
+            return Ok(());
+        }
         let Some(upstream) = b.grad_output(0).map(Tensor::scalar) else { return Ok(()) };
         for k in 0..b.inputs() {
             let d = b.saved(k).clone();

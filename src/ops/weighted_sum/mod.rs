@@ -1,9 +1,11 @@
 //! Sums of losses.
 
 pub mod cases;
+mod cuda;
 
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
 use crate::device::Device;
+use crate::device::cuda::context;
 use crate::error::{Error, Result};
 use crate::real_type;
 use crate::tensor::Real;
@@ -44,6 +46,10 @@ pub fn weighted_sum(g: &mut Graph, terms: &[(Var, f64)]) -> Result<Var> {
             }
             y.write::<T>()[0] = sum;
         }),
+        Device::Cuda(gpu) => {
+            let tensors: Vec<_> = terms.iter().map(|&(x, c)| (g.tensor(x), c, Store::Set)).collect();
+            cuda::forward(context(gpu)?, &tensors, &y)?;
+        }
     }
     g.record(&WeightedSum, &inputs[..terms.len()], &[], Attributes::pack(coefficients), y)
 }
@@ -56,6 +62,14 @@ impl Operation for WeightedSum {
     fn backward(&self, b: &mut Backward) -> Result<()> {
         let Some(dy) = b.grad_output(0).cloned() else { return Ok(()) };
         let coefficients: [f64; TERMS] = b.attributes();
+        if let Device::Cuda(gpu) = b.device() {
+            let mut gradients = Vec::with_capacity(TERMS);
+            for (i, &coefficient) in coefficients[..b.inputs()].iter().enumerate() {
+                gradients.extend(b.grad_input(i)?.map(|(dx, store)| (dx, coefficient, store)));
+            }
+            let tensors: Vec<_> = gradients.iter().map(|(dx, c, store)| (dx, *c, *store)).collect();
+            return cuda::backward(context(gpu)?, &tensors, &dy);
+        }
         for (i, &coefficient) in coefficients[..b.inputs()].iter().enumerate() {
             if let Some((dx, store)) = b.grad_input(i)? {
                 real_type!("weighted_sum", "terms", dy.dtype(), T => {

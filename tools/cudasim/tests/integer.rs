@@ -249,3 +249,25 @@ fn special_registers() {
         assert_eq!(at(4), !((1 << lane) - 1));
     }
 }
+
+/// Reads of a structure begin with the address of a parameter; only what a kernel names counts as its shared memory.
+#[test]
+fn addresses_of_parameters_and_shared_memory_outside_of_kernels() {
+    let text = machine::kernel(
+        "mov.b64 %rd11, in;\nmov.u64 %rd6, %rd11;\nld.param.u64 %rd7, [%rd6+0];\nsub.s64 %rd8, %rd7, %rd2;\nst.global.u64 [%rd3], %rd8;\n\
+         mov.b64 %rd9, out;\nld.param.u32 %r1, [%rd9+4];\nshr.u64 %rd10, %rd1, 32;\nst.global.u32 [%rd3+8], %r1;\n\
+         st.global.u64 [%rd3+16], %rd10;",
+    );
+    let text = text.replace(".visible", ".shared .align 4 .b8 elsewhere[60000];\n.visible");
+    let module = cudasim::ptx::parse(&text).unwrap();
+    let programs = cudasim::decode::decode(&module, &std::collections::HashMap::new()).unwrap();
+    assert_eq!(programs[0].static_shared, 0);
+    let run = Run { threads: 1, zeroed: true, ..Run::default() };
+    let out = run.text(&text, &[0; 32]).unwrap();
+    let word = |at: usize| u64::from_le_bytes(out[at..at + 8].try_into().unwrap());
+    assert_eq!((word(0), word(8)), (0, word(16)));
+    let two = text.replace("mov.b64 %rd9, out;", "mov.b64 %rd6, out;");
+    let module = cudasim::ptx::parse(&two).unwrap();
+    let error = cudasim::decode::decode(&module, &std::collections::HashMap::new()).err().unwrap();
+    assert!(error.to_string().contains("two parameters"), "{error}");
+}

@@ -355,6 +355,7 @@ impl Decoder {
             };
         }
         let bits = ty.size() * 8;
+        self.param_address(i)?;
         if let Operand::Vector(parts) = from {
             let part = part_bits(i, bits, parts.len())?;
             let mut a = [NONE; 4];

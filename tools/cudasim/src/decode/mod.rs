@@ -96,7 +96,10 @@ fn decode_kernel(
     let mut symbols = globals.clone();
     let (mut shared, mut local, mut dynamic_align, mut uses_dynamic) = (0u32, 0u32, 1u32, false);
     let mut dynamic_names = Vec::new();
-    for v in module.variables.iter().chain(&kernel.variables) {
+    // shared memory that stands outside of kernels belongs to those that name it
+    let named = operands::names(kernel);
+    let outside = module.variables.iter().filter(|v| v.space != Space::Shared || named.contains(&v.name));
+    for v in outside.chain(&kernel.variables) {
         let align = v.align.max(1);
         match v.space {
             Space::Shared if v.size == 0 => {

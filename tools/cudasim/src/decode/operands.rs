@@ -1,6 +1,6 @@
 //! Registers, constants and symbols of a kernel, and the operands made of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{READ_PREDICATE, SPECIAL};
 use crate::op::{Address, NONE, Op, Pred, Slot};
@@ -21,6 +21,8 @@ pub(crate) struct Decoder {
     labels: HashMap<String, u32>,
     symbols: HashMap<String, u64>,
     params: HashMap<String, u32>,
+    /// Registers that hold the address of a parameter (`mov.b64 %rd1, name;`), by the offset.
+    param_addresses: HashMap<String, u32>,
     constant_slots: HashMap<(u64, bool), Slot>,
     pub register_count: u32,
     pub predicate_count: u32,
@@ -36,6 +38,7 @@ impl Decoder {
             labels: kernel.labels.iter().map(|(name, at)| (name.clone(), *at as u32)).collect(),
             symbols,
             params: kernel.params.iter().zip(offsets).map(|(p, &o)| (p.name.clone(), o)).collect(),
+            param_addresses: HashMap::new(),
             constant_slots: HashMap::new(),
             register_count: SPECIAL.len() as u32,
             predicate_count: 0,
@@ -109,6 +112,10 @@ impl Decoder {
         match operand {
             Operand::Name(name) if self.registers.contains_key(name) => self.read_register(name, bits, at_least, i),
             Operand::Name(name) if name == "WARP_SZ" => Ok(self.constant(32, wide)),
+            Operand::Name(name) if wide && self.params.contains_key(name) => {
+                let offset = self.params[name];
+                Ok(self.constant(u64::from(offset), true))
+            }
             Operand::Name(name) => {
                 let value = *self.symbols.get(name).ok_or_else(|| i.error(format!("unknown operand {name}")))?;
                 Ok(self.constant(value, wide))
@@ -182,11 +189,24 @@ impl Decoder {
         }
     }
 
+    /// Notes `mov.b64 register, parameter;`, the beginning of reads of a structure, and copies of it: its value is the offset. A register that holds two
+    /// addresses is refused, because reads are resolved here.
+    pub fn param_address(&mut self, i: &Instruction) -> Result<()> {
+        let [Operand::Name(to), Operand::Name(from)] = &i.operands[..] else { return Ok(()) };
+        let known = if self.registers.contains_key(from) { &self.param_addresses } else { &self.params };
+        let Some(&offset) = known.get(from) else { return Ok(()) };
+        match self.param_addresses.insert(to.clone(), offset) {
+            Some(other) if other != offset => Err(i.error(format!("{to} holds the addresses of two parameters"))),
+            _ => Ok(()),
+        }
+    }
+
     /// The byte offset of a parameter address.
     pub fn param_offset(&self, i: &Instruction, operand: &Operand) -> Result<u32> {
         match operand {
             Operand::Address(Some(name), offset) => {
-                let base = self.params.get(name).ok_or_else(|| i.error(format!("unknown parameter {name}")))?;
+                let base = self.params.get(name).or_else(|| self.param_addresses.get(name));
+                let base = base.ok_or_else(|| i.error(format!("unknown parameter {name}")))?;
                 Ok((i64::from(*base) + offset) as u32)
             }
             _ => Err(i.error("expected the address of a parameter")),
@@ -275,6 +295,17 @@ impl Decoder {
         }
         (most as u32 + 8).next_multiple_of(8).min(255)
     }
+}
+
+/// Everything that a kernel's instructions name.
+pub(super) fn names(kernel: &Kernel) -> HashSet<String> {
+    let mut all = HashSet::new();
+    for operand in kernel.body.iter().flat_map(|i| &i.operands) {
+        visit(operand, &mut |name| {
+            all.insert(name.to_string());
+        });
+    }
+    all
 }
 
 fn visit(operand: &Operand, f: &mut impl FnMut(&str)) {

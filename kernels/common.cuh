@@ -1,0 +1,262 @@
+// What every kernel is written in: the language without NVIDIA's headers, Philox, elementary functions, bf16, reductions of fixed shape.
+// The only include of a kernel. No float atomics anywhere: equal inputs give equal bits.
+#pragma once
+
+#define __device__ __attribute__((device))
+#define __global__ extern "C" __attribute__((global))
+#define __shared__ __attribute__((shared))
+#define __launch_bounds__(...) __attribute__((launch_bounds(__VA_ARGS__)))
+#define INLINE __attribute__((device)) inline __attribute__((always_inline))
+
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef unsigned long long u64;
+struct alignas(16) float4 { float x, y, z, w; };
+
+// ---- where a thread is ----
+INLINE u32 thread() { return __nvvm_read_ptx_sreg_tid_x(); }
+INLINE u32 block_x() { return __nvvm_read_ptx_sreg_ctaid_x(); }
+INLINE u32 block_y() { return __nvvm_read_ptx_sreg_ctaid_y(); }
+INLINE u32 block_z() { return __nvvm_read_ptx_sreg_ctaid_z(); }
+INLINE u32 block_threads() { return __nvvm_read_ptx_sreg_ntid_x(); }
+// Number of the thread in a one-dimensional launch.
+INLINE u32 global_thread() { return block_x() * block_threads() + thread(); }
+INLINE void barrier() { __syncthreads(); }
+
+// ---- storing a gradient: the first writer sets, later ones add ----
+INLINE void put(float *to, float value, u32 add) { *to = add ? *to + value : value; }
+
+// ---- Philox4x32-10, bit for bit that of src/random.rs ----
+struct Lanes { u32 x, y, z, w; };
+
+INLINE Lanes philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    if (round > 0) {
+      k0 += 0x9E3779B9u;
+      k1 += 0xBB67AE85u;
+    }
+    u64 p0 = (u64)c0 * 0xD2511F53u;
+    u64 p1 = (u64)c2 * 0xCD9E8D57u;
+    u32 n0 = (u32)(p1 >> 32) ^ c1 ^ k0, n2 = (u32)(p0 >> 32) ^ c3 ^ k1;
+    c0 = n0;
+    c1 = (u32)p1;
+    c2 = n2;
+    c3 = (u32)p0;
+  }
+  return {c0, c1, c2, c3};
+}
+
+// A dropout mask from the counters, as `random::Mask`: element (row, column) is kept where its lane is below the threshold.
+struct Mask {
+  u32 key0, key1, step, site;
+  // 0 to 2^32
+  u64 threshold;
+  float scale;
+  // whether there is a dropout at all
+  u32 on;
+};
+
+// Factors (0 or `scale`) of columns 4·quad .. 4·quad+4 of a row.
+INLINE float4 mask_factors(const Mask &m, u32 row, u32 quad) {
+  if (!m.on) return {1.0f, 1.0f, 1.0f, 1.0f};
+  Lanes l = philox(quad, row, m.step, m.site, m.key0, m.key1);
+  return {(u64)l.x < m.threshold ? m.scale : 0.0f, (u64)l.y < m.threshold ? m.scale : 0.0f,
+          (u64)l.z < m.threshold ? m.scale : 0.0f, (u64)l.w < m.threshold ? m.scale : 0.0f};
+}
+
+// Factor of column 0 of a row (dropout of whole word types).
+INLINE float mask_row_factor(const Mask &m, u32 row) {
+  return m.on ? ((u64)philox(0, row, m.step, m.site, m.key0, m.key1).x < m.threshold ? m.scale : 0.0f) : 1.0f;
+}
+
+// ---- elementary functions: the algorithms, and where the CPU fuses the bits, of src/device/cpu/math.rs ----
+INLINE float fma(float a, float b, float c) { return __nvvm_fma_rn_f(a, b, c); }
+INLINE float from_bits(u32 bits) { return __builtin_bit_cast(float, bits); }
+INLINE u32 to_bits(float x) { return __builtin_bit_cast(u32, x); }
+INLINE float absolute(float x) { return from_bits(to_bits(x) & 0x7FFFFFFFu); }
+INLINE float square_root(float x) { return __nvvm_sqrt_rn_f(x); }
+// Asked this way round, NaN in `a` passes.
+INLINE float larger(float a, float b) { return b > a ? b : a; }
+#define NEGATIVE_INFINITY from_bits(0xFF800000u)
+
+// 2^n for n in the range of normal numbers.
+INLINE float power_of_two(u32 n) { return from_bits((n + 127u) << 23); }
+
+// n and e^r - 1 with x = n·ln 2 + r.
+INLINE float reduce_exponent(float x, u32 &n) {
+  const float round = 12582912.0f;
+  float shifted = fma(x, 1.44269504f, round);
+  float whole = shifted - round;
+  float r = fma(whole, -0.693359375f, x);
+  r = fma(whole, 2.12194440e-4f, r);
+  float p = 1.0f / 5040.0f;
+  p = fma(p, r, 1.0f / 720.0f);
+  p = fma(p, r, 1.0f / 120.0f);
+  p = fma(p, r, 1.0f / 24.0f);
+  p = fma(p, r, 1.0f / 6.0f);
+  p = fma(p, r, 1.0f / 2.0f);
+  n = to_bits(shifted) - to_bits(round);
+  return fma(p, r * r, r);
+}
+
+INLINE float exponential(float x) {
+  x = x < -104.0f ? -104.0f : x;
+  x = x > 89.0f ? 89.0f : x;
+  u32 n;
+  float e = reduce_exponent(x, n);
+  u32 half = ((n + 4096u) >> 1) - 2048u;
+  return (e + 1.0f) * power_of_two(half) * power_of_two(n - half);
+}
+
+INLINE float hyperbolic_tangent(float v) {
+  float x = absolute(v);
+  x = x > 10.0f ? 10.0f : x;
+  u32 n;
+  float e = reduce_exponent(x + x, n);
+  float scale = power_of_two(n);
+  float m = fma(scale, e, scale - 1.0f);
+  return from_bits(to_bits(m / (m + 2.0f)) | (to_bits(v) & 0x80000000u));
+}
+
+INLINE float sigmoid(float x) {
+  float e = exponential(-absolute(x));
+  return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
+
+// Natural logarithm of a positive, normal number, to one unit in the last place: x = 2^k·(1 + f), the series of fdlibm's logf.
+INLINE float logarithm(float x) {
+  // k such that 1 + f lies between √½ and √2
+  u32 shifted = to_bits(x) - 0x3F3504F3u;
+  int k = (int)shifted >> 23;
+  float f = from_bits((shifted & 0x007FFFFFu) + 0x3F3504F3u) - 1.0f;
+  float s = f / (2.0f + f), z = s * s, w = z * z;
+  float even = w * fma(w, 0.24279078841f, 0.40000972152f);
+  float odd = z * fma(w, 0.28498786688f, 0.66666662693f);
+  float half = 0.5f * f * f, n = (float)k;
+  return n * 6.9313812256e-01f - ((half - fma(s, half + even + odd, n * 9.0580006145e-06f)) - f);
+}
+
+// ---- bf16 ----
+// To the nearest, ties to even; NaN stays NaN.
+INLINE u16 to_bf16(float x) {
+  u32 b = to_bits(x);
+  if ((b & 0x7FFFFFFFu) > 0x7F800000u) return (u16)((b >> 16) | 0x40u);
+  return (u16)((b + 0x7FFFu + ((b >> 16) & 1u)) >> 16);
+}
+INLINE float from_bf16(u16 x) { return from_bits((u32)x << 16); }
+
+// ---- reductions of fixed shape; every thread gets the result ----
+INLINE float other_lane(float x, int distance) { return __nvvm_shfl_sync_bfly_f32(0xFFFFFFFFu, x, distance, 31); }
+INLINE u32 other_lane(u32 x, int distance) { return (u32)__nvvm_shfl_sync_bfly_i32(0xFFFFFFFFu, (int)x, distance, 31); }
+
+INLINE float warp_sum(float x) {
+#pragma unroll
+  for (int d = 16; d > 0; d >>= 1) x += other_lane(x, d);
+  return x;
+}
+INLINE float warp_max(float x) {
+#pragma unroll
+  for (int d = 16; d > 0; d >>= 1) x = larger(x, other_lane(x, d));
+  return x;
+}
+INLINE u32 warp_or(u32 x) {
+#pragma unroll
+  for (int d = 16; d > 0; d >>= 1) x |= other_lane(x, d);
+  return x;
+}
+
+// Of a block of 256 threads, all of which take part.
+#define BLOCK 256
+#define BLOCK_REDUCTION(NAME, TYPE, WARP, COMBINE)            \
+  INLINE TYPE NAME(TYPE x) {                                  \
+    static __shared__ TYPE parts[BLOCK / 32];                 \
+    x = WARP(x);                                              \
+    barrier();                                                \
+    if (thread() % 32 == 0) parts[thread() / 32] = x;         \
+    barrier();                                                \
+    TYPE total = parts[0];                                    \
+    _Pragma("unroll") for (int i = 1; i < BLOCK / 32; ++i) {  \
+      TYPE y = parts[i];                                      \
+      total = COMBINE;                                        \
+    }                                                         \
+    return total;                                             \
+  }
+BLOCK_REDUCTION(block_sum, float, warp_sum, total + y)
+BLOCK_REDUCTION(block_max, float, warp_max, larger(total, y))
+BLOCK_REDUCTION(block_or, u32, warp_or, total | y)
+
+// ---- tiles of a matrix product ----
+// A block of 256 threads computes a square of 16·TM: acc[i][j] belongs to row tile_index(thread/16, i), column tile_index(thread%16, j). Sums run
+// over k in order. A and B tell the element at (row or column of the tile, k), zero outside, and whether neighbours along k are neighbours in
+// memory. Two tiles of depth 8 are in shared memory, padded so that no access has a bank conflict; the next one is on its way meanwhile.
+INLINE u32 tile_index(u32 t, int i) { return 64 * (u32)(i / 4) + 4 * t + (u32)(i % 4); }
+
+template <int TM, typename A, typename B> INLINE void tile_product(const A &a, const B &b, u32 k, float (&acc)[TM][TM]) {
+  constexpr u32 TILE = 16 * TM, DEPTH = 8, PITCH = TILE + 4, LOADS = TILE * DEPTH / BLOCK;
+  alignas(16) static __shared__ float as[2][DEPTH * PITCH], bs[2][DEPTH * PITCH];
+  u32 t = thread(), tx = t % 16, ty = t / 16;
+  float next_a[LOADS], next_b[LOADS];
+#define TILE_ROW(M, i) ((M::ALONG_K) ? t / DEPTH + (i) * (BLOCK / DEPTH) : t % TILE)
+#define TILE_K(M, i) ((M::ALONG_K) ? t % DEPTH : t / TILE + (i) * (BLOCK / TILE))
+#define TILE_FETCH(k0)                                                     \
+  _Pragma("unroll") for (u32 i = 0; i < LOADS; ++i) {                      \
+    u32 ka = (k0) + TILE_K(A, i), kb = (k0) + TILE_K(B, i);                \
+    next_a[i] = ka < k ? a(TILE_ROW(A, i), ka) : 0.0f;                     \
+    next_b[i] = kb < k ? b(TILE_ROW(B, i), kb) : 0.0f;                     \
+  }
+#define TILE_KEEP(buffer)                                                        \
+  _Pragma("unroll") for (u32 i = 0; i < LOADS; ++i) {                            \
+    as[buffer][TILE_K(A, i) * PITCH + TILE_ROW(A, i)] = next_a[i];               \
+    bs[buffer][TILE_K(B, i) * PITCH + TILE_ROW(B, i)] = next_b[i];               \
+  }
+#pragma unroll
+  for (int i = 0; i < TM; ++i)
+#pragma unroll
+    for (int j = 0; j < TM; ++j) acc[i][j] = 0.0f;
+  TILE_FETCH(0u)
+  TILE_KEEP(0)
+  barrier();
+  u32 buffer = 0;
+  for (u32 k0 = 0; k0 < k; k0 += DEPTH) {
+    bool more = k0 + DEPTH < k;
+    if (more) { TILE_FETCH(k0 + DEPTH) }
+    // half of it unrolled: all of it would not leave a large tile its 128 registers
+#pragma unroll 4
+    for (u32 q = 0; q < DEPTH; ++q) {
+      float fa[TM], fb[TM];
+#pragma unroll
+      for (int g = 0; g < TM / 4; ++g) {
+        float4 va = *(const float4 *)&as[buffer][q * PITCH + 64 * g + 4 * ty];
+        float4 vb = *(const float4 *)&bs[buffer][q * PITCH + 64 * g + 4 * tx];
+        fa[4 * g] = va.x, fa[4 * g + 1] = va.y, fa[4 * g + 2] = va.z, fa[4 * g + 3] = va.w;
+        fb[4 * g] = vb.x, fb[4 * g + 1] = vb.y, fb[4 * g + 2] = vb.z, fb[4 * g + 3] = vb.w;
+      }
+#pragma unroll
+      for (int i = 0; i < TM; ++i)
+#pragma unroll
+        for (int j = 0; j < TM; ++j) acc[i][j] = fma(fa[i], fb[j], acc[i][j]);
+    }
+    if (more) { TILE_KEEP(buffer ^ 1) }
+    barrier();
+    buffer ^= 1;
+  }
+}
+
+// Rows of a row-major matrix [rows, ld], from row `first` on: element (row, k). Within a tile 32 bits of offset are enough.
+struct RowMajor {
+  static constexpr bool ALONG_K = true;
+  const float *tile;
+  u32 rows, ld, first;
+  INLINE RowMajor(const float *data, u32 rows, u32 ld, u32 first) : tile(data + (u64)first * ld), rows(rows), ld(ld), first(first) {}
+  INLINE float operator()(u32 row, u32 k) const { return first + row < rows ? tile[row * ld + k] : 0.0f; }
+};
+// Columns of a row-major matrix [k, columns]: element (column, k).
+struct ColumnMajor {
+  static constexpr bool ALONG_K = false;
+  const float *data;
+  u32 columns, first;
+  INLINE float operator()(u32 column, u32 k) const {
+    return first + column < columns ? data[(u64)k * columns + first + column] : 0.0f;
+  }
+};

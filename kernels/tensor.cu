@@ -1,0 +1,43 @@
+// What is not an operation of its own: adding and sums.
+#include "common.cuh"
+
+// y[n] (+)= c·x[n]
+__global__ void __launch_bounds__(BLOCK) put_scaled(const float *x, float c, float *y, u32 n, u32 add) {
+  u32 i = global_thread();
+  if (i < n) put(y + i, c * x[i], add);
+}
+
+// y[n] (+)= factor[0]·x[n], the factor (an upstream gradient) on the device
+__global__ void __launch_bounds__(BLOCK) put_times(const float *x, const float *factor, float *y, u32 n, u32 add) {
+  u32 i = global_thread();
+  if (i < n) put(y + i, factor[0] * x[i], add);
+}
+
+// y[n] = a[n] + b[n]
+__global__ void __launch_bounds__(BLOCK) add(const float *a, const float *b, float *y, u32 n) {
+  u32 i = global_thread();
+  if (i < n) y[i] = a[i] + b[i];
+}
+
+// to[c] (+)= Σ_r x[r, c] over rows. A block has 32 columns; eight threads a column take every eighth row, then are added in order.
+__global__ void __launch_bounds__(BLOCK) column_sums(const float *x, float *to, u32 rows, u32 columns, u32 add) {
+  __shared__ float parts[8][32];
+  u32 lane = thread() % 32, slice = thread() / 32, column = block_x() * 32 + lane;
+  float sum = 0.0f;
+  if (column < columns)
+    for (u32 r = slice; r < rows; r += 8) sum += x[(u64)r * columns + column];
+  parts[slice][lane] = sum;
+  barrier();
+  if (slice > 0 || column >= columns) return;
+#pragma unroll
+  for (int i = 1; i < 8; ++i) sum += parts[i][lane];
+  put(to + column, sum, add);
+}
+
+// to[0] = c·Σ x[n], by one block
+__global__ void __launch_bounds__(BLOCK) sum(const float *x, float c, float *to, u32 n) {
+  float total = 0.0f;
+  for (u32 i = thread(); i < n; i += BLOCK) total += x[i];
+  total = block_sum(total);
+  if (thread() == 0) to[0] = c * total;
+}

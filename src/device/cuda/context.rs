@@ -1,0 +1,298 @@
+//! A GPU in use: its context, its stream, its kernels.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use cudarc::driver::{result, sys};
+
+use super::arguments::{Argument, Grid, Parameter, check};
+use super::error::{LESS, failed};
+use super::modules::{self, MODULES};
+use super::probe::{Gpu, probe};
+use super::simulate;
+use crate::error::{Error, Result};
+
+/// GPUs of one machine that can be told apart.
+const GPUS: usize = 64;
+
+/// The oldest CUDA version whose driver will do.
+const DRIVER: (u32, u32) = (12, 0);
+
+/// One GPU with one stream; lives as long as the process.
+pub struct Context {
+    gpu: Gpu,
+    handle: sys::CUcontext,
+    stream: sys::CUstream,
+    /// By name: parameters and, once the module is loaded, the function.
+    kernels: Mutex<HashMap<&'static str, Kernel>>,
+    /// Which of the two PTX texts this GPU gets.
+    sm_80: bool,
+    /// An error of a call that could not return it.
+    fault: Mutex<Option<String>>,
+}
+
+struct Kernel {
+    module: usize,
+    parameters: Vec<Parameter>,
+    function: Option<sys::CUfunction>,
+    launches: u64,
+}
+
+// SAFETY: handles of the driver may be used from any thread, once it has made the context its current one (`bind`).
+unsafe impl Send for Context {}
+// SAFETY: as above; what changes is behind locks.
+unsafe impl Sync for Context {}
+
+/// The GPU of that number, opened at the first call.
+///
+/// # Errors
+/// No driver, an old one, no such GPU, or one that is too old: one sentence each.
+pub fn context(ordinal: usize) -> Result<&'static Context> {
+    static OPEN: [OnceLock<Context>; GPUS] = [const { OnceLock::new() }; GPUS];
+    static OPENING: Mutex<()> = Mutex::new(());
+    let slot = OPEN.get(ordinal).ok_or_else(|| Error::usage(format!("no machine has a GPU number {ordinal}")))?;
+    if let Some(context) = slot.get() {
+        return Ok(context);
+    }
+    let _one_at_a_time = lock(&OPENING);
+    match slot.get() {
+        Some(context) => Ok(context),
+        None => Context::open(ordinal).map(|context| slot.get_or_init(|| context)),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Context {
+    fn open(ordinal: usize) -> Result<Self> {
+        let found = probe().map_err(|reason| {
+            Error::data(format!("cuda:{ordinal}: {reason}")).hint("use --device cpu, or leave --device out")
+        })?;
+        let version = found.driver.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+        if version.is_none_or(|v: (u32, u32)| v < DRIVER) {
+            let (driver, (major, minor)) = (&found.driver, DRIVER);
+            return Err(Error::data(format!(
+                "cuda:{ordinal}: the driver supports CUDA {driver}, and {major}.{minor} is needed"
+            ))
+            .hint("install an NVIDIA driver of version 525 or newer, or use --device cpu"));
+        }
+        let count = found.gpus.len();
+        let gpu = found.gpus.into_iter().nth(ordinal).ok_or_else(|| {
+            Error::data(format!("cuda:{ordinal}: the driver presents {count} GPU(s), counted from 0"))
+        })?;
+        let (major, minor) = gpu.compute_capability;
+        if major < 7 {
+            let name = &gpu.name;
+            return Err(Error::data(format!(
+                "cuda:{ordinal}: {name} has compute capability {major}.{minor}, and 7.0 (Volta) is needed"
+            ))
+            .hint("use --device cpu, or leave --device out"));
+        }
+        let doing = format!("opening cuda:{ordinal}");
+        let (handle, stream) = open_driver(ordinal).map_err(|e| failed(&doing, e))?;
+        // a switch for tests: the older kernels run on every GPU
+        let sm_80 = major >= 8 && std::env::var_os("ULMFIT_PTX").is_none_or(|target| target != "sm_70");
+        let declared = modules::all(sm_80).into_iter();
+        let kernel = |k: modules::Declared| {
+            (k.name, Kernel { module: k.module, parameters: k.parameters, function: None, launches: 0 })
+        };
+        Ok(Context {
+            gpu,
+            handle,
+            stream,
+            kernels: Mutex::new(declared.map(kernel).collect()),
+            sm_80,
+            fault: Mutex::new(None),
+        })
+    }
+
+    /// What the driver says of it.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Makes this the thread's current context, and returns an error that an earlier call could not.
+    fn bind(&self) -> Result<()> {
+        thread_local!(static CURRENT: Cell<Option<usize>> = const { Cell::new(None) });
+        if let Some(message) = &*lock(&self.fault) {
+            return Err(Error::data(message.clone()));
+        }
+        if CURRENT.get() != Some(self.gpu.ordinal) {
+            // SAFETY: the handle was retained in `open` and is never released.
+            unsafe { result::ctx::set_current(self.handle) }.map_err(|e| failed("choosing the GPU", e))?;
+            CURRENT.set(Some(self.gpu.ordinal));
+        }
+        Ok(())
+    }
+
+    /// Keeps an error for the next call that can return one.
+    pub(crate) fn keep(&self, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            lock(&self.fault).get_or_insert(error.to_string());
+        }
+    }
+
+    pub(super) fn allocate(&self, bytes: usize) -> Result<u64> {
+        self.bind()?;
+        // SAFETY: the context is current; the memory's content is undefined until it is written, as the callers know.
+        unsafe { result::malloc_sync(bytes.max(64)) }.map_err(|error| {
+            let free = result::mem_get_info().map(|(free, total)| format!(" ({free} of {total} are free)"));
+            match error.0 as u32 {
+                2 => Error::data(format!(
+                    "{} has no {bytes} bytes of memory left{}",
+                    self.gpu.name,
+                    free.unwrap_or_default()
+                ))
+                .hint(LESS),
+                _ => failed("taking memory", error),
+            }
+        })
+    }
+
+    pub(super) fn free(&self, address: u64) {
+        // SAFETY: the address is that of an allocation that nobody uses any more; the driver waits for what still runs.
+        let freed = self
+            .bind()
+            .and_then(|()| unsafe { result::free_sync(address) }.map_err(|e| failed("giving memory back", e)));
+        self.keep(freed);
+    }
+
+    /// Sets bytes to zero.
+    pub(crate) fn zero(&self, address: u64, bytes: usize) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's block holds the range.
+        unsafe { result::memset_d8_async(address, 0, bytes, self.stream) }.map_err(|e| failed("zeroing memory", e))
+    }
+
+    /// Copies to the device. The driver has taken the bytes when this returns.
+    pub(crate) fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the caller's block holds the range; pageable memory is staged before the call returns.
+        unsafe { result::memcpy_htod_async(address, bytes, self.stream) }.map_err(|e| failed("copying to the GPU", e))
+    }
+
+    /// Copies from the device, after everything before it has run.
+    pub(crate) fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the caller's block holds the range; the bytes are not looked at before the stream is done.
+        unsafe { result::memcpy_dtoh_async(bytes, address, self.stream) }
+            .map_err(|e| failed("copying from the GPU", e))?;
+        self.synchronise()
+    }
+
+    /// Copies within the device.
+    pub(crate) fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the callers' blocks hold the ranges, and are not the same.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) }
+            .map_err(|e| failed("copying within the GPU", e))
+    }
+
+    /// Waits until everything has run; returns what went wrong on the way. For the border of a step.
+    pub fn synchronise(&self) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the stream was created in `open` and is never destroyed.
+        unsafe { result::stream::synchronize(self.stream) }.map_err(|e| failed("waiting for the GPU", e))
+    }
+
+    /// Runs a kernel, after holding the arguments against what its PTX declares. A grid without blocks does nothing. Device code reaches
+    /// memory of the device alone, so that a wrong size cannot harm this process's memory.
+    ///
+    /// # Errors
+    /// Wrong arguments, or the driver's: also one of an earlier kernel.
+    pub fn launch(&self, kernel: &'static str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        if grid.is_empty() {
+            return Ok(());
+        }
+        self.bind()?;
+        let mut kernels = lock(&self.kernels);
+        let Some(entry) = kernels.get_mut(kernel) else {
+            return Err(Error::data(format!("there is no kernel '{kernel}'")));
+        };
+        let mut values = Vec::with_capacity(arguments.len());
+        check(kernel, &entry.parameters, arguments, &mut values)?;
+        let mut pointers: Vec<*mut c_void> = values
+            .iter_mut()
+            .zip(arguments)
+            .map(|(value, argument)| match argument {
+                Argument::Plain(words, _) => words.as_ptr().cast_mut().cast(),
+                _ => std::ptr::from_mut(value).cast(),
+            })
+            .collect();
+        entry.launches += 1;
+        let function = match entry.function {
+            Some(function) => function,
+            None => {
+                let module = entry.module;
+                self.load(module, &mut kernels)?;
+                kernels[kernel].function.expect("its module was just loaded")
+            }
+        };
+        drop(kernels);
+        let [x, y, z] = grid.blocks.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        simulate::expect_arguments(arguments.len());
+        // SAFETY: the function is loaded and never unloaded; number and sizes of the arguments are those that its PTX declares.
+        unsafe {
+            result::launch_kernel(
+                function,
+                (x, y, z),
+                (grid.threads as u32, 1, 1),
+                grid.shared as u32,
+                self.stream,
+                &mut pointers,
+            )
+        }
+        .map_err(|e| failed(&format!("kernel '{kernel}'"), e))
+    }
+
+    /// Loads a module and notes its functions.
+    fn load(&self, module: usize, kernels: &mut HashMap<&'static str, Kernel>) -> Result<()> {
+        let text = if self.sm_80 { MODULES[module].sm_80 } else { MODULES[module].sm_70 };
+        // SAFETY: the text ends with a zero.
+        let handle =
+            unsafe { result::module::load_data(text.as_ptr().cast()) }.map_err(|e| failed("loading the kernels", e))?;
+        for (name, kernel) in kernels.iter_mut().filter(|(_, k)| k.module == module) {
+            let c_name = CString::new(*name).expect("a name has no zero");
+            // SAFETY: the module is loaded and never unloaded.
+            let function = unsafe { result::module::get_function(handle, c_name) };
+            kernel.function = Some(function.map_err(|e| failed(&format!("finding kernel '{name}'"), e))?);
+        }
+        Ok(())
+    }
+
+    /// How often each kernel was launched since the process began, by name.
+    pub fn launches(&self) -> Vec<(&'static str, u64)> {
+        let mut all: Vec<_> = lock(&self.kernels).iter().map(|(&name, k)| (name, k.launches)).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+fn open_driver(ordinal: usize) -> Result<(sys::CUcontext, sys::CUstream), cudarc::driver::DriverError> {
+    let device = result::device::get(ordinal as i32)?;
+    // SAFETY: the device was just handed out by the initialised driver; the context is never released.
+    let handle = unsafe { result::primary_ctx::retain(device) }?;
+    // SAFETY: as above.
+    unsafe { result::ctx::set_current(handle) }?;
+    let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
+    Ok((handle, stream))
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context(cuda:{} {})", self.gpu.ordinal, self.gpu.name)
+    }
+}

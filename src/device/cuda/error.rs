@@ -1,0 +1,31 @@
+//! The driver's errors in our words. (Formatting a `DriverError` asks the driver for its text, which may panic.)
+
+use cudarc::driver::DriverError;
+
+use crate::error::Error;
+
+/// `doing`: what failed, as the beginning of a sentence ("launching kernel 'gemm'").
+pub(super) fn failed(doing: &str, error: DriverError) -> Error {
+    let code = error.0 as u32;
+    let why = match code {
+        1 => "a value was refused",
+        2 => return Error::data(format!("{doing}: the GPU's memory is used up")).hint(LESS),
+        100 => "the driver finds no GPU",
+        200 | 218 => "the driver cannot compile the kernel",
+        209 => "the program has no kernel for this GPU",
+        214 => "the GPU's memory has an error that it could not correct",
+        222 => "the driver is too old for the kernel (CUDA 12.0, driver 525, is needed)",
+        700 => "a kernel reached outside its memory",
+        701 => "the kernel needs more registers or shared memory than the GPU has",
+        702 => "a kernel ran longer than the driver allows",
+        716 => "a kernel used a misaligned address",
+        719 => "a kernel failed",
+        720 => "the grid is too large for a cooperative launch",
+        801 => "the driver does not support this",
+        _ => "the driver refused",
+    };
+    Error::data(format!("{doing}: {why} (CUDA error {code})"))
+}
+
+/// What helps against too little memory.
+pub(super) const LESS: &str = "lower --batch-size, --bptt or the model's sizes, or use --device cpu";

@@ -1,0 +1,76 @@
+//! The kernels, as PTX text within the program.
+
+use super::arguments::{Parameter, declared};
+
+/// What one file of `kernels/` compiles to. The texts end with a zero, as the driver wants them.
+pub(super) struct Module {
+    /// For GPUs of compute capability 7.0 and 7.5.
+    pub sm_70: &'static str,
+    /// For 8.0 and newer.
+    pub sm_80: &'static str,
+}
+
+macro_rules! modules {
+    ($($name:literal,)*) => {
+        &[$(Module {
+            sm_70: concat!(include_str!(concat!("../../../kernels/ptx/", $name, ".sm_70.ptx")), "\0"),
+            sm_80: concat!(include_str!(concat!("../../../kernels/ptx/", $name, ".sm_80.ptx")), "\0"),
+        }),*]
+    };
+}
+
+pub(super) static MODULES: &[Module] = modules![
+    "activation_regularisation",
+    "batch_norm",
+    "concat_pool",
+    "dropout",
+    "embedding",
+    "gemm",
+    "lstm",
+    "relu",
+    "softmax_cross_entropy",
+    "tensor",
+    "tied_softmax",
+    "weighted_sum",
+];
+
+/// A kernel, the module that it is in, and its parameters.
+pub(super) struct Declared {
+    pub name: &'static str,
+    pub module: usize,
+    pub parameters: Vec<Parameter>,
+}
+
+/// The kernels of all modules, for one target or the other.
+pub(super) fn all(sm_80: bool) -> Vec<Declared> {
+    let text = |m: &Module| if sm_80 { m.sm_80 } else { m.sm_70 };
+    let of = |(module, m)| {
+        declared(text(m)).into_iter().map(move |(name, parameters)| Declared { name, module, parameters })
+    };
+    MODULES.iter().enumerate().flat_map(of).collect()
+}
+
+/// Names of all kernels.
+pub fn kernels() -> Vec<&'static str> {
+    all(true).iter().map(|k| k.name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_a_module_and_every_name_is_unique() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+        let files = std::fs::read_dir(folder)
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "cu"));
+        assert_eq!(files.count(), MODULES.len());
+        let mut names = kernels();
+        assert_eq!(names, all(false).iter().map(|k| k.name).collect::<Vec<_>>());
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

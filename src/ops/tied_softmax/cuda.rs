@@ -1,0 +1,72 @@
+use super::block_rows;
+use crate::autodiff::Store;
+use crate::device::cuda::gemm::{Matrix, gemm};
+use crate::device::cuda::{Context, Grid};
+use crate::error::Result;
+use crate::ops::gpu::{arguments, column_sums, sum};
+use crate::tensor::Tensor;
+
+/// `x` `[N, E]`, `w` `[V, E]`, `b` `[V]`.
+pub(super) struct Decoder<'a> {
+    pub x: &'a Tensor,
+    pub w: &'a Tensor,
+    pub b: Option<&'a Tensor>,
+}
+
+/// Gradients of the mean loss, where wanted.
+pub(super) struct Gradients<'a> {
+    pub dx: Option<&'a Tensor>,
+    pub dw: Option<&'a Tensor>,
+    pub db: Option<&'a Tensor>,
+}
+
+impl Decoder<'_> {
+    /// `logits = x·wᵀ + b` of some rows.
+    fn logits(&self, context: &Context, first: usize, rows: usize, logits: &Tensor) -> Result<()> {
+        let (v, e) = (self.w.dims()[0], self.w.dims()[1]);
+        let x = Matrix::new(self.x.argument_from(first * e), rows, e);
+        let w = Matrix::new(self.w.argument(), v, e);
+        gemm(context, x, w.t(), self.b.map(Tensor::argument), logits.argument(), Store::Set)
+    }
+
+    /// `targets` `[N]` on the device; `logits`: a block's; `losses` `[N]` and `correct` `[N]` of the rows.
+    pub(super) fn forward(
+        &self,
+        context: &Context,
+        [targets, logits, losses, correct, loss]: [&Tensor; 5],
+        gradients: &Gradients,
+    ) -> Result<()> {
+        let (v, e, n) = (self.w.dims()[0], self.w.dims()[1], targets.len());
+        let scale = (1.0 / n as f64) as f32;
+        let wanted = gradients.dx.is_some() || gradients.dw.is_some() || gradients.db.is_some();
+        let block = block_rows(n, v);
+        for first in (0..n).step_by(block) {
+            let rows = block.min(n - first);
+            self.logits(context, first, rows, logits)?;
+            let [targets, losses, correct] = [targets, losses, correct].map(|t| t.argument_from(first));
+            let arguments = arguments![logits.argument(), targets, losses, correct, v, scale, wanted];
+            context.launch("softmax_rows", Grid::blocks([rows, 1, 1]), arguments)?;
+            let d = Matrix::new(logits.argument(), rows, v);
+            if let Some(dx) = gradients.dx {
+                let w = Matrix::new(self.w.argument(), v, e);
+                gemm(context, d, w, None, dx.argument_from(first * e), Store::Set)?;
+            }
+            let store = if first == 0 { Store::Set } else { Store::Add };
+            if let Some(dw) = gradients.dw {
+                let x = Matrix::new(self.x.argument_from(first * e), rows, e);
+                gemm(context, d.t(), x, None, dw.argument(), store)?;
+            }
+            if let Some(db) = gradients.db {
+                column_sums(context, logits.argument(), rows, v, db.argument(), store)?;
+            }
+        }
+        sum(context, losses, n, scale, loss)
+    }
+
+    /// `out` `[N, V]`
+    pub(super) fn log_probabilities(&self, context: &Context, out: &Tensor) -> Result<()> {
+        let (n, v) = (out.dims()[0], out.dims()[1]);
+        self.logits(context, 0, n, out)?;
+        context.launch("log_softmax_rows", Grid::blocks([n, 1, 1]), arguments![out.argument(), v])
+    }
+}

@@ -1,0 +1,80 @@
+//! The simulated CUDA driver in a test's process: loaded in the place of a real one, one test at a time.
+
+use std::ffi::{CString, c_char, c_uint};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use libloading::os::unix::{Library, Symbol};
+use ulmfit::device::cuda;
+
+fn library() -> &'static Library {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        cuda::simulate().unwrap_or_else(|e| panic!("{e}"));
+        // SAFETY: the library is already loaded, under this name.
+        unsafe { Library::open(Some("libcuda.so"), libloading::os::unix::RTLD_NOW) }
+            .expect("the simulated driver is loaded")
+    })
+}
+
+fn symbol<T>(name: &str) -> Symbol<T> {
+    // SAFETY: every caller gives the type that tools/cudasim/README.md declares.
+    unsafe { library().get(name.as_bytes()) }.unwrap()
+}
+
+/// The simulated driver for as long as this lives; other tests of the process wait.
+pub struct Sim {
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Sim {
+    /// Of the same GPU in all tests of a process: contexts are opened once.
+    pub fn new(gpu: &str) -> Sim {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in [("gpu", gpu), ("print", "off"), ("seed", "1")] {
+            set(key, value);
+        }
+        Sim { _turn: turn }
+    }
+}
+
+/// A switch of the simulator.
+pub fn set(key: &str, value: &str) {
+    let f: Symbol<unsafe extern "C" fn(*const c_char, *const c_char) -> u32> = symbol("cudasim_set");
+    let (key, value) = (CString::new(key).unwrap(), CString::new(value).unwrap());
+    // SAFETY: both strings live through the call.
+    assert_eq!(unsafe { f(key.as_ptr(), value.as_ptr()) }, 0);
+}
+
+/// A counter of a kernel.
+pub fn counter(kernel: &str, name: &str) -> u64 {
+    let f: Symbol<unsafe extern "C" fn(*const c_char, *const c_char, *mut u64) -> u32> = symbol("cudasim_counter");
+    let (kernel, name) = (CString::new(kernel).unwrap(), CString::new(name).unwrap());
+    let mut value = 0;
+    // SAFETY: strings and value live through the call.
+    assert_eq!(unsafe { f(kernel.as_ptr(), name.as_ptr(), &mut value) }, 0);
+    value
+}
+
+pub fn reset_counters() {
+    let f: Symbol<unsafe extern "C" fn() -> u32> = symbol("cudasim_reset_counters");
+    // SAFETY: no arguments.
+    assert_eq!(unsafe { f() }, 0);
+}
+
+/// Everything that the simulator has found.
+pub fn findings() -> Vec<String> {
+    let count: Symbol<unsafe extern "C" fn() -> c_uint> = symbol("cudasim_finding_count");
+    let f: Symbol<unsafe extern "C" fn(c_uint, *mut c_char, usize, *mut usize) -> u32> = symbol("cudasim_finding");
+    // SAFETY: no arguments.
+    let count = unsafe { count() };
+    let text = |n| {
+        let mut buffer = vec![0u8; 4096];
+        let mut needed = 0;
+        // SAFETY: the buffer has the length that is said.
+        assert_eq!(unsafe { f(n, buffer.as_mut_ptr().cast(), buffer.len(), &mut needed) }, 0);
+        buffer.truncate(buffer.iter().position(|&b| b == 0).unwrap_or(buffer.len()));
+        String::from_utf8_lossy(&buffer).into_owned()
+    };
+    (0..count).map(text).collect()
+}
