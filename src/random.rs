@@ -4,19 +4,28 @@
 //! devices or on where a run was stopped and resumed. Key: the run's seed mixed with stage and direction. Counter:
 //! `[column / 4, row, step, site and chunk]`; the lane is the column mod 4 (DESIGN.md, "Randomness").
 
-const PHILOX_MULTIPLIER: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
-const PHILOX_WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
-
 /// Ten rounds of Philox4x32.
 pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
-    let (mut c, mut k) = (counter, key);
+    philox_together(counter.map(|c| [c]), key).map(|[c]| c)
+}
+
+/// Ten rounds of `N` counters, `[word][counter]`, in loops that a compiler turns into vector instructions.
+#[inline(always)]
+fn philox_together<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[u32; N]; 4] {
+    let (mut c, mut k) = (counters, key);
     for round in 0..10 {
         if round > 0 {
-            k = [k[0].wrapping_add(PHILOX_WEYL[0]), k[1].wrapping_add(PHILOX_WEYL[1])];
+            k = [k[0].wrapping_add(0x9E37_79B9), k[1].wrapping_add(0xBB67_AE85)];
         }
-        let p0 = u64::from(c[0]) * PHILOX_MULTIPLIER[0];
-        let p1 = u64::from(c[2]) * PHILOX_MULTIPLIER[1];
-        c = [(p1 >> 32) as u32 ^ c[1] ^ k[0], p1 as u32, (p0 >> 32) as u32 ^ c[3] ^ k[1], p0 as u32];
+        let [c0, c1, c2, c3] = c;
+        for n in 0..N {
+            let p0 = u64::from(c0[n]) * 0xD251_1F53;
+            let p1 = u64::from(c2[n]) * 0xCD9E_8D57;
+            c[0][n] = (p1 >> 32) as u32 ^ c1[n] ^ k[0];
+            c[1][n] = p1 as u32;
+            c[2][n] = (p0 >> 32) as u32 ^ c3[n] ^ k[1];
+            c[3][n] = p0 as u32;
+        }
     }
     c
 }
@@ -150,27 +159,11 @@ impl Mask {
         philox4x32_10([quad, row, self.step, self.site], self.key.0)
     }
 
-    /// The lanes of `N` quads from `quad` on: `[lane][quad]`. The same numbers as [`lanes`](Self::lanes), in loops that a compiler turns into
-    /// vector instructions.
+    /// The lanes of `N` quads from `quad` on: `[lane][quad]`. The same numbers as [`lanes`](Self::lanes), drawn together.
     #[inline(always)]
     pub fn lanes_of<const N: usize>(&self, row: u32, quad: u32) -> [[u32; N]; 4] {
-        let mut c = [std::array::from_fn(|n| quad.wrapping_add(n as u32)), [row; N], [self.step; N], [self.site; N]];
-        let mut k = self.key.0;
-        for round in 0..10 {
-            if round > 0 {
-                k = [k[0].wrapping_add(PHILOX_WEYL[0]), k[1].wrapping_add(PHILOX_WEYL[1])];
-            }
-            let [c0, c1, c2, c3] = c;
-            for n in 0..N {
-                let p0 = u64::from(c0[n]) * PHILOX_MULTIPLIER[0];
-                let p1 = u64::from(c2[n]) * PHILOX_MULTIPLIER[1];
-                c[0][n] = (p1 >> 32) as u32 ^ c1[n] ^ k[0];
-                c[1][n] = p1 as u32;
-                c[2][n] = (p0 >> 32) as u32 ^ c3[n] ^ k[1];
-                c[3][n] = p0 as u32;
-            }
-        }
-        c
+        let quads = std::array::from_fn(|n| quad.wrapping_add(n as u32));
+        philox_together([quads, [row; N], [self.step; N], [self.site; N]], self.key.0)
     }
 
     /// Whether one element is kept.

@@ -11,7 +11,8 @@ use crate::trace::{Recorder, Recording};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::driver::{LoopSettings, Measured, Phase, Task, Training, Update};
 use crate::train::observer::{Event, Observer};
-use crate::train::recipe::{OnNan, OptimiserName, TrainingSettings, UnfreezingStep};
+use crate::train::recipe::{TrainingSettings, UnfreezingStep};
+use crate::train::trial;
 
 /// An update that is done.
 #[derive(Debug)]
@@ -45,20 +46,7 @@ pub fn run(
     next: &mut dyn FnMut(Done) -> Next,
 ) -> Result<()> {
     let phase = Phase { epochs: 1, trainable: step.trains, rates: step.lr, schedule: Schedule::Constant };
-    let training = TrainingSettings {
-        max_steps: None,
-        lr_drop_at: Vec::new(),
-        early_stopping: None,
-        restore_best: false,
-        stop_on_nonmono: false,
-        // without evaluations nothing would start the averaging
-        optimiser: match training.optimiser {
-            OptimiserName::NtAsgd => OptimiserName::Sgd,
-            other => other,
-        },
-        on_nan: OnNan::Stop,
-        ..training.clone()
-    };
+    let training = trial::without_evaluation(training, None);
     let settings = LoopSettings { stage, phases: vec![phase], training };
     let mut task = Repeated(task);
     let mut watch = Watch { next, recorder: None, begun: Instant::now(), stopped: false };

@@ -252,9 +252,32 @@ pub fn print_run(global: &Global, result: &serde_json::Value, directories: &[(u6
     output::result(global.json, &text, result)
 }
 
+/// Runs a stage that leaves nothing behind.
+pub fn trial<R>(
+    global: &Global,
+    recipe: Recipe,
+    direction: Direction,
+    work: impl FnOnce(&mut Context) -> Result<R>,
+) -> Result<R> {
+    let device = global.announce_device();
+    crate::train::interrupt::install()?;
+    let mut context = Context {
+        recipe,
+        device,
+        seed: global.seed,
+        direction,
+        memory_limit: global.memory_limit,
+        resume: false,
+        checkpoint_minutes: None,
+        checkpoint_steps: None,
+        observer: &mut Notes { quiet: global.quiet },
+    };
+    work(&mut context)
+}
+
 /// A line of progress outside a stage.
-pub struct Notes {
-    pub quiet: bool,
+struct Notes {
+    quiet: bool,
 }
 
 impl Observer for Notes {

@@ -13,7 +13,6 @@ use crate::report::plots::{Chart, Mark, Series, svg};
 use crate::text::Role;
 use crate::train::lr_find::{self, RangePoint, RangeTest};
 use crate::train::model_dir;
-use crate::train::stages::Context;
 
 /// Learning-rate range test with a plot: all groups that the recipe trains, at rates from 1e-7 to 10
 #[derive(Clone, Debug, clap::Args)]
@@ -43,10 +42,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let text_role = if args.model == ModelOrNone::None { Role::Corpus } else { Role::Dataset };
     let text = job::sources(&args.text, &args.data, text_role)?;
     if let Some(plot) = &args.plot {
-        let directory = plot.parent().filter(|d| !d.as_os_str().is_empty());
-        if directory.is_some_and(|d| !d.is_dir()) || plot.is_dir() {
-            return Err(Error::usage(format!("--plot {}: no file can be written there", plot.display())));
-        }
+        output::check_place("--plot", plot)?;
     }
     let from = match &args.model {
         ModelOrNone::None => None,
@@ -57,23 +53,10 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
         direction = from.config.direction;
     }
-    let device = global.announce_device();
-    crate::train::interrupt::install()?;
-    let mut context = Context {
-        recipe,
-        device,
-        seed: global.seed,
-        direction,
-        memory_limit: global.memory_limit,
-        resume: false,
-        checkpoint_minutes: None,
-        checkpoint_steps: None,
-        observer: &mut job::Notes { quiet: global.quiet },
-    };
-    let test = match &train {
-        Some(train) => lr_find::classifier(&mut context, train, from.as_ref())?,
-        None => lr_find::language_model(&mut context, &text, from.as_ref())?,
-    };
+    let test = job::trial(global, recipe, direction, |context| match &train {
+        Some(train) => lr_find::classifier(context, train, from.as_ref()),
+        None => lr_find::language_model(context, &text, from.as_ref()),
+    })?;
     let mut lines = format!(
         "suggestion: {:.2e} (the smoothed loss falls most steeply)\na tenth of the rate with the lowest loss: {:.2e}\n",
         test.suggestion, test.minimum_over_10

@@ -1,6 +1,7 @@
 //! Standard output and standard error. A reader that closes the pipe (`| head`) ends the program in silence.
 
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use crate::error::{Error, Result};
 
@@ -21,6 +22,15 @@ pub fn written(outcome: std::io::Result<()>) -> Result<()> {
 /// The result of a command: text for people, or with `--json` one object on one line.
 pub fn result(json: bool, text: &str, value: &serde_json::Value) -> Result<()> {
     if json { to_stdout(&format!("{value}\n")) } else { to_stdout(&format!("{}\n", text.trim_end())) }
+}
+
+/// Refuses a place where no file can be written, before anything is computed for it.
+pub fn check_place(flag: &str, file: &Path) -> Result<()> {
+    let directory = file.parent().filter(|d| !d.as_os_str().is_empty());
+    if directory.is_some_and(|d| !d.is_dir()) || file.is_dir() {
+        return Err(Error::usage(format!("{flag} {}: no file can be written there", file.display())));
+    }
+    Ok(())
 }
 
 /// A line to standard error; nobody there is no fault.

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::recipe::RecipeArgs;
 use super::shared::ModelOrNone;
 use super::{Global, finetune_lm, job, output, pretrain, train_classifier};
 use crate::bench::profile::{Profile, Row, measure};
@@ -13,7 +12,6 @@ use crate::nn::weights::write_atomically;
 use crate::text::Role;
 use crate::train::model_dir;
 use crate::train::recipe::Recipe;
-use crate::train::stages::Context;
 use crate::train::trial;
 
 /// Take one training step of a stage apart: where its time goes
@@ -97,26 +95,22 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         Stage::TrainClassifier(args) => (&args.input.recipe, &args.common),
     };
     if let Some(file) = &common.trace {
-        let directory = file.parent().filter(|d| !d.as_os_str().is_empty());
-        if directory.is_some_and(|d| !d.is_dir()) || file.is_dir() {
-            return Err(Error::usage(format!("--trace {}: no file can be written there", file.display())));
-        }
+        output::check_place("--trace", file)?;
     }
+    let told = recipe.reading_direction();
     let resolved = fixed_windows(job::recipe(recipe, crate::train::recipe::DEFAULT, global)?)?;
     let profile = match &args.stage {
         Stage::Pretrain(PretrainArgs { input, .. }) => {
             let text = job::sources(&input.corpus, &input.data, Role::Corpus)?;
             let _valid = input.valid.as_ref().map(|path| job::source(path, &input.data, Role::Corpus)).transpose()?;
-            with_context(global, resolved, recipe, None, |context| {
-                trial::language_model(context, &text, None, |_| {}, measure)
-            })
+            job::trial(global, resolved, told, |context| trial::language_model(context, &text, None, |_| {}, measure))
         }
         Stage::FinetuneLm(FinetuneArgs { input, .. }) => {
             let text = job::sources(&input.text, &input.data, Role::Dataset)?;
             let _valid = input.valid.as_ref().map(|path| job::source(path, &input.data, Role::Dataset)).transpose()?;
             let from = model_dir::load_language_model(&input.model)?;
             let resolved = job::sized_like(resolved, &from.config, recipe)?;
-            with_context(global, resolved, recipe, Some(from.config.direction), |context| {
+            job::trial(global, resolved, from.config.direction, |context| {
                 trial::language_model(context, &text, Some(&from), |_| {}, measure)
             })
         }
@@ -133,8 +127,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
                 Some(from) => job::sized_like(resolved, &from.config, recipe)?,
                 None => resolved,
             };
-            let direction = from.as_ref().map(|from| from.config.direction);
-            with_context(global, resolved, recipe, direction, |context| {
+            let direction = from.as_ref().map_or(told, |from| from.config.direction);
+            job::trial(global, resolved, direction, |context| {
                 trial::classifier(context, &train, from.as_ref(), |_| {}, measure)
             })
         }
@@ -156,29 +150,6 @@ fn fixed_windows(mut recipe: Recipe) -> Result<Recipe> {
         recipe.set(&format!("{stage}.windows"), "fixed".into(), "profile")?;
     }
     Ok(recipe)
-}
-
-fn with_context<R>(
-    global: &Global,
-    recipe: Recipe,
-    args: &RecipeArgs,
-    direction: Option<crate::random::Direction>,
-    work: impl FnOnce(&mut Context) -> Result<R>,
-) -> Result<R> {
-    let device = global.announce_device();
-    crate::train::interrupt::install()?;
-    let mut context = Context {
-        recipe,
-        device,
-        seed: global.seed,
-        direction: direction.unwrap_or(args.reading_direction()),
-        memory_limit: global.memory_limit,
-        resume: false,
-        checkpoint_minutes: None,
-        checkpoint_steps: None,
-        observer: &mut job::Notes { quiet: global.quiet },
-    };
-    work(&mut context)
 }
 
 /// Rows that take less than this share of the step are summed up in one line.

@@ -20,8 +20,10 @@ pub(super) struct Pages {
 
 enum Owner {
     Heap(Layout),
-    /// Held, not read.
-    Map(#[allow(dead_code)] MmapMut),
+    Map {
+        /// Held, not read.
+        _map: MmapMut,
+    },
 }
 
 // SAFETY: the allocation belongs to this value alone; who accesses it through the pointer answers for the rest.
@@ -42,7 +44,7 @@ impl Pages {
             // a request, no more: where there are no huge pages the others serve
             #[cfg(target_os = "linux")]
             let _ = map.advise(memmap2::Advice::HugePage);
-            return Ok(Pages { pointer: map.as_mut_ptr(), owner: Owner::Map(map) });
+            return Ok(Pages { pointer: map.as_mut_ptr(), owner: Owner::Map { _map: map } });
         }
         // SAFETY: the layout's size is at least ALIGN, so not zero.
         let pointer = unsafe { std::alloc::alloc_zeroed(layout) };

@@ -86,8 +86,7 @@ impl Dropout {
             Dropout::Given(mask) => out.copy_from_slice(&mask.read::<T>()),
             Dropout::Random(mask) => {
                 let fill = |(row, out): (usize, &mut [T])| {
-                    out.fill(T::ONE);
-                    mask_row(mask, row, RowSource::Itself, out, Store::Set);
+                    mask_row(mask, row, None, out, Store::Set);
                 };
                 if out.len() < 16_384 {
                     out.chunks_mut(columns.max(1)).enumerate().for_each(fill);
@@ -99,23 +98,15 @@ impl Dropout {
     }
 }
 
-/// Where the elements of a row that is masked come from.
-#[derive(Clone, Copy)]
-pub(super) enum RowSource<'a, T> {
-    /// The row that is written.
-    Itself,
-    Other(&'a [T]),
-}
-
-/// `out (+)= from ⊙ factors` for one row of a mask, on the calling thread.
-pub(super) fn mask_row<T: Real>(mask: &Mask, row: usize, from: RowSource<T>, out: &mut [T], store: Store) {
-    dispatch(MaskRow { mask, row: row as u32, from, out, store });
+/// `out (+)= values ⊙ factors` for one row of a mask, on the calling thread; without values the factors themselves.
+pub(super) fn mask_row<T: Real>(mask: &Mask, row: usize, values: Option<&[T]>, out: &mut [T], store: Store) {
+    dispatch(MaskRow { mask, row: row as u32, values, out, store });
 }
 
 struct MaskRow<'a, T> {
     mask: &'a Mask,
     row: u32,
-    from: RowSource<'a, T>,
+    values: Option<&'a [T]>,
     out: &'a mut [T],
     store: Store,
 }
@@ -128,7 +119,7 @@ impl<T: Real> Kernel for MaskRow<'_, T> {
         /// Counters that are computed together: a vector register of 32-bit numbers.
         const QUADS: usize = 16;
         const COLUMNS: usize = 4 * QUADS;
-        let MaskRow { mask, row, from, out, store } = self;
+        let MaskRow { mask, row, values, out, store } = self;
         let (threshold, scale) = (mask.threshold(), T::from_f64(mask.scale()));
         // a mask that keeps all has a threshold that no lane reaches
         let last_kept = threshold.checked_sub(1).map(|last| last as u32);
@@ -142,16 +133,11 @@ impl<T: Real> Kernel for MaskRow<'_, T> {
                     }
                 }
             }
-            match (from, store) {
-                (RowSource::Itself, _) => out.iter_mut().zip(&factors).for_each(|(o, &f)| *o *= f),
-                (RowSource::Other(from), Store::Set) => {
-                    let from = &from[block * COLUMNS..];
-                    out.iter_mut().zip(from).zip(&factors).for_each(|((o, &x), &f)| *o = x * f);
-                }
-                (RowSource::Other(from), Store::Add) => {
-                    let from = &from[block * COLUMNS..];
-                    out.iter_mut().zip(from).zip(&factors).for_each(|((o, &x), &f)| *o += x * f);
-                }
+            let values = values.map(|values| &values[block * COLUMNS..]);
+            let products = |i: usize| values.map_or(factors[i], |values| values[i] * factors[i]);
+            match store {
+                Store::Set => out.iter_mut().enumerate().for_each(|(i, o)| *o = products(i)),
+                Store::Add => out.iter_mut().enumerate().for_each(|(i, o)| *o += products(i)),
             }
         }
     }

@@ -7,7 +7,6 @@ use super::checkpoint::Checkpoints;
 use super::driver::{LoopSettings, Phase, Training};
 use super::model_dir::Loaded;
 use super::observer::{Event, Observer};
-use super::recipe::{OnNan, OptimiserName, TrainingSettings};
 use super::stages::Context;
 use super::trial::{self, Trial};
 use crate::autodiff::Graph;
@@ -72,20 +71,7 @@ fn range_test(context: &mut Context, trial: Trial) -> Result<RangeTest> {
         rates: step.lr.iter().map(|rate| rate / top * RATES.1).collect(),
         schedule: Schedule::Range { ratio: RATES.1 / RATES.0 },
     };
-    let training = TrainingSettings {
-        max_steps: Some(UPDATES),
-        lr_drop_at: Vec::new(),
-        early_stopping: None,
-        restore_best: false,
-        stop_on_nonmono: false,
-        // without evaluations nothing would start the averaging
-        optimiser: match training.optimiser {
-            OptimiserName::NtAsgd => OptimiserName::Sgd,
-            other => other,
-        },
-        on_nan: OnNan::Stop,
-        ..training.clone()
-    };
+    let training = trial::without_evaluation(training, Some(UPDATES));
     context.note(format!("{UPDATES} updates at rates from {:.0e} to {}", RATES.0, RATES.1))?;
     let mut graph = Graph::new(context.device, DType::F32, context.memory_limit);
     let mut recorder = Recorder::default();

@@ -8,7 +8,7 @@ use super::driver::Task;
 use super::lm_task::{LmTask, LmTaskSettings};
 use super::model_dir::Loaded;
 use super::predict::TemporaryDirectory;
-use super::recipe::{TrainingSettings, UnfreezingStep};
+use super::recipe::{OnNan, OptimiserName, TrainingSettings, UnfreezingStep};
 use super::stages::{Context, check_classes, classifier_task_settings, lm_task_settings, unigram};
 use crate::autodiff::Parameters;
 use crate::error::{Error, Result};
@@ -120,6 +120,24 @@ pub fn classifier<R>(
         classes: Some(names.len()),
     };
     work(context, trial)
+}
+
+/// Settings under which a trial trains: without evaluations, and so without what hangs on them.
+pub fn without_evaluation(training: &TrainingSettings, max_steps: Option<u64>) -> TrainingSettings {
+    TrainingSettings {
+        max_steps,
+        lr_drop_at: Vec::new(),
+        early_stopping: None,
+        restore_best: false,
+        stop_on_nonmono: false,
+        // nothing would start the averaging
+        optimiser: match training.optimiser {
+            OptimiserName::NtAsgd => OptimiserName::Sgd,
+            other => other,
+        },
+        on_nan: OnNan::Stop,
+        ..training.clone()
+    }
 }
 
 fn tokens(directory: &TemporaryDirectory) -> PathBuf {

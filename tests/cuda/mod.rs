@@ -13,6 +13,19 @@ use ulmfit::ops::{self, Data, Dropout};
 use ulmfit::random::{Direction, Key, Mask, Site, Stage};
 use ulmfit::tensor::{DType, Device, Tensor};
 
+/// All of it, as tests.
+macro_rules! suite {
+    ($gpu:literal: $($test:ident)*) => {
+        $(#[test]
+        fn $test() {
+            cuda::$test($gpu);
+        })*
+    };
+    ($gpu:literal) => {
+        suite!($gpu: every_case masks_are_those_of_the_cpu planted_errors_are_seen two_runs_give_the_same_bits errors_are_sentences);
+    };
+}
+
 /// Operations without kernels: they must say so.
 const LACKING: &[&str] = &["adaptive_softmax", "sampled_softmax"];
 

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::Sizes;
 use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, pack};
 use crate::device::cpu::isa::{Kernel, dispatch};
-use crate::ops::mask::{Dropout, RowSource, mask_row};
+use crate::ops::mask::{Dropout, mask_row};
 use crate::tensor::Real;
 use crate::trace;
 
@@ -283,7 +283,7 @@ pub(super) fn mask_and_put<T: Real>(values: &[T], weight: &Dropout, h: usize, ou
     out.par_chunks_mut(h)
         .zip(values.par_chunks(h))
         .enumerate()
-        .for_each(|(row, (out, values))| mask_row(mask, row, RowSource::Other(values), out, store));
+        .for_each(|(row, (out, values))| mask_row(mask, row, Some(values), out, store));
 }
 
 /// `out = Σ_rows dz`, row by row; columns in parallel.
