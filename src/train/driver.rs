@@ -283,6 +283,7 @@ impl<'a> Training<'a> {
     fn reserve(&mut self) -> Result<()> {
         self.enter_phase(false)?;
         self.graph.reset();
+        self.graph.promise_unit_loss();
         self.graph.pool().set_reserving(true);
         if let Some(loss) = self.task.largest(self.graph, self.parameters)? {
             self.parameters.clear_gradients();
