@@ -1,7 +1,7 @@
 use rayon::prelude::*;
 
 use super::block_rows;
-use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, pack};
+use crate::device::cpu::gemm::{self, Matrix, Store, gemm, gemm_packed, pack};
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::softmax_row::exponentiate;
 use crate::tensor::Real;
@@ -64,7 +64,7 @@ pub(super) fn forward<T: Real>(
         let rows = block.min(n - first);
         let logits = &mut logits[..rows * v];
         let hidden = Matrix::new(&x[first * e..], rows, e);
-        decode(hidden, &for_logits, b, v, logits);
+        gemm_packed(hidden, &for_logits, logits, Store::Set);
         let span = trace::phase(trace::ELEMENTWISE).elements::<T>(2 * rows * v);
         logits
             .par_chunks_mut(v)
@@ -73,7 +73,7 @@ pub(super) fn forward<T: Real>(
             .zip(losses.correct[first..].par_iter_mut())
             .for_each(|(((row, &target), loss), correct)| {
                 let target = target as usize;
-                (*loss, *correct) = dispatch(SoftmaxRow { row, target, gradient: wanted.then_some(scale) });
+                (*loss, *correct) = dispatch(SoftmaxRow { row, bias: b, target, gradient: wanted.then_some(scale) });
             });
         drop(span);
         let _backward = as_backward();
@@ -89,29 +89,21 @@ pub(super) fn forward<T: Real>(
             if store == Store::Set {
                 db.fill(T::ZERO);
             }
-            for row in logits.chunks_exact(v) {
-                db.iter_mut().zip(row).for_each(|(sum, &d)| *sum += d);
-            }
+            let block = 1024;
+            db.par_chunks_mut(block).enumerate().for_each(|(k, db)| {
+                for row in logits.chunks_exact(v) {
+                    db.iter_mut().zip(&row[k * block..]).for_each(|(sum, &d)| *sum += d);
+                }
+            });
         }
     }
 }
 
-/// `logits = x·wᵀ + b`
-fn decode<T: Real>(x: Matrix<T>, w: &Packed<T>, b: Option<&[T]>, v: usize, logits: &mut [T]) {
-    let store = match b {
-        Some(b) => {
-            logits.par_chunks_mut(v).for_each(|row| row.copy_from_slice(b));
-            Store::Add
-        }
-        None => Store::Set,
-    };
-    gemm_packed(x, w, logits, store);
-}
-
-/// One row of logits: its loss, whether the target is the most probable; with `gradient`, the row becomes
+/// One row of logits, which lack the bias: its loss, whether the target is the most probable; with `gradient`, the row becomes
 /// `(softmax − onehot)·gradient`.
 struct SoftmaxRow<'a, T> {
     row: &'a mut [T],
+    bias: Option<&'a [T]>,
     target: usize,
     gradient: Option<T>,
 }
@@ -120,7 +112,10 @@ impl<T: Real> Kernel for SoftmaxRow<'_, T> {
     type Output = (T, u32);
     #[inline(always)]
     fn run<const FMA: bool>(self) -> (T, u32) {
-        let SoftmaxRow { row, target, gradient } = self;
+        let SoftmaxRow { row, bias, target, gradient } = self;
+        if let Some(bias) = bias {
+            row.iter_mut().zip(bias).for_each(|(x, &b)| *x += b);
+        }
         let of_target = row[target];
         let (max, sum) = exponentiate::<T, FMA>(row);
         // correct: nothing exceeds the target, and nothing before it equals it
@@ -140,8 +135,11 @@ impl<T: Real> Kernel for SoftmaxRow<'_, T> {
 pub(super) fn log_probabilities<T: Real>(decoder: Decoder<T>, packed: &mut [T], out: &mut [T]) {
     let Decoder { x, w, b, e, v, .. } = decoder;
     let n = out.len() / v.max(1);
-    decode(Matrix::new(x, n, e), &pack(Matrix::new(w, v, e).t(), packed), b, v, out);
+    gemm_packed(Matrix::new(x, n, e), &pack(Matrix::new(w, v, e).t(), packed), out, Store::Set);
     out.par_chunks_mut(v).for_each(|row| {
+        if let Some(bias) = b {
+            row.iter_mut().zip(bias).for_each(|(x, &b)| *x += b);
+        }
         let mut copy = row.to_vec();
         let (max, sum) = exponentiate::<T, false>(&mut copy);
         let shift = max + sum.ln();
