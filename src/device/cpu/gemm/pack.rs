@@ -70,6 +70,11 @@ impl<T: Real> Panels<'_, T> {
         if column_stride == 1 {
             // row by row through all panels, in the order of memory
             for row in 0..k {
+                // rows of a part of a matrix are too far from each other for the processor to see what comes next
+                let ahead = data.as_ptr().wrapping_add((row + AHEAD) * row_stride);
+                for column in (0..columns).step_by(64 / size_of::<T>()) {
+                    prefetch(ahead.wrapping_add(column).cast());
+                }
                 let (from, _) = data[row * row_stride..][..columns].as_chunks::<WIDTH>();
                 for (panel, from) in from.iter().enumerate() {
                     to[panel * k + row] = from.map(MaybeUninit::new);
@@ -107,6 +112,9 @@ fn transpose<T: Real, const WIDTH: usize>(isa: Isa, from: &[T], stride: usize, t
         }
     }
 }
+
+/// Rows that are asked for in advance while rows are copied.
+const AHEAD: usize = 4;
 
 /// Rows that [`block`] transposes, where it has no instructions for it.
 const STEP: usize = 8;
