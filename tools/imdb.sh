@@ -27,6 +27,6 @@ for seed in 0 1 2; do
   stage "500 labels, from scratch, seed $seed:" train-classifier "${task[@]}" "${few[@]}" "${sizes[@]}" --model none --unfreezing full --discriminative off \
     --out "$out/few-scratch-$seed"
 done
-all=(--epochs 1,1,1 --batch-size 64 --seed 0)
-stage "all labels:" train-classifier "${task[@]}" "${all[@]}" --model "$out/lm" --unfreezing gradual --discriminative 2.6 --out "$out/all"
-stage "all labels, from scratch:" train-classifier "${task[@]}" "${all[@]}" "${sizes[@]}" --model none --unfreezing full --discriminative off --out "$out/all-scratch"
+all=(--epochs 3 --batch-size 64 --seed 0 --unfreezing full) # of three epochs none is spent on the head alone: gradually 13.3 %, at once 9.7 %
+stage "all labels:" train-classifier "${task[@]}" "${all[@]}" --model "$out/lm" --discriminative 2.6 --out "$out/all"
+stage "all labels, from scratch:" train-classifier "${task[@]}" "${all[@]}" "${sizes[@]}" --model none --discriminative off --out "$out/all-scratch"
