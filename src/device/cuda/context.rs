@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 /// GPUs of one machine that can be told apart.
 const GPUS: usize = 64;
 
-/// One GPU with one stream; lives as long as the process.
+/// One GPU with one stream; lives as long as the process, or until [`close`].
 pub struct Context {
     gpu: Gpu,
     handle: sys::CUcontext,
@@ -29,8 +29,12 @@ pub struct Context {
     sm_80: bool,
     /// An error of a call that could not return it.
     fault: Mutex<Option<String>>,
+    modules: Mutex<Vec<Module>>,
     allocations: AtomicU64,
 }
+
+/// A loaded module.
+struct Module(sys::CUmodule);
 
 struct Kernel {
     module: usize,
@@ -44,12 +48,13 @@ unsafe impl Send for Context {}
 // SAFETY: as above; what changes is behind locks.
 unsafe impl Sync for Context {}
 
+static OPEN: [OnceLock<Context>; GPUS] = [const { OnceLock::new() }; GPUS];
+
 /// The GPU of that number, opened at the first call.
 ///
 /// # Errors
 /// No driver, an old one, no such GPU, or one that is too old: one sentence each.
 pub fn context(ordinal: usize) -> Result<&'static Context> {
-    static OPEN: [OnceLock<Context>; GPUS] = [const { OnceLock::new() }; GPUS];
     static OPENING: Mutex<()> = Mutex::new(());
     let slot = OPEN.get(ordinal).ok_or_else(|| Error::usage(format!("no machine has a GPU number {ordinal}")))?;
     if let Some(context) = slot.get() {
@@ -60,6 +65,14 @@ pub fn context(ordinal: usize) -> Result<&'static Context> {
         Some(context) => Ok(context),
         None => Context::open(ordinal).map(|context| slot.get_or_init(|| context)),
     }
+}
+
+/// Gives back what this process has of the driver besides memory, at its end: whoever uses a GPU afterwards gets an error.
+///
+/// # Errors
+/// What went wrong on a GPU and was not yet told.
+pub fn close() -> Result<()> {
+    OPEN.iter().filter_map(OnceLock::get).try_for_each(Context::close)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -88,6 +101,7 @@ impl Context {
             kernels: Mutex::new(declared.map(kernel).collect()),
             sm_80,
             fault: Mutex::new(None),
+            modules: Mutex::new(Vec::new()),
             allocations: AtomicU64::new(0),
         })
     }
@@ -198,7 +212,7 @@ impl Context {
     /// Waits until everything has run; returns what went wrong on the way. For the border of a step.
     pub fn synchronise(&self) -> Result<()> {
         self.bind()?;
-        // SAFETY: the stream was created in `open` and is never destroyed.
+        // SAFETY: the stream was created in `open`, and is destroyed where nothing comes after it.
         unsafe { result::stream::synchronize(self.stream) }.map_err(|e| failed("waiting for the GPU", e))
     }
 
@@ -238,7 +252,7 @@ impl Context {
         drop(kernels);
         let [x, y, z] = grid.blocks.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
         simulate::expect_arguments(arguments.len());
-        // SAFETY: the function is loaded and never unloaded; number and sizes of the arguments are those that its PTX declares.
+        // SAFETY: the function is loaded (`bind` fails once it is not); number and sizes of the arguments are those that its PTX declares.
         unsafe {
             result::launch_kernel(
                 function,
@@ -258,13 +272,25 @@ impl Context {
         // SAFETY: the text ends with a zero.
         let handle =
             unsafe { result::module::load_data(text.as_ptr().cast()) }.map_err(|e| failed("loading the kernels", e))?;
+        lock(&self.modules).push(Module(handle));
         for (name, kernel) in kernels.iter_mut().filter(|(_, k)| k.module == module) {
             let c_name = CString::new(*name).expect("a name has no zero");
-            // SAFETY: the module is loaded and never unloaded.
+            // SAFETY: the module was just loaded.
             let function = unsafe { result::module::get_function(handle, c_name) };
             kernel.function = Some(function.map_err(|e| failed(&format!("finding kernel '{name}'"), e))?);
         }
         Ok(())
+    }
+
+    fn close(&self) -> Result<()> {
+        self.synchronise()?;
+        lock(&self.fault).get_or_insert_with(|| format!("cuda:{}: this process has closed it", self.gpu.ordinal));
+        for Module(module) in lock(&self.modules).drain(..) {
+            // SAFETY: the module was loaded and is unloaded once; nothing runs, and the fault keeps later launches away.
+            unsafe { result::module::unload(module) }.map_err(|e| failed("unloading the kernels", e))?;
+        }
+        // SAFETY: as above, for the stream.
+        unsafe { result::stream::destroy(self.stream) }.map_err(|e| failed("closing the stream", e))
     }
 
     /// How often each kernel was launched since the process began, by name.

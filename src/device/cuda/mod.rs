@@ -17,7 +17,7 @@ mod probe;
 mod simulate;
 
 pub use arguments::{Argument, Grid};
-pub use context::{Context, context};
+pub use context::{Context, close, context};
 pub use memory::Buffer;
 pub use modules::kernels;
 pub use probe::{Gpu, Probe, probe};
