@@ -43,6 +43,8 @@ pub struct Fault {
 /// Runs operations on one device in one precision, and differentiates what it ran.
 pub struct Graph {
     pool: Pool,
+    /// Of the host, for indices; unused where the host computes.
+    host: Pool,
     dtype: DType,
     generation: u32,
     recording: bool,
@@ -86,6 +88,7 @@ impl Graph {
     pub fn new(device: Device, dtype: DType, memory_limit: Option<usize>) -> Self {
         Graph {
             pool: Pool::new(device, memory_limit),
+            host: Pool::new(Device::Cpu, None),
             dtype,
             generation: 0,
             recording: true,
@@ -251,6 +254,13 @@ impl Graph {
                 .hint("use --device cpu for models, fixtures and checks in f64"));
         }
         Tensor::uninitialised(&mut self.pool, shape, dtype)
+    }
+
+    /// A u32 tensor of indices (tokens, targets) with undefined content. It is on the host whatever the device: operations check indices there, and
+    /// copy them when they run.
+    pub fn indices(&mut self, shape: impl Into<Shape>) -> Result<Tensor> {
+        let pool = if self.device() == Device::Cpu { &mut self.pool } else { &mut self.host };
+        Tensor::uninitialised(pool, shape, DType::U32)
     }
 
     /// A tensor of zeros from the pool.

@@ -115,7 +115,8 @@ fn definition() -> clap::Command {
 /// exit status.
 pub fn main(line: Vec<OsString>) -> i32 {
     std::panic::set_hook(Box::new(internal_error));
-    match parse_and_run(line) {
+    let outcome = parse_and_run(line).and_then(|()| Ok(crate::device::cuda::close()?));
+    match outcome {
         Ok(()) => 0,
         Err(Stop::Printed(status)) => status,
         Err(Stop::Fault(error)) => {

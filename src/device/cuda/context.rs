@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::{result, sys};
@@ -17,10 +18,7 @@ use crate::error::{Error, Result};
 /// GPUs of one machine that can be told apart.
 const GPUS: usize = 64;
 
-/// The oldest CUDA version whose driver will do.
-const DRIVER: (u32, u32) = (12, 0);
-
-/// One GPU with one stream; lives as long as the process.
+/// One GPU with one stream; lives as long as the process, or until [`close`].
 pub struct Context {
     gpu: Gpu,
     handle: sys::CUcontext,
@@ -31,7 +29,12 @@ pub struct Context {
     sm_80: bool,
     /// An error of a call that could not return it.
     fault: Mutex<Option<String>>,
+    modules: Mutex<Vec<Module>>,
+    allocations: AtomicU64,
 }
+
+/// A loaded module.
+struct Module(sys::CUmodule);
 
 struct Kernel {
     module: usize,
@@ -45,12 +48,13 @@ unsafe impl Send for Context {}
 // SAFETY: as above; what changes is behind locks.
 unsafe impl Sync for Context {}
 
+static OPEN: [OnceLock<Context>; GPUS] = [const { OnceLock::new() }; GPUS];
+
 /// The GPU of that number, opened at the first call.
 ///
 /// # Errors
 /// No driver, an old one, no such GPU, or one that is too old: one sentence each.
 pub fn context(ordinal: usize) -> Result<&'static Context> {
-    static OPEN: [OnceLock<Context>; GPUS] = [const { OnceLock::new() }; GPUS];
     static OPENING: Mutex<()> = Mutex::new(());
     let slot = OPEN.get(ordinal).ok_or_else(|| Error::usage(format!("no machine has a GPU number {ordinal}")))?;
     if let Some(context) = slot.get() {
@@ -63,6 +67,14 @@ pub fn context(ordinal: usize) -> Result<&'static Context> {
     }
 }
 
+/// Gives back what this process has of the driver besides memory, at its end: whoever uses a GPU afterwards gets an error.
+///
+/// # Errors
+/// What went wrong on a GPU and was not yet told.
+pub fn close() -> Result<()> {
+    OPEN.iter().filter_map(OnceLock::get).try_for_each(Context::close)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -72,30 +84,12 @@ impl Context {
         let found = probe().map_err(|reason| {
             Error::data(format!("cuda:{ordinal}: {reason}")).hint("use --device cpu, or leave --device out")
         })?;
-        let version = found.driver.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-        if version.is_none_or(|v: (u32, u32)| v < DRIVER) {
-            let (driver, (major, minor)) = (&found.driver, DRIVER);
-            return Err(Error::data(format!(
-                "cuda:{ordinal}: the driver supports CUDA {driver}, and {major}.{minor} is needed"
-            ))
-            .hint("install an NVIDIA driver of version 525 or newer, or use --device cpu"));
-        }
-        let count = found.gpus.len();
-        let gpu = found.gpus.into_iter().nth(ordinal).ok_or_else(|| {
-            Error::data(format!("cuda:{ordinal}: the driver presents {count} GPU(s), counted from 0"))
-        })?;
-        let (major, minor) = gpu.compute_capability;
-        if major < 7 {
-            let name = &gpu.name;
-            return Err(Error::data(format!(
-                "cuda:{ordinal}: {name} has compute capability {major}.{minor}, and 7.0 (Volta) is needed"
-            ))
-            .hint("use --device cpu, or leave --device out"));
-        }
+        let gpu = found.usable(ordinal)?.clone();
         let doing = format!("opening cuda:{ordinal}");
         let (handle, stream) = open_driver(ordinal).map_err(|e| failed(&doing, e))?;
         // a switch for tests: the older kernels run on every GPU
-        let sm_80 = major >= 8 && std::env::var_os("ULMFIT_PTX").is_none_or(|target| target != "sm_70");
+        let sm_80 =
+            gpu.compute_capability.0 >= 8 && std::env::var_os("ULMFIT_PTX").is_none_or(|target| target != "sm_70");
         let declared = modules::all(sm_80).into_iter();
         let kernel = |k: modules::Declared| {
             (k.name, Kernel { module: k.module, parameters: k.parameters, function: None, launches: 0 })
@@ -107,6 +101,8 @@ impl Context {
             kernels: Mutex::new(declared.map(kernel).collect()),
             sm_80,
             fault: Mutex::new(None),
+            modules: Mutex::new(Vec::new()),
+            allocations: AtomicU64::new(0),
         })
     }
 
@@ -138,6 +134,7 @@ impl Context {
 
     pub(super) fn allocate(&self, bytes: usize) -> Result<u64> {
         self.bind()?;
+        self.allocations.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the context is current; the memory's content is undefined until it is written, as the callers know.
         unsafe { result::malloc_sync(bytes.max(64)) }.map_err(|error| {
             let free = result::mem_get_info().map(|(free, total)| format!(" ({free} of {total} are free)"));
@@ -151,6 +148,17 @@ impl Context {
                 _ => failed("taking memory", error),
             }
         })
+    }
+
+    /// How often memory was taken since the process began.
+    pub fn allocations(&self) -> u64 {
+        self.allocations.load(Ordering::Relaxed)
+    }
+
+    /// Memory that is not taken, in bytes.
+    pub fn free_bytes(&self) -> Result<usize> {
+        self.bind()?;
+        result::mem_get_info().map(|(free, _)| free).map_err(|e| failed("asking for free memory", e))
     }
 
     pub(super) fn free(&self, address: u64) {
@@ -204,7 +212,7 @@ impl Context {
     /// Waits until everything has run; returns what went wrong on the way. For the border of a step.
     pub fn synchronise(&self) -> Result<()> {
         self.bind()?;
-        // SAFETY: the stream was created in `open` and is never destroyed.
+        // SAFETY: the stream was created in `open`, and is destroyed where nothing comes after it.
         unsafe { result::stream::synchronize(self.stream) }.map_err(|e| failed("waiting for the GPU", e))
     }
 
@@ -244,7 +252,7 @@ impl Context {
         drop(kernels);
         let [x, y, z] = grid.blocks.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
         simulate::expect_arguments(arguments.len());
-        // SAFETY: the function is loaded and never unloaded; number and sizes of the arguments are those that its PTX declares.
+        // SAFETY: the function is loaded (`bind` fails once it is not); number and sizes of the arguments are those that its PTX declares.
         unsafe {
             result::launch_kernel(
                 function,
@@ -264,13 +272,25 @@ impl Context {
         // SAFETY: the text ends with a zero.
         let handle =
             unsafe { result::module::load_data(text.as_ptr().cast()) }.map_err(|e| failed("loading the kernels", e))?;
+        lock(&self.modules).push(Module(handle));
         for (name, kernel) in kernels.iter_mut().filter(|(_, k)| k.module == module) {
             let c_name = CString::new(*name).expect("a name has no zero");
-            // SAFETY: the module is loaded and never unloaded.
+            // SAFETY: the module was just loaded.
             let function = unsafe { result::module::get_function(handle, c_name) };
             kernel.function = Some(function.map_err(|e| failed(&format!("finding kernel '{name}'"), e))?);
         }
         Ok(())
+    }
+
+    fn close(&self) -> Result<()> {
+        self.synchronise()?;
+        lock(&self.fault).get_or_insert_with(|| format!("cuda:{}: this process has closed it", self.gpu.ordinal));
+        for Module(module) in lock(&self.modules).drain(..) {
+            // SAFETY: the module was loaded and is unloaded once; nothing runs, and the fault keeps later launches away.
+            unsafe { result::module::unload(module) }.map_err(|e| failed("unloading the kernels", e))?;
+        }
+        // SAFETY: as above, for the stream.
+        unsafe { result::stream::destroy(self.stream) }.map_err(|e| failed("closing the stream", e))
     }
 
     /// How often each kernel was launched since the process began, by name.

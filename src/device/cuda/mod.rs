@@ -17,8 +17,8 @@ mod probe;
 mod simulate;
 
 pub use arguments::{Argument, Grid};
-pub use context::{Context, context};
+pub use context::{Context, close, context};
 pub use memory::Buffer;
 pub use modules::kernels;
 pub use probe::{Gpu, Probe, probe};
-pub use simulate::simulate;
+pub use simulate::{is_simulated, simulate};

@@ -21,14 +21,18 @@ macro_rules! modules {
 
 pub(super) static MODULES: &[Module] = modules![
     "activation_regularisation",
+    "adaptive_softmax",
     "batch_norm",
     "concat_pool",
     "dropout",
     "embedding",
     "gemm",
     "lstm",
+    "optim",
     "relu",
+    "sampled_softmax",
     "softmax_cross_entropy",
+    "sums",
     "tensor",
     "tied_softmax",
     "weighted_sum",

@@ -132,6 +132,20 @@ pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tenso
     Ok(out)
 }
 
+/// Sum of row losses `[N]`, in nats, and number of rows that are `correct` (u32 `[N]`). On a GPU they are summed there, in f64 and in an order that N
+/// fixes; two numbers are copied.
+pub fn totals(g: &mut Graph, row_losses: &Tensor, correct: &Tensor) -> Result<(f64, u64)> {
+    let Device::Cuda(gpu) = g.device() else {
+        let hits = correct.read::<u32>().iter().map(|&c| u64::from(c)).sum();
+        return Ok((row_losses.to_f64().iter().sum(), hits));
+    };
+    let totals = Tensor::uninitialised(g.pool(), [2], DType::F64)?;
+    cuda::totals(context(gpu)?, row_losses, correct, &totals)?;
+    let totals = totals.to_f64();
+    context(gpu)?.synchronise()?;
+    Ok((totals[0], totals[1] as u64))
+}
+
 /// Rows of a block of `n` rows over `v` words: few enough for the logits to stay in a third-level cache (16 MiB in f32) until their
 /// gradient is consumed, enough to amortise a pass over dW, which is read and written once for every block.
 pub(crate) fn block_rows(n: usize, v: usize) -> usize {
