@@ -27,6 +27,7 @@ pub(super) static MODULES: &[Module] = modules![
     "embedding",
     "gemm",
     "lstm",
+    "lstm_persistent",
     "relu",
     "softmax_cross_entropy",
     "tensor",

@@ -13,6 +13,10 @@ pub struct Gpu {
     /// Major and minor.
     pub compute_capability: (i32, i32),
     pub multiprocessors: i32,
+    /// Shared memory that a block may have where it asks for it.
+    pub shared_bytes_per_block: i32,
+    /// Whether all blocks of a launch can be made to run at the same time.
+    pub cooperative_launch: bool,
 }
 
 /// What the CUDA driver presents.
@@ -69,6 +73,8 @@ fn describe(ordinal: i32) -> Result<Gpu, cudarc::driver::DriverError> {
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         ),
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        shared_bytes_per_block: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        cooperative_launch: attribute(Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? != 0,
     })
 }
 
