@@ -26,7 +26,7 @@ enum Layout {
 use Layout::*;
 
 /// (what, m, k, n, layout)
-const PRODUCTS: [(&str, usize, usize, usize, Layout); 14] = [
+const PRODUCTS: [(&str, usize, usize, usize, Layout); 15] = [
     ("recurrent step, first layer", 64, 1150, 4600, Packed),
     ("recurrent step, last layer", 64, 400, 1600, Packed),
     ("recurrent step backwards", 64, 4600, 1150, Packed),
@@ -36,8 +36,9 @@ const PRODUCTS: [(&str, usize, usize, usize, Layout); 14] = [
     ("input, second layer", 4480, 1150, 4600, RightTransposed),
     ("gradient of the input", 4480, 4600, 400, Plain),
     ("gradient of a weight", 4600, 4480, 1150, LeftTransposed),
-    ("logits", 4480, 400, 30_000, RightTransposed),
-    ("gradient of the embedding", 7500, 1120, 400, LeftTransposed),
+    ("logits of a block of rows", 139, 400, 30_000, Packed),
+    ("gradient of a block's input", 139, 30_000, 400, Packed),
+    ("gradient of the embedding", 30_000, 139, 400, LeftTransposed),
     ("classifier", 64, 1200, 50, RightTransposed),
     ("tiny", 8, 50, 64, RightTransposed),
     ("square", 2048, 2048, 2048, Plain),

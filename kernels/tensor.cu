@@ -1,4 +1,4 @@
-// What is not an operation of its own: adding and sums.
+// What is not an operation of its own: adding, sums, rows.
 #include "common.cuh"
 
 // y[n] (+)= c·x[n]
@@ -40,4 +40,16 @@ __global__ void __launch_bounds__(BLOCK) sum(const float *x, float c, float *to,
   for (u32 i = thread(); i < n; i += BLOCK) total += x[i];
   total = block_sum(total);
   if (thread() == 0) to[0] = c * total;
+}
+
+// to[r, c] = from[which[r], c] over n rows of `columns`
+__global__ void __launch_bounds__(BLOCK) gather_rows(const float *from, const u32 *which, float *to, u32 n, u32 columns) {
+  u32 i = global_thread();
+  if (i < n * columns) to[i] = from[(u64)which[i / columns] * columns + i % columns];
+}
+
+// to[which[r], c] += from[r, c] over n rows of `columns`; no row comes twice
+__global__ void __launch_bounds__(BLOCK) add_rows(const float *from, const u32 *which, float *to, u32 n, u32 columns) {
+  u32 i = global_thread();
+  if (i < n * columns) to[(u64)which[i / columns] * columns + i % columns] += from[i];
 }

@@ -122,7 +122,7 @@ fn steps(store: &Arc<TokenStore>, case: &Case) -> Vec<(u64, u64)> {
         averaging: ValidAverage::Token,
     };
     let unigram = case.negatives.map(|_| vec![1.0 / VOCABULARY as f64; VOCABULARY]);
-    let mut task = LmTask::new(&model, task, key, batches, None, unigram, DType::F32).unwrap();
+    let mut task = LmTask::new(&model, task, key, batches, None, unigram, &parameters).unwrap();
     let groups = parameters.groups();
     let phase = Phase { epochs: 1, trainable: vec![true; groups], rates: vec![1e-3; groups], schedule: Schedule::STLR };
     let training = TrainingSettings {

@@ -63,7 +63,7 @@ fn wrong_usage_is_one_sentence() {
         (&["info", "--threads", "0"], "--threads"),
         (&["info", "--memory-limit", "lots"], "write a size as 800MB"),
         (&["info", "--precision", "bf16"], "only f32 is"),
-        (&["info", "--device", "cudasim"], "cudasim"),
+        (&["info", "--gpu-model", "v100"], "--gpu-model is for --device cudasim"),
         (&["predict", "--model", "x"], "missing: "),
         (&["run", "--train", "x", "--out", "y", "--pretrain-recipe", "tiny"], "holds for the whole run"),
         (&["gradcheck", "--op", "magic"], "no operation is called 'magic'"),
@@ -83,6 +83,8 @@ fn environment_is_checked() {
     assert!(message.contains("ULMFIT_ISA=mmx"), "{message}");
     let message = fault(ulmfit(&["info"]).env("ULMFIT_LOG", "ulmfit=loud").assert(), 2);
     assert!(message.contains("ULMFIT_LOG"), "{message}");
+    let message = fault(ulmfit(&["info", "--device", "cudasim"]).env("ULMFIT_CUDASIM", "/nowhere").assert(), 2);
+    assert!(message.contains("cargo build --release -p cudasim"), "{message}");
 }
 
 /// Holds on machines with and without a GPU: what `info` says decides.
@@ -91,7 +93,8 @@ fn info_and_the_device() {
     let output = ulmfit(&["info", "--json", "--threads", "1"]).assert().success().get_output().clone();
     assert_eq!(text(&output.stdout).lines().count(), 1);
     let info = json_line(&output.stdout);
-    assert_eq!((&info["threads"], &info["device"]), (&serde_json::json!(1), &serde_json::json!("cpu")));
+    let device = if info["cuda"]["reason"].is_string() { "cpu" } else { "cuda:0" };
+    assert_eq!((&info["threads"], &info["device"]), (&serde_json::json!(1), &serde_json::json!(device)));
     assert!(info["version"].is_string() && info["features"].is_array() && info["isa"].is_string());
     let human = text(&ulmfit(&["info"]).assert().success().get_output().stdout);
     assert!(human.contains("instruction set") && human.contains("CUDA"), "{human}");

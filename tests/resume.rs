@@ -207,7 +207,7 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
             let train = LmBatches::new(data.train.clone(), None, config)?;
             let valid = lm_task::evaluation_batches(data.valid.clone(), None, 3, 8, Direction::Forward)?;
             let unigram = negatives.map(|_| vec![1.0 / VOCABULARY as f64; VOCABULARY]);
-            let mut task = LmTask::new(&model, task, key, train, Some(valid), unigram, DType::F32)?;
+            let mut task = LmTask::new(&model, task, key, train, Some(valid), unigram, &parameters)?;
             go_on(case, attempt, &mut task, parameters, heard)
         }
         Model::Classifier { masking } => {

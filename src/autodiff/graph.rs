@@ -29,6 +29,8 @@ struct Value {
     gradient: Option<Tensor>,
     origin: Origin,
     needs_gradient: bool,
+    /// Of a parameter: its place in the slab, if nothing is there yet ([`Graph::early_gradient`]).
+    early: Option<Tensor>,
 }
 
 /// A planted error, for tests of the tests: the sign of one element of one input gradient is flipped.
@@ -41,6 +43,8 @@ pub struct Fault {
 /// Runs operations on one device in one precision, and differentiates what it ran.
 pub struct Graph {
     pool: Pool,
+    /// Of the host, for indices; unused where the host computes.
+    host: Pool,
     dtype: DType,
     generation: u32,
     recording: bool,
@@ -48,6 +52,10 @@ pub struct Graph {
     /// The first `length` nodes are this step's; the others keep their memory for the next.
     nodes: Vec<Node>,
     length: usize,
+    /// See [`promise_unit_loss`](Self::promise_unit_loss).
+    unit_loss: bool,
+    /// Parameters whose gradient a forward pass has begun, and whether the backward of that operation was reached.
+    early: Vec<(ParameterId, bool)>,
     /// Test hook of the mutation test; never set in a run.
     fault: Option<Fault>,
 }
@@ -80,12 +88,15 @@ impl Graph {
     pub fn new(device: Device, dtype: DType, memory_limit: Option<usize>) -> Self {
         Graph {
             pool: Pool::new(device, memory_limit),
+            host: Pool::new(Device::Cpu, None),
             dtype,
             generation: 0,
             recording: true,
             values: Vec::with_capacity(256),
             nodes: Vec::with_capacity(128),
             length: 0,
+            unit_loss: false,
+            early: Vec::with_capacity(4),
             fault: None,
         }
     }
@@ -128,11 +139,12 @@ impl Graph {
             node.saved.clear();
         }
         self.length = 0;
+        self.early.clear();
         self.generation = self.generation.wrapping_add(1);
     }
 
     fn push(&mut self, tensor: Tensor, origin: Origin, needs_gradient: bool) -> Var {
-        self.values.push(Value { tensor, gradient: None, origin, needs_gradient });
+        self.values.push(Value { tensor, gradient: None, origin, needs_gradient, early: None });
         Var { index: self.values.len() as u32 - 1, generation: self.generation }
     }
 
@@ -150,7 +162,33 @@ impl Graph {
     /// A parameter; its gradient goes into the slab, unless it is frozen.
     pub fn parameter(&mut self, parameters: &Parameters, id: ParameterId) -> Var {
         let needs = self.recording && parameters.is_trainable(id);
-        self.push(parameters.value(id).clone(), Origin::Parameter(id), needs)
+        let var = self.push(parameters.value(id).clone(), Origin::Parameter(id), needs);
+        if self.unit_loss && needs && !parameters.has_gradient(id) {
+            self.values[var.index as usize].early = Some(parameters.gradient(id).clone());
+        }
+        var
+    }
+
+    /// A promise that backward passes of this graph start at losses that enter with weight one, as those of a training do. Then an operation that
+    /// computes a gradient in its forward pass may write it where it belongs at once ([`early_gradient`](Self::early_gradient)).
+    pub fn promise_unit_loss(&mut self) {
+        self.unit_loss = true;
+    }
+
+    /// Where the forward pass of an operation may write the gradient of a parameter, for an upstream gradient of one; its backward then calls
+    /// [`Backward::early_gradient_is_due`]. `None` where the promise was not made, or another gradient is there already.
+    pub fn early_gradient(&mut self, var: Var) -> Option<Tensor> {
+        let Origin::Parameter(id) = self.origin(var) else { return None };
+        let place = self.values[var.index as usize].early.take()?;
+        if self.early.iter().any(|&(other, _)| other == id) {
+            return None;
+        }
+        self.early.push((id, false));
+        Some(place)
+    }
+
+    pub(super) fn early_gradient_is_due(&mut self, id: ParameterId) {
+        self.early.iter_mut().filter(|(other, _)| *other == id).for_each(|(_, due)| *due = true);
     }
 
     fn value(&self, var: Var) -> &Value {
@@ -216,6 +254,13 @@ impl Graph {
                 .hint("use --device cpu for models, fixtures and checks in f64"));
         }
         Tensor::uninitialised(&mut self.pool, shape, dtype)
+    }
+
+    /// A u32 tensor of indices (tokens, targets) with undefined content. It is on the host whatever the device: operations check indices there, and
+    /// copy them when they run.
+    pub fn indices(&mut self, shape: impl Into<Shape>) -> Result<Tensor> {
+        let pool = if self.device() == Device::Cpu { &mut self.pool } else { &mut self.host };
+        Tensor::uninitialised(pool, shape, DType::U32)
     }
 
     /// A tensor of zeros from the pool.
@@ -305,6 +350,11 @@ impl Graph {
                 self.values[var.index as usize].gradient = Some(seed.clone());
             }
         }
+        for &(id, _) in &self.early {
+            parameters.touch(id);
+        }
+        // after this pass a gradient is there
+        self.values.iter_mut().for_each(|value| value.early = None);
         let _pass = trace::pass(trace::Pass::Backward);
         while self.length > 0 {
             self.length -= 1;
@@ -326,6 +376,13 @@ impl Graph {
             }
             node.saved.clear();
             self.nodes[self.length] = node;
+        }
+        let all_due = self.early.iter().all(|&(_, due)| due);
+        self.early.clear();
+        if !all_due {
+            return Err(Error::data(
+                "a gradient was begun in the forward pass by a loss that is not part of what is differentiated",
+            ));
         }
         Ok(())
     }

@@ -121,6 +121,19 @@ impl Parameters {
         self.dtype
     }
 
+    /// The same values on a device: these where they are there already, else in slabs of its own. What is frozen stays so; gradients are
+    /// forgotten.
+    pub fn to_device(self, device: Device) -> Result<Self> {
+        if self.device == device {
+            return Ok(self);
+        }
+        let declared = ParametersBuilder { declarations: self.declarations };
+        let mut there = declared.build_on(device, self.dtype)?;
+        there.values.iter().zip(&self.values).for_each(|(to, from)| to.copy_from(from));
+        there.frozen = self.frozen;
+        Ok(there)
+    }
+
     /// Where the slabs are.
     pub fn device(&self) -> Device {
         self.device

@@ -130,6 +130,25 @@ impl Backward<'_> {
         }
     }
 
+    /// Whether the gradient of the `i`-th input is in place since the forward pass ([`Graph::early_gradient`], which gave `saved`).
+    ///
+    /// # Errors
+    /// `upstream` is not one, although that was promised.
+    pub fn early_gradient_is_due(&mut self, i: usize, saved: &Tensor, upstream: f64) -> Result<bool> {
+        let Origin::Parameter(id) = self.graph.origin(self.node.inputs[i]) else { return Ok(false) };
+        if !self.parameters.gradient(id).same_memory(saved) {
+            return Ok(false);
+        }
+        if upstream != 1.0 {
+            return Err(Error::data(format!(
+                "{}: a loss enters with weight {upstream}, not with the promised 1",
+                self.node.operation.name()
+            )));
+        }
+        self.graph.early_gradient_is_due(id);
+        Ok(true)
+    }
+
     /// A temporary tensor with undefined content.
     pub fn scratch(&mut self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
         self.graph.uninitialised(shape, dtype)

@@ -124,7 +124,6 @@ struct LmSubject {
     graph: Graph,
     store: Arc<TokenStore>,
     key: Key,
-    precision: DType,
     _directory: TemporaryDirectory,
 }
 
@@ -139,14 +138,14 @@ impl LmSubject {
         // a column has one token more than a window: the last target
         let store = store(&directory, sizes.vocabulary, 1, sizes.batch * (sizes.bptt + 1))?;
         let graph = Graph::new(Device::Cpu, precision, None);
-        Ok(LmSubject { sizes, recipe, model, parameters, graph, store, key, precision, _directory: directory })
+        Ok(LmSubject { sizes, recipe, model, parameters, graph, store, key, _directory: directory })
     }
 
     fn updates(&mut self, next: &mut dyn FnMut(steps::Done) -> Next) -> Result<()> {
         let settings = &self.recipe.pretrain;
         let batches = LmBatches::new(self.store.clone(), None, settings.batches(Direction::Forward, self.key))?;
         let task = lm_task_settings(settings, self.sizes.vocabulary);
-        let mut task = LmTask::new(&self.model, task, self.key, batches, None, None, self.precision)?;
+        let mut task = LmTask::new(&self.model, task, self.key, batches, None, None, &self.parameters)?;
         let step = settings.steps(self.parameters.groups()).pop();
         let step = step.ok_or_else(|| Error::data("the recipe trains for no epoch"))?;
         let training = &settings.training;

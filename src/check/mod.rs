@@ -2,6 +2,7 @@
 //!
 //! * [`gradient`] compares every gradient of every operation (`ops::ALL`) and of the whole models with finite differences in f64.
 //! * [`mutation`] plants an error into each backward and reports whether that comparison notices.
+//! * [`parity`] compares every operation on a GPU with the CPU.
 //! * [`golden`] replays reference fixtures made with PyTorch and fastai.
 //!
 //! A failed comparison is part of a report, not an error; errors are for what cannot be checked at all.
@@ -12,6 +13,7 @@ mod gradient;
 mod language_model;
 mod model;
 mod mutation;
+mod parity;
 mod stencil;
 mod verdict;
 
@@ -19,4 +21,5 @@ pub use golden::{Difference, GoldenReport, GoldenRow, TOLERANCE_F32, TOLERANCE_F
 pub use gradient::{GradientReport, Row, Worst, gradient};
 pub use model::{CheckedModel, ModelCheck};
 pub use mutation::{Mutant, MutationReport, mutation};
+pub use parity::{Compared, ParityReport, ParityRow, ParityWorst, compare, parity, parity_mutation};
 pub use verdict::{ABSOLUTE, ABSOLUTE_SHARE, MEDIAN, RELATIVE};

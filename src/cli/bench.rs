@@ -46,6 +46,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let global = &global.on_cpu("bench")?;
     global.announce_device();
     let suites = match args.suite {
         SuiteName::Ops => vec![Suite::Ops],

@@ -16,6 +16,9 @@ pub struct GlobalArgs {
     /// Where to compute: auto, cpu, cuda, cuda:N or cudasim
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
     pub device: Wanted,
+    /// The GPU that cudasim presents
+    #[arg(long, global = true, value_enum, value_name = "GPU")]
+    pub gpu_model: Option<GpuModel>,
     /// Number of threads [default: all processors]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub threads: Option<u32>,
@@ -44,6 +47,15 @@ pub struct GlobalArgs {
 pub enum Precision {
     F32,
     Bf16,
+}
+
+/// GPUs that cudasim presents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GpuModel {
+    V100,
+    A100,
+    H100,
+    Rtx4090,
 }
 
 /// A device as asked for.
@@ -76,7 +88,9 @@ impl FromStr for Wanted {
 #[derive(Clone, Debug)]
 pub struct Global {
     pub device: Device,
-    /// Which device and why, where the choice was left to the program.
+    /// Whether the choice was left to the program.
+    automatic: bool,
+    /// Which device and why, where the choice was left to the program or the device is not what it seems.
     device_note: Option<String>,
     pub seed: u64,
     pub json: bool,
@@ -97,9 +111,13 @@ impl Global {
             return Err(Error::usage("--precision bf16 is not there yet: only f32 is")
                 .hint("leave --precision out to compute in f32"));
         }
-        let (device, device_note) = choose(args.device)?;
+        if args.gpu_model.is_some() && args.device != Wanted::CudaSim {
+            return Err(Error::usage("--gpu-model is for --device cudasim: a real GPU is what it is"));
+        }
+        let (device, device_note) = choose(args.device, args.gpu_model)?;
         Ok(Global {
             device,
+            automatic: args.device == Wanted::Auto,
             device_note,
             seed: args.seed,
             json: args.json,
@@ -113,6 +131,27 @@ impl Global {
     /// The same with another seed.
     pub fn with_seed(&self, seed: u64) -> Self {
         Global { seed, ..self.clone() }
+    }
+
+    /// For a command that computes on the CPU alone.
+    ///
+    /// # Errors
+    /// Another device was asked for.
+    pub fn on_cpu(&self, command: &str) -> Result<Self> {
+        match self.device {
+            Device::Cpu => Ok(self.clone()),
+            Device::Cuda(_) if self.automatic => {
+                let device_note = Some(format!("device: cpu (where all of '{command}' runs)"));
+                Ok(Global { device: Device::Cpu, device_note, ..self.clone() })
+            }
+            Device::Cuda(_) => Err(Error::usage(format!("'{command}' does not run on {} yet", self.device))
+                .hint("use --device cpu, or leave --device out")),
+        }
+    }
+
+    /// For a check that is whole on the CPU alone, where f64 is: a GPU is taken only if it was asked for.
+    pub fn for_check(&self, command: &str) -> Result<Self> {
+        if self.automatic { self.on_cpu(command) } else { Ok(self.clone()) }
     }
 
     /// The device; says on standard error which one was chosen and why, where that was left to the program. For commands that
@@ -134,32 +173,26 @@ pub fn start_threads(wanted: Option<u32>) -> Result<()> {
     builder.build_global().map_err(|e| Error::data(format!("cannot start the threads: {e}")))
 }
 
-fn choose(wanted: Wanted) -> Result<(Device, Option<String>)> {
+fn choose(wanted: Wanted, gpu_model: Option<GpuModel>) -> Result<(Device, Option<String>)> {
     match wanted {
         Wanted::Cpu => Ok((Device::Cpu, None)),
-        Wanted::Auto => {
-            let why = match cuda::probe() {
-                Ok(found) => format!("this version does not compute on {} yet", found.gpus[0].name),
-                Err(reason) => reason,
-            };
-            Ok((Device::Cpu, Some(format!("device: cpu ({why})"))))
-        }
+        Wanted::Auto => Ok(match cuda::probe().map(|found| found.usable(0).cloned().map_err(|e| e.to_string())) {
+            Ok(Ok(gpu)) => (Device::Cuda(0), Some(format!("device: cuda:0 ({}, the first usable GPU)", gpu.name))),
+            Ok(Err(reason)) | Err(reason) => (Device::Cpu, Some(format!("device: cpu ({reason})"))),
+        }),
         Wanted::Cuda(ordinal) => {
             let found = cuda::probe().map_err(|reason| {
                 Error::data(format!("--device cuda: {reason}")).hint("use --device cpu, or leave --device out")
             })?;
-            if ordinal >= found.gpus.len() {
-                return Err(Error::data(format!(
-                    "--device cuda:{ordinal}: the driver presents {} GPU(s), counted from 0",
-                    found.gpus.len()
-                )));
-            }
-            Err(Error::usage("--device cuda is not there yet: only the CPU computes")
-                .hint("use --device cpu, or leave --device out"))
+            found.usable(ordinal)?;
+            Ok((Device::Cuda(ordinal), None))
         }
         Wanted::CudaSim => {
-            Err(Error::usage("--device cudasim is not there yet: only tests compute on the simulated driver")
-                .hint("use --device cpu, or leave --device out"))
+            let model = gpu_model.and_then(|model| model.to_possible_value());
+            cuda::simulate(model.as_ref().map(|value| value.get_name()))?;
+            let found = cuda::probe().map_err(|reason| Error::data(format!("--device cudasim: {reason}")))?;
+            let name = &found.usable(0)?.name;
+            Ok((Device::Cuda(0), Some(format!("device: cudasim (a simulated {name}: results, not times)"))))
         }
     }
 }

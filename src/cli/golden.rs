@@ -17,13 +17,17 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let device = global.announce_device();
+    let device = global.for_check("golden")?.announce_device();
     let report = check::golden(&args.paths, device)?;
     let width = report.rows.iter().map(|row| row.file.chars().count()).max().unwrap_or(0).max(4);
     let mut text =
         format!("{:<width$}  {:<16} {:<4} {:>7} {:>7}  worst error\n", "file", "case", "type", "tensors", "failed");
     for row in &report.rows {
         let failed = row.failures.len();
+        if let Some(why) = &row.skipped {
+            let _ = writeln!(text, "{:<width$}  {:<16} {:<4} skipped: {why}", row.file, row.case, row.dtype);
+            continue;
+        }
         let worst = row.worst.as_ref().map_or_else(|| "-".into(), |w| format!("{:.1e} {}", w.error, w.tensor));
         let _ = writeln!(
             text,
@@ -35,6 +39,16 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         }
     }
     let _ = write!(text, "{} files, {} failed", report.files, report.failed);
+    if report.skipped > 0 {
+        let _ = write!(text, ", {} skipped", report.skipped);
+    }
+    if let Some(worst) = &report.worst {
+        let _ = write!(
+            text,
+            "; worst {:.1e}, {:.0e} is allowed of the tensor's largest value",
+            worst.error, worst.tolerance
+        );
+    }
     let value =
         serde_json::to_value(&report).map_err(|e| Error::data(format!("cannot write the report as JSON: {e}")))?;
     output::result(global.json, &text, &value)?;

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use super::{Global, output};
 use crate::check;
+use crate::device::Device;
 use crate::error::{Error, Result};
 
-/// Compare every gradient with finite differences in f64
+/// Compare every gradient with finite differences in f64; on a GPU, with the CPU's
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  ulmfit gradcheck --op lstm\n  ulmfit gradcheck --mutate")]
 pub struct Args {
@@ -19,7 +20,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let device = global.announce_device();
+    let device = global.for_check("gradcheck")?.announce_device();
+    if device != Device::Cpu {
+        return run_on_gpu(args, global, device);
+    }
     let report = check::gradient(args.op.as_deref(), device)?;
     let mutants = if args.mutate { Some(check::mutation(args.op.as_deref(), device)?) } else { None };
 
@@ -47,6 +51,41 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     }
     if missed > 0 {
         return Err(Error::CheckFailed { message: format!("{missed} planted errors were not seen") });
+    }
+    Ok(())
+}
+
+/// A GPU computes in f32, which is too coarse for finite differences: its results are held to those of the CPU in f64.
+fn run_on_gpu(args: &Args, global: &Global, device: Device) -> Result<()> {
+    let report = check::parity(args.op.as_deref(), device)?;
+    let planted = if args.mutate { check::parity_mutation(args.op.as_deref(), device)? } else { Vec::new() };
+    let mut text = format!(
+        "{:<28} {:>6} {:>9} {:>7}  error    bound    tensor nearest to it\n",
+        "operation", "cases", "elements", "failed"
+    );
+    for row in &report.rows {
+        let worst = row.worst.as_ref();
+        let numbers = worst.map_or_else(String::new, |w| format!("{:.1e}  {:.1e}  {}", w.error, w.bound, w.element));
+        let _ = writeln!(text, "{:<28} {:>6} {:>9} {:>7}  {numbers}", row.op, row.cases, row.elements, row.failed);
+    }
+    let _ = write!(
+        text,
+        "{} operations, {} cases, {} failed; errors and bounds are of a tensor's largest value: twice the error of the CPU in f32, and 2^-22",
+        report.ops, report.cases, report.failed
+    );
+    let mut value =
+        serde_json::to_value(&report).map_err(|e| Error::data(format!("cannot write the report as JSON: {e}")))?;
+    let missed: Vec<&str> = planted.iter().filter(|(_, seen)| !seen).map(|(op, _)| *op).collect();
+    if args.mutate {
+        let _ = write!(text, "\n{} planted errors, {} not seen", planted.len(), missed.len());
+        value["mutation"] = serde_json::json!({ "mutants": planted.len(), "survivors": missed });
+    }
+    output::result(global.json, &text, &value)?;
+    if report.failed > 0 {
+        return Err(Error::CheckFailed { message: format!("{} of {} cases failed", report.failed, report.cases) });
+    }
+    if !missed.is_empty() {
+        return Err(Error::CheckFailed { message: format!("planted errors were not seen: {}", missed.join(", ")) });
     }
     Ok(())
 }

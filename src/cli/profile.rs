@@ -89,6 +89,7 @@ pub struct Common {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let global = &global.on_cpu("profile")?;
     let (recipe, common) = match &args.stage {
         Stage::Pretrain(args) => (&args.input.recipe, &args.common),
         Stage::FinetuneLm(args) => (&args.input.recipe, &args.common),

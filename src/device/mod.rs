@@ -33,6 +33,7 @@ impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(_) if cuda::is_simulated() => f.write_str("cudasim"),
             Device::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
         }
     }

@@ -323,14 +323,14 @@ impl Classifier {
     ) -> Result<Classified> {
         let plan = Plan::new(&self.settings, batch);
         let dtype = parameters.dtype();
-        let mut state = State::zeros(&self.settings.encoder, batch.len(), dtype)?;
+        let mut state = State::zeros_on(parameters.device(), &self.settings.encoder, batch.len(), dtype)?;
         self.run_prefixes(g, parameters, batch, &plan, &mut state, dropout)?;
         let mut chunks = Vec::new();
         for c in plan.first_chunk..plan.chunks {
             let from = c * plan.bptt;
             let steps = plan.bptt.min(plan.steps - from);
             let rows = plan.rows_at(from);
-            let tokens = g.uninitialised([steps, rows], DType::U32)?;
+            let tokens = g.indices([steps, rows])?;
             plan.fill(batch, from, &mut tokens.write::<u32>(), rows, self.pad());
             match borders {
                 Borders::Carried => {}
@@ -400,7 +400,7 @@ impl Classifier {
     ) -> Result<()> {
         for c in 0..plan.first_chunk {
             let mark = g.mark();
-            let tokens = g.uninitialised([plan.bptt, batch.len()], DType::U32)?;
+            let tokens = g.indices([plan.bptt, batch.len()])?;
             plan.fill(batch, c * plan.bptt, &mut tokens.write::<u32>(), batch.len(), self.pad());
             self.encoder.forward(g, parameters, &tokens, state, &dropout.chunk(c))?;
             g.forget_since(mark);
@@ -424,12 +424,12 @@ impl Classifier {
             return Ok(());
         }
         long.sort_by_key(|&r| (std::cmp::Reverse(plan.rows[r].prefix), r));
-        let mut carried = State::zeros(&self.settings.encoder, long.len(), parameters.dtype())?;
+        let mut carried = State::zeros_on(parameters.device(), &self.settings.encoder, long.len(), parameters.dtype())?;
         for c in 0..plan.prefix_chunks {
             let from = c * plan.bptt;
             let active = long.iter().take_while(|&&r| plan.rows[r].prefix > from).count();
             let mark = g.mark();
-            let tokens = g.uninitialised([plan.bptt, active], DType::U32)?;
+            let tokens = g.indices([plan.bptt, active])?;
             {
                 let mut tokens = tokens.write::<u32>();
                 for (column, &row) in long[..active].iter().enumerate() {

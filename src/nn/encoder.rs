@@ -8,7 +8,7 @@ use crate::ops::locked_dropout::locked_dropout;
 use crate::ops::lstm::{LstmInputs, lstm};
 use crate::ops::mask::Dropout;
 use crate::random::{Key, Mask, Site};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 use crate::trace;
 
 /// Sizes of an encoder. Layers are E→H→…→H→E: the last one has the embedding's size, so that the decoder can be tied.
@@ -140,9 +140,14 @@ pub struct State {
 }
 
 impl State {
-    /// All zero, for a batch of `b` rows.
+    /// All zero, for a batch of `b` rows, on the CPU.
     pub fn zeros(settings: &EncoderSettings, b: usize, dtype: DType) -> Result<Self> {
-        let layer = |l| Tensor::zeros([b, settings.layer_sizes(l).1], dtype);
+        Self::zeros_on(Device::Cpu, settings, b, dtype)
+    }
+
+    /// As [`zeros`](Self::zeros), on any device.
+    pub fn zeros_on(device: Device, settings: &EncoderSettings, b: usize, dtype: DType) -> Result<Self> {
+        let layer = |l| Tensor::zeros_on(device, [b, settings.layer_sizes(l).1], dtype);
         let layers = || (0..settings.layers).map(layer).collect::<Result<_>>();
         Ok(State { h: layers()?, c: layers()? })
     }

@@ -8,7 +8,7 @@ use crate::ops::activation_regularisation::{Regularisation, TarGuard, activation
 use crate::ops::adaptive_softmax::{self, AdaptiveDecoder, adaptive_softmax};
 use crate::ops::locked_dropout::locked_dropout;
 use crate::ops::sampled_softmax::sampled_softmax;
-use crate::ops::tied_softmax::{TiedLoss, log_probabilities, tied_softmax};
+use crate::ops::tied_softmax::{self, TiedLoss, log_probabilities, tied_softmax};
 use crate::ops::weighted_sum::weighted_sum;
 use crate::random::Key;
 use crate::tensor::{DType, Tensor};
@@ -63,6 +63,13 @@ pub struct Evaluated {
     pub row_losses: Tensor,
     /// Whether the likeliest word (the first of equals) is the next word, u32 `[T·B]`.
     pub correct: Tensor,
+}
+
+impl Evaluated {
+    /// Sum of the losses, in nats, and number of hits. On a GPU they are summed there; two numbers are copied.
+    pub fn totals(&self, g: &mut Graph) -> Result<(f64, u64)> {
+        tied_softmax::totals(g, &self.row_losses, &self.correct)
+    }
 }
 
 /// Result of a window.
@@ -220,21 +227,13 @@ impl LanguageModel {
         let n = raw.len() / e;
         let row_losses = g.uninitialised([n], raw.dtype())?;
         let correct = g.uninitialised([n], DType::U32)?;
-        let (raw, targets) = (raw.to_f64(), targets.read::<u32>());
-        let mut losses = Vec::with_capacity(n);
         for from in (0..n).step_by(EVALUATED_ROWS) {
             let rows = EVALUATED_ROWS.min(n - from);
             let hidden = g.uninitialised([rows, e], row_losses.dtype())?;
-            hidden.set_f64(&raw[from * e..][..rows * e]);
-            let all = self.log_probabilities(g, parameters, &hidden)?.to_f64();
-            for (i, row) in all.chunks_exact(self.settings.encoder.vocabulary).enumerate() {
-                let target = targets[from + i] as usize;
-                let likeliest = (1..row.len()).fold(0, |best, w| if row[w] > row[best] { w } else { best });
-                losses.push(-row[target]);
-                correct.write::<u32>()[from + i] = u32::from(likeliest == target);
-            }
+            hidden.copy_elements(0, raw, from * e, rows * e);
+            let all = self.log_probabilities(g, parameters, &hidden)?;
+            adaptive_softmax::row_results(g, &all, targets, from, &row_losses, &correct)?;
         }
-        row_losses.set_f64(&losses);
         Ok(Evaluated { row_losses, correct })
     }
 

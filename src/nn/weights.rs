@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::language_model::{TAIL_BIAS, TAIL_WEIGHT};
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Element, Tensor};
+use crate::tensor::{DType, Device, Element, Tensor};
 
 /// Longest header that is read, as in the format's own library.
 const HEADER_LIMIT: u64 = 100_000_000;
@@ -88,11 +88,15 @@ impl<'a> Saved<'a> {
     /// Hands the bytes of the file on, part by part.
     fn write(&self, mut put: impl FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
         put(&self.header)?;
-        self.tensors.iter().try_for_each(|(_, tensor)| match tensor.dtype() {
-            DType::F32 => put(bytemuck::cast_slice(&tensor.read::<f32>())),
-            DType::F64 => put(bytemuck::cast_slice(&tensor.read::<f64>())),
-            DType::U32 => put(bytemuck::cast_slice(&tensor.read::<u32>())),
-            DType::BF16 => put(bytemuck::cast_slice(&tensor.read::<crate::tensor::bf16>())),
+        self.tensors.iter().try_for_each(|(_, tensor)| {
+            // from a GPU, one tensor after the other; the tensor itself where it is on the host
+            let tensor = tensor.to_device(Device::Cpu).map_err(std::io::Error::other)?;
+            match tensor.dtype() {
+                DType::F32 => put(bytemuck::cast_slice(&tensor.read::<f32>())),
+                DType::F64 => put(bytemuck::cast_slice(&tensor.read::<f64>())),
+                DType::U32 => put(bytemuck::cast_slice(&tensor.read::<u32>())),
+                DType::BF16 => put(bytemuck::cast_slice(&tensor.read::<crate::tensor::bf16>())),
+            }
         })
     }
 }

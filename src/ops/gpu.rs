@@ -1,11 +1,11 @@
-//! What the operations' `cuda.rs` share: launches over elements, sums, and masks as kernels take them.
+//! What the operations' `cuda.rs` share: launches over elements and rows, sums, masks and indices as kernels take them.
 
-use crate::autodiff::{Graph, Store};
+use crate::autodiff::{Backward, Graph, Store};
 use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
 use crate::ops::mask::Dropout;
 use crate::random::Mask;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// The arguments of a launch, each made of what it is given.
 macro_rules! arguments {
@@ -116,4 +116,77 @@ pub(super) fn column_sums(
 /// `to[0] = c·Σ x`
 pub(super) fn sum(context: &Context, x: &Tensor, n: usize, c: f32, to: &Tensor) -> Result<()> {
     context.launch("sum", Grid::blocks([1, 1, 1]), arguments![x.argument(), c, to.argument(), n])
+}
+
+/// Words and where each of them stands, on the device.
+pub(super) struct Places {
+    /// `[N]`
+    pub words: Tensor,
+    /// `[N]`: the places sorted by word, those of one word in order.
+    pub places: Tensor,
+    /// `[N + 1]`: where each word's places begin, and their number at the end.
+    pub segments: Tensor,
+    /// Number of different words.
+    pub different: usize,
+}
+
+impl Places {
+    /// A word that is `without` is left out. The tensors' sizes depend on the number of words alone, so that a pool has a place for them.
+    pub(super) fn new(b: &mut Backward, words: &[u32], without: u32) -> Result<Self> {
+        let (places, segments) = places(words, without);
+        let mut put = |list: &[u32], size: usize| -> Result<Tensor> {
+            let copy = b.scratch([size], DType::U32)?;
+            copy.copy_elements(0, &Tensor::from_slice([list.len()], list)?, 0, list.len());
+            Ok(copy)
+        };
+        let n = words.len();
+        let different = segments.len() - 1;
+        Ok(Places { words: put(words, n)?, places: put(&places, n)?, segments: put(&segments, n + 1)?, different })
+    }
+}
+
+/// The places sorted by word, and where each word's places begin, with their number at the end.
+fn places(words: &[u32], without: u32) -> (Vec<u32>, Vec<u32>) {
+    let mut places: Vec<u32> = (0..words.len() as u32).filter(|&i| words[i as usize] != without).collect();
+    places.sort_by_key(|&i| words[i as usize]);
+    let word = |i: usize| words[places[i] as usize];
+    let mut segments: Vec<u32> =
+        (0..places.len()).filter(|&i| i == 0 || word(i) != word(i - 1)).map(|i| i as u32).collect();
+    segments.push(places.len() as u32);
+    (places, segments)
+}
+
+/// `to[r] = from[which[r]]`, `n` rows of `columns`.
+pub(super) fn gather_rows(
+    context: &Context,
+    from: Argument,
+    which: Argument,
+    to: Argument,
+    [n, columns]: [usize; 2],
+) -> Result<()> {
+    context.launch("gather_rows", Grid::elements(n * columns), arguments![from, which, to, n, columns])
+}
+
+/// `to[which[r]] += from[r]`, `n` rows of `columns`; no row may come twice.
+pub(super) fn add_rows(
+    context: &Context,
+    from: Argument,
+    which: Argument,
+    to: Argument,
+    [n, columns]: [usize; 2],
+) -> Result<()> {
+    context.launch("add_rows", Grid::elements(n * columns), arguments![from, which, to, n, columns])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_sorted_by_word_and_in_order() {
+        let (places, segments) = places(&[5, 2, 5, 1, 2, 5], 1);
+        assert_eq!(places, [1, 4, 0, 2, 5]);
+        assert_eq!(segments, [0, 2, 5]);
+        assert_eq!(super::places(&[1, 1], 1), (vec![], vec![0]));
+    }
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::state::{self, State};
-use super::{CHUNK, Optimiser, StepRates};
+use super::{CHUNK, Optimiser, StepRates, cuda};
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
 use crate::real_type;
@@ -29,11 +29,20 @@ pub struct Adam {
     state: State,
 }
 
+impl Scalars<f32> {
+    /// As `AdamScalars` of kernels/optim.cu.
+    pub(super) fn words(&self) -> [f32; 10] {
+        let Scalars { gradient_scale, shrink, decay, beta1, one_minus_beta1, .. } = *self;
+        let Scalars { beta2, one_minus_beta2, step_size, correction2, eps, .. } = *self;
+        [gradient_scale, shrink, decay, beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, correction2, eps]
+    }
+}
+
 const M: usize = 0;
 const V: usize = 1;
 
 /// The scalars of one update of one parameter.
-struct Scalars<T> {
+pub(super) struct Scalars<T> {
     gradient_scale: T,
     shrink: T,
     decay: T,
@@ -50,6 +59,25 @@ impl Adam {
     pub fn new(parameters: &Parameters, settings: AdamSettings) -> Result<Self> {
         Ok(Adam { settings, state: State::new("adam", &["m", "v"], parameters)? })
     }
+
+    /// Of a parameter's `t`-th update.
+    fn scalars<T: Real>(&self, rates: &StepRates, lr: f64, decay: f64, t: f64) -> Scalars<T> {
+        let AdamSettings { beta2, eps, decoupled } = self.settings;
+        let correction1 = 1.0 - libm::pow(rates.momentum, t);
+        let correction2 = 1.0 - libm::pow(beta2, t);
+        Scalars {
+            gradient_scale: T::from_f64(rates.gradient_scale),
+            shrink: T::from_f64(if decoupled { 1.0 - lr * decay } else { 1.0 }),
+            decay: T::from_f64(if decoupled { 0.0 } else { decay }),
+            beta1: T::from_f64(rates.momentum),
+            one_minus_beta1: T::from_f64(1.0 - rates.momentum),
+            beta2: T::from_f64(beta2),
+            one_minus_beta2: T::from_f64(1.0 - beta2),
+            step_size: T::from_f64(lr / correction1),
+            correction2: T::from_f64(correction2),
+            eps: T::from_f64(eps),
+        }
+    }
 }
 
 impl Optimiser for Adam {
@@ -60,7 +88,6 @@ impl Optimiser for Adam {
     fn step(&mut self, parameters: &mut Parameters, rates: &StepRates) -> Result<()> {
         let _span = trace::operation("adam");
         self.state.begin_step();
-        let AdamSettings { beta2, eps, decoupled } = self.settings;
         for id in parameters.ids() {
             if !parameters.is_trainable(id) || !parameters.has_gradient(id) {
                 continue;
@@ -68,30 +95,18 @@ impl Optimiser for Adam {
             let group = parameters.group(id);
             let (lr, decay) = (rates.lr(group), self.state.decay(id, rates.weight_decay(group)));
             let t = f64::from(self.state.count(id));
-            let correction1 = 1.0 - libm::pow(rates.momentum, t);
-            let correction2 = 1.0 - libm::pow(beta2, t);
+            let (p, g) = (parameters.value(id), parameters.gradient(id));
+            let moments = [M, V].map(|kind| self.state.slot(kind, id));
+            if let Some(gpu) = cuda::gpu_of(p)? {
+                cuda::adam(gpu, &self.scalars(rates, lr, decay, t), p, g, moments)?;
+                continue;
+            }
             real_type!("adam", "parameter", parameters.dtype(), T => {
-                let scalars = Scalars {
-                    gradient_scale: T::from_f64(rates.gradient_scale),
-                    shrink: T::from_f64(if decoupled { 1.0 - lr * decay } else { 1.0 }),
-                    decay: T::from_f64(if decoupled { 0.0 } else { decay }),
-                    beta1: T::from_f64(rates.momentum),
-                    one_minus_beta1: T::from_f64(1.0 - rates.momentum),
-                    beta2: T::from_f64(beta2),
-                    one_minus_beta2: T::from_f64(1.0 - beta2),
-                    step_size: T::from_f64(lr / correction1),
-                    correction2: T::from_f64(correction2),
-                    eps: T::from_f64(eps),
-                };
+                let scalars = self.scalars::<T>(rates, lr, decay, t);
                 // parameter, gradient and two moments are read, all but the gradient written
-                let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(7 * parameters.value(id).len());
-                update(
-                    &scalars,
-                    &mut parameters.value(id).write::<T>(),
-                    &parameters.gradient(id).read::<T>(),
-                    &mut self.state.slot(M, id).write::<T>(),
-                    &mut self.state.slot(V, id).write::<T>(),
-                );
+                let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(7 * p.len());
+                let [mut m, mut v] = moments.map(|moment| moment.write::<T>());
+                update(&scalars, &mut p.write::<T>(), &g.read::<T>(), &mut m, &mut v);
             });
         }
         Ok(())

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::state::{self, State};
-use super::{CHUNK, Optimiser, StepRates, sgd};
+use super::{CHUNK, Optimiser, StepRates, cuda, sgd};
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
 use crate::real_type;
@@ -82,11 +82,18 @@ impl Optimiser for Asgd {
             if self.settings.as_pytorch {
                 (lr, weight) = (f64::from(lr as f32), f64::from(weight as f32));
             }
+            let (p, g) = (parameters.value(id), parameters.gradient(id));
+            if let Some(gpu) = cuda::gpu_of(p)? {
+                let scalars = sgd::Scalars::new(lr, decay, rates.gradient_scale, self.settings.decoupled);
+                cuda::sgd(gpu, &scalars, p, g, None)?;
+                cuda::average(gpu, weight as f32, p, self.state.slot(0, id))?;
+                continue;
+            }
             real_type!("asgd", "parameter", parameters.dtype(), T => {
                 let scalars = sgd::Scalars::<T>::new(lr, decay, rates.gradient_scale, self.settings.decoupled);
-                let mut p = parameters.value(id).write::<T>();
+                let mut p = p.write::<T>();
                 let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(6 * p.len());
-                sgd::update(&scalars, &mut p, &parameters.gradient(id).read::<T>());
+                sgd::update(&scalars, &mut p, &g.read::<T>());
                 average(T::from_f64(weight), &p, &mut self.state.slot(0, id).write::<T>());
             });
         }
@@ -118,16 +125,17 @@ impl Optimiser for Asgd {
         self.eta.fill_zero();
     }
 
-    fn swap_averages(&mut self, parameters: &mut Parameters) -> bool {
+    fn swap_averages(&mut self, parameters: &mut Parameters) -> Result<bool> {
         for id in parameters.ids().filter(|&id| !parameters.is_buffer(id) && self.state.updates(id) > 0) {
             let (value, average) = (parameters.value(id), self.state.slot(0, id));
-            match value.dtype() {
-                DType::F64 => value.write::<f64>().swap_with_slice(&mut average.write::<f64>()),
-                _ => value.write::<f32>().swap_with_slice(&mut average.write::<f32>()),
+            match (cuda::gpu_of(value)?, value.dtype()) {
+                (Some(gpu), _) => cuda::exchange(gpu, value, average)?,
+                (None, DType::F64) => value.write::<f64>().swap_with_slice(&mut average.write::<f64>()),
+                (None, _) => value.write::<f32>().swap_with_slice(&mut average.write::<f32>()),
             }
         }
         self.swapped = !self.swapped;
-        true
+        Ok(true)
     }
 }
 

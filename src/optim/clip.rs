@@ -2,29 +2,43 @@
 
 use rayon::prelude::*;
 
-use super::CHUNK;
+use super::{CHUNK, cuda};
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
 use crate::real_type;
-use crate::tensor::Real;
+use crate::tensor::{Device, Real, Tensor};
 use crate::trace;
 
 /// L2 norm over the gradients of all trainable parameters, with its scratch memory.
 #[derive(Debug)]
 pub struct GradientNorm {
-    /// Sum of squares of each chunk of one parameter.
+    /// Sum of squares of each chunk of one parameter (CPU).
     partial: Vec<f64>,
+    /// The same for all parameters (GPU).
+    squares: Option<cuda::Squares>,
 }
 
 impl GradientNorm {
-    pub fn new(parameters: &Parameters) -> Self {
+    pub fn new(parameters: &Parameters) -> Result<Self> {
+        if parameters.device() != Device::Cpu {
+            // as much as all values need: [`first_non_finite_value`](Self::first_non_finite_value)
+            let values = parameters.ids().map(|id| parameters.value(id));
+            let squares = Some(cuda::Squares::new(parameters.device(), values)?);
+            return Ok(GradientNorm { partial: Vec::new(), squares });
+        }
         let chunks = |id| parameters.gradient(id).len().div_ceil(CHUNK);
-        GradientNorm { partial: vec![0.0; parameters.ids().map(chunks).max().unwrap_or(0)] }
+        Ok(GradientNorm { partial: vec![0.0; parameters.ids().map(chunks).max().unwrap_or(0)], squares: None })
     }
 
-    /// The norm, summed in f64 in an order that does not depend on threads. It is finite if and only if every gradient is (f32).
+    /// The norm, summed in f64 in an order that does not depend on threads. It is finite if and only if every gradient is (f32). On a GPU this waits
+    /// for what was launched before.
     pub fn compute(&mut self, parameters: &Parameters) -> Result<f64> {
         let _span = trace::operation("gradient_norm");
+        if let (Some(squares), Device::Cuda(gpu)) = (&self.squares, parameters.device()) {
+            let trained = |&id: &ParameterId| parameters.is_trainable(id) && parameters.has_gradient(id);
+            let gradients = parameters.ids().filter(trained).map(|id| parameters.gradient(id));
+            return Ok(squares.of(crate::device::cuda::context(gpu)?, gradients)?.sqrt());
+        }
         let mut total = 0.0;
         for id in parameters.ids() {
             if !parameters.is_trainable(id) || !parameters.has_gradient(id) {
@@ -39,6 +53,23 @@ impl GradientNorm {
             });
         }
         Ok(total.sqrt())
+    }
+
+    /// The first parameter or buffer with a value that is NaN or infinite.
+    pub fn first_non_finite_value(&self, parameters: &Parameters) -> Result<Option<ParameterId>> {
+        for id in parameters.ids() {
+            let value = parameters.value(id);
+            let finite = match (&self.squares, cuda::gpu_of(value)?) {
+                (Some(squares), Some(gpu)) => squares.of(gpu, std::iter::once(value))?.is_finite(),
+                _ => real_type!("parameters", "value", parameters.dtype(), T => {
+                    value.read::<T>().iter().all(|x| x.is_finite())
+                }),
+            };
+            if !finite {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -69,6 +100,10 @@ pub fn clip_scale(norm: f64, limit: Option<f64>) -> f64 {
 pub fn scale_gradients(parameters: &mut Parameters, scale: f64) -> Result<()> {
     for id in parameters.ids() {
         if parameters.is_trainable(id) && parameters.has_gradient(id) {
+            if let Some(gpu) = cuda::gpu_of(parameters.gradient(id))? {
+                cuda::scale(gpu, scale as f32, parameters.gradient(id))?;
+                continue;
+            }
             real_type!("clip", "gradient", parameters.dtype(), T => {
                 let scale = T::from_f64(scale);
                 let mut g = parameters.gradient(id).write::<T>();
@@ -79,12 +114,13 @@ pub fn scale_gradients(parameters: &mut Parameters, scale: f64) -> Result<()> {
     Ok(())
 }
 
-/// The first trainable parameter with a gradient that is NaN or infinite, and the first such element.
+/// The first trainable parameter with a gradient that is NaN or infinite, and the first such element. From a GPU the gradients are copied.
 pub fn first_non_finite(parameters: &Parameters) -> Result<Option<(ParameterId, usize)>> {
     for id in parameters.ids() {
         if parameters.is_trainable(id) && parameters.has_gradient(id) {
+            let gradient: Tensor = parameters.gradient(id).to_device(Device::Cpu)?;
             let found = real_type!("non-finite", "gradient", parameters.dtype(), T => {
-                parameters.gradient(id).read::<T>().iter().position(|x| !x.is_finite())
+                gradient.read::<T>().iter().position(|x| !x.is_finite())
             });
             if let Some(index) = found {
                 return Ok(Some((id, index)));

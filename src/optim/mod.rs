@@ -9,6 +9,7 @@
 mod adam;
 mod asgd;
 mod clip;
+mod cuda;
 pub mod ladder;
 pub mod schedule;
 mod sgd;
@@ -86,8 +87,8 @@ pub trait Optimiser: Send + std::fmt::Debug {
 
     /// Exchanges the parameters with their averages, for evaluation and saving; a second call exchanges them back. Tells whether
     /// there was anything to exchange: an optimiser without averages does nothing.
-    fn swap_averages(&mut self, parameters: &mut Parameters) -> bool {
+    fn swap_averages(&mut self, parameters: &mut Parameters) -> Result<bool> {
         let _ = parameters;
-        false
+        Ok(false)
     }
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::state::{self, State};
-use super::{CHUNK, Optimiser, StepRates};
+use super::{CHUNK, Optimiser, StepRates, cuda};
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
 use crate::real_type;
@@ -45,6 +45,13 @@ impl<T: Real> Scalars<T> {
     }
 }
 
+impl Scalars<f32> {
+    /// As `SgdScalars` of kernels/optim.cu.
+    pub(super) fn words(&self) -> [f32; 4] {
+        [self.lr, self.gradient_scale, self.shrink, self.decay]
+    }
+}
+
 impl Sgd {
     pub fn new(parameters: &Parameters, settings: SgdSettings) -> Result<Self> {
         let kinds: &[&str] = if settings.momentum { &["b"] } else { &[] };
@@ -67,9 +74,16 @@ impl Optimiser for Sgd {
             self.state.count(id);
             let group = parameters.group(id);
             let (lr, decay) = (rates.lr(group), self.state.decay(id, rates.weight_decay(group)));
+            let (p, g) = (parameters.value(id), parameters.gradient(id));
+            if let Some(gpu) = cuda::gpu_of(p)? {
+                let scalars = Scalars::new(lr, decay, rates.gradient_scale, self.settings.decoupled);
+                let momentum = self.settings.momentum.then(|| (rates.momentum as f32, self.state.slot(0, id)));
+                cuda::sgd(gpu, &scalars, p, g, momentum)?;
+                continue;
+            }
             real_type!("sgd", "parameter", parameters.dtype(), T => {
                 let scalars = Scalars::<T>::new(lr, decay, rates.gradient_scale, self.settings.decoupled);
-                let (mut p, g) = (parameters.value(id).write::<T>(), parameters.gradient(id).read::<T>());
+                let (mut p, g) = (p.write::<T>(), g.read::<T>());
                 let passes = if self.settings.momentum { 5 } else { 3 };
                 let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(passes * g.len());
                 if self.settings.momentum {

@@ -1,4 +1,4 @@
-//! State tensors of an optimiser: one of each kind per trained parameter, and the number of updates each parameter has had.
+//! State tensors of an optimiser, on the parameters' device: one of each kind per trained parameter, and the number of updates each parameter has had.
 
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::{Error, Result};
@@ -25,7 +25,8 @@ impl State {
         parameters: &Parameters,
     ) -> Result<Self> {
         let slot = |id: ParameterId| -> Result<Option<Tensor>> {
-            (!parameters.is_buffer(id)).then(|| Tensor::zeros(parameters.shape(id), parameters.dtype())).transpose()
+            let zeros = || Tensor::zeros_on(parameters.device(), parameters.shape(id), parameters.dtype());
+            (!parameters.is_buffer(id)).then(zeros).transpose()
         };
         Ok(State {
             optimiser,

@@ -61,6 +61,9 @@ impl Tensor {
     }
 
     /// The same values on a device: the tensor itself if it is there, else a copy with memory of its own.
+    ///
+    /// # Errors
+    /// No memory, or what went wrong on the GPU that it comes from.
     pub fn to_device(&self, device: Device) -> Result<Self> {
         if self.device == device {
             return Ok(self.clone());
@@ -68,6 +71,9 @@ impl Tensor {
         let block = Arc::new(Block::new(device, self.len() * self.dtype.size())?);
         let copy = Tensor { block, shape: self.shape, dtype: self.dtype, device };
         copy.copy_from(self);
+        if let Device::Cuda(gpu) = self.device {
+            crate::device::cuda::context(gpu)?.synchronise()?;
+        }
         Ok(copy)
     }
 

@@ -12,6 +12,10 @@ use crate::tensor::Tensor;
 /// Name of the file in a model directory.
 pub const STATE_FILE: &str = "state.safetensors";
 
+/// What a run says of itself besides its flags and data: with what it computes, `GPU` or the processor's instruction set.
+pub(super) const INSTRUCTION_SET: &str = "the instruction set";
+pub(super) const GPU: &str = "of a GPU";
+
 /// Where and when checkpoints are written.
 #[derive(Debug)]
 pub struct Checkpoints {
@@ -91,7 +95,9 @@ pub(super) fn check_same(path: &Path, old: &serde_json::Value, new: &serde_json:
     };
     let show = |v: Option<&serde_json::Value>| v.map_or("not set".to_string(), |v| v.to_string());
     for key in old.keys().chain(new.keys()) {
-        if old.get(key) != new.get(key) {
+        // from a GPU to a processor and back a run may go, though not to another kind of processor without a word
+        let moved = key == INSTRUCTION_SET && [old, new].iter().any(|o| o.get(key).is_some_and(|v| v == GPU));
+        if old.get(key) != new.get(key) && !moved {
             let (was, is) = (show(old.get(key)), show(new.get(key)));
             return Err(Error::usage(format!("--resume: {key} was {was} in the stopped run and is {is} now"))
                 .hint("resume with the flags and files of the stopped run, or start again with --overwrite"));
@@ -120,6 +126,11 @@ impl Snapshot {
     /// Updates that were done.
     pub fn updates(&self) -> u64 {
         self.state["progress"]["update"].as_u64().unwrap_or(0)
+    }
+
+    /// What it was computed with, where it says so.
+    pub(super) fn instruction_set(&self) -> Option<&str> {
+        self.state["identity"][INSTRUCTION_SET].as_str()
     }
 
     pub(super) fn progress(&self) -> Result<Progress> {

@@ -18,7 +18,6 @@ use crate::autodiff::{Graph, ParameterId, Parameters, Var};
 use crate::error::{Error, Result};
 use crate::optim::{GradientNorm, Optimiser, Schedule, StepRates, clip_scale, first_non_finite};
 use crate::random::Stage;
-use crate::real_type;
 use crate::tensor::Tensor;
 use crate::trace;
 
@@ -197,7 +196,7 @@ impl<'a> Training<'a> {
         };
         let mut this = Training {
             rates: vec![0.0; parameters.groups()],
-            norm: GradientNorm::new(parameters),
+            norm: GradientNorm::new(parameters)?,
             settings,
             task,
             graph,
@@ -257,7 +256,7 @@ impl<'a> Training<'a> {
             let over = self.progress.phase == self.settings.phases.len() || self.progress.update >= self.total_steps();
             // a run that was stopped between the last update and its evaluation still has the epoch to end
             if over && !self.progress.in_epoch {
-                self.finish();
+                self.finish()?;
             } else {
                 self.epoch()?;
             }
@@ -283,6 +282,7 @@ impl<'a> Training<'a> {
     fn reserve(&mut self) -> Result<()> {
         self.enter_phase(false)?;
         self.graph.reset();
+        self.graph.promise_unit_loss();
         self.graph.pool().set_reserving(true);
         if let Some(loss) = self.task.largest(self.graph, self.parameters)? {
             self.parameters.clear_gradients();
@@ -347,11 +347,12 @@ impl<'a> Training<'a> {
             return Ok(Outcome::EpochOver);
         };
         drop(pass);
-        let loss = self.graph.tensor(update.cross_entropy).scalar();
-        let total = self.graph.tensor(update.total).scalar();
         self.graph.backward(update.total, self.parameters)?;
         let pass = trace::pass(trace::Pass::Update);
         let norm = self.norm.compute(self.parameters)?;
+        // a GPU has been waited for once, here: what it was asked for before ran without a pause
+        let loss = self.graph.tensor(update.cross_entropy).scalar();
+        let total = self.graph.tensor(update.total).scalar();
         self.graph.pool().set_reserving(false);
         if !total.is_finite() || !norm.is_finite() {
             return self.not_finite(total);
@@ -438,17 +439,10 @@ impl<'a> Training<'a> {
 
     /// A parameter that is not finite never becomes so again, and a model with one is of no use.
     fn check_parameters(&self, update: u64) -> Result<()> {
-        for id in self.parameters.ids() {
-            let finite = real_type!("parameters", "value", self.parameters.dtype(), T => {
-                self.parameters.value(id).read::<T>().iter().all(|x| x.is_finite())
-            });
-            if !finite {
-                let name = self.parameters.name(id);
-                let message = format!("update {update}: the parameter '{name}' is not finite: training has diverged");
-                return Err(Error::NotFinite { message, hint: None }.hint("lower --lr, or use --on-nan rewind"));
-            }
-        }
-        Ok(())
+        let Some(id) = self.norm.first_non_finite_value(self.parameters)? else { return Ok(()) };
+        let name = self.parameters.name(id);
+        let message = format!("update {update}: the parameter '{name}' is not finite: training has diverged");
+        Err(Error::NotFinite { message, hint: None }.hint("lower --lr, or use --on-nan rewind"))
     }
 
     /// Evaluates, decides what follows from it, and saves.
@@ -463,7 +457,7 @@ impl<'a> Training<'a> {
         self.progress.train_loss = self.progress.epoch_loss / self.progress.epoch_updates.max(1) as f64;
         let begun = Instant::now();
         self.graph.set_recording(false);
-        self.optimiser.swap_averages(self.parameters);
+        self.optimiser.swap_averages(self.parameters)?;
         let measured = self.task.evaluate(self.graph, self.parameters)?;
         self.graph.reset();
         if let Some(m) = &measured {
@@ -475,7 +469,7 @@ impl<'a> Training<'a> {
                 }
             }
         }
-        self.optimiser.swap_averages(self.parameters);
+        self.optimiser.swap_averages(self.parameters)?;
         self.graph.set_recording(true);
         self.progress.epoch += 1;
         self.progress.epoch_in_phase += 1;
@@ -539,8 +533,8 @@ impl<'a> Training<'a> {
     }
 
     /// Leaves the parameters to keep. (The last checkpoint is the last epoch's; a run resumed from it comes here again.)
-    fn finish(&mut self) {
-        self.optimiser.swap_averages(self.parameters);
+    fn finish(&mut self) -> Result<()> {
+        self.optimiser.swap_averages(self.parameters)?;
         if let Some(best) = &self.best {
             self.parameters.ids().zip(best).for_each(|(id, copy)| self.parameters.value(id).copy_from(copy));
             if let Some(epoch) = self.progress.best_epoch
@@ -551,6 +545,7 @@ impl<'a> Training<'a> {
         }
         self.progress.finished = true;
         self.progress.seconds = self.seconds();
+        Ok(())
     }
 
     /// Saves everything a resumed run needs; false where no checkpoints are kept.

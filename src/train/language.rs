@@ -48,6 +48,7 @@ pub struct Score {
 impl Speaker {
     pub fn new(model: Loaded<LanguageModel>, device: Device, memory_limit: Option<usize>) -> Result<Self> {
         let tokenizer = Tokenizer::new(model.vocabulary.tokenizer().clone())?;
+        let model = Loaded { parameters: model.parameters.to_device(device)?, ..model };
         let mut graph = Graph::new(device, DType::F32, memory_limit);
         graph.set_recording(false);
         Ok(Speaker { model, tokenizer, graph })
@@ -67,6 +68,11 @@ impl Speaker {
         evaluate(network, &mut self.graph, &self.model.parameters, &mut batches, ValidAverage::Token)
     }
 
+    /// Before the first token of a text.
+    fn state(&self) -> Result<State> {
+        State::zeros_on(self.graph.device(), &self.model.network.settings.encoder, 1, DType::F32)
+    }
+
     fn ids(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::new();
         let document = Document::new(text);
@@ -82,7 +88,7 @@ impl Speaker {
             ids.reverse();
         }
         let (mut nats, mut count) = (0.0, 0u64);
-        let mut state = State::zeros(&self.model.network.settings.encoder, 1, DType::F32)?;
+        let mut state = self.state()?;
         let mut position = 0;
         while position + 1 < ids.len() {
             let steps = 70.min(ids.len() - 1 - position);
@@ -91,7 +97,7 @@ impl Speaker {
             let targets = Tensor::from_slice([steps, 1], &ids[position + 1..position + 1 + steps])?;
             let (network, parameters) = (&self.model.network, &self.model.parameters);
             let out = network.evaluate(&mut self.graph, parameters, &tokens, &targets, &mut state)?;
-            nats += out.row_losses.to_f64().iter().sum::<f64>();
+            nats += out.totals(&mut self.graph)?.0;
             count += steps as u64;
             position += steps;
         }
@@ -109,7 +115,7 @@ impl Speaker {
         }
         let ids = self.ids(prompt);
         let begin = self.model.vocabulary.get(self.tokenizer.kind().begin_token());
-        let mut state = State::zeros(&self.model.network.settings.encoder, 1, DType::F32)?;
+        let mut state = self.state()?;
         // never chosen: the unknown word, padding and what only fills the vocabulary up
         let barred: Vec<bool> = (0..self.model.vocabulary.len() as u32)
             .map(|id| id == UNKNOWN_ID || id == PAD_ID || self.model.vocabulary.word(id) == Some("xxfake"))

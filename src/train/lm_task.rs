@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::nn::{DropRates, EncoderDropout, LanguageModel, LossSettings, Softmax, State};
 use crate::ops::sampled_softmax::NegativeSampler;
 use crate::random::{Direction, Key};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 use crate::text::{LmBatches, LmConfig, LmCursor, LmLayout, TokenStore, VariableWindows, Windows};
 use crate::trace;
 
@@ -39,7 +39,7 @@ pub struct LmTask<'a> {
 }
 
 impl<'a> LmTask<'a> {
-    /// `unigram`: probability of every word, for the sampled softmax.
+    /// `unigram`: probability of every word, for the sampled softmax. `parameters`: of the model; the state is where they are.
     pub fn new(
         model: &'a LanguageModel,
         settings: LmTaskSettings,
@@ -47,7 +47,7 @@ impl<'a> LmTask<'a> {
         train: LmBatches,
         valid: Option<LmBatches>,
         unigram: Option<Vec<f64>>,
-        dtype: DType,
+        parameters: &Parameters,
     ) -> Result<Self> {
         let b = train.config().batch_size;
         let sampler = match (settings.negatives, unigram) {
@@ -55,14 +55,14 @@ impl<'a> LmTask<'a> {
             (Some(_), None) => return Err(Error::data("a sampled softmax needs the counts of the vocabulary's words")),
             _ => None,
         };
-        let state = State::zeros(&model.settings.encoder, b, dtype)?;
+        let state = State::zeros_on(parameters.device(), &model.settings.encoder, b, parameters.dtype())?;
         let (inputs, targets) = (Vec::new(), Vec::new());
         Ok(LmTask { model, settings, key, train, valid, state, inputs, targets, sampler })
     }
 
     fn losses(&mut self, g: &mut Graph, parameters: &Parameters, steps: usize, update: u32) -> Result<(Var, Var)> {
         let b = self.train.config().batch_size;
-        let (tokens, targets) = (g.uninitialised([steps, b], DType::U32)?, g.uninitialised([steps, b], DType::U32)?);
+        let (tokens, targets) = (g.indices([steps, b])?, g.indices([steps, b])?);
         tokens.write::<u32>().copy_from_slice(&self.inputs);
         targets.write::<u32>().copy_from_slice(&self.targets);
         let dropout = EncoderDropout::Random { key: self.key, step: update, chunk: 0, rates: self.settings.dropout };
@@ -70,7 +70,7 @@ impl<'a> LmTask<'a> {
             None => Softmax::Full,
             Some((sampler, chosen)) => {
                 sampler.sample(self.key, update, chosen)?;
-                let negatives = g.uninitialised([chosen.len()], DType::U32)?;
+                let negatives = g.indices([chosen.len()])?;
                 negatives.write::<u32>().copy_from_slice(chosen);
                 Softmax::Sampled { negatives }
             }
@@ -192,23 +192,22 @@ pub fn evaluate(
     let recording = g.is_recording();
     g.set_recording(false);
     let b = batches.config().batch_size;
-    let mut state = State::zeros(&model.settings.encoder, b, parameters.dtype())?;
+    let mut state = State::zeros_on(parameters.device(), &model.settings.encoder, b, parameters.dtype())?;
     batches.rewind();
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     let (mut nats, mut correct, mut count) = (0.0, 0u64, 0u64);
     let (mut window_losses, mut windows) = (0.0, 0u64);
     while let Some(steps) = batches.next_window(&mut inputs, &mut targets) {
         g.reset();
-        let tokens = g.uninitialised([steps, b], DType::U32)?;
-        let wanted = g.uninitialised([steps, b], DType::U32)?;
+        let (tokens, wanted) = (g.indices([steps, b])?, g.indices([steps, b])?);
         tokens.write::<u32>().copy_from_slice(&inputs);
         wanted.write::<u32>().copy_from_slice(&targets);
         let out = model.evaluate(g, parameters, &tokens, &wanted, &mut state)?;
-        let sum: f64 = out.row_losses.to_f64().iter().sum();
+        let (sum, hits) = out.totals(g)?;
         nats += sum;
         window_losses += sum / (steps * b) as f64;
         windows += 1;
-        correct += out.correct.read::<u32>().iter().map(|&c| u64::from(c)).sum::<u64>();
+        correct += hits;
         count += (steps * b) as u64;
     }
     g.reset();

@@ -52,6 +52,10 @@ impl Ensemble {
                 )));
             }
         }
+        let on_device = |model: Loaded<Classifier>| -> Result<_> {
+            Ok(Loaded { parameters: model.parameters.to_device(device)?, ..model })
+        };
+        let models = models.into_iter().map(on_device).collect::<Result<_>>()?;
         Ok(Ensemble { models, graph: Graph::new(device, DType::F32, memory_limit) })
     }
 

@@ -16,7 +16,7 @@ pub use self::classifier::{
 };
 pub(super) use self::language_model::unigram;
 pub use self::language_model::{LmSources, lm_task_settings, train_language_model};
-use super::checkpoint::{Checkpoints, check_same};
+use super::checkpoint::{Checkpoints, GPU, INSTRUCTION_SET, check_same};
 use super::driver::{LoopSettings, Phase, Progress, Training};
 use super::model_dir::{self, DataRecord, ModelConfig};
 use super::observer::{Event, Observer, RecipeRow, StageStarted};
@@ -230,12 +230,21 @@ impl Context<'_> {
     ) -> Result<Progress> {
         let settings = loop_settings(stage, self.recipe.training(stage), steps);
         // another one adds in another order: the bits of the rest would not be those of an uninterrupted run
-        identity["the instruction set"] = json!(crate::device::cpu::isa::isa().name());
+        let arithmetic = match self.device {
+            Device::Cpu => crate::device::cpu::isa::isa().name(),
+            Device::Cuda(_) => GPU,
+        };
+        identity[INSTRUCTION_SET] = json!(arithmetic);
         let checkpoints = Checkpoints::new(out, identity, self.checkpoint_minutes, self.checkpoint_steps);
         let snapshot = if self.resume && checkpoints.exists() { Some(checkpoints.load()?) } else { None };
         if self.resume {
             match &snapshot {
-                Some(_) => self.note("going on from the checkpoint")?,
+                Some(snapshot) => {
+                    self.note("going on from the checkpoint")?;
+                    if snapshot.instruction_set().is_some_and(|made_by| made_by != arithmetic) {
+                        self.note("it was made on another device: losses go on alike, not bit for bit")?;
+                    }
+                }
                 None => self.note("there is no checkpoint: training starts at the beginning")?,
             }
         }
@@ -271,13 +280,17 @@ impl Context<'_> {
         let (values, gradients) = declared.bytes(DType::F32);
         // the optimiser keeps two more values for every trained one at most
         let needed = values + 3 * gradients;
-        let limit = self.memory_limit.or_else(rss::available_bytes);
+        let available = match self.device {
+            Device::Cpu => rss::available_bytes(),
+            Device::Cuda(gpu) => Some(crate::device::cuda::context(gpu)?.free_bytes()?),
+        };
+        let limit = self.memory_limit.or(available);
         if let Some(limit) = limit.filter(|&limit| needed > limit) {
             let what = "the model with its gradients and optimiser".into();
             return Err(Error::Memory { what, needed, limit, left: limit });
         }
         let graph = Graph::new(self.device, DType::F32, limit.map(|limit| limit - needed));
-        Ok((declared.build(DType::F32)?, graph))
+        Ok((declared.build_on(self.device, DType::F32)?, graph))
     }
 
     /// Ends a stage: saves the model, removes what only a running stage needs.

@@ -55,7 +55,8 @@ pub fn language_model<R>(
     adjust(&mut task_settings);
     let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
     let (store, _) = context.store("train", sources, &vocabulary, &options, &tokens(&scratch))?;
-    let (model, mut parameters) = LanguageModel::new(recipe.language_model(stage, vocabulary.len()), DType::F32)?;
+    let (model, declared) = LanguageModel::declare(recipe.language_model(stage, vocabulary.len()))?;
+    let mut parameters = declared.build_on(context.device, DType::F32)?;
     let key = context.key(stage);
     model.initialise(&parameters, key);
     if let Some(from) = from {
@@ -63,7 +64,7 @@ pub fn language_model<R>(
     }
     let batches = LmBatches::new(store, None, settings.batches(context.direction, key))?;
     let unigram = task_settings.negatives.map(|_| unigram(&vocabulary));
-    let mut task = LmTask::new(&model, task_settings, key, batches, None, unigram, DType::F32)?;
+    let mut task = LmTask::new(&model, task_settings, key, batches, None, unigram, &parameters)?;
     let step = last(settings.steps(parameters.groups()))?;
     let trial = Trial {
         stage,
@@ -98,7 +99,8 @@ pub fn classifier<R>(
     let names = store.label_names().to_vec();
     check_classes(&names, source)?;
     let architecture = recipe.classifier_architecture(vocabulary.len(), names.len());
-    let (model, mut parameters) = Classifier::new(architecture, DType::F32)?;
+    let (model, declared) = Classifier::declare(architecture)?;
+    let mut parameters = declared.build_on(context.device, DType::F32)?;
     let key = context.key(Stage::Classifier);
     model.initialise(&parameters, key);
     if let Some(from) = from {

@@ -2,13 +2,15 @@
 #![allow(dead_code)]
 
 mod lstm;
+mod optim;
 mod parity;
 pub mod sim;
 
 pub use lstm::{a_forced_plan_that_does_not_fit_is_an_error, lstm_plans};
-use parity::{GPU, compare, no_findings, orders};
+use parity::{GPU, no_findings, orders};
 use sim::Sim;
 use ulmfit::autodiff::{Fault, Graph, Store};
+use ulmfit::check::compare;
 use ulmfit::device::cuda;
 use ulmfit::device::cuda::gemm::{Matrix, Tile, gemm_tiled};
 use ulmfit::ops::{self, Data, Dropout};
@@ -28,10 +30,7 @@ macro_rules! suite {
     };
 }
 
-/// Operations without kernels: they must say so.
-const LACKING: &[&str] = &["adaptive_softmax", "sampled_softmax"];
-
-/// Every case of every operation, in every order of blocks, and every kernel.
+/// Every case of every operation, the optimisers and norms, in every order of blocks, and every kernel.
 pub fn every_case(gpu: &str) {
     let _sim = Sim::new(gpu);
     for order in orders() {
@@ -40,15 +39,8 @@ pub fn every_case(gpu: &str) {
             let name = entry.operation.name();
             let (mut cases, mut ratio, mut error, mut worst) = (0, 0.0, 0.0, String::new());
             for case in (entry.cases)() {
-                let compared = match compare(&case, None) {
-                    Err(e) if LACKING.contains(&name) => {
-                        assert_eq!(e.to_string(), format!("operation '{name}' does not run on cuda:0 yet"));
-                        assert_eq!(e.exit_status(), 2);
-                        continue;
-                    }
-                    other => other.unwrap_or_else(|e| panic!("{name} {}: {e}\n{:#?}", case.name, sim::findings())),
-                };
-                assert!(!LACKING.contains(&name), "{name} runs: take it from the list");
+                let compared = compare(&case, GPU, None)
+                    .unwrap_or_else(|e| panic!("{name} {}: {e}\n{:#?}", case.name, sim::findings()));
                 cases += 1;
                 for one in compared {
                     if one.ratio > ratio {
@@ -63,9 +55,13 @@ pub fn every_case(gpu: &str) {
             );
         }
         products();
+        optim::updates();
+        optim::norms();
         no_findings();
     }
     log_probabilities();
+    adaptive_log_probabilities();
+    totals();
     // those of the LSTM are asked for in `lstm_plans`
     let idle = |(name, launches): &(&str, u64)| *launches == 0 && !name.starts_with("lstm_");
     let idle: Vec<_> = cuda::context(0).unwrap().launches().into_iter().filter(idle).collect();
@@ -147,6 +143,63 @@ fn log_probabilities() {
     assert!(worst < 2e-6, "{worst}");
 }
 
+/// Those of an adaptive softmax, of a tail of one word too, and what an evaluation makes of them.
+fn adaptive_log_probabilities() {
+    let splits = &[5, 11, 30];
+    let (n, v, e) = (9, 31, 6);
+    let mut data = Data::new(7);
+    let tensors = [&[n, e][..], &[v, e], &[v], &[3, e], &[3]].map(|shape| data.normal("", shape, 0.7).tensor);
+    let targets: Vec<u32> = (0..n as u32).map(|i| i * 4 % v as u32).collect();
+    let run = |device: Device, dtype: DType, targets: &[u32]| {
+        let mut g = Graph::new(device, dtype, None);
+        let [hidden, weight, bias, vectors, tail_bias] = tensors.each_ref().map(|t| {
+            let copy = Tensor::zeros(t.shape(), dtype).unwrap();
+            copy.set_f64(&t.to_f64());
+            copy.to_device(device).unwrap()
+        });
+        let tails = Some((vectors, Some(tail_bias)));
+        let decoder = ops::adaptive_softmax::AdaptiveDecoder { weight, bias: Some(bias), tails, splits };
+        let all = ops::adaptive_softmax::log_probabilities(&mut g, &hidden, &decoder).unwrap();
+        let losses = g.zeros([n + 2], dtype).unwrap();
+        let correct = g.zeros([n + 2], DType::U32).unwrap();
+        let padded = [&[0, 0], targets].concat();
+        let padded = Tensor::from_slice([n + 2], &padded).unwrap();
+        ops::adaptive_softmax::row_results(&mut g, &all, &padded, 2, &losses, &correct).unwrap();
+        [all.to_f64(), losses.to_f64(), correct.to_f64()]
+    };
+    // half of the rows have the likeliest word as their target
+    let [all, ..] = run(Device::Cpu, DType::F64, &targets);
+    let likeliest = |row: &[f64]| row.iter().enumerate().fold(0, |m, (i, &p)| if p > row[m] { i } else { m }) as u32;
+    let targets: Vec<u32> = targets
+        .iter()
+        .zip(all.chunks(v))
+        .enumerate()
+        .map(|(i, (&t, row))| if i % 2 == 0 { likeliest(row) } else { t })
+        .collect();
+    let (truth, found) = (run(Device::Cpu, DType::F64, &targets), run(GPU, DType::F32, &targets));
+    assert!(truth[2].iter().sum::<f64>() >= 5.0 && truth[2] == found[2], "{:?} and {:?}", truth[2], found[2]);
+    for (truth, found) in truth.iter().zip(&found) {
+        let worst = truth.iter().zip(found).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
+        assert!(worst < 4e-6, "{worst}");
+    }
+}
+
+/// Sums of an evaluation: of exact f64 values, so that only the order can differ.
+fn totals() {
+    for n in [1, 255, 256, 1037] {
+        let losses = Data::new(n as u64).uniform("", &[n], 0.0, 9.0).tensor.to_f64();
+        let single: Vec<f32> = losses.iter().map(|&l| l as f32).collect();
+        let hits: Vec<u32> = (0..n as u32).map(|i| u32::from(i % 3 == 1)).collect();
+        let mut g = Graph::new(GPU, DType::F32, None);
+        let tensors = (Tensor::from_slice([n], &single).unwrap(), Tensor::from_slice([n], &hits).unwrap());
+        let (losses, correct) = (tensors.0.to_device(GPU).unwrap(), tensors.1.to_device(GPU).unwrap());
+        let (sum, count) = ops::tied_softmax::totals(&mut g, &losses, &correct).unwrap();
+        let truth: f64 = single.iter().map(|&l| f64::from(l)).sum();
+        assert!((sum - truth).abs() <= n as f64 * f64::EPSILON * truth, "{sum}, not {truth}");
+        assert_eq!(count, hits.iter().map(|&h| u64::from(h)).sum::<u64>());
+    }
+}
+
 /// Factors of every dropout, bit for bit those of the CPU.
 pub fn masks_are_those_of_the_cpu(gpu: &str) {
     let _sim = Sim::new(gpu);
@@ -182,12 +235,12 @@ pub fn masks_are_those_of_the_cpu(gpu: &str) {
 /// A wrong sign in one element of one gradient is outside the bound, for every operation.
 pub fn planted_errors_are_seen(gpu: &str) {
     let _sim = Sim::new(gpu);
-    for entry in ops::ALL.iter().filter(|e| !LACKING.contains(&e.operation.name())) {
+    for entry in ops::ALL {
         let operation = entry.operation.name();
         let cases = (entry.cases)();
         let case = &cases[cases.len() / 2];
         let fault = Fault { operation, input: 0 };
-        let compared = compare(case, Some(fault)).unwrap();
+        let compared = compare(case, GPU, Some(fault)).unwrap();
         assert!(compared.iter().any(|one| one.ratio > 1.0), "{operation} {}", case.name);
     }
 }
@@ -224,7 +277,7 @@ pub fn errors_are_sentences(gpu: &str) {
     let _sim = Sim::new(gpu);
     let mut g = Graph::new(GPU, DType::F64, None);
     let error = g.zeros([3], DType::F64).unwrap_err();
-    assert_eq!((error.to_string().as_str(), error.exit_status()), ("cuda:0 computes in f32, not in f64", 2));
+    assert_eq!((error.to_string().as_str(), error.exit_status()), ("cudasim computes in f32, not in f64", 2));
     assert!(error.hint_text().unwrap().contains("--device cpu"));
     let error = cuda::context(1).unwrap_err();
     assert_eq!(error.to_string(), "cuda:1: the driver presents 1 GPU(s), counted from 0");

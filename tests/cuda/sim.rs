@@ -9,7 +9,7 @@ use ulmfit::device::cuda;
 fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        cuda::simulate().unwrap_or_else(|e| panic!("{e}"));
+        cuda::simulate(None).unwrap_or_else(|e| panic!("{e}"));
         // SAFETY: the library is already loaded, under this name.
         unsafe { Library::open(Some("libcuda.so"), libloading::os::unix::RTLD_NOW) }
             .expect("the simulated driver is loaded")

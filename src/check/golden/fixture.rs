@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Difference, GoldenRow, TOLERANCE_F32, TOLERANCE_F64};
 use crate::error::{Error, Result};
 use crate::nn::weights::load_tensors;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 
 /// Stands for any size in an expected shape.
 pub(super) const ANY: usize = usize::MAX;
@@ -16,6 +16,8 @@ pub(super) struct Fixture {
     pub case: String,
     /// What it was computed in, and what the replay computes in.
     pub dtype: DType,
+    /// Where the replay computes.
+    pub device: Device,
     tensors: HashMap<String, Tensor>,
     metadata: HashMap<String, String>,
     /// Names of tensors that were read or compared.
@@ -24,7 +26,7 @@ pub(super) struct Fixture {
 }
 
 impl Fixture {
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, device: Device) -> Result<Self> {
         let (tensors, metadata) = load_tensors(path)?;
         let get = |key: &str| {
             let what = format!("is no fixture: its metadata names no {key}");
@@ -37,7 +39,7 @@ impl Fixture {
             other => return Err(Error::file(path, format!("was computed in '{other}'; f64 and f32 are known"))),
         };
         let (seen, differences) = (BTreeSet::new(), Vec::new());
-        Ok(Fixture { path: path.to_path_buf(), case, dtype, tensors, metadata, seen, differences })
+        Ok(Fixture { path: path.to_path_buf(), case, dtype, device, tensors, metadata, seen, differences })
     }
 
     pub fn error(&self, message: impl Into<String>) -> Error {
@@ -67,16 +69,16 @@ impl Fixture {
         Ok(tensor)
     }
 
-    /// An input of the fixture's type.
+    /// An input of the fixture's type, on the replay's device.
     pub fn real(&mut self, name: &str, dims: &[usize]) -> Result<Tensor> {
         let tensor = self.tensor(name, dims)?;
         if tensor.dtype() != self.dtype {
             return Err(self.error(format!("tensor '{name}' must be {}, found {}", self.dtype, tensor.dtype())));
         }
-        Ok(tensor)
+        tensor.to_device(self.device)
     }
 
-    /// An input of indices.
+    /// An input of indices, on the host.
     pub fn words(&mut self, name: &str, dims: &[usize]) -> Result<Tensor> {
         let tensor = self.tensor(name, dims)?;
         if tensor.dtype() != DType::U32 {
@@ -165,6 +167,19 @@ impl Fixture {
         self.seen.insert(name.to_string());
     }
 
+    /// What is told of a file that this device cannot replay.
+    pub fn skipped(self, why: String) -> GoldenRow {
+        GoldenRow {
+            file: self.path.display().to_string(),
+            case: self.case,
+            dtype: self.dtype.to_string(),
+            skipped: Some(why),
+            tensors: 0,
+            failures: Vec::new(),
+            worst: None,
+        }
+    }
+
     /// The result. A tensor that was neither read nor compared is an error.
     pub fn finish(self) -> Result<GoldenRow> {
         let mut unknown: Vec<&String> = self.tensors.keys().filter(|n| !self.seen.contains(*n)).collect();
@@ -177,6 +192,7 @@ impl Fixture {
             file: self.path.display().to_string(),
             case: self.case,
             dtype: self.dtype.to_string(),
+            skipped: None,
             tensors: self.differences.len(),
             failures: self.differences.iter().filter(failed).map(|d| d.tensor.clone()).collect(),
             worst: self.differences.into_iter().max_by(|a, b| a.error.total_cmp(&b.error)),
@@ -197,5 +213,5 @@ pub(super) fn transpose(tensor: &Tensor) -> Result<Tensor> {
     let moved: Vec<f64> = (0..t).flat_map(|t_| (0..b).flat_map(move |b_| at(b_ * t + t_).iter().copied())).collect();
     let out = Tensor::zeros(&dims[..], tensor.dtype())?;
     out.set_f64(&moved);
-    Ok(out)
+    out.to_device(tensor.device())
 }

@@ -6,7 +6,7 @@ use crate::autodiff::{Graph, Parameters};
 use crate::error::Result;
 use crate::ops::adaptive_softmax::{AdaptiveDecoder, adaptive_softmax as adaptive, log_probabilities};
 use crate::ops::sampled_softmax::{NegativeSampler, exponential_key, sampled_softmax as sampled};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 
 /// Sampled softmax and its negatives, with and without bias.
 pub(super) fn sampled_softmax(f: &mut Fixture, g: &mut Graph) -> Result<()> {
@@ -69,8 +69,8 @@ pub(super) fn adaptive_softmax(f: &mut Fixture, g: &mut Graph) -> Result<()> {
 }
 
 /// A tensor of the fixture's type from f64 values.
-pub(super) fn tensor(dims: &[usize], dtype: DType, values: &[f64]) -> Result<Tensor> {
-    let tensor = Tensor::zeros(dims, dtype)?;
+pub(super) fn tensor(device: Device, dims: &[usize], dtype: DType, values: &[f64]) -> Result<Tensor> {
+    let tensor = Tensor::zeros_on(device, dims, dtype)?;
     tensor.set_f64(values);
     Ok(tensor)
 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use self::fixture::Fixture;
 use crate::autodiff::Graph;
-use crate::device::Device;
+use crate::device::{DType, Device};
 use crate::error::{Error, Result};
 
 /// Largest difference allowed, relative to the tensor's largest value, for fixtures computed in f64.
@@ -44,6 +44,8 @@ pub struct GoldenRow {
     pub case: String,
     /// `f64` or `f32`: what the fixture was computed in, and the replay.
     pub dtype: String,
+    /// Why it was not replayed, if it was not.
+    pub skipped: Option<String>,
     /// Compared tensors.
     pub tensors: usize,
     /// Names of those that differ by more than the tolerance.
@@ -56,6 +58,8 @@ pub struct GoldenRow {
 #[derive(Clone, Debug, Serialize)]
 pub struct GoldenReport {
     pub files: usize,
+    /// Files that the device cannot replay: those of f64 on a GPU.
+    pub skipped: usize,
     /// Files with a tensor outside the tolerance.
     pub failed: usize,
     /// The tensor that comes nearest to its tolerance, or exceeds it most.
@@ -81,7 +85,8 @@ const CASES: &[(&str, Replay)] = &[
     ("stlr", optimisers::stlr),
 ];
 
-/// Replays fixtures: files, or directories whose `.safetensors` files are taken in the order of their names.
+/// Replays fixtures: files, or directories whose `.safetensors` files are taken in the order of their names. A GPU computes in f32: files of
+/// f64 are skipped there.
 ///
 /// # Errors
 /// A file that is missing, cut off, of an unknown case, or not of that case's form. A difference is no error; it is counted.
@@ -108,20 +113,27 @@ pub fn golden(paths: &[PathBuf], device: Device) -> Result<GoldenReport> {
     if files.is_empty() {
         return Err(Error::usage("no fixture was given"));
     }
-    let rows = files.par_iter().map(|path| replay(path, device)).collect::<Result<Vec<_>>>()?;
+    let rows = match device {
+        Device::Cpu => files.par_iter().map(|path| replay(path, device)).collect::<Result<Vec<_>>>()?,
+        Device::Cuda(_) => files.iter().map(|path| replay(path, device)).collect::<Result<Vec<_>>>()?,
+    };
     let ratio = |d: &&Difference| d.error / d.tolerance;
     let worst = rows.iter().filter_map(|r| r.worst.as_ref()).max_by(|a, b| ratio(a).total_cmp(&ratio(b))).cloned();
     let failed = rows.iter().filter(|r| !r.failures.is_empty()).count();
-    Ok(GoldenReport { files: rows.len(), failed, worst, rows })
+    let skipped = rows.iter().filter(|r| r.skipped.is_some()).count();
+    Ok(GoldenReport { files: rows.len(), skipped, failed, worst, rows })
 }
 
 fn replay(path: &Path, device: Device) -> Result<GoldenRow> {
-    let mut fixture = Fixture::open(path)?;
+    let mut fixture = Fixture::open(path, device)?;
     let Some((_, replay)) = CASES.iter().find(|(name, _)| *name == fixture.case) else {
         let known: Vec<&str> = CASES.iter().map(|(name, _)| *name).collect();
         return Err(Error::file(path, format!("is a fixture of the unknown case '{}'", fixture.case))
             .hint(format!("the cases are {}", known.join(", "))));
     };
+    if device != Device::Cpu && fixture.dtype == DType::F64 {
+        return Ok(fixture.skipped(format!("{device} computes in f32")));
+    }
     let mut graph = Graph::new(device, fixture.dtype, None);
     replay(&mut fixture, &mut graph).map_err(|e| match e {
         Error::File { .. } => e,

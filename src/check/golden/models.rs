@@ -75,8 +75,9 @@ fn columns(tokens: &Tensor, from: usize, n: usize) -> Result<Tensor> {
 pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     let encoder = encoder_settings(f, None)?;
     let (v, layers) = (encoder.vocabulary, encoder.layers);
-    let (model, mut parameters) =
-        LanguageModel::new(LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] }, f.dtype)?;
+    let (model, declared) =
+        LanguageModel::declare(LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] })?;
+    let mut parameters = declared.build_on(f.device, f.dtype)?;
     let mut names = encoder_names(layers);
     names.push(("decoder.bias".into(), "dec_bias".into()));
     load(f, &parameters, &names)?;
@@ -93,7 +94,7 @@ pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
         ar_on_dropped: true,
         tar_guard: TarGuard::Time,
     };
-    let mut state = State::zeros(&encoder, b, f.dtype)?;
+    let mut state = State::zeros_on(f.device, &encoder, b, f.dtype)?;
     for w in 1..=2 {
         let p = format!("w{w}.");
         let (tokens, targets) = (columns(&stream, (w - 1) * bptt, bptt)?, columns(&stream, (w - 1) * bptt + 1, bptt)?);
@@ -129,7 +130,8 @@ pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
         f.compare(&format!("{p}grad_logits"), &transpose(&gradient(g, flat)?.reshape([bptt, b, v])?)?)?;
     }
     g.set_recording(false);
-    let (mut state, mut again) = (State::zeros(&encoder, b, f.dtype)?, State::zeros(&encoder, b, f.dtype)?);
+    let (mut state, mut again) =
+        (State::zeros_on(f.device, &encoder, b, f.dtype)?, State::zeros_on(f.device, &encoder, b, f.dtype)?);
     for w in 1..=2 {
         let (tokens, targets) = (columns(&stream, (w - 1) * bptt, bptt)?, columns(&stream, (w - 1) * bptt + 1, bptt)?);
         g.reset();
@@ -244,7 +246,7 @@ fn sort_rows(tensor: &Tensor, order: &[usize]) -> Result<Tensor> {
     let width = tensor.len() / order.len().max(1);
     let values = tensor.to_f64();
     let sorted: Vec<f64> = order.iter().flat_map(|&row| values[row * width..][..width].iter().copied()).collect();
-    self::tensor(tensor.dims(), tensor.dtype(), &sorted)
+    self::tensor(tensor.device(), tensor.dims(), tensor.dtype(), &sorted)
 }
 
 const HEAD_NAMES: [(&str, &str); 8] = [
@@ -282,7 +284,8 @@ pub(super) fn classifier(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     names.extend(HEAD_NAMES.map(|(ours, theirs)| (ours.to_string(), theirs.to_string())));
 
     let step = |f: &mut Fixture, g: &mut Graph, bptt: usize| -> Result<(Parameters, Classified, Var)> {
-        let (model, mut parameters) = Classifier::new(settings(bptt), f.dtype)?;
+        let (model, declared) = Classifier::declare(settings(bptt))?;
+        let mut parameters = declared.build_on(f.device, f.dtype)?;
         load(f, &parameters, &names)?;
         for k in 0..2 {
             let variance = id(f, &parameters, &format!("head.{k}.norm.running_var"))?;
@@ -428,7 +431,7 @@ impl Head {
         let mut head = Self::with_statistics(f, parameters)?;
         for block in &mut head.blocks {
             for k in [2, 3] {
-                block[k] = tensor(block[k].dims(), block[k].dtype(), &block[k].to_f64())?;
+                block[k] = tensor(block[k].device(), block[k].dims(), block[k].dtype(), &block[k].to_f64())?;
             }
         }
         Ok(head)

@@ -8,14 +8,14 @@ use crate::optim::{
     Adam, AdamSettings, Asgd, AsgdSettings, GradientNorm, NonMonotone, Optimiser, Sgd, SgdSettings, StepRates,
     clip_scale, scale_gradients,
 };
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 
-/// Parameters with these values, in one layer group, and room for gradients.
-fn parameters(values: &[Tensor], dtype: DType) -> Result<(Parameters, Vec<ParameterId>)> {
+/// Parameters with these values on a device, in one layer group, and room for gradients.
+fn parameters(values: &[Tensor], device: Device, dtype: DType) -> Result<(Parameters, Vec<ParameterId>)> {
     let mut builder = Parameters::builder();
     let ids: Vec<ParameterId> =
         values.iter().enumerate().map(|(i, t)| builder.add(format!("p{i}"), t.dims(), 0)).collect();
-    let mut parameters = builder.build(dtype)?;
+    let mut parameters = builder.build_on(device, dtype)?;
     parameters.zero_missing_gradients();
     ids.iter().zip(values).for_each(|(&id, value)| parameters.value(id).copy_from(value));
     Ok((parameters, ids))
@@ -34,7 +34,7 @@ fn replay(
 ) -> Result<()> {
     let p0 = f.real("p0", &[ANY, ANY])?;
     let gradients = f.real("grads", &[ANY, p0.dims()[0], p0.dims()[1]])?;
-    let (mut parameters, ids) = parameters(std::slice::from_ref(&p0), f.dtype)?;
+    let (mut parameters, ids) = parameters(std::slice::from_ref(&p0), f.device, f.dtype)?;
     let mut optimiser = make(&parameters)?;
     let mut path = Vec::new();
     let mut found = vec![Vec::new(); states.len()];
@@ -95,9 +95,9 @@ pub(super) fn optimisers(f: &mut Fixture, _: &mut Graph) -> Result<()> {
     replay(f, "asgd", &|_| (lr, 0.0, wd), &asgd(t0, false), &mean)?;
 
     let gradients = [f.real("clip.g0", &[ANY, ANY])?, f.real("clip.g1", &[ANY])?];
-    let (mut parameters, ids) = parameters(&gradients, f.dtype)?;
+    let (mut parameters, ids) = parameters(&gradients, f.device, f.dtype)?;
     ids.iter().zip(&gradients).for_each(|(&id, g)| parameters.gradient(id).copy_from(g));
-    let norm = GradientNorm::new(&parameters).compute(&parameters)?;
+    let norm = GradientNorm::new(&parameters)?.compute(&parameters)?;
     f.compare_values("clip.norm", &[norm])?;
     scale_gradients(&mut parameters, clip_scale(norm, Some(f.number("clip_max_norm")?)))?;
     f.compare("clip.out0", parameters.gradient(ids[0]))?;

@@ -76,7 +76,7 @@ pub(super) fn back(g: &mut Graph, outputs: &[Var], upstream: &[Tensor]) -> Resul
 
 /// Gradient of a variable, zero where nothing reached it.
 pub(super) fn gradient(g: &Graph, var: Var) -> Result<Tensor> {
-    g.gradient(var).cloned().map_or_else(|| Tensor::zeros(g.shape(var), g.dtype(var)), Ok)
+    g.gradient(var).cloned().map_or_else(|| Tensor::zeros_on(g.device(), g.shape(var), g.dtype(var)), Ok)
 }
 
 pub(super) fn pool_07(f: &mut Fixture, g: &mut Graph) -> Result<()> {
@@ -109,7 +109,7 @@ fn pool(f: &mut Fixture, g: &mut Graph, masking: Masking) -> Result<()> {
     let values = transpose(&x)?.to_f64();
     let mut chunks = Vec::new();
     for (from, to) in [(0, cut), (cut, t)].into_iter().filter(|(from, to)| from < to) {
-        let chunk = Tensor::zeros([to - from, b, e], f.dtype)?;
+        let chunk = Tensor::zeros_on(f.device, [to - from, b, e], f.dtype)?;
         chunk.set_f64(&values[from * b * e..to * b * e]);
         chunks.push(chunk);
     }
@@ -134,7 +134,7 @@ fn pool(f: &mut Fixture, g: &mut Graph, masking: Masking) -> Result<()> {
     f.compare("grad.enc_out", &dx)?;
     // a seed of ones on the maxima alone marks where they are
     let ones: Vec<f64> = (0..b * 3 * e).map(|k| f64::from(u8::from((k % (3 * e)) / e == 1))).collect();
-    let only = Tensor::zeros([b, 3 * e], f.dtype)?;
+    let only = Tensor::zeros_on(f.device, [b, 3 * e], f.dtype)?;
     only.set_f64(&ones);
     let (_, marks) = run(g, &only)?;
     let marks = marks.to_f64();

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::{result, sys};
@@ -17,9 +18,6 @@ use crate::error::{Error, Result};
 /// GPUs of one machine that can be told apart.
 const GPUS: usize = 64;
 
-/// The oldest CUDA version whose driver will do.
-const DRIVER: (u32, u32) = (12, 0);
-
 /// One GPU with one stream; lives as long as the process.
 pub struct Context {
     gpu: Gpu,
@@ -31,6 +29,7 @@ pub struct Context {
     sm_80: bool,
     /// An error of a call that could not return it.
     fault: Mutex<Option<String>>,
+    allocations: AtomicU64,
 }
 
 struct Kernel {
@@ -77,30 +76,12 @@ impl Context {
         let found = probe().map_err(|reason| {
             Error::data(format!("cuda:{ordinal}: {reason}")).hint("use --device cpu, or leave --device out")
         })?;
-        let version = found.driver.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-        if version.is_none_or(|v: (u32, u32)| v < DRIVER) {
-            let (driver, (major, minor)) = (&found.driver, DRIVER);
-            return Err(Error::data(format!(
-                "cuda:{ordinal}: the driver supports CUDA {driver}, and {major}.{minor} is needed"
-            ))
-            .hint("install an NVIDIA driver of version 525 or newer, or use --device cpu"));
-        }
-        let count = found.gpus.len();
-        let gpu = found.gpus.into_iter().nth(ordinal).ok_or_else(|| {
-            Error::data(format!("cuda:{ordinal}: the driver presents {count} GPU(s), counted from 0"))
-        })?;
-        let (major, minor) = gpu.compute_capability;
-        if major < 7 {
-            let name = &gpu.name;
-            return Err(Error::data(format!(
-                "cuda:{ordinal}: {name} has compute capability {major}.{minor}, and 7.0 (Volta) is needed"
-            ))
-            .hint("use --device cpu, or leave --device out"));
-        }
+        let gpu = found.usable(ordinal)?.clone();
         let doing = format!("opening cuda:{ordinal}");
         let (handle, stream) = open_driver(ordinal).map_err(|e| failed(&doing, e))?;
         // a switch for tests: the older kernels run on every GPU
-        let sm_80 = major >= 8 && std::env::var_os("ULMFIT_PTX").is_none_or(|target| target != "sm_70");
+        let sm_80 =
+            gpu.compute_capability.0 >= 8 && std::env::var_os("ULMFIT_PTX").is_none_or(|target| target != "sm_70");
         let declared = modules::all(sm_80).into_iter();
         let kernel = |k: modules::Declared| {
             (k.name, Kernel { module: k.module, parameters: k.parameters, function: None, launches: 0, shared: SHARED })
@@ -112,6 +93,7 @@ impl Context {
             kernels: Mutex::new(declared.map(kernel).collect()),
             sm_80,
             fault: Mutex::new(None),
+            allocations: AtomicU64::new(0),
         })
     }
 
@@ -143,6 +125,7 @@ impl Context {
 
     pub(super) fn allocate(&self, bytes: usize) -> Result<u64> {
         self.bind()?;
+        self.allocations.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the context is current; the memory's content is undefined until it is written, as the callers know.
         unsafe { result::malloc_sync(bytes.max(64)) }.map_err(|error| {
             let free = result::mem_get_info().map(|(free, total)| format!(" ({free} of {total} are free)"));
@@ -156,6 +139,17 @@ impl Context {
                 _ => failed("taking memory", error),
             }
         })
+    }
+
+    /// How often memory was taken since the process began.
+    pub fn allocations(&self) -> u64 {
+        self.allocations.load(Ordering::Relaxed)
+    }
+
+    /// Memory that is not taken, in bytes.
+    pub fn free_bytes(&self) -> Result<usize> {
+        self.bind()?;
+        result::mem_get_info().map(|(free, _)| free).map_err(|e| failed("asking for free memory", e))
     }
 
     pub(super) fn free(&self, address: u64) {

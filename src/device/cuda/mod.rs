@@ -21,4 +21,4 @@ pub use context::{Context, context};
 pub use memory::Buffer;
 pub use modules::kernels;
 pub use probe::{Gpu, Probe, probe};
-pub use simulate::simulate;
+pub use simulate::{is_simulated, simulate};

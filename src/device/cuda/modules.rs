@@ -21,6 +21,7 @@ macro_rules! modules {
 
 pub(super) static MODULES: &[Module] = modules![
     "activation_regularisation",
+    "adaptive_softmax",
     "batch_norm",
     "concat_pool",
     "dropout",
@@ -28,8 +29,11 @@ pub(super) static MODULES: &[Module] = modules![
     "gemm",
     "lstm",
     "lstm_persistent",
+    "optim",
     "relu",
+    "sampled_softmax",
     "softmax_cross_entropy",
+    "sums",
     "tensor",
     "tied_softmax",
     "weighted_sum",

@@ -4,6 +4,8 @@ use std::panic;
 
 use cudarc::driver::{result, sys};
 
+use crate::error::{Error, Result};
+
 /// A GPU that the driver presents.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Gpu {
@@ -28,11 +30,44 @@ pub struct Probe {
     pub gpus: Vec<Gpu>,
 }
 
+/// The oldest CUDA version whose driver will do.
+const DRIVER: (u32, u32) = (12, 0);
+
+impl Probe {
+    /// The GPU of that number, if this program can use it.
+    ///
+    /// # Errors
+    /// An old driver, no such GPU, or one that is too old: one sentence each, that begins with the GPU's number.
+    pub fn usable(&self, ordinal: usize) -> Result<&Gpu> {
+        let version = self.driver.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+        if version.is_none_or(|v: (u32, u32)| v < DRIVER) {
+            let (driver, (major, minor)) = (&self.driver, DRIVER);
+            return Err(Error::data(format!(
+                "cuda:{ordinal}: the driver supports CUDA {driver}, and {major}.{minor} is needed"
+            ))
+            .hint("install an NVIDIA driver of version 525 or newer, or use --device cpu"));
+        }
+        let gpu = self.gpus.get(ordinal).ok_or_else(|| {
+            let count = self.gpus.len();
+            Error::data(format!("cuda:{ordinal}: the driver presents {count} GPU(s), counted from 0"))
+        })?;
+        let (major, minor) = gpu.compute_capability;
+        if major < 7 {
+            let name = &gpu.name;
+            return Err(Error::data(format!(
+                "cuda:{ordinal}: {name} has compute capability {major}.{minor}, and 7.0 (Volta) is needed"
+            ))
+            .hint("use --device cpu, or leave --device out"));
+        }
+        Ok(gpu)
+    }
+}
+
 /// Asks the driver.
 ///
 /// # Errors
 /// Why there is no usable GPU, as part of a sentence ("no CUDA driver is installed").
-pub fn probe() -> Result<Probe, String> {
+pub fn probe() -> std::result::Result<Probe, String> {
     // A driver that lacks an entry point makes cudarc panic: say so instead, and keep the message off the screen.
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
@@ -41,7 +76,7 @@ pub fn probe() -> Result<Probe, String> {
     found.unwrap_or_else(|_| Err("the CUDA driver lacks functions that this program needs".into()))
 }
 
-fn ask() -> Result<Probe, String> {
+fn ask() -> std::result::Result<Probe, String> {
     // SAFETY: loads the driver's library; the name is cudarc's own, and nothing else of it is called here.
     if !unsafe { sys::is_culib_present() } {
         return Err("no CUDA driver is installed".into());
@@ -51,14 +86,14 @@ fn ask() -> Result<Probe, String> {
     // SAFETY: the library is present, and the driver writes one integer to a valid place.
     unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(reason)?;
     let count = result::device::get_count().map_err(reason)?;
-    let gpus = (0..count).map(describe).collect::<Result<Vec<_>, _>>().map_err(reason)?;
+    let gpus = (0..count).map(describe).collect::<std::result::Result<Vec<_>, _>>().map_err(reason)?;
     if gpus.is_empty() {
         return Err("the CUDA driver finds no GPU".into());
     }
     Ok(Probe { driver: format!("{}.{}", version / 1000, version % 1000 / 10), gpus })
 }
 
-fn describe(ordinal: i32) -> Result<Gpu, cudarc::driver::DriverError> {
+fn describe(ordinal: i32) -> std::result::Result<Gpu, cudarc::driver::DriverError> {
     use sys::CUdevice_attribute_enum as Attribute;
     let device = result::device::get(ordinal)?;
     // SAFETY: `device` was just handed out by the initialised driver.
@@ -91,6 +126,26 @@ fn reason(error: cudarc::driver::DriverError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn old_drivers_and_gpus_are_refused() {
+        let gpu = |name: &str, compute_capability| Gpu {
+            ordinal: 0,
+            name: name.into(),
+            memory_bytes: 1,
+            compute_capability,
+            multiprocessors: 1,
+            shared_bytes_per_block: 98304,
+            cooperative_launch: true,
+        };
+        let gpus = vec![gpu("new", (9, 0)), gpu("old", (6, 1))];
+        let probe = Probe { driver: "12.4".into(), gpus: gpus.clone() };
+        assert_eq!(probe.usable(0).unwrap().name, "new");
+        let refused = |probe: &Probe, ordinal| probe.usable(ordinal).unwrap_err().to_string();
+        assert!(refused(&probe, 1).starts_with("cuda:1: old has compute capability 6.1"));
+        assert!(refused(&probe, 2).contains("presents 2 GPU(s)"));
+        assert!(refused(&Probe { driver: "11.8".into(), gpus }, 0).contains("supports CUDA 11.8, and 12.0 is needed"));
+    }
 
     #[test]
     fn says_what_is_there_or_why_not() {

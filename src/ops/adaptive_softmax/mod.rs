@@ -2,10 +2,13 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
 use crate::device::Device;
+use crate::device::cuda::context;
 use crate::error::{Error, Result};
+use crate::ops::gpu::put_times;
 use crate::real_type;
 use crate::tensor::{DType, Tensor};
 
@@ -106,7 +109,6 @@ pub fn adaptive_softmax(
         g.uninitialised([rows, e], dtype)?,
         g.uninitialised([rows, e], dtype)?,
     ];
-    let order = g.uninitialised([n], DType::U32)?;
     let gradients = if g.needs_any(&inputs) {
         // of hidden, weight, bias, head (words and tombstones) and its bias
         let shapes = [hs, ws, [v].into(), [head + tails, e].into(), [head + tails].into()];
@@ -117,6 +119,7 @@ pub fn adaptive_softmax(
     };
     match g.device() {
         Device::Cpu => real_type!(NAME, "hidden", dtype, T => {
+            let order = g.uninitialised([n], DType::U32)?;
             let (bias, vectors, tail_bias) = (
                 tensors.bias.as_ref().map(|b| b.read::<T>()),
                 tensors.tails.as_ref().map(|(t, _)| t.read::<T>()),
@@ -141,10 +144,18 @@ pub fn adaptive_softmax(
                 &mut row_losses.write::<T>(),
                 gradients.as_mut().map(|[dh, dw, db, d_head, db_head]| cpu::Gradients { dh, dw, db, d_head, db_head }),
             );
+            loss.set_f64(&[row_losses.to_f64().iter().sum::<f64>() / n as f64]);
         }),
-        Device::Cuda(_) => return Err(g.device().lacks(NAME)),
+        Device::Cuda(gpu) => {
+            let [w_head, b_head, logits, rows, d_rows] = &scratch;
+            let scratch = cuda::Scratch { w_head, b_head, logits, rows, d_rows };
+            let wanted = gradients.as_ref();
+            let wanted = wanted.map(|[dh, dw, db, d_head, db_head]| cuda::Gradients { dh, dw, db, d_head, db_head });
+            let inputs = [&g.detach(hidden), targets];
+            let results = [&row_losses, &loss];
+            cuda::forward(g, context(gpu)?, &tensors, inputs, &scratch, results, wanted.as_ref())?;
+        }
     }
-    loss.set_f64(&[row_losses.to_f64().iter().sum::<f64>() / n as f64]);
     let saved: Vec<&Tensor> = gradients.iter().flatten().collect();
     let attributes = Attributes::pack([decoder.bias.is_some() as u64, head as u64]);
     let loss = g.record(&AdaptiveSoftmax, &inputs, &saved, attributes, loss)?;
@@ -159,9 +170,6 @@ pub fn log_probabilities(g: &mut Graph, hidden: &Tensor, decoder: &AdaptiveDecod
     if width != e {
         return Err(Error::shape(NAME, "hidden", format!("[N, {e}]"), hidden.shape()));
     }
-    if g.device() != Device::Cpu {
-        return Err(g.device().lacks(NAME));
-    }
     let dtype = hidden.dtype();
     let out = g.uninitialised([n, v], dtype)?;
     let tails = decoder.splits.len();
@@ -174,6 +182,10 @@ pub fn log_probabilities(g: &mut Graph, hidden: &Tensor, decoder: &AdaptiveDecod
         g.uninitialised([rows, widest], dtype)?,
         g.uninitialised([rows, head + tails], dtype)?,
     ];
+    if let Device::Cuda(gpu) = g.device() {
+        cuda::log_probabilities(context(gpu)?, decoder, hidden, scratch.each_ref(), &out)?;
+        return Ok(out);
+    }
     real_type!(NAME, "hidden", dtype, T => {
         let (bias, vectors, tail_bias) = (
             decoder.bias.as_ref().map(|b| b.read::<T>()),
@@ -197,6 +209,37 @@ pub fn log_probabilities(g: &mut Graph, hidden: &Tensor, decoder: &AdaptiveDecod
         );
     });
     Ok(out)
+}
+
+/// From log-probabilities `[rows, V]`: −log p of the targets of rows `from..from + rows`, and whether each is the first of the likeliest words.
+///
+/// * `targets`: u32, on the host; `row_losses`, `correct` (u32): of all rows
+pub fn row_results(
+    g: &mut Graph,
+    all: &Tensor,
+    targets: &Tensor,
+    from: usize,
+    row_losses: &Tensor,
+    correct: &Tensor,
+) -> Result<()> {
+    let [rows, v] = *all.dims() else { return Err(Error::shape(NAME, "all", "[rows, V]", all.shape())) };
+    if let Device::Cuda(gpu) = g.device() {
+        let of_rows = g.uninitialised([rows], DType::U32)?;
+        of_rows.copy_elements(0, targets, from, rows);
+        let results = [row_losses.argument_from(from), correct.argument_from(from)];
+        return cuda::row_results(context(gpu)?, all, &of_rows, results);
+    }
+    let targets = targets.read::<u32>();
+    real_type!(NAME, "all", all.dtype(), T => {
+        let (all, mut losses, mut correct) = (all.read::<T>(), row_losses.write::<T>(), correct.write::<u32>());
+        for (i, row) in all.chunks_exact(v).enumerate() {
+            let target = targets[from + i] as usize;
+            let likeliest = (1..row.len()).fold(0, |best, w| if row[w] > row[best] { w } else { best });
+            losses[from + i] = -row[target];
+            correct[from + i] = u32::from(likeliest == target);
+        }
+    });
+    Ok(())
 }
 
 fn check(decoder: &AdaptiveDecoder<Tensor>) -> Result<()> {
@@ -232,7 +275,7 @@ impl Operation for AdaptiveSoftmax {
     }
 
     fn backward(&self, b: &mut Backward) -> Result<()> {
-        let Some(dy) = b.grad_output(0).map(Tensor::scalar) else { return Ok(()) };
+        let Some(upstream) = b.grad_output(0).cloned() else { return Ok(()) };
         let [bias, head]: [u64; 2] = b.attributes();
         let (bias, head) = (bias == 1, head as usize);
         let e = b.input(1).dims()[1];
@@ -242,6 +285,11 @@ impl Operation for AdaptiveSoftmax {
         for (i, &(saved, from)) in parts.iter().enumerate().take(b.inputs()) {
             let gradient = b.saved(saved).clone();
             if let Some((out, store)) = b.grad_input(i)? {
+                if let Device::Cuda(gpu) = b.device() {
+                    put_times(context(gpu)?, gradient.argument_from(from), &upstream, &out, store)?;
+                    continue;
+                }
+                let dy = upstream.scalar();
                 real_type!(NAME, "hidden", out.dtype(), T => {
                     let gradient = gradient.read::<T>();
                     cpu::put_scaled(&gradient[from..], dy as T, &mut out.write::<T>(), store);

@@ -1,7 +1,7 @@
 use crate::autodiff::Store;
 use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{MaskWords, arguments};
+use crate::ops::gpu::{MaskWords, Places, arguments};
 use crate::ops::mask::Dropout;
 use crate::tensor::Tensor;
 
@@ -56,23 +56,9 @@ pub(super) fn forward(
     )
 }
 
-/// Where each token stands: the places sorted by token (places of one token in order), and where each token's places begin, with their
-/// number at the end. The pad row is left out.
-pub(super) fn places(tokens: &[u32], pad: u32) -> (Vec<u32>, Vec<u32>) {
-    let mut places: Vec<u32> = (0..tokens.len() as u32).filter(|&i| tokens[i as usize] != pad).collect();
-    places.sort_by_key(|&i| tokens[i as usize]);
-    let token = |i: usize| tokens[places[i] as usize];
-    let mut segments: Vec<u32> =
-        (0..places.len()).filter(|&i| i == 0 || token(i) != token(i - 1)).map(|i| i as u32).collect();
-    segments.push(places.len() as u32);
-    (places, segments)
-}
-
-/// What the gradient is made of; `tokens`, `places` and `segments` on the device.
+/// What the gradient is made of.
 pub(super) struct Backward<'a> {
-    pub tokens: &'a Tensor,
-    pub places: &'a Tensor,
-    pub segments: &'a Tensor,
+    pub words: &'a Places,
     pub dy: &'a Tensor,
     pub rows: &'a Dropout,
     pub locked: &'a Dropout,
@@ -80,18 +66,18 @@ pub(super) struct Backward<'a> {
 
 impl Backward<'_> {
     pub(super) fn run(&self, context: &Context, dw: &Tensor, store: Store) -> Result<()> {
-        let &Backward { tokens, places, segments, dy, rows, locked } = self;
+        let &Backward { words, dy, rows, locked } = self;
         if store == Store::Set {
             dw.fill_zero();
         }
         let (batch, e) = (dy.dims()[1], dw.dims()[1]);
         context.launch(
             "embedding_backward",
-            Grid::blocks([segments.len() - 1, e.div_ceil(4 * Grid::BLOCK), 1]),
+            Grid::blocks([words.different, e.div_ceil(4 * Grid::BLOCK), 1]),
             arguments![
-                tokens.argument(),
-                places.argument(),
-                segments.argument(),
+                words.words.argument(),
+                words.places.argument(),
+                words.segments.argument(),
                 dy.argument(),
                 given(rows, dy),
                 given(locked, dy),
@@ -101,18 +87,5 @@ impl Backward<'_> {
                 e
             ],
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_sorted_by_token_and_in_order() {
-        let (places, segments) = places(&[5, 2, 5, 1, 2, 5], 1);
-        assert_eq!(places, [1, 4, 0, 2, 5]);
-        assert_eq!(segments, [0, 2, 5]);
-        assert_eq!(super::places(&[1, 1], 1), (vec![], vec![0]));
     }
 }

@@ -97,17 +97,12 @@ impl Operation for Embedding {
         let (batch, e) = (dy.dims()[1], dy.dims()[2]);
         if let Device::Cuda(gpu) = b.device() {
             let Some((dw, store)) = b.grad_input(0)? else { return Ok(()) };
-            let (places, segments) = cuda::places(&tokens.read::<u32>(), words.pad);
-            let [places, segments] = [places, segments].map(|list| Tensor::from_slice([list.len()], &list));
-            let mut device = |host: &Tensor| -> Result<Tensor> {
-                let copy = b.scratch(host.shape(), DType::U32)?;
-                copy.copy_from(host);
-                Ok(copy)
-            };
-            let (tokens, places, segments) = (device(&tokens)?, device(&places?)?, device(&segments?)?);
-            let (tokens, places, segments) = (&tokens, &places, &segments);
-            let backward = cuda::Backward { tokens, places, segments, dy: &dy, rows: &rows, locked: &input };
-            return backward.run(context(gpu)?, &dw, store);
+            let words = gpu::Places::new(b, &tokens.read::<u32>(), words.pad)?;
+            return cuda::Backward { words: &words, dy: &dy, rows: &rows, locked: &input }.run(
+                context(gpu)?,
+                &dw,
+                store,
+            );
         }
         let locked = b.scratch([batch, e], dy.dtype())?;
         if let Some((dw, store)) = b.grad_input(0)? {

@@ -121,13 +121,42 @@ pub(super) fn forward<T: Real>(layer: Layer<T>, b_ih: &[T], b_hh: &[T], buffer: 
     });
 }
 
-/// The four gates of a row, `h` elements each.
+/// Elements that the loops below work on at once, in arrays of their own: nothing can overlap them, so that the loops become vector instructions
+/// (of seven slices a compiler cannot know that).
+const LANES: usize = 16;
+
+/// Up to [`LANES`] elements, the rest zeros.
 #[inline(always)]
-fn gates_of<T>(z: &mut [T], h: usize) -> [&mut [T]; 4] {
-    let (i, rest) = z.split_at_mut(h);
-    let (f, rest) = rest.split_at_mut(h);
-    let (g, o) = rest.split_at_mut(h);
-    [&mut i[..h], &mut f[..h], &mut g[..h], &mut o[..h]]
+fn load<T: Real>(from: &[T]) -> [T; LANES] {
+    let mut lanes = [T::ZERO; LANES];
+    lanes[..from.len()].copy_from_slice(from);
+    lanes
+}
+
+/// Calls `work(first element, number of elements)` for the pieces of a row of `h` elements.
+#[inline(always)]
+fn by_lanes(h: usize, mut work: impl FnMut(usize, usize)) {
+    let whole = h / LANES * LANES;
+    // written twice, so that the first one has a fixed length
+    for k in (0..whole).step_by(LANES) {
+        work(k, LANES);
+    }
+    if whole < h {
+        work(whole, h - whole);
+    }
+}
+
+/// The four gates of some units of a row `[4, h]`.
+#[inline(always)]
+fn load_gates<T: Real>(z: &[T], h: usize, k: usize, n: usize) -> [[T; LANES]; 4] {
+    std::array::from_fn(|gate| load(&z[gate * h + k..][..n]))
+}
+
+#[inline(always)]
+fn store_gates<T: Real>(gates: [[T; LANES]; 4], z: &mut [T], h: usize, k: usize, n: usize) {
+    for (gate, values) in gates.iter().enumerate() {
+        z[gate * h + k..][..n].copy_from_slice(&values[..n]);
+    }
 }
 
 /// Activates the gates of some rows in place and computes their cell states and outputs.
@@ -151,17 +180,23 @@ impl<T: Real> Kernel for Cell<'_, T> {
             .zip(self.c.chunks_exact_mut(h))
             .zip(self.out.chunks_exact_mut(h))
         {
-            let [zi, zf, zg, zo] = gates_of(z, h);
-            // slices of one known length: no check is left in the loop, so that it becomes vector instructions
-            let (c_before, c, out) = (&c_before[..h], &mut c[..h], &mut out[..h]);
-            for k in 0..h {
-                let (i, f) = (zi[k].sigmoid::<FMA>(), zf[k].sigmoid::<FMA>());
-                let (g, o) = (zg[k].tanh::<FMA>(), zo[k].sigmoid::<FMA>());
-                let cell = f * c_before[k] + i * g;
-                (zi[k], zf[k], zg[k], zo[k]) = (i, f, g, o);
-                c[k] = cell;
-                out[k] = o * cell.tanh::<FMA>();
-            }
+            by_lanes(
+                h,
+                #[inline(always)]
+                |k, n| {
+                    let [mut i, mut f, mut g, mut o] = load_gates(z, h, k, n);
+                    let (mut cell, mut y) = (load(&c_before[k..][..n]), [T::ZERO; LANES]);
+                    for l in 0..LANES {
+                        (i[l], f[l]) = (i[l].sigmoid::<FMA>(), f[l].sigmoid::<FMA>());
+                        (g[l], o[l]) = (g[l].tanh::<FMA>(), o[l].sigmoid::<FMA>());
+                        cell[l] = f[l] * cell[l] + i[l] * g[l];
+                        y[l] = o[l] * cell[l].tanh::<FMA>();
+                    }
+                    store_gates([i, f, g, o], z, h, k, n);
+                    c[k..][..n].copy_from_slice(&cell[..n]);
+                    out[k..][..n].copy_from_slice(&y[..n]);
+                },
+            );
         }
     }
 }
@@ -232,18 +267,27 @@ impl<T: Real> Kernel for CellBackward<'_, T> {
             .zip(self.dh.chunks_exact(h))
             .zip(self.dc.chunks_exact_mut(h))
         {
-            let [zi, zf, zg, zo] = gates_of(z, h);
-            let (c_before, c, dh, dc) = (&c_before[..h], &c[..h], &dh[..h], &mut dc[..h]);
-            for k in 0..h {
-                let (i, f, g, o) = (zi[k], zf[k], zg[k], zo[k]);
-                let tanh_c = c[k].tanh::<FMA>();
-                let d_cell = dc[k] + dh[k] * o * (T::ONE - tanh_c * tanh_c);
-                zi[k] = d_cell * g * i * (T::ONE - i);
-                zf[k] = d_cell * c_before[k] * f * (T::ONE - f);
-                zg[k] = d_cell * i * (T::ONE - g * g);
-                zo[k] = dh[k] * tanh_c * o * (T::ONE - o);
-                dc[k] = d_cell * f;
-            }
+            by_lanes(
+                h,
+                #[inline(always)]
+                |k, n| {
+                    let [mut i, mut f, mut g, mut o] = load_gates(z, h, k, n);
+                    let [c_before, c, dh] = [c_before, c, dh].map(|x| load(&x[k..][..n]));
+                    let mut d = load(&dc[k..][..n]);
+                    for l in 0..LANES {
+                        let tanh_c = c[l].tanh::<FMA>();
+                        let d_cell = d[l] + dh[l] * o[l] * (T::ONE - tanh_c * tanh_c);
+                        d[l] = d_cell * f[l];
+                        let d_i = d_cell * g[l] * i[l] * (T::ONE - i[l]);
+                        f[l] = d_cell * c_before[l] * f[l] * (T::ONE - f[l]);
+                        g[l] = d_cell * i[l] * (T::ONE - g[l] * g[l]);
+                        o[l] = dh[l] * tanh_c * o[l] * (T::ONE - o[l]);
+                        i[l] = d_i;
+                    }
+                    store_gates([i, f, g, o], z, h, k, n);
+                    dc[k..][..n].copy_from_slice(&d[..n]);
+                },
+            );
         }
     }
 }

@@ -44,7 +44,7 @@ pub struct Persistent {
 }
 
 /// Units of a block that kernels/lstm_persistent.cu is compiled for.
-const UNITS: [usize; 2] = [4, 9];
+pub const UNITS: [usize; 2] = [4, 9];
 
 /// Rows at a time that it is compiled for: few for small batches.
 const ROWS: [usize; 2] = [16, 64];
@@ -80,7 +80,7 @@ impl LstmPlan {
     /// The plan for a layer of `hidden` units and a batch of `batch` rows, and the reason in words. The persistent one wherever it fits, because a
     /// step-wise step reads all of W_hh and pays for one or two launches.
     pub fn choose(gpu: &Gpu, pass: Pass, batch: usize, hidden: usize) -> (LstmPlan, String) {
-        match persistent(gpu, pass, batch, hidden) {
+        match persistent(gpu, pass, batch, hidden, &UNITS) {
             Ok(plan) => {
                 let Persistent { units, blocks, shared, .. } = plan;
                 let reason =
@@ -92,15 +92,21 @@ impl LstmPlan {
     }
 }
 
-/// The persistent plan, or what stands against it.
-fn persistent(gpu: &Gpu, pass: Pass, batch: usize, hidden: usize) -> std::result::Result<Persistent, String> {
+/// The persistent plan with one of these numbers of units in a block, or what stands against it.
+fn persistent(
+    gpu: &Gpu,
+    pass: Pass,
+    batch: usize,
+    hidden: usize,
+    units: &[usize],
+) -> std::result::Result<Persistent, String> {
     if !gpu.cooperative_launch {
         return Err("the driver offers no cooperative launch".into());
     }
     let multiprocessors = gpu.multiprocessors.max(0) as usize;
     // the fewest units that leave every multiprocessor one block: a step takes as long as its largest block
-    let Some(&units) = UNITS.iter().find(|&&units| hidden.div_ceil(units) <= multiprocessors) else {
-        let most = UNITS[UNITS.len() - 1];
+    let Some(&units) = units.iter().find(|&&units| hidden.div_ceil(units) <= multiprocessors) else {
+        let most = units[units.len() - 1];
         return Err(format!(
             "{hidden} units on {multiprocessors} multiprocessors are more than the {most} that a block can have"
         ));
@@ -122,7 +128,8 @@ fn persistent(gpu: &Gpu, pass: Pass, batch: usize, hidden: usize) -> std::result
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Force {
     StepWise,
-    Persistent,
+    /// With this many units in a block, one of [`UNITS`].
+    Persistent(usize),
 }
 
 static FORCED: Mutex<Option<Force>> = Mutex::new(None);

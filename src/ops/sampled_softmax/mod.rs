@@ -2,13 +2,16 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 mod negatives;
 
 pub use negatives::{NegativeSampler, exponential_key, sample_negatives};
 
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
 use crate::device::Device;
+use crate::device::cuda::context;
 use crate::error::{Error, Result};
+use crate::ops::gpu::{self, put_times};
 use crate::real_type;
 use crate::tensor::{DType, Tensor};
 
@@ -93,7 +96,15 @@ pub fn sampled_softmax(
             );
             loss.set_f64(&[total / n as f64]);
         }),
-        Device::Cuda(_) => return Err(g.device().lacks(NAME)),
+        Device::Cuda(gpu) => {
+            let (targets, negatives) = (gpu::indices(g, targets)?, gpu::indices(g, negatives)?);
+            let bias = bias.map(|b| g.tensor(b));
+            let (hidden, weight) = (g.tensor(hidden), g.tensor(weight));
+            let inputs = cuda::Inputs { hidden, weight, bias, targets: &targets, negatives: &negatives };
+            let scratch = cuda::Scratch { w_k: &w_k, b_k: &b_k, scores: &scores };
+            let gradients = gradients.as_ref().map(|[dh, dw, db, d_target]| cuda::Gradients { dh, dw, db, d_target });
+            cuda::forward(context(gpu)?, &inputs, &scratch, [&row_losses, &loss], gradients.as_ref())?;
+        }
     }
     let saved = gradients.unwrap_or_else(|| [&loss; 4].map(Tensor::clone));
     let saved = [&saved[0], &saved[1], &saved[2], &saved[3], targets, negatives];
@@ -120,10 +131,31 @@ impl Operation for SampledSoftmax {
     }
 
     fn backward(&self, b: &mut Backward) -> Result<()> {
-        let Some(dy) = b.grad_output(0).map(Tensor::scalar) else { return Ok(()) };
+        let Some(upstream) = b.grad_output(0).cloned() else { return Ok(()) };
         let [dh, dw, db, d_target, targets, negatives] = [0, 1, 2, 3, 4, 5].map(|i| b.saved(i).clone());
         let hidden = b.input(0).clone();
         let e = b.input(1).dims()[1];
+        if let Device::Cuda(gpu) = b.device() {
+            let gpu = context(gpu)?;
+            if let Some((out, store)) = b.grad_input(0)? {
+                put_times(gpu, dh.argument(), &upstream, &out, store)?;
+            }
+            // the negatives first: the order in which the CPU adds
+            let words = [&negatives.read::<u32>()[..], &targets.read::<u32>()].concat();
+            let words = gpu::Places::new(b, &words, u32::MAX)?;
+            for (i, d, hidden, e) in [(1, &dw, Some(&hidden), e), (2, &db, None, 1)] {
+                if i < b.inputs()
+                    && let Some((out, store)) = b.grad_input(i)?
+                {
+                    if store == Store::Set {
+                        out.fill_zero();
+                    }
+                    cuda::scatter(gpu, &words, [d, &d_target, &upstream], hidden, &out, e)?;
+                }
+            }
+            return Ok(());
+        }
+        let dy = upstream.scalar();
         real_type!(NAME, "hidden", hidden.dtype(), T => {
             let (dy, targets, negatives) = (dy as T, targets.read::<u32>(), negatives.read::<u32>());
             if let Some((out, store)) = b.grad_input(0)? {

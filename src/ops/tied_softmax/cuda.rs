@@ -20,6 +20,13 @@ pub(super) struct Gradients<'a> {
     pub db: Option<&'a Tensor>,
 }
 
+/// `totals`: f64 `[2]`.
+pub(super) fn totals(context: &Context, losses: &Tensor, correct: &Tensor, totals: &Tensor) -> Result<()> {
+    let n = losses.len();
+    let arguments = arguments![losses.argument(), correct.argument(), totals.argument(), n];
+    context.launch("loss_and_hits", Grid::blocks([1, 1, 1]), arguments)
+}
+
 impl Decoder<'_> {
     /// `logits = x·wᵀ + b` of some rows.
     fn logits(&self, context: &Context, first: usize, rows: usize, logits: &Tensor) -> Result<()> {

@@ -34,7 +34,8 @@ pub struct TiedLoss {
 /// * `targets`: u32, N in all, each below V
 ///
 /// Gradients: `x`, `w`, `b`. Where they are needed, they are computed in the forward pass while a block's logits are in cache, for an
-/// upstream gradient of one; the backward pass scales them.
+/// upstream gradient of one; the backward pass scales them (that of `w` is in place already where
+/// [`Graph::promise_unit_loss`] holds).
 pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Tensor) -> Result<TiedLoss> {
     const NAME: &str = "tied_softmax";
     let _span = crate::trace::operation(NAME);
@@ -65,7 +66,12 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
         (g.uninitialised([1], dtype)?, g.uninitialised([n], dtype)?, g.uninitialised([n], DType::U32)?);
     let wants = |g: &Graph, var: Option<Var>| var.is_some_and(|var| g.needs_any(&[var]));
     let dx = if wants(g, Some(x)) { Some(g.uninitialised(xs, dtype)?) } else { None };
-    let dw = if wants(g, Some(w)) { Some(g.uninitialised(ws, dtype)?) } else { None };
+    // that of the matrix is as large as the model: it is written where it belongs, if that may be
+    let early = if g.device() == Device::Cpu { g.early_gradient(w) } else { None };
+    let dw = match early {
+        None if wants(g, Some(w)) => Some(g.uninitialised(ws, dtype)?),
+        early => early,
+    };
     let db = if wants(g, b) { Some(g.uninitialised([v], dtype)?) } else { None };
     let rows = block_rows(n, v);
     let logits = g.uninitialised([rows, v], dtype)?;
@@ -126,6 +132,20 @@ pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tenso
     Ok(out)
 }
 
+/// Sum of row losses `[N]`, in nats, and number of rows that are `correct` (u32 `[N]`). On a GPU they are summed there, in f64 and in an order that N
+/// fixes; two numbers are copied.
+pub fn totals(g: &mut Graph, row_losses: &Tensor, correct: &Tensor) -> Result<(f64, u64)> {
+    let Device::Cuda(gpu) = g.device() else {
+        let hits = correct.read::<u32>().iter().map(|&c| u64::from(c)).sum();
+        return Ok((row_losses.to_f64().iter().sum(), hits));
+    };
+    let totals = Tensor::uninitialised(g.pool(), [2], DType::F64)?;
+    cuda::totals(context(gpu)?, row_losses, correct, &totals)?;
+    let totals = totals.to_f64();
+    context(gpu)?.synchronise()?;
+    Ok((totals[0], totals[1] as u64))
+}
+
 /// Rows of a block of `n` rows over `v` words: few enough for the logits to stay in a third-level cache (16 MiB in f32) until their
 /// gradient is consumed, enough to amortise a pass over dW, which is read and written once for every block.
 pub(crate) fn block_rows(n: usize, v: usize) -> usize {
@@ -151,6 +171,9 @@ impl Operation for TiedSoftmax {
         let Some(upstream) = b.grad_output(0).map(Tensor::scalar) else { return Ok(()) };
         for k in 0..b.inputs() {
             let d = b.saved(k).clone();
+            if b.early_gradient_is_due(k, &d, upstream)? {
+                continue;
+            }
             if let Some((out, store)) = b.grad_input(k)? {
                 real_type!("tied_softmax", "x", d.dtype(), T => {
                     cpu::scale_and_put::<T>(&d.read::<T>(), <T as crate::tensor::Real>::from_f64(upstream), &mut out.write::<T>(), store);
@@ -158,5 +181,54 @@ impl Operation for TiedSoftmax {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autodiff::Parameters;
+    use crate::ops::embedding::embedding;
+    use crate::ops::mask::Dropout;
+    use crate::ops::weighted_sum::weighted_sum;
+
+    /// The gradient of a matrix that is embedding and decoder, of a loss that enters with a weight.
+    fn gradient(promised: bool, weight: f64, reached: bool) -> Result<Vec<f64>> {
+        let mut builder = Parameters::builder();
+        let id = builder.add("w", &[5, 3], 0);
+        let mut parameters = builder.build(DType::F32)?;
+        let values: Vec<f64> = (0..15).map(|i| f64::from(i * 7 % 11) / 8.0 - 0.5).collect();
+        parameters.value(id).set_f64(&values);
+        let mut g = Graph::new(Device::Cpu, DType::F32, None);
+        if promised {
+            g.promise_unit_loss();
+        }
+        let w = g.parameter(&parameters, id);
+        let tokens = Tensor::from_slice([2, 2], &[4u32, 0, 2, 4])?;
+        let x = embedding(&mut g, &tokens, w, &Dropout::Off, &Dropout::Off, None)?;
+        let other = tied_softmax(&mut g, x, w, None, &Tensor::from_slice([4], &[1u32, 2, 3, 4])?)?.loss;
+        let loss = tied_softmax(&mut g, x, w, None, &Tensor::from_slice([4], &[0u32, 0, 3, 1])?)?.loss;
+        let terms = [(loss, 1.0), (other, weight)];
+        let loss = weighted_sum(&mut g, if reached { &terms } else { &terms[..1] })?;
+        g.backward(loss, &mut parameters)?;
+        Ok(parameters.gradient(id).to_f64())
+    }
+
+    #[test]
+    fn a_gradient_that_comes_early_is_the_same() {
+        let late = gradient(false, 1.0, true).unwrap();
+        assert!(late.iter().filter(|d| d.abs() > 1e-3).count() > 10, "{late:?}");
+        let early = gradient(true, 1.0, true).unwrap();
+        // two losses and the embedding are added in another order
+        assert!(late.iter().zip(&early).all(|(a, b)| (a - b).abs() <= 1e-6 * a.abs().max(1.0)), "{late:?} {early:?}");
+    }
+
+    #[test]
+    fn a_broken_promise_is_an_error() {
+        let error = gradient(true, 2.0, true).unwrap_err().to_string();
+        assert!(error.contains("weight 2"), "{error}");
+        let error = gradient(true, 1.0, false).unwrap_err().to_string();
+        assert!(error.contains("not part"), "{error}");
+        gradient(false, 2.0, true).unwrap();
     }
 }

@@ -224,7 +224,8 @@ impl DryGraph {
     pub fn tied_softmax(&mut self, x: Var, w: Var, bias: Option<Var>, [n, e, v]: [usize; 3]) -> Var {
         let (loss, _rows, _correct) = (self.take(1), self.take(n), self.take(n));
         let mut saved = Vec::new();
-        for (var, length) in [(Some(x), n * e), (Some(w), v * e), (bias, v)] {
+        // the gradient of w is written into the slab
+        for (var, length) in [(Some(x), n * e), (bias, v)] {
             if var.is_some_and(|var| self.needs(var)) {
                 saved.push(self.take(length));
             }

@@ -34,8 +34,10 @@ fn language_model_bytes(recipe: &Recipe, plan: &Plan) -> ([usize; 2], usize) {
     let LossSettings { alpha, .. } = task.losses;
     assert!(alpha > 0.0);
     let key = Key::new(1, Stage::Other, Direction::Forward);
+    g.promise_unit_loss();
     for step in 0..2 {
         g.reset();
+        parameters.clear_gradients();
         let tokens = g.zeros([t, b], DType::U32).unwrap();
         let targets = g.zeros([t, b], DType::U32).unwrap();
         let softmax = match task.negatives {

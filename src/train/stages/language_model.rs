@@ -13,7 +13,6 @@ use super::{Context, StageResult, Workplace, record};
 use crate::error::Result;
 use crate::nn::{LanguageModel, LossSettings, weights};
 use crate::random::Stage;
-use crate::tensor::DType;
 use crate::text::{BuildOptions, LmBatches, Source, TokenizerPlan, Vocabulary, random_split};
 /// Texts of a language-model stage.
 pub struct LmSources {
@@ -89,7 +88,7 @@ pub fn train_language_model(
         })
         .transpose()?;
     let unigram = task_settings.negatives.map(|_| unigram(&vocabulary));
-    let mut task = LmTask::new(&model, task_settings, key, batches, valid, unigram, DType::F32)?;
+    let mut task = LmTask::new(&model, task_settings, key, batches, valid, unigram, &parameters)?;
     let steps = settings.steps(parameters.groups());
     let groups = model.group_names();
     let description = vec![format!("{} tokens for training, vocabulary {}", store.tokens(), vocabulary.len())];

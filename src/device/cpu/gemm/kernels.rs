@@ -79,64 +79,74 @@ macro_rules! kernel {
             unsafe fn run(
                 rows: usize, k: usize, a: *const $t, b: *const $t, c: *mut $t, c_stride: usize, columns: usize, add: bool,
             ) {
-                let mut whole = [0.0; COLUMNS * $most];
-                let part = columns < COLUMNS;
-                let (to, to_stride) = if part { (whole.as_mut_ptr(), COLUMNS) } else { (c, c_stride) };
-                // SAFETY: what this function was promised; `whole` has room for a tile.
-                unsafe {
-                    match rows {
-                        $($rows => tile::<$rows>(k, a, b, to, to_stride, add && !part),)*
-                        _ => unreachable!("a tile has 1 to {} rows", $most),
-                    }
-                    if part {
+                if columns < COLUMNS && columns != $lanes {
+                    let mut whole = [0.0; COLUMNS * $most];
+                    // SAFETY: what this function was promised; `whole` has room for a tile.
+                    unsafe {
+                        run(rows, k, a, b, whole.as_mut_ptr(), COLUMNS, columns.next_multiple_of($lanes), false);
                         copy_part(&whole, COLUMNS, c, c_stride, rows, columns, add);
+                    }
+                    return;
+                }
+                // SAFETY: what this function was promised.
+                unsafe {
+                    match (rows, columns) {
+                        $(($rows, $lanes) => tile::<$rows, 1>(k, a, b, c, c_stride, add),
+                        ($rows, _) => tile::<$rows, $vectors>(k, a, b, c, c_stride, add),)*
+                        _ => unreachable!("a tile has 1 to {} rows", $most),
                     }
                 }
             }
 
-            /// [`super::Run`] for a tile that is as wide as the kernel.
+            /// [`super::Run`] for a tile that is `VECTORS` vectors wide.
             ///
             /// # Safety
             /// As there.
             #[allow(unused_unsafe)]
             $(#[target_feature(enable = $feature)])?
-            unsafe fn tile<const ROWS: usize>(
+            unsafe fn tile<const ROWS: usize, const VECTORS: usize>(
                 k: usize, mut a: *const $t, mut b: *const $t, c: *mut $t, c_stride: usize, add: bool,
             ) {
-                let mut sums: [[$vector; $vectors]; ROWS] = [[$zero(); $vectors]; ROWS];
-                for i in 0..ROWS {
-                    let row = c.wrapping_add(i * c_stride);
-                    for first in (0..COLUMNS).step_by(64 / size_of::<$t>()) {
-                        prefetch(row.wrapping_add(first).cast());
-                    }
-                    // rows need not start where a cache line does
-                    prefetch(row.wrapping_add(COLUMNS - 1).cast());
-                }
-                for _ in 0..k {
-                    for first in (0..COLUMNS).step_by(64 / size_of::<$t>()) {
-                        prefetch(b.wrapping_add(AHEAD * COLUMNS + first).cast());
-                    }
-                    let mut right = [$zero(); $vectors];
-                    for (v, right) in right.iter_mut().enumerate() {
-                        // SAFETY: `b` is at row k of the packed panel, which has COLUMNS elements.
-                        *right = unsafe { $load(b.add(v * $lanes)) };
-                    }
-                    for (i, sums) in sums.iter_mut().enumerate() {
-                        // SAFETY: `a` is at row k of the packed panel, which has ROWS elements.
-                        let left = $broadcast(unsafe { *a.add(i) });
-                        for (sum, &right) in sums.iter_mut().zip(&right) {
-                            *sum = $multiply_add(left, right, *sum);
+                const LINE: usize = 64 / size_of::<$t>();
+                let mut sums: [[$vector; VECTORS]; ROWS] = [[$zero(); VECTORS]; ROWS];
+                // C is asked for a row at a time between the products: all at once are more lines than a processor can wait for, so that the
+                // loads of the operands would wait with them; and the last ones must have come before they are needed.
+                let between = k / (ROWS + 2);
+                for i in 0..=ROWS {
+                    if i < ROWS {
+                        let row = c.wrapping_add(i * c_stride);
+                        for first in (0..VECTORS * $lanes).step_by(LINE) {
+                            prefetch(row.wrapping_add(first).cast());
                         }
+                        // rows need not start where a cache line does
+                        prefetch(row.wrapping_add(VECTORS * $lanes - 1).cast());
                     }
-                    // SAFETY: at most one past the end of the panels.
-                    unsafe {
-                        a = a.add(ROWS);
-                        b = b.add(COLUMNS);
+                    for _ in 0..if i < ROWS { between } else { k - ROWS * between } {
+                        for first in (0..COLUMNS).step_by(LINE) {
+                            prefetch(b.wrapping_add(AHEAD * COLUMNS + first).cast());
+                        }
+                        let mut right = [$zero(); VECTORS];
+                        for (v, right) in right.iter_mut().enumerate() {
+                            // SAFETY: `b` is at row k of the packed panel, which has COLUMNS elements.
+                            *right = unsafe { $load(b.add(v * $lanes)) };
+                        }
+                        for (i, sums) in sums.iter_mut().enumerate() {
+                            // SAFETY: `a` is at row k of the packed panel, which has ROWS elements.
+                            let left = $broadcast(unsafe { *a.add(i) });
+                            for (sum, &right) in sums.iter_mut().zip(&right) {
+                                *sum = $multiply_add(left, right, *sum);
+                            }
+                        }
+                        // SAFETY: at most one past the end of the panels.
+                        unsafe {
+                            a = a.add(ROWS);
+                            b = b.add(COLUMNS);
+                        }
                     }
                 }
                 for (i, sums) in sums.iter().enumerate() {
                     for (v, &sum) in sums.iter().enumerate() {
-                        // SAFETY: row i of the tile, which has COLUMNS elements.
+                        // SAFETY: row i of the tile, which has VECTORS vectors.
                         unsafe {
                             let to = c.add(i * c_stride + v * $lanes);
                             $store(to, if add { $add($load(to), sum) } else { sum });

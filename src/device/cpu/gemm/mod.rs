@@ -12,6 +12,8 @@ mod kernels;
 mod pack;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod transpose;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -292,7 +294,10 @@ impl<'a, T: Real> Product<'a, T> {
         let most_rows = (LEFT_BYTES / std::mem::size_of::<T>() / longest).min(MOST_ROWS) / tile_rows * tile_rows;
         // Who computes what depends on the number of threads; what is computed does not.
         let threads = if self.parallel { rayon::current_num_threads() } else { 1 };
-        let row_blocks = m.div_ceil(most_rows).next_multiple_of(threads).min(m.div_ceil(2 * tile_rows));
+        let few = m <= most_rows && columns.len().div_ceil(tile_columns) >= 16 * threads;
+        // few rows are multiplied whole by every thread, each with columns of its own: so a panel is read once
+        let row_blocks =
+            if few { 1 } else { m.div_ceil(most_rows).next_multiple_of(threads).min(m.div_ceil(2 * tile_rows)) };
         let row_blocks = blocks(m, m.div_ceil(row_blocks).next_multiple_of(tile_rows), tile_rows);
         let wanted = if self.parallel { 3 * threads } else { 1 };
         let panels = columns.len().div_ceil(tile_columns);

@@ -6,8 +6,8 @@ use std::mem::MaybeUninit;
 use super::super::isa::{Isa, Kernel, dispatch_on};
 use super::Matrix;
 use super::kernels::prefetch;
-use crate::device::Real;
 use crate::device::pages::Pages;
+use crate::device::{DType, Real};
 
 /// Packs all of `matrix`, `[k, columns]`, as panels of `width` columns: `[k, width]` each, one behind the other.
 ///
@@ -16,7 +16,7 @@ use crate::device::pages::Pages;
 pub fn pack_panels<T: Real>(isa: Isa, matrix: Matrix<T>, width: usize, fill: bool, to: &mut [MaybeUninit<T>]) {
     let whole = matrix.columns / width;
     let (to, last) = to.split_at_mut(whole * width * matrix.rows);
-    dispatch_on(isa, Panels { matrix: matrix.columns(0..whole * width), width, to });
+    dispatch_on(isa, Panels { isa, matrix: matrix.columns(0..whole * width), width, to });
     let rest = matrix.columns(whole * width..matrix.columns);
     if rest.columns > 0 {
         let width = if fill { width } else { rest.columns };
@@ -37,6 +37,7 @@ fn pack_any<'a, T: Real>(matrix: Matrix<T>, to: impl Iterator<Item = &'a mut [Ma
 
 /// Whole panels.
 struct Panels<'a, T> {
+    isa: Isa,
     matrix: Matrix<'a, T>,
     width: usize,
     to: &'a mut [MaybeUninit<T>],
@@ -63,7 +64,7 @@ impl<T: Real> Kernel for Panels<'_, T> {
 impl<T: Real> Panels<'_, T> {
     #[inline(always)]
     fn pack<const WIDTH: usize>(self) {
-        let Panels { matrix, to, .. } = self;
+        let Panels { isa, matrix, to, .. } = self;
         let Matrix { data, rows: k, columns, row_stride, column_stride } = matrix;
         let (to, _) = to.as_chunks_mut::<WIDTH>();
         if column_stride == 1 {
@@ -76,7 +77,7 @@ impl<T: Real> Panels<'_, T> {
             }
         } else if row_stride == 1 {
             for (panel, to) in to.chunks_exact_mut(k.max(1)).enumerate() {
-                transpose(&data[panel * WIDTH * column_stride..], column_stride, to);
+                transpose(isa, &data[panel * WIDTH * column_stride..], column_stride, to);
             }
         } else {
             for (panel, to) in to.chunks_exact_mut(k.max(1)).enumerate() {
@@ -89,27 +90,55 @@ impl<T: Real> Panels<'_, T> {
 
 /// Writes `from[column * stride + row]` to `to[row][column]`.
 #[inline(always)]
-fn transpose<T: Real, const WIDTH: usize>(from: &[T], stride: usize, to: &mut [[MaybeUninit<T>; WIDTH]]) {
-    const STEP: usize = 8;
-    let done = to.len() / STEP * STEP;
-    let (blocks, rest) = to.as_chunks_mut::<STEP>();
-    for (index, to) in blocks.iter_mut().enumerate() {
-        let part = &from[index * STEP..];
+fn transpose<T: Real, const WIDTH: usize>(isa: Isa, from: &[T], stride: usize, to: &mut [[MaybeUninit<T>; WIDTH]]) {
+    let step = if by_registers::<T>(isa) { LANES } else { STEP };
+    let done = to.len() / step * step;
+    for (index, to) in to.chunks_exact_mut(step).enumerate() {
+        let part = &from[index * step..];
         for column in 0..WIDTH {
             // the same place of the next panel
             prefetch(part.as_ptr().wrapping_add((WIDTH + column) * stride).cast());
         }
-        let block: [&[T; STEP]; WIDTH] =
-            std::array::from_fn(|column| part[column * stride..].first_chunk().expect("eight rows of each column"));
-        for (row, to) in to.iter_mut().enumerate() {
-            for (to, from) in to.iter_mut().zip(block) {
-                to.write(from[row]);
-            }
-        }
+        block(isa, part, stride, to);
     }
-    for (row, to) in rest.iter_mut().enumerate() {
+    for (row, to) in to[done..].iter_mut().enumerate() {
         for (column, to) in to.iter_mut().enumerate() {
             to.write(from[column * stride + done + row]);
+        }
+    }
+}
+
+/// Rows that [`block`] transposes, where it has no instructions for it.
+const STEP: usize = 8;
+
+/// Rows that [`block`] transposes in registers.
+pub const LANES: usize = 16;
+
+/// Whether [`block`] has instructions for it.
+#[inline(always)]
+fn by_registers<T: Real>(isa: Isa) -> bool {
+    cfg!(target_arch = "x86_64") && isa == Isa::Avx512 && T::DTYPE == DType::F32
+}
+
+/// [`transpose`] for [`LANES`] rows if [`by_registers`], for [`STEP`] otherwise.
+#[inline(always)]
+fn block<T: Real, const WIDTH: usize>(isa: Isa, from: &[T], stride: usize, to: &mut [[MaybeUninit<T>; WIDTH]]) {
+    #[cfg(target_arch = "x86_64")]
+    if by_registers::<T>(isa) {
+        assert!(from.len() >= (WIDTH - 1) * stride + LANES && to.len() == LANES);
+        let to = to.as_mut_ptr().cast::<f32>();
+        for first in (0..WIDTH).step_by(LANES) {
+            let from = from[first * stride..].as_ptr().cast();
+            // SAFETY: the lengths were asserted; T is f32; whoever packs for AVX-512 has found that the processor has it.
+            unsafe { super::transpose::transpose(from, stride, LANES.min(WIDTH - first), to.add(first), WIDTH) };
+        }
+        return;
+    }
+    let block: [&[T; STEP]; WIDTH] =
+        std::array::from_fn(|column| from[column * stride..].first_chunk().expect("eight rows of each column"));
+    for (row, to) in to.iter_mut().enumerate() {
+        for (to, from) in to.iter_mut().zip(block) {
+            to.write(from[row]);
         }
     }
 }

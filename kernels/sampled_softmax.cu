@@ -1,0 +1,63 @@
+// The target of every row against negatives that all rows share.
+#include "common.cuh"
+
+// How often a negative counts: `NEGATIVE_WEIGHT` of src/ops/sampled_softmax/cpu.rs
+#define NEGATIVE_WEIGHT 2.0f
+
+// A block a row; scores[row, k] are those of the negatives. losses[row] = log(e^s_y + Σ 2·e^s_k) - s_y with s_y = hidden[row]·weight[target] + bias. With
+// `gradient` the scores become their gradients times `scale`, and d_target[row] that of s_y.
+__global__ void __launch_bounds__(BLOCK)
+    sampled_rows(float *scores, const float *hidden, const float *weight, const float *bias, const u32 *targets, float *losses,
+                 float *d_target, u32 k, u32 e, float scale, u32 with_bias, u32 gradient) {
+  float *row = scores + (u64)block_x() * k;
+  u32 target = targets[block_x()];
+  const float *h = hidden + (u64)block_x() * e, *w = weight + (u64)target * e;
+  float of_target = 0.0f, max = NEGATIVE_INFINITY;
+  for (u32 i = thread(); i < e; i += BLOCK) of_target += h[i] * w[i];
+  of_target = block_sum(of_target);
+  if (with_bias) of_target += bias[target];
+  for (u32 i = thread(); i < k; i += BLOCK) max = larger(max, row[i]);
+  max = block_max(max);
+  float sum = 0.0f;
+  for (u32 i = thread(); i < k; i += BLOCK) sum += exponential(row[i] - max);
+  sum = block_sum(sum);
+  // the sum is relative to the largest negative; bring it and the target to the common maximum
+  float top = larger(max, of_target), shift = NEGATIVE_WEIGHT * exponential(max - top);
+  float total = shift * sum + exponential(of_target - top);
+  if (thread() == 0) {
+    losses[block_x()] = logarithm(total) + top - of_target;
+    // 1 - p of the target, without cancellation where p is close to 1
+    if (gradient) d_target[block_x()] = -(shift * sum / total) * scale;
+  }
+  if (!gradient) return;
+  float factor = shift / total * scale;
+  for (u32 i = thread(); i < k; i += BLOCK) row[i] = exponential(row[i] - max) * factor;
+}
+
+// dh[row] += d_target[row]·weight[targets[row]] over n rows of e
+__global__ void __launch_bounds__(BLOCK)
+    add_targets(const float *weight, const u32 *targets, const float *d_target, float *dh, u32 n, u32 e) {
+  u32 i = global_thread();
+  if (i < n * e) dh[i] += d_target[i / e] * weight[(u64)targets[i / e] * e + i % e];
+}
+
+// out[word] += factor[0]·Σ over the places where a word stands, in their order: place p < k is negative p, with d[p]; the others are rows, with
+// d_target[p - k]·hidden[p - k], or d_target alone for a bias (no `hidden`). `places` are sorted by word, `segments` [segments + 1] say where
+// each word's begin; a block has one word and 256 columns of e.
+__global__ void __launch_bounds__(BLOCK)
+    scatter_words(const u32 *words, const u32 *places, const u32 *segments, const float *d, const float *d_target, const float *hidden,
+                  const float *factor, float *out, u32 k, u32 e, u32 with_hidden) {
+  u32 column = block_y() * BLOCK + thread();
+  if (column >= e) return;
+  u32 begin = segments[block_x()], end = segments[block_x() + 1];
+  float *to = out + (u64)words[places[begin]] * e + column;
+  float sum = *to, by = factor[0];
+  for (u32 i = begin; i < end; ++i) {
+    u32 p = places[i];
+    if (p < k)
+      sum += by * d[(u64)p * e + column];
+    else
+      sum += by * d_target[p - k] * (with_hidden ? hidden[(u64)(p - k) * e + column] : 1.0f);
+  }
+  *to = sum;
+}

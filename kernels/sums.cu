@@ -1,0 +1,55 @@
+// Sums in f64, for numbers that the host reads: the norm of the gradients, losses and hits of an evaluation.
+#include "common.cuh"
+
+// Sum of a block's values in a fixed order, known to thread 0.
+INLINE double block_total(double x) {
+  static __shared__ double parts[BLOCK];
+  u32 t = thread();
+  parts[t] = x;
+  barrier();
+#pragma unroll
+  for (u32 half = BLOCK / 2; half > 0; half /= 2) {
+    if (t < half) parts[t] += parts[t + half];
+    barrier();
+  }
+  return parts[0];
+}
+
+#define SQUARES_CHUNK (16 * BLOCK)
+
+// parts[block] = Σ x² over the block's 4096 of x[n]. In f64: a square of f32 is exact, and never beyond its range.
+__global__ void __launch_bounds__(BLOCK) squares(const float *x, double *parts, u32 n) {
+  u32 first = block_x() * SQUARES_CHUNK + thread();
+  double sum = 0.0;
+#pragma unroll
+  for (u32 k = 0; k < SQUARES_CHUNK / BLOCK; ++k) {
+    u32 i = first + k * BLOCK;
+    double value = i < n ? (double)x[i] : 0.0;
+    sum += value * value;
+  }
+  sum = block_total(sum);
+  if (thread() == 0) parts[block_x()] = sum;
+}
+
+// to[0] = Σ parts[n], by one block
+__global__ void __launch_bounds__(BLOCK) squares_total(const double *parts, double *to, u32 n) {
+  double sum = 0.0;
+  for (u32 i = thread(); i < n; i += BLOCK) sum += parts[i];
+  sum = block_total(sum);
+  if (thread() == 0) to[0] = sum;
+}
+
+// to[0] = Σ losses[n], to[1] = Σ correct[n], by one block
+__global__ void __launch_bounds__(BLOCK) loss_and_hits(const float *losses, const u32 *correct, double *to, u32 n) {
+  double loss = 0.0;
+  u32 hits = 0;
+  for (u32 i = thread(); i < n; i += BLOCK) {
+    loss += (double)losses[i];
+    hits += correct[i];
+  }
+  loss = block_total(loss);
+  if (thread() == 0) to[0] = loss;
+  barrier();
+  loss = block_total((double)hits);
+  if (thread() == 0) to[1] = loss;
+}

@@ -1,0 +1,203 @@
+//! Every operation on a GPU against the CPU: its gradients cannot be held to finite differences, which need f64, but to those of the CPU, which are.
+//!
+//! The truth is the CPU in f64. The bound is twice the error that the CPU makes in f32 on the same case, in any element of the tensor, and four
+//! roundings of the tensor's largest value: `2·max|cpu32 − f64| + 2⁻²²·max|f64|`. One run of a small case can be exact by luck, so the CPU's error
+//! is the largest of four: of the case as it is, and with every input moved by up to one unit in its last place, which is what any f32
+//! computation of it must be expected to do.
+
+use serde::Serialize;
+
+use super::gradient::cases;
+use crate::autodiff::{Fault, Graph, Parameters, Var};
+use crate::error::{Error, Result};
+use crate::ops::{Case, Data};
+use crate::tensor::{DType, Device, Tensor};
+
+/// One comparison of a tensor.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// Operation, case and tensor.
+    pub what: String,
+    pub elements: usize,
+    /// The largest error over its bound; at most 1 passes.
+    pub ratio: f64,
+    /// The largest error over the tensor's largest value.
+    pub error: f64,
+    /// The bound over the tensor's largest value.
+    pub bound: f64,
+}
+
+/// All cases of one operation.
+#[derive(Clone, Debug, Serialize)]
+pub struct ParityRow {
+    pub op: String,
+    pub cases: usize,
+    pub elements: usize,
+    /// Cases with an output or gradient outside its bound.
+    pub failed: usize,
+    /// The tensor that takes the largest share of its bound.
+    pub worst: Option<ParityWorst>,
+}
+
+/// A tensor and how far it is from the truth.
+#[derive(Clone, Debug, Serialize)]
+pub struct ParityWorst {
+    pub op: String,
+    pub case: String,
+    /// Operation, case and tensor.
+    pub element: String,
+    /// Largest error over the tensor's largest value.
+    pub error: f64,
+    /// What is allowed.
+    pub bound: f64,
+}
+
+/// What the comparison found; serialises to the JSON of `ulmfit gradcheck --device cuda`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ParityReport {
+    pub ops: usize,
+    pub cases: usize,
+    pub elements: usize,
+    pub failed: usize,
+    pub worst: Option<ParityWorst>,
+    pub rows: Vec<ParityRow>,
+}
+
+/// Compares outputs and gradients of all operations, or of the one named `op`, on `device` in f32 with the CPU in f64.
+///
+/// # Errors
+/// No operation has that name, or an operation fails.
+pub fn parity(op: Option<&str>, device: Device) -> Result<ParityReport> {
+    let cases = cases(op)?;
+    if cases.is_empty() {
+        let known: Vec<&str> = crate::ops::ALL.iter().map(|entry| entry.operation.name()).collect();
+        return Err(Error::usage(format!("no operation is called '{}'", op.unwrap_or_default()))
+            .hint(format!("the operations are {}", known.join(", "))));
+    }
+    let mut rows: Vec<ParityRow> = Vec::new();
+    let share = |w: &ParityWorst| w.error / w.bound;
+    for case in &cases {
+        if rows.last().is_none_or(|row| row.op != case.operation) {
+            rows.push(ParityRow { op: case.operation.into(), cases: 0, elements: 0, failed: 0, worst: None });
+        }
+        let row = rows.last_mut().expect("a row was just made");
+        row.cases += 1;
+        let compared = compare(case, device, None)?;
+        row.failed += usize::from(compared.iter().any(|one| one.ratio > 1.0));
+        for one in compared {
+            row.elements += one.elements;
+            if row.worst.as_ref().is_none_or(|w| one.ratio > share(w)) {
+                let (op, case) = (case.operation.to_string(), case.name.clone());
+                row.worst = Some(ParityWorst { op, case, element: one.what, error: one.error, bound: one.bound });
+            }
+        }
+    }
+    let sum = |f: fn(&ParityRow) -> usize| rows.iter().map(f).sum();
+    let worst = rows.iter().filter_map(|r| r.worst.as_ref()).max_by(|a, b| share(a).total_cmp(&share(b))).cloned();
+    let (cases, elements, failed) = (sum(|r| r.cases), sum(|r| r.elements), sum(|r| r.failed));
+    Ok(ParityReport { ops: rows.len(), cases, elements, failed, worst, rows })
+}
+
+/// Plants an error in one gradient of one case of every operation: names of the operations, and whether the comparison saw it.
+pub fn parity_mutation(op: Option<&str>, device: Device) -> Result<Vec<(&'static str, bool)>> {
+    let cases = cases(op)?;
+    let mut seen = Vec::new();
+    for of_operation in cases.chunk_by(|a, b| a.operation == b.operation) {
+        let case = &of_operation[of_operation.len() / 2];
+        let compared = compare(case, device, Some(Fault { operation: case.operation, input: 0 }))?;
+        seen.push((case.operation, compared.iter().any(|one| one.ratio > 1.0)));
+    }
+    Ok(seen)
+}
+
+/// What a case gives: outputs, then the gradients of its differentiable inputs, by name.
+type Results = Vec<(String, Vec<f64>)>;
+
+fn to(tensor: &Tensor, dtype: DType, device: Device) -> Result<Tensor> {
+    if tensor.dtype() == DType::U32 {
+        return Ok(tensor.clone());
+    }
+    let copy = Tensor::zeros(tensor.shape(), dtype)?;
+    copy.set_f64(&tensor.to_f64());
+    copy.to_device(device)
+}
+
+/// The case with every differentiable input moved by up to one unit in the last place (of f32), or as it is.
+#[derive(Clone, Copy)]
+enum Inputs {
+    Exact,
+    Moved(u64),
+}
+
+/// Runs a case twice and differentiates w·y₁ + 2·w·y₂ for random w: the first gradient of an input is set, the second added.
+fn run(case: &Case, device: Device, dtype: DType, inputs: Inputs, fault: Option<Fault>) -> Result<Results> {
+    let mut parameters = Parameters::builder().build(dtype)?;
+    let mut g = Graph::new(device, dtype, None);
+    let mut shifts = Data::new(if let Inputs::Moved(seed) = inputs { seed } else { 0 });
+    let moves = matches!(inputs, Inputs::Moved(_));
+    let mut inputs: Vec<Var> = Vec::with_capacity(case.inputs.len());
+    for input in &case.inputs {
+        let mut tensor = input.tensor.clone();
+        if input.differentiable && moves {
+            let shift = shifts.uniform("shift", tensor.dims(), -1.0, 1.0).tensor.to_f64();
+            let moved = tensor.to_f64().into_iter().zip(shift).map(|(x, s)| x * (1.0 + s * 2f64.powi(-23)));
+            tensor = Tensor::from_slice(tensor.shape(), &moved.collect::<Vec<f64>>())?;
+        }
+        let tensor = to(&tensor, dtype, device)?;
+        inputs.push(if input.differentiable { g.variable(tensor) } else { g.constant(tensor) });
+    }
+    let outputs = (case.run)(&mut g, &inputs)?;
+    let again = (case.run)(&mut g, &inputs)?;
+    let mut data = Data::new(77);
+    let mut seeds = Vec::new();
+    let mut results = Vec::new();
+    for (i, (&y, &z)) in outputs.iter().zip(&again).enumerate() {
+        let w = data.normal("weight", g.shape(y).dims(), 1.0).tensor;
+        let twice = Tensor::from_slice(w.shape(), &w.to_f64().iter().map(|v| 2.0 * v).collect::<Vec<_>>())?;
+        seeds.push((y, to(&w, dtype, device)?));
+        seeds.push((z, to(&twice, dtype, device)?));
+        results.push((format!("output {i}"), g.tensor(y).to_f64()));
+    }
+    g.plant(fault);
+    g.backward_from(&seeds, &mut parameters)?;
+    for (input, &var) in case.inputs.iter().zip(&inputs).filter(|(input, _)| input.differentiable) {
+        let gradient = g.gradient(var).map(Tensor::to_f64);
+        results.push((format!("d{}", input.name), gradient.unwrap_or_else(|| vec![0.0; input.tensor.len()])));
+    }
+    if let Device::Cuda(ordinal) = device {
+        crate::device::cuda::context(ordinal)?.synchronise()?;
+    }
+    Ok(results)
+}
+
+/// Runs a case in f64 and f32 on the CPU and in f32 on `device`, there with a planted fault if one is given.
+///
+/// # Errors
+/// Of the runs.
+pub fn compare(case: &Case, device: Device, fault: Option<Fault>) -> Result<Vec<Compared>> {
+    let truth = run(case, Device::Cpu, DType::F64, Inputs::Exact, None)?;
+    let ways = [Inputs::Exact, Inputs::Moved(1), Inputs::Moved(2), Inputs::Moved(3)];
+    let singles = ways.into_iter().map(|inputs| run(case, Device::Cpu, DType::F32, inputs, None));
+    let singles = singles.collect::<Result<Vec<_>>>()?;
+    let found = run(case, device, DType::F32, Inputs::Exact, fault)?;
+    let largest = |values: &[f64]| values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    let error = |a: &[f64], b: &[f64]| {
+        // NaN is the largest error
+        a.iter().zip(b).fold(0.0f64, |m, (a, b)| if (a - b).abs() <= m { m } else { (a - b).abs() })
+    };
+    Ok(truth
+        .iter()
+        .zip(&found)
+        .enumerate()
+        .map(|(i, ((name, truth), (_, found)))| {
+            assert_eq!(truth.len(), found.len());
+            let error_of_gpu = error(found, truth);
+            let error_of_cpu = singles.iter().map(|single| error(&single[i].1, truth)).fold(0.0, f64::max);
+            let bound = 2.0 * error_of_cpu + 2f64.powi(-22) * largest(truth);
+            let ratio = if error_of_gpu == 0.0 { 0.0 } else { error_of_gpu / bound };
+            let what = format!("{} {}: {name}", case.operation, case.name);
+            let size = largest(truth).max(f64::MIN_POSITIVE);
+            Compared { what, elements: truth.len(), ratio, error: error_of_gpu / size, bound: bound / size }
+        })
+        .collect())
+}

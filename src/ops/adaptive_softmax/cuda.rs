@@ -1,0 +1,209 @@
+use super::AdaptiveDecoder;
+use super::cpu::{block_rows, parts};
+use crate::autodiff::{Graph, Store};
+use crate::device::cuda::gemm::{Matrix, gemm};
+use crate::device::cuda::{Argument, Context, Grid};
+use crate::error::Result;
+use crate::ops::gpu::{add_rows, arguments, column_sums, gather_rows, sum};
+use crate::tensor::{DType, Tensor};
+
+/// No tombstone, as kernels/adaptive_softmax.cu takes it.
+const NO_TOMBSTONE: u32 = u32::MAX;
+
+/// On the device. Buffers: `w_head` `[S0+n, E]`, `b_head` `[S0+n]`, `logits` `[block_rows, widest part]`, `rows` and `d_rows` `[block_rows, E]`.
+pub(super) struct Scratch<'a> {
+    pub w_head: &'a Tensor,
+    pub b_head: &'a Tensor,
+    pub logits: &'a Tensor,
+    pub rows: &'a Tensor,
+    pub d_rows: &'a Tensor,
+}
+
+/// As `cpu::Gradients`.
+pub(super) struct Gradients<'a> {
+    pub dh: &'a Tensor,
+    pub dw: &'a Tensor,
+    pub db: &'a Tensor,
+    pub d_head: &'a Tensor,
+    pub db_head: &'a Tensor,
+}
+
+fn sizes(decoder: &AdaptiveDecoder<Tensor>) -> (usize, usize, usize) {
+    let (v, e) = (decoder.weight.dims()[0], decoder.weight.dims()[1]);
+    (v, e, decoder.splits.first().copied().unwrap_or(v))
+}
+
+/// Weight and bias of the head: its words, then the tombstones.
+fn gather_head(decoder: &AdaptiveDecoder<Tensor>, w_head: &Tensor, b_head: &Tensor) {
+    let (_, e, head) = sizes(decoder);
+    w_head.copy_elements(0, &decoder.weight, 0, head * e);
+    if let Some((vectors, _)) = &decoder.tails {
+        w_head.copy_elements(head * e, vectors, 0, vectors.len());
+    }
+    if let Some(bias) = &decoder.bias {
+        b_head.copy_elements(0, bias, 0, head);
+        if let Some((_, Some(tail_bias))) = &decoder.tails {
+            b_head.copy_elements(head, tail_bias, 0, tail_bias.len());
+        }
+    }
+}
+
+/// `logits = x·wᵀ + b` of a part.
+struct Part<'a> {
+    weight: Argument<'a>,
+    bias: Option<Argument<'a>>,
+    width: usize,
+    e: usize,
+}
+
+impl Part<'_> {
+    fn decode(&self, context: &Context, x: Argument, rows: usize, logits: &Tensor) -> Result<()> {
+        let x = Matrix::new(x, rows, self.e);
+        let w = Matrix::new(self.weight, self.width, self.e);
+        gemm(context, x, w.t(), self.bias, logits.argument(), Store::Set)
+    }
+}
+
+/// The parts of a decoder, the head's from its buffers.
+fn part<'a>(
+    decoder: &'a AdaptiveDecoder<Tensor>,
+    [w_head, b_head]: [&'a Tensor; 2],
+    i: usize,
+    words: &std::ops::Range<usize>,
+) -> Part<'a> {
+    let (_, e, head) = sizes(decoder);
+    let bias = decoder.bias.as_ref();
+    match i {
+        0 => {
+            let width = head + decoder.splits.len();
+            Part { weight: w_head.argument(), bias: bias.map(|_| b_head.argument()), width, e }
+        }
+        _ => {
+            let weight = decoder.weight.argument_from(words.start * e);
+            Part { weight, bias: bias.map(|b| b.argument_from(words.start)), width: words.len(), e }
+        }
+    }
+}
+
+/// `hidden` `[N, E]`, `targets` `[N]` (on the host), `losses` `[N]`, `loss` `[1]`.
+pub(super) fn forward(
+    g: &mut Graph,
+    context: &Context,
+    decoder: &AdaptiveDecoder<Tensor>,
+    [hidden, targets]: [&Tensor; 2],
+    scratch: &Scratch,
+    [losses, loss]: [&Tensor; 2],
+    gradients: Option<&Gradients>,
+) -> Result<()> {
+    let (v, e, head) = sizes(decoder);
+    let n = targets.len();
+    let &Scratch { w_head, b_head, logits, rows: gathered, d_rows } = scratch;
+    losses.fill_zero();
+    if let Some(g) = gradients {
+        // of a part without a row, and to be added to
+        [g.dh, g.dw, g.db].into_iter().for_each(Tensor::fill_zero);
+    }
+    gather_head(decoder, w_head, b_head);
+    let block = gathered.dims()[0];
+    let (order, within) = (g.uninitialised([n], DType::U32)?, g.uninitialised([n], DType::U32)?);
+    let (block_losses, correct) = (g.uninitialised([block], DType::F32)?, g.uninitialised([block], DType::U32)?);
+    let scale = (1.0 / n as f64) as f32;
+    for (i, words) in parts(decoder.splits, v).enumerate() {
+        // the rows that this part concerns, and their targets in it: all of them for the head, those with a target in it for a tail
+        let (mut concerned, mut wanted) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        for (row, &y) in targets.read::<u32>().iter().enumerate() {
+            let word = y as usize;
+            let target = match i {
+                0 if word < head => word,
+                0 => head + decoder.splits.partition_point(|&split| split <= word) - 1,
+                _ if words.contains(&word) => word - words.start,
+                _ => continue,
+            };
+            concerned.push(row as u32);
+            wanted.push(target as u32);
+        }
+        for (to, list) in [(&order, &concerned), (&within, &wanted)] {
+            to.copy_elements(0, &Tensor::from_slice([list.len()], list)?, 0, list.len());
+        }
+        let part = part(decoder, [w_head, b_head], i, &words);
+        let Part { width, .. } = part;
+        for (k, first) in (0..concerned.len()).step_by(block_rows(n, width)).enumerate() {
+            let rows = block_rows(n, width).min(concerned.len() - first);
+            let which = order.argument_from(first);
+            gather_rows(context, hidden.argument(), which, gathered.argument(), [rows, e])?;
+            part.decode(context, gathered.argument(), rows, logits)?;
+            let results = [block_losses.argument(), correct.argument()];
+            let [losses_of_block, correct] = results;
+            let wanted = within.argument_from(first);
+            let arguments =
+                arguments![logits.argument(), wanted, losses_of_block, correct, width, scale, gradients.is_some()];
+            context.launch("softmax_rows", Grid::blocks([rows, 1, 1]), arguments)?;
+            add_rows(context, losses_of_block, which, losses.argument(), [rows, 1])?;
+            let Some(g) = gradients else { continue };
+            let d_logits = Matrix::new(logits.argument(), rows, width);
+            gemm(context, d_logits, Matrix::new(part.weight, width, e), None, d_rows.argument(), Store::Set)?;
+            add_rows(context, d_rows.argument(), which, g.dh.argument(), [rows, e])?;
+            let (dw, db) = match i {
+                0 => (g.d_head.argument(), g.db_head.argument()),
+                _ => (g.dw.argument_from(words.start * e), g.db.argument_from(words.start)),
+            };
+            let store = if k == 0 { Store::Set } else { Store::Add };
+            gemm(context, d_logits.t(), Matrix::new(gathered.argument(), rows, e), None, dw, store)?;
+            column_sums(context, logits.argument(), rows, width, db, store)?;
+        }
+    }
+    if let Some(g) = gradients {
+        g.dw.copy_elements(0, g.d_head, 0, head * e);
+        g.db.copy_elements(0, g.db_head, 0, head);
+    }
+    sum(context, losses, n, scale, loss)
+}
+
+/// Buffers: `[S0+n, E]`, `[S0+n]`, `[block_rows, widest part]`, `[block_rows, S0+n]`; `out` `[N, V]`.
+pub(super) fn log_probabilities(
+    context: &Context,
+    decoder: &AdaptiveDecoder<Tensor>,
+    hidden: &Tensor,
+    [w_head, b_head, logits, of_head]: [&Tensor; 4],
+    out: &Tensor,
+) -> Result<()> {
+    let (v, e, head) = sizes(decoder);
+    let (n, block, head_width) = (hidden.dims()[0], logits.dims()[0], head + decoder.splits.len());
+    gather_head(decoder, w_head, b_head);
+    for first in (0..n).step_by(block) {
+        let rows = block.min(n - first);
+        for (i, words) in parts(decoder.splits, v).enumerate() {
+            let part = part(decoder, [w_head, b_head], i, &words);
+            let (result, tombstone) = if i == 0 { (of_head, NO_TOMBSTONE) } else { (logits, (head + i - 1) as u32) };
+            part.decode(context, hidden.argument_from(first * e), rows, result)?;
+            let normalise = arguments![result.argument(), part.width];
+            context.launch("log_softmax_rows", Grid::blocks([rows, 1, 1]), normalise)?;
+            let arguments = arguments![
+                result.argument(),
+                part.width,
+                of_head.argument(),
+                head_width,
+                tombstone,
+                out.argument_from(first * v),
+                v,
+                words.start,
+                words.len(),
+                rows
+            ];
+            context.launch("place_part", Grid::elements(rows * words.len()), arguments)?;
+        }
+    }
+    Ok(())
+}
+
+/// `all` `[rows, V]`; the others of these rows, on the device.
+pub(super) fn row_results(
+    context: &Context,
+    all: &Tensor,
+    targets: &Tensor,
+    [losses, correct]: [Argument; 2],
+) -> Result<()> {
+    let (rows, v) = (all.dims()[0], all.dims()[1]);
+    let arguments = arguments![all.argument(), targets.argument(), losses, correct, v];
+    context.launch("row_results", Grid::blocks([rows, 1, 1]), arguments)
+}

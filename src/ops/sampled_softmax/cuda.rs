@@ -1,0 +1,117 @@
+use super::cpu::block_rows;
+use crate::autodiff::Store;
+use crate::device::cuda::gemm::{Matrix, gemm};
+use crate::device::cuda::{Context, Grid};
+use crate::error::Result;
+use crate::ops::gpu::{Places, arguments, column_sums, gather_rows, sum};
+use crate::tensor::Tensor;
+
+/// `hidden` `[N, E]`, `weight` `[V, E]`, `bias` `[V]`; on the device also `targets` `[N]` and `negatives` `[K]`.
+pub(super) struct Inputs<'a> {
+    pub hidden: &'a Tensor,
+    pub weight: &'a Tensor,
+    pub bias: Option<&'a Tensor>,
+    pub targets: &'a Tensor,
+    pub negatives: &'a Tensor,
+}
+
+/// Buffers: `w_k` `[K, E]`, `b_k` `[K]`, `scores` `[block_rows, K]`.
+pub(super) struct Scratch<'a> {
+    pub w_k: &'a Tensor,
+    pub b_k: &'a Tensor,
+    pub scores: &'a Tensor,
+}
+
+/// As `cpu::Gradients`: `dh` `[N, E]`, `dw` `[K, E]`, `db` `[K]`, `d_target` `[N]`.
+pub(super) struct Gradients<'a> {
+    pub dh: &'a Tensor,
+    pub dw: &'a Tensor,
+    pub db: &'a Tensor,
+    pub d_target: &'a Tensor,
+}
+
+/// `losses` `[N]`, `loss` `[1]`.
+pub(super) fn forward(
+    context: &Context,
+    inputs: &Inputs,
+    scratch: &Scratch,
+    [losses, loss]: [&Tensor; 2],
+    gradients: Option<&Gradients>,
+) -> Result<()> {
+    let &Inputs { hidden, weight, bias, targets, negatives } = inputs;
+    let &Scratch { w_k, b_k, scores } = scratch;
+    let (n, k, e) = (targets.len(), negatives.len(), weight.dims()[1]);
+    gather_rows(context, weight.argument(), negatives.argument(), w_k.argument(), [k, e])?;
+    if let Some(bias) = bias {
+        gather_rows(context, bias.argument(), negatives.argument(), b_k.argument(), [k, 1])?;
+    }
+    let scale = (1.0 / n as f64) as f32;
+    for first in (0..n).step_by(block_rows(n)) {
+        let rows = block_rows(n).min(n - first);
+        let h = Matrix::new(hidden.argument_from(first * e), rows, e);
+        let w = Matrix::new(w_k.argument(), k, e);
+        let score_bias = bias.map(|_| b_k.argument());
+        gemm(context, h, w.t(), score_bias, scores.argument(), Store::Set)?;
+        let targets = targets.argument_from(first);
+        // without a bias or gradients their places are taken by something that is not read
+        let d_target = gradients.map_or(losses.argument(), |g| g.d_target.argument_from(first));
+        context.launch(
+            "sampled_rows",
+            Grid::blocks([rows, 1, 1]),
+            arguments![
+                scores.argument(),
+                hidden.argument_from(first * e),
+                weight.argument(),
+                bias.unwrap_or(weight).argument(),
+                targets,
+                losses.argument_from(first),
+                d_target,
+                k,
+                e,
+                scale,
+                bias.is_some(),
+                gradients.is_some()
+            ],
+        )?;
+        let Some(&Gradients { dh, dw, db, .. }) = gradients else { continue };
+        let d_scores = Matrix::new(scores.argument(), rows, k);
+        let dh = dh.argument_from(first * e);
+        gemm(context, d_scores, w, None, dh, Store::Set)?;
+        let arguments = arguments![weight.argument(), targets, d_target, dh, rows, e];
+        context.launch("add_targets", Grid::elements(rows * e), arguments)?;
+        let store = if first == 0 { Store::Set } else { Store::Add };
+        gemm(context, d_scores.t(), h, None, dw.argument(), store)?;
+        column_sums(context, scores.argument(), rows, k, db.argument(), store)?;
+    }
+    sum(context, losses, n, scale, loss)
+}
+
+/// Adds the gradients of the negatives `d` `[K, E]` and of the rows' targets, `d_target` `[N]` times `hidden` `[N, E]`, times `factor` to their words' rows
+/// of `out`. For a bias E is 1, and there is no `hidden`.
+pub(super) fn scatter(
+    context: &Context,
+    words: &Places,
+    [d, d_target, factor]: [&Tensor; 3],
+    hidden: Option<&Tensor>,
+    out: &Tensor,
+    e: usize,
+) -> Result<()> {
+    let k = d.len() / e;
+    context.launch(
+        "scatter_words",
+        Grid::blocks([words.different, e.div_ceil(Grid::BLOCK), 1]),
+        arguments![
+            words.words.argument(),
+            words.places.argument(),
+            words.segments.argument(),
+            d.argument(),
+            d_target.argument(),
+            hidden.unwrap_or(d).argument(),
+            factor.argument(),
+            out.argument(),
+            k,
+            e,
+            hidden.is_some()
+        ],
+    )
+}
