@@ -456,7 +456,7 @@ fn language_model_steps() -> Vec<Vec<u64>> {
     let mut g = graph(DType::F32);
     let adam = AdamSettings { beta2: 0.99, eps: 1e-8, decoupled: false };
     let mut optimiser = Adam::new(&parameters, adam).unwrap();
-    let mut norm = GradientNorm::new(&parameters);
+    let mut norm = GradientNorm::new(&parameters).unwrap();
     let mut state = State::zeros(&encoder, 20, DType::F32).unwrap();
     let mut all = Vec::new();
     for step in 0..3 {

@@ -41,7 +41,12 @@ struct Kernel {
     parameters: Vec<Parameter>,
     function: Option<sys::CUfunction>,
     launches: u64,
+    /// Bytes of dynamic shared memory that it may have, if it asked for more than `SHARED`.
+    shared: usize,
 }
+
+/// Bytes of dynamic shared memory that a kernel may have without asking.
+const SHARED: usize = 48 * 1024;
 
 // SAFETY: handles of the driver may be used from any thread, once it has made the context its current one (`bind`).
 unsafe impl Send for Context {}
@@ -92,7 +97,7 @@ impl Context {
             gpu.compute_capability.0 >= 8 && std::env::var_os("ULMFIT_PTX").is_none_or(|target| target != "sm_70");
         let declared = modules::all(sm_80).into_iter();
         let kernel = |k: modules::Declared| {
-            (k.name, Kernel { module: k.module, parameters: k.parameters, function: None, launches: 0 })
+            (k.name, Kernel { module: k.module, parameters: k.parameters, function: None, launches: 0, shared: SHARED })
         };
         Ok(Context {
             gpu,
@@ -222,6 +227,15 @@ impl Context {
     /// # Errors
     /// Wrong arguments, or the driver's: also one of an earlier kernel.
     pub fn launch(&self, kernel: &'static str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        self.run(kernel, grid, arguments, false)
+    }
+
+    /// As [`launch`](Self::launch), with all blocks at the same time, so that they may wait for each other.
+    pub fn launch_cooperative(&self, kernel: &'static str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        self.run(kernel, grid, arguments, true)
+    }
+
+    fn run(&self, kernel: &'static str, grid: Grid, arguments: &[Argument], cooperative: bool) -> Result<()> {
         if grid.is_empty() {
             return Ok(());
         }
@@ -249,21 +263,27 @@ impl Context {
                 kernels[kernel].function.expect("its module was just loaded")
             }
         };
+        let entry = kernels.get_mut(kernel).expect("it was found above");
+        if grid.shared > entry.shared {
+            // SAFETY: the function is loaded and never unloaded.
+            unsafe {
+                result::function::set_function_attribute(
+                    function,
+                    sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                    grid.shared as i32,
+                )
+            }
+            .map_err(|e| failed(&format!("{} bytes of shared memory for kernel '{kernel}'", grid.shared), e))?;
+            entry.shared = grid.shared;
+        }
         drop(kernels);
         let [x, y, z] = grid.blocks.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
         simulate::expect_arguments(arguments.len());
+        let launch = if cooperative { result::launch_cooperative_kernel } else { result::launch_kernel };
+        let (blocks, threads) = ((x, y, z), (grid.threads as u32, 1, 1));
         // SAFETY: the function is loaded (`bind` fails once it is not); number and sizes of the arguments are those that its PTX declares.
-        unsafe {
-            result::launch_kernel(
-                function,
-                (x, y, z),
-                (grid.threads as u32, 1, 1),
-                grid.shared as u32,
-                self.stream,
-                &mut pointers,
-            )
-        }
-        .map_err(|e| failed(&format!("kernel '{kernel}'"), e))
+        unsafe { launch(function, blocks, threads, grid.shared as u32, self.stream, &mut pointers) }
+            .map_err(|e| failed(&format!("kernel '{kernel}'"), e))
     }
 
     /// Loads a module and notes its functions.

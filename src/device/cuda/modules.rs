@@ -28,6 +28,7 @@ pub(super) static MODULES: &[Module] = modules![
     "embedding",
     "gemm",
     "lstm",
+    "lstm_persistent",
     "optim",
     "relu",
     "sampled_softmax",

@@ -15,6 +15,10 @@ pub struct Gpu {
     /// Major and minor.
     pub compute_capability: (i32, i32),
     pub multiprocessors: i32,
+    /// Shared memory that a block may have where it asks for it.
+    pub shared_bytes_per_block: i32,
+    /// Whether all blocks of a launch can be made to run at the same time.
+    pub cooperative_launch: bool,
 }
 
 /// What the CUDA driver presents.
@@ -104,6 +108,8 @@ fn describe(ordinal: i32) -> std::result::Result<Gpu, cudarc::driver::DriverErro
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         ),
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        shared_bytes_per_block: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        cooperative_launch: attribute(Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? != 0,
     })
 }
 
@@ -129,6 +135,8 @@ mod tests {
             memory_bytes: 1,
             compute_capability,
             multiprocessors: 1,
+            shared_bytes_per_block: 98304,
+            cooperative_launch: true,
         };
         let gpus = vec![gpu("new", (9, 0)), gpu("old", (6, 1))];
         let probe = Probe { driver: "12.4".into(), gpus: gpus.clone() };

@@ -1,55 +1,131 @@
-//! The LSTM on a GPU, step-wise: the input's product for all steps at once, then one launch a step, in which the cell is the epilogue of the
-//! product with W_hh; backward, two launches a step.
+//! The LSTM on a GPU: the input's product for all steps at once, then the recurrence by one of two plans. Step-wise: one launch a step, in which the
+//! cell is the epilogue of the product with W_hh; backward, two launches a step. Persistent: one cooperative launch for all steps.
 
 use super::Sizes;
-use crate::autodiff::Store;
+use super::plan::{LstmPlan, Pass, Persistent, decide};
+use crate::autodiff::{Backward, Graph, Store};
 use crate::device::cuda::gemm::{Matrix, gemm};
-use crate::device::cuda::{Context, Grid};
+use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{arguments, column_sums, multiply, put_scaled};
+use crate::ops::gpu::{MaskWords, arguments, column_sums, multiply, put_scaled};
 use crate::ops::mask::Dropout;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
-/// What both passes read. `dropped` is W_hh ⊙ mask, `[4H, H]`.
+/// What both passes read.
 pub(super) struct Layer<'a> {
     pub sizes: Sizes,
     pub x: &'a Tensor,
     pub h0: &'a Tensor,
     pub c0: &'a Tensor,
     pub w_ih: &'a Tensor,
-    pub dropped: &'a Tensor,
+    /// Without its mask.
+    pub w_hh: &'a Tensor,
+    pub weight: &'a Dropout,
 }
 
-/// `dropped = w ⊙ mask`
-pub(super) fn drop_weight(context: &Context, w: &Tensor, weight: &Dropout, dropped: &Tensor) -> Result<()> {
-    multiply(context, w, weight, [w.dims()[0], w.dims()[1]], dropped, Store::Set)
+/// Memory that a plan needs besides, of which a persistent one has its grid barrier's counter, the step-wise one W_hh ⊙ mask.
+fn buffer(plan: LstmPlan, h: usize, take: impl FnOnce(&[usize]) -> Result<Tensor>) -> Result<Tensor> {
+    match plan {
+        LstmPlan::StepWise => take(&[4 * h, h]),
+        LstmPlan::Persistent(_) => take(&[1]),
+    }
 }
 
-/// `bias` `[4H]` takes `b_ih + b_hh`.
-pub(super) fn add_biases(context: &Context, b_ih: &Tensor, b_hh: &Tensor, bias: &Tensor) -> Result<()> {
-    let n = bias.len();
-    context.launch("add", Grid::elements(n), arguments![b_ih.argument(), b_hh.argument(), bias.argument(), n])
+fn grid(plan: Persistent) -> Grid {
+    Grid { shared: plan.shared, ..Grid::blocks([plan.blocks, 1, 1]) }
+}
+
+/// How many neighbouring floats of rows of `row` floats can be read at a time, from all of these places.
+fn vector(row: usize, places: &[Argument]) -> usize {
+    let fits = |n: &usize| row.is_multiple_of(*n) && places.iter().all(|p| p.address().is_multiple_of(4 * *n as u64));
+    [4, 2].into_iter().find(fits).unwrap_or(1)
 }
 
 impl Layer<'_> {
-    /// Blocks of 64 rows of the batch and 16 units.
-    fn step_grid(&self) -> Grid {
-        Grid::blocks([self.sizes.h.div_ceil(16), self.sizes.b.div_ceil(64), 1])
-    }
-
     /// `y` `[T, B, H]`, activated `gates` `[T, B, 4H]`, `cells` `[T, B, H]`.
     pub(super) fn forward(
         &self,
         context: &Context,
-        bias: &Tensor,
+        g: &mut Graph,
+        [b_ih, b_hh]: [&Tensor; 2],
+        [y, gates, cells]: [&Tensor; 3],
+    ) -> Result<()> {
+        let Sizes { t, b, i, h } = self.sizes;
+        let bias = g.uninitialised([4 * h], DType::F32)?;
+        let sum = arguments![b_ih.argument(), b_hh.argument(), bias.argument(), 4 * h];
+        context.launch("add", Grid::elements(4 * h), sum)?;
+        let x = Matrix::new(self.x.argument(), t * b, i);
+        let w_ih = Matrix::new(self.w_ih.argument(), 4 * h, i);
+        gemm(context, x, w_ih.t(), Some(bias.argument()), gates.argument(), Store::Set)?;
+        let plan = decide(context.gpu(), Pass::Forward, b, h)?;
+        let buffer = buffer(plan, h, |dims| g.uninitialised(dims, DType::F32))?;
+        match plan {
+            LstmPlan::StepWise => self.forward_steps(context, &buffer, y, gates, cells),
+            LstmPlan::Persistent(plan) => self.forward_persistent(context, plan, &buffer, y, gates, cells),
+        }
+    }
+
+    fn forward_persistent(
+        &self,
+        context: &Context,
+        plan: Persistent,
+        arrived: &Tensor,
         y: &Tensor,
         gates: &Tensor,
         cells: &Tensor,
     ) -> Result<()> {
-        let Sizes { t: steps, b, i, h } = self.sizes;
-        let x = Matrix::new(self.x.argument(), steps * b, i);
-        let w_ih = Matrix::new(self.w_ih.argument(), 4 * h, i);
-        gemm(context, x, w_ih.t(), Some(bias.argument()), gates.argument(), Store::Set)?;
+        let Sizes { t, b, h, .. } = self.sizes;
+        let (h0, y, w) = (self.h0.argument(), y.argument(), self.w_hh.argument());
+        let (given, with_given, mask) = self.mask();
+        arrived.fill_zero();
+        context.launch_cooperative(
+            plan.kernel(Pass::Forward),
+            grid(plan),
+            arguments![
+                h0,
+                self.c0.argument(),
+                w,
+                given,
+                gates.argument(),
+                cells.argument(),
+                y,
+                arrived.argument(),
+                t,
+                b,
+                h,
+                plan.blocks,
+                vector(h, &[h0, y]),
+                with_given,
+                mask
+            ],
+        )
+    }
+
+    /// A given mask (or something else that is not read), whether it is one, and the mask of the counters.
+    fn mask(&self) -> (Argument<'_>, bool, Argument<'_>) {
+        let given = self.weight.given();
+        let argument = given.map_or(self.w_hh.argument(), |mask| mask.argument());
+        (argument, given.is_some(), Argument::plain(MaskWords::of(self.weight)))
+    }
+
+    /// `dropped = W_hh ⊙ mask`
+    fn drop_weight(&self, context: &Context, dropped: &Tensor) -> Result<()> {
+        let h = self.sizes.h;
+        multiply(context, self.w_hh, self.weight, [4 * h, h], dropped, Store::Set)
+    }
+
+    fn forward_steps(
+        &self,
+        context: &Context,
+        dropped: &Tensor,
+        y: &Tensor,
+        gates: &Tensor,
+        cells: &Tensor,
+    ) -> Result<()> {
+        let Sizes { t: steps, b, h, .. } = self.sizes;
+        self.drop_weight(context, dropped)?;
+        // blocks of 64 rows of the batch and 16 units
+        let grid = Grid::blocks([h.div_ceil(16), b.div_ceil(64), 1]);
         for t in 0..steps {
             let at = t * b * h;
             let (h_before, c_before) = match t {
@@ -58,11 +134,11 @@ impl Layer<'_> {
             };
             context.launch(
                 "lstm_step",
-                self.step_grid(),
+                grid,
                 arguments![
                     h_before,
                     c_before,
-                    self.dropped.argument(),
+                    dropped.argument(),
                     gates.argument_from(4 * at),
                     cells.argument_from(at),
                     y.argument_from(at),
@@ -79,24 +155,82 @@ impl Layer<'_> {
     pub(super) fn backward_recurrence(
         &self,
         context: &Context,
+        backward: &mut Backward,
         upstream: &[Option<Tensor>; 3],
-        cells: &Tensor,
-        gates: &Tensor,
+        [cells, gates]: [&Tensor; 2],
         [dh, dc]: [&Tensor; 2],
     ) -> Result<()> {
-        let Sizes { t: steps, b, h, .. } = self.sizes;
+        let Sizes { b, h, .. } = self.sizes;
         for (from, to) in [(&upstream[1], dh), (&upstream[2], dc)] {
             match from {
                 Some(from) => put_scaled(context, from.argument(), 1.0, to.argument(), b * h, Store::Set)?,
                 None => to.fill_zero(),
             }
         }
-        let w = Matrix::new(self.dropped.argument(), 4 * h, h);
+        let dy = upstream[0].as_ref();
+        let plan = decide(context.gpu(), Pass::Backward, b, h)?;
+        let buffer = buffer(plan, h, |dims| backward.scratch(dims, DType::F32))?;
+        match plan {
+            LstmPlan::StepWise => self.backward_steps(context, &buffer, dy, [cells, gates], [dh, dc]),
+            LstmPlan::Persistent(plan) => {
+                self.backward_persistent(context, plan, &buffer, dy, [cells, gates], [dh, dc])
+            }
+        }
+    }
+
+    fn backward_persistent(
+        &self,
+        context: &Context,
+        plan: Persistent,
+        arrived: &Tensor,
+        dy: Option<&Tensor>,
+        [cells, gates]: [&Tensor; 2],
+        [dh, dc]: [&Tensor; 2],
+    ) -> Result<()> {
+        let Sizes { t, b, h, .. } = self.sizes;
+        let (w, gates) = (self.w_hh.argument(), gates.argument());
+        let (given, with_given, mask) = self.mask();
+        arrived.fill_zero();
+        context.launch_cooperative(
+            plan.kernel(Pass::Backward),
+            grid(plan),
+            arguments![
+                self.c0.argument(),
+                cells.argument(),
+                dy.map_or(dh.argument(), |dy| dy.argument()),
+                w,
+                given,
+                gates,
+                dh.argument(),
+                dc.argument(),
+                arrived.argument(),
+                t,
+                b,
+                h,
+                plan.blocks,
+                vector(4 * h, &[gates]),
+                dy.is_some(),
+                with_given,
+                mask
+            ],
+        )
+    }
+
+    fn backward_steps(
+        &self,
+        context: &Context,
+        dropped: &Tensor,
+        dy: Option<&Tensor>,
+        [cells, gates]: [&Tensor; 2],
+        [dh, dc]: [&Tensor; 2],
+    ) -> Result<()> {
+        let Sizes { t: steps, b, h, .. } = self.sizes;
+        self.drop_weight(context, dropped)?;
+        let w = Matrix::new(dropped.argument(), 4 * h, h);
         for t in (0..steps).rev() {
             let at = t * b * h;
             let z = gates.argument_from(4 * at);
             let c_before = if t == 0 { self.c0.argument() } else { cells.argument_from(at - b * h) };
-            let dy = upstream[0].as_ref();
             context.launch(
                 "lstm_cell_backward",
                 Grid::elements(b * h),
@@ -136,7 +270,6 @@ impl Layer<'_> {
         &self,
         context: &Context,
         [dz, y]: [&Tensor; 2],
-        weight: &Dropout,
         total: &Tensor,
         dw: &Tensor,
         store: Store,
@@ -149,7 +282,7 @@ impl Layer<'_> {
             let later = Matrix::new(dz.argument_from(b * 4 * h), rows, 4 * h);
             gemm(context, later.t(), Matrix::new(y.argument(), rows, h), None, total.argument(), Store::Add)?;
         }
-        multiply(context, total, weight, [4 * h, h], dw, store)
+        multiply(context, total, self.weight, [4 * h, h], dw, store)
     }
 
     /// `db (+)= Σ_rows dz`

@@ -3,6 +3,7 @@
 pub mod cases;
 mod cpu;
 mod cuda;
+pub mod plan;
 
 use super::mask::{Dropout, DropoutWords};
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
@@ -127,12 +128,10 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
         }),
         Device::Cuda(gpu) => {
             let gpu = context(gpu)?;
-            let (dropped, bias) = (g.uninitialised([4 * h, h], dtype)?, g.uninitialised([4 * h], dtype)?);
-            cuda::drop_weight(gpu, g.tensor(w_hh), weight, &dropped)?;
-            cuda::add_biases(gpu, g.tensor(b_ih), g.tensor(b_hh), &bias)?;
-            let [x, h0, c0, w_ih] = [x, h0, c0, w_ih].map(|v| g.tensor(v));
-            let layer = cuda::Layer { sizes, x, h0, c0, w_ih, dropped: &dropped };
-            layer.forward(gpu, &bias, &y, &gates, &cells)?;
+            let [x, h0, c0, w_ih, w_hh] = [x, h0, c0, w_ih, w_hh].map(|v| g.tensor(v).clone());
+            let biases = [b_ih, b_hh].map(|v| g.tensor(v).clone());
+            let layer = cuda::Layer { sizes, x: &x, h0: &h0, c0: &c0, w_ih: &w_ih, w_hh: &w_hh, weight };
+            layer.forward(gpu, g, biases.each_ref(), [&y, &gates, &cells])?;
             h_n.copy_elements(0, &y, (t - 1) * b * h, b * h);
             c_n.copy_elements(0, &cells, (t - 1) * b * h, b * h);
         }
@@ -160,11 +159,9 @@ impl Operation for Lstm {
         let upstream: [Option<_>; 3] = std::array::from_fn(|k| b.grad_output(k).cloned());
         if let Device::Cuda(gpu) = b.device() {
             let gpu = context(gpu)?;
-            let dropped = b.scratch([4 * h, h], dtype)?;
             let (dh, dc) = (b.scratch([batch, h], dtype)?, b.scratch([batch, h], dtype)?);
-            cuda::drop_weight(gpu, &w_hh, &weight, &dropped)?;
-            let layer = cuda::Layer { sizes, x: &x, h0: &h0, c0: &c0, w_ih: &w_ih, dropped: &dropped };
-            layer.backward_recurrence(gpu, &upstream, &cells, &gates, [&dh, &dc])?;
+            let layer = cuda::Layer { sizes, x: &x, h0: &h0, c0: &c0, w_ih: &w_ih, w_hh: &w_hh, weight: &weight };
+            layer.backward_recurrence(gpu, b, &upstream, [&cells, &gates], [&dh, &dc])?;
             let dz = &gates;
             if let Some((dx, store)) = b.grad_input(0)? {
                 layer.backward_input(gpu, dz, &dx, store)?;
@@ -179,7 +176,7 @@ impl Operation for Lstm {
             }
             if let Some((dw, store)) = b.grad_input(4)? {
                 let total = b.scratch([4 * h, h], dtype)?;
-                layer.backward_w_hh(gpu, [dz, &y], &weight, &total, &dw, store)?;
+                layer.backward_w_hh(gpu, [dz, &y], &total, &dw, store)?;
             }
             for k in [5, 6] {
                 if let Some((db, store)) = b.grad_input(k)? {

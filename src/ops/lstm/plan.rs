@@ -1,0 +1,236 @@
+//! How a GPU runs the recurrence, and why (DESIGN.md, "The recurrent core").
+
+use std::sync::Mutex;
+
+use crate::device::DType;
+use crate::device::cuda::Gpu;
+use crate::error::{Error, Result};
+
+/// Direction of pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    Forward,
+    Backward,
+}
+
+impl std::fmt::Display for Pass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Pass::Forward => "forward",
+            Pass::Backward => "backward",
+        })
+    }
+}
+
+/// How the steps of a layer are run on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LstmPlan {
+    /// One or two launches a step; W_hh is read again by each.
+    StepWise,
+    /// One cooperative launch for all steps; W_hh stays in shared memory.
+    Persistent(Persistent),
+}
+
+/// Sizes of the persistent plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistent {
+    /// Hidden units of a block.
+    pub units: usize,
+    /// Rows of the batch that are computed at a time.
+    pub rows: usize,
+    pub blocks: usize,
+    /// Bytes of shared memory of a block.
+    pub shared: usize,
+}
+
+/// Units of a block that kernels/lstm_persistent.cu is compiled for.
+pub const UNITS: [usize; 2] = [4, 9];
+
+/// Rows at a time that it is compiled for: few for small batches.
+const ROWS: [usize; 2] = [16, 64];
+
+impl Persistent {
+    /// The sizes of a block; shared memory as kernels/lstm_persistent.cu divides it: the block's weights, the inner dimension padded to whole
+    /// chunks, and two chunks of the other operand.
+    fn new(pass: Pass, units: usize, rows: usize, hidden: usize) -> Self {
+        let (chunk, inner, columns) = match pass {
+            Pass::Forward => (64, hidden, 4 * units),
+            Pass::Backward => (128, 4 * hidden, units),
+        };
+        let words = columns * inner.next_multiple_of(chunk) + 2 * rows * chunk;
+        Persistent { units, rows, blocks: hidden.div_ceil(units), shared: words * DType::F32.size() }
+    }
+
+    /// The kernel's name.
+    pub fn kernel(&self, pass: Pass) -> &'static str {
+        match (pass, self.units, self.rows) {
+            (Pass::Forward, 4, 16) => "lstm_forward_4x16",
+            (Pass::Forward, 4, _) => "lstm_forward_4x64",
+            (Pass::Forward, _, 16) => "lstm_forward_9x16",
+            (Pass::Forward, ..) => "lstm_forward_9x64",
+            (Pass::Backward, 4, 16) => "lstm_backward_4x16",
+            (Pass::Backward, 4, _) => "lstm_backward_4x64",
+            (Pass::Backward, _, 16) => "lstm_backward_9x16",
+            (Pass::Backward, ..) => "lstm_backward_9x64",
+        }
+    }
+}
+
+impl LstmPlan {
+    /// The plan for a layer of `hidden` units and a batch of `batch` rows, and the reason in words. The persistent one wherever it fits, because a
+    /// step-wise step reads all of W_hh and pays for one or two launches.
+    pub fn choose(gpu: &Gpu, pass: Pass, batch: usize, hidden: usize) -> (LstmPlan, String) {
+        match persistent(gpu, pass, batch, hidden, &UNITS) {
+            Ok(plan) => {
+                let Persistent { units, blocks, shared, .. } = plan;
+                let reason =
+                    format!("{blocks} blocks of {units} units keep W_hh in {} KiB each", shared.div_ceil(1024));
+                (LstmPlan::Persistent(plan), reason)
+            }
+            Err(reason) => (LstmPlan::StepWise, reason),
+        }
+    }
+}
+
+/// The persistent plan with one of these numbers of units in a block, or what stands against it.
+fn persistent(
+    gpu: &Gpu,
+    pass: Pass,
+    batch: usize,
+    hidden: usize,
+    units: &[usize],
+) -> std::result::Result<Persistent, String> {
+    if !gpu.cooperative_launch {
+        return Err("the driver offers no cooperative launch".into());
+    }
+    let multiprocessors = gpu.multiprocessors.max(0) as usize;
+    // the fewest units that leave every multiprocessor one block: a step takes as long as its largest block
+    let Some(&units) = units.iter().find(|&&units| hidden.div_ceil(units) <= multiprocessors) else {
+        let most = units[units.len() - 1];
+        return Err(format!(
+            "{hidden} units on {multiprocessors} multiprocessors are more than the {most} that a block can have"
+        ));
+    };
+    let rows = if batch <= ROWS[0] { ROWS[0] } else { ROWS[1] };
+    let plan = Persistent::new(pass, units, rows, hidden);
+    let limit = gpu.shared_bytes_per_block.max(0) as usize;
+    if plan.shared > limit {
+        return Err(format!(
+            "a block of {units} units needs {} KiB of shared memory and may have {}",
+            plan.shared.div_ceil(1024),
+            limit / 1024
+        ));
+    }
+    Ok(plan)
+}
+
+/// Which plan to take wherever there is a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    StepWise,
+    /// With this many units in a block, one of [`UNITS`].
+    Persistent(usize),
+}
+
+static FORCED: Mutex<Option<Force>> = Mutex::new(None);
+
+/// For tests: one plan for all executions of this process from now on, or the choice again. A persistent plan that does not fit is then an error.
+pub fn force(plan: Option<Force>) {
+    *FORCED.lock().expect("nothing panics while it is held") = plan;
+}
+
+/// The plan to run: [`LstmPlan::choose`]'s, or the forced one.
+pub(super) fn decide(gpu: &Gpu, pass: Pass, batch: usize, hidden: usize) -> Result<LstmPlan> {
+    let forced = *FORCED.lock().expect("nothing panics while it is held");
+    match forced {
+        None => Ok(LstmPlan::choose(gpu, pass, batch, hidden).0),
+        Some(Force::StepWise) => Ok(LstmPlan::StepWise),
+        Some(Force::Persistent) => persistent(gpu, pass, batch, hidden).map(LstmPlan::Persistent).map_err(|reason| {
+            Error::data(format!("the persistent LSTM does not run {pass} on {}: {reason}", gpu.name))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu(name: &str) -> Gpu {
+        // multiprocessors, and KiB of shared memory a block may ask for
+        let (compute_capability, multiprocessors, shared) = match name {
+            "V100" => ((7, 0), 80, 96),
+            "A100" => ((8, 0), 108, 163),
+            "H100" => ((9, 0), 132, 227),
+            _ => ((8, 9), 128, 99),
+        };
+        Gpu {
+            ordinal: 0,
+            name: name.into(),
+            memory_bytes: 16 << 30,
+            compute_capability,
+            multiprocessors,
+            shared_bytes_per_block: shared * 1024,
+            cooperative_launch: true,
+        }
+    }
+    const GPUS: [&str; 4] = ["V100", "A100", "H100", "RTX 4090"];
+
+    /// As one line: blocks x units, rows, shared memory; or the reason against.
+    fn line(name: &str, pass: Pass, batch: usize, hidden: usize) -> String {
+        match LstmPlan::choose(&gpu(name), pass, batch, hidden) {
+            (LstmPlan::Persistent(p), reason) => {
+                assert!(reason.starts_with(&format!("{} blocks of {} units", p.blocks, p.units)), "{reason}");
+                format!("{} x {} units, {} rows, {} bytes", p.blocks, p.units, p.rows, p.shared)
+            }
+            (LstmPlan::StepWise, reason) => format!("step-wise: {reason}"),
+        }
+    }
+
+    #[test]
+    fn plans_at_the_paper_s_sizes() {
+        let found: Vec<String> = GPUS
+            .iter()
+            .flat_map(|name| {
+                [Pass::Forward, Pass::Backward].map(|pass| format!("{name} {pass}: {}", line(name, pass, 64, 1150)))
+            })
+            .collect();
+        let many = |units: usize, at: usize| {
+            format!("step-wise: {units} units on {at} multiprocessors are more than the 9 that a block can have")
+        };
+        assert_eq!(
+            found,
+            [
+                format!("V100 forward: {}", many(1150, 80)),
+                format!("V100 backward: {}", many(1150, 80)),
+                format!("A100 forward: {}", many(1150, 108)),
+                format!("A100 backward: {}", many(1150, 108)),
+                "H100 forward: 128 x 9 units, 64 rows, 198656 bytes".into(),
+                "H100 backward: 128 x 9 units, 64 rows, 231424 bytes".into(),
+                "RTX 4090 forward: step-wise: a block of 9 units needs 194 KiB of shared memory and may have 99".into(),
+                "RTX 4090 backward: step-wise: a block of 9 units needs 226 KiB of shared memory and may have 99"
+                    .into(),
+            ]
+        );
+    }
+
+    #[test]
+    fn plans_of_the_other_layer_and_of_small_batches() {
+        // the last layer of the paper's model has the embedding's size
+        assert_eq!(line("V100", Pass::Forward, 64, 400), "45 x 9 units, 64 rows, 97280 bytes");
+        assert!(line("V100", Pass::Backward, 64, 400).contains("may have 96"));
+        assert_eq!(line("V100", Pass::Backward, 16, 400), "45 x 9 units, 16 rows, 76288 bytes");
+        assert_eq!(line("A100", Pass::Forward, 64, 400), "100 x 4 units, 64 rows, 61440 bytes");
+        assert_eq!(line("A100", Pass::Backward, 64, 400), "100 x 4 units, 64 rows, 92160 bytes");
+        assert_eq!(line("RTX 4090", Pass::Backward, 64, 400), "100 x 4 units, 64 rows, 92160 bytes");
+        assert_eq!(line("H100", Pass::Forward, 20, 1152), "128 x 9 units, 64 rows, 198656 bytes");
+        assert!(line("H100", Pass::Backward, 64, 1184).contains("may have 227"));
+        assert_eq!(line("H100", Pass::Forward, 1, 1), "1 x 4 units, 16 rows, 12288 bytes");
+    }
+
+    #[test]
+    fn without_cooperative_launches() {
+        let gpu = Gpu { cooperative_launch: false, ..gpu("H100") };
+        let (plan, reason) = LstmPlan::choose(&gpu, Pass::Forward, 64, 1150);
+        assert_eq!((plan, reason.as_str()), (LstmPlan::StepWise, "the driver offers no cooperative launch"));
+    }
+}

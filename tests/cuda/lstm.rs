@@ -1,0 +1,118 @@
+//! Both plans of the LSTM against the CPU.
+
+use ulmfit::check::compare;
+use ulmfit::device::cuda;
+use ulmfit::ops::lstm::plan::{Force, UNITS, force};
+use ulmfit::ops::lstm::{LstmInputs, cases, lstm};
+use ulmfit::ops::{Case, Data, Dropout};
+use ulmfit::random::{Direction, Key, Mask, Site, Stage};
+
+use super::parity::{GPU, no_findings, orders};
+use super::sim::{self, Sim};
+
+/// One plan for as long as this lives.
+pub struct Forced;
+
+impl Forced {
+    pub fn new(plan: Force) -> Self {
+        force(Some(plan));
+        Forced
+    }
+}
+
+impl Drop for Forced {
+    fn drop(&mut self) {
+        force(None);
+    }
+}
+
+/// Two segments, the second with the state of the first and another mask; the gradient goes through both.
+fn carried([t, b, i, h]: [usize; 4]) -> Case {
+    let mut data = Data::new(91);
+    let range = 1.5 / (h as f64).sqrt();
+    let inputs = vec![
+        data.normal("x", &[t, b, i], 1.0),
+        data.normal("h0", &[b, h], 0.5),
+        data.normal("c0", &[b, h], 0.5),
+        data.uniform("w_ih", &[4 * h, i], -range, range),
+        data.uniform("w_hh", &[4 * h, h], -range, range),
+        data.uniform("b_ih", &[4 * h], -range, range),
+        data.uniform("b_hh", &[4 * h], -range, range),
+    ];
+    let key = Key::new(3, Stage::Pretrain, Direction::Backward);
+    Case::new("lstm", format!("two segments of T{t} B{b} I{i} H{h}"), inputs, move |g, v| {
+        let mut inputs = LstmInputs { x: v[0], h0: v[1], c0: v[2], w_ih: v[3], w_hh: v[4], b_ih: v[5], b_hh: v[6] };
+        let weight = |step| Dropout::random(Mask::new(key, step, Site::Weight(0), 0, 0.4));
+        let first = lstm(g, inputs, &weight(8))?;
+        (inputs.h0, inputs.c0) = (first.h, first.c);
+        let second = lstm(g, inputs, &weight(9))?;
+        Ok(vec![first.y, second.y, second.h, second.c])
+    })
+}
+
+/// Shapes for what the small cases leave out: more rows than are computed at a time, several chunks of the inner dimension, sizes that are odd, even and
+/// multiples of four.
+fn shapes() -> Vec<Case> {
+    vec![
+        carried([2, 5, 3, 37]),
+        cases::one([2, 17, 4, 67]),
+        cases::one([3, 67, 5, 70]),
+        cases::one([2, 33, 3, 132]),
+        cases::one([2, 2, 3, 135]),
+    ]
+}
+
+/// Every case of the LSTM and the shapes above, by every plan, in three orders of blocks; each plan runs its own kernels, and all of them.
+pub fn lstm_plans(gpu: &str) {
+    let _sim = Sim::new(gpu);
+    let context = cuda::context(0).unwrap();
+    let kernels = || context.launches().into_iter().filter(|(name, _)| name.starts_with("lstm_")).collect::<Vec<_>>();
+    let persistent = UNITS.map(Force::Persistent);
+    for plan in std::iter::once(Force::StepWise).chain(persistent) {
+        let _forced = Forced::new(plan);
+        let before = kernels();
+        let (mut count, mut ratio, mut worst) = (0, 0.0, String::new());
+        let mut ask = |case: &Case, order: &str| {
+            sim::set("seed", order);
+            let compared = compare(case, GPU, None)
+                .unwrap_or_else(|e| panic!("{plan:?} {}: {e}\n{:#?}", case.name, sim::findings()));
+            count += 1;
+            for one in compared {
+                assert!(one.ratio <= 1.0, "{plan:?} order {order} {}: {:.2} times the bound", one.what, one.ratio);
+                if one.ratio > ratio {
+                    (ratio, worst) = (one.ratio, one.what);
+                }
+            }
+        };
+        for case in cases::cases() {
+            for order in ["1", "2", "3"] {
+                ask(&case, order);
+            }
+        }
+        for case in shapes() {
+            for order in orders() {
+                ask(&case, order);
+            }
+        }
+        no_findings();
+        println!("{gpu} {plan:?}: {count} comparisons, worst {ratio:.2} of the bound ({worst})");
+        for ((name, before), (_, after)) in before.into_iter().zip(kernels()) {
+            let own = match plan {
+                Force::StepWise => ["lstm_step", "lstm_cell_backward"].contains(&name),
+                Force::Persistent(units) => name.contains(&format!("_{units}x")),
+            };
+            assert_eq!(after > before, own, "{plan:?} and kernel '{name}'");
+        }
+    }
+}
+
+/// A plan that cannot run is an error, and not another plan.
+pub fn a_forced_plan_that_does_not_fit_is_an_error(gpu: &str) {
+    let _sim = Sim::new(gpu);
+    let _forced = Forced::new(Force::Persistent(9));
+    let units = 9 * cuda::context(0).unwrap().gpu().multiprocessors as usize + 1;
+    let Err(error) = compare(&cases::one([1, 1, 1, units]), GPU, None) else { panic!("{units} units ran") };
+    let text = error.to_string();
+    assert!(text.starts_with("the persistent LSTM does not run forward on "), "{text}");
+    assert!(text.contains(&format!("{units} units on ")), "{text}");
+}
