@@ -145,9 +145,11 @@ pub(super) fn decide(gpu: &Gpu, pass: Pass, batch: usize, hidden: usize) -> Resu
     match forced {
         None => Ok(LstmPlan::choose(gpu, pass, batch, hidden).0),
         Some(Force::StepWise) => Ok(LstmPlan::StepWise),
-        Some(Force::Persistent) => persistent(gpu, pass, batch, hidden).map(LstmPlan::Persistent).map_err(|reason| {
-            Error::data(format!("the persistent LSTM does not run {pass} on {}: {reason}", gpu.name))
-        }),
+        Some(Force::Persistent(units)) => {
+            persistent(gpu, pass, batch, hidden, &[units]).map(LstmPlan::Persistent).map_err(|reason| {
+                Error::data(format!("the persistent LSTM does not run {pass} on {}: {reason}", gpu.name))
+            })
+        }
     }
 }
 
