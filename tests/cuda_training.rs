@@ -343,9 +343,9 @@ fn three_stages_on_both_devices() {
     for (a, b) in gpu.iter().zip(&again) {
         assert_eq!((&a.steps, &a.valid), (&b.steps, &b.valid));
     }
-    for i in 0..STAGES.len() {
+    for (i, stage) in STAGES.iter().enumerate() {
         let read = |name: &str| std::fs::read(data.directory.path().join(format!("{name}-{i}.safetensors"))).unwrap();
-        assert!(read("gpu") == read("again"), "{:?}: other bits", STAGES[i]);
+        assert!(read("gpu") == read("again"), "{:?}: other bits", stage);
         assert!(read("gpu") != read("cpu") && read("gpu").len() == read("cpu").len());
     }
 
