@@ -37,8 +37,8 @@ const VOCABULARY: usize = 30;
 const CLASSES: u32 = 3;
 /// Updates of a stage.
 const STEPS: u64 = 20;
-/// Of losses and gradient norms between the two devices, relative. (At six times these rates the classifier, in batches of five, makes more of the last bits: a
-/// it: 2e-3 of the norms between two runs of the CPU that begin with models which differ by roundings.)
+/// Of losses and gradient norms between the two devices, relative. (At six times these rates the classifier, in batches of five, makes more of the
+/// last bits: 2e-3 of the norms between two runs of the CPU that begin with models which differ by roundings.)
 const TOLERANCE: f64 = 1e-4;
 
 /// Documents of 2 to 21 words that follow one another; the class of a document is likely its first word's.
