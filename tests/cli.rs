@@ -75,6 +75,11 @@ fn wrong_usage_is_one_sentence() {
     }
     let message = fault(ulmfit(&["inof"]).assert(), 2);
     assert!(message.contains("hint: did you mean 'info'?"), "{message}");
+    let message = fault(ulmfit(&["predict", "--model", "--input", "x"]).assert(), 2);
+    assert!(
+        message.contains("--model <DIR>: a value is missing") && message.contains("ulmfit predict --help"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -1,71 +1,31 @@
 //! A run that was stopped anywhere and resumed ends with the same bits as one that was not: mid-epoch and between epochs, with every optimiser,
 //! with averaged and with best weights, on another number of threads.
 
-use std::path::Path;
-use std::sync::Arc;
+#[path = "support/tasks.rs"]
+mod tasks;
 
-use ulmfit::autodiff::{Graph, Parameters, Var};
-use ulmfit::error::{Error, Result};
+use std::path::Path;
+
+use tasks::{CLASSES, Data, Interrupting, VOCABULARY};
+use ulmfit::autodiff::{Graph, Parameters};
+use ulmfit::error::Result;
 use ulmfit::nn::classifier::MaskingName;
 use ulmfit::nn::{
     Classifier, ClassifierSettings, DropRates, EncoderSettings, LanguageModel, LanguageModelSettings, LossSettings,
 };
 use ulmfit::ops::activation_regularisation::TarGuard;
-use ulmfit::ops::weighted_sum::weighted_sum;
 use ulmfit::optim::Schedule;
-use ulmfit::random::{Direction, Key, Site, Stage, Stream};
-use ulmfit::tensor::{DType, Device, Tensor};
+use ulmfit::random::{Direction, Key, Stage};
+use ulmfit::tensor::{DType, Device};
 use ulmfit::text::{
-    ClassifierBatches, ClassifierConfig, LmBatches, LmConfig, LmLayout, SampleOrder, StoreWriter, TokenStore,
-    TokenizerKind, VariableWindows, Vocabulary, Windows,
+    ClassifierBatches, ClassifierConfig, LmBatches, LmConfig, LmLayout, SampleOrder, VariableWindows, Windows,
 };
 use ulmfit::train::checkpoint::Checkpoints;
 use ulmfit::train::classifier_task::{self, ClassifierTask, ClassifierTaskSettings};
-use ulmfit::train::driver::{LoopSettings, Measured, Phase, Progress, Task, Training, Update};
+use ulmfit::train::driver::{LoopSettings, Phase, Progress, Task, Training};
 use ulmfit::train::lm_task::{self, LmTask, LmTaskSettings};
 use ulmfit::train::observer::{Event, Observer};
 use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings, ValidAverage};
-
-const VOCABULARY: usize = 30;
-const CLASSES: u32 = 3;
-
-/// Documents of 2 to 21 words; the class of a document is likely its first word's.
-fn store(path: &Path, seed: u64, documents: usize) -> Arc<TokenStore> {
-    let words = (0..VOCABULARY).map(|i| format!("w{i}")).collect();
-    let vocabulary = Vocabulary::from_words(words, TokenizerKind::Whitespace).unwrap();
-    let mut writer = StoreWriter::create(path, &vocabulary).unwrap();
-    let mut random = Stream::new(Key([seed as u32, 7]), Site::Custom(0), 0, 0);
-    for _ in 0..documents {
-        let n = 2 + random.below(20) as usize;
-        // words follow one another, so that there is something to learn
-        let mut word = random.below(VOCABULARY as u32 - 2);
-        let ids: Vec<u32> = (0..n)
-            .map(|_| {
-                word = (word + 1 + random.below(3)) % (VOCABULARY as u32 - 2);
-                word + 2
-            })
-            .collect();
-        let label = if random.below(4) == 0 { random.below(CLASSES) } else { ids[0] % CLASSES };
-        writer.push(&ids, Some(label), n as u64, 4 * n).unwrap();
-    }
-    let names = (0..CLASSES).map(|c| format!("class {c}")).collect::<Vec<_>>();
-    Arc::new(writer.finish(&names, &[0, 1, 2]).unwrap())
-}
-
-struct Data {
-    _directory: tempfile::TempDir,
-    train: Arc<TokenStore>,
-    valid: Arc<TokenStore>,
-}
-
-impl Data {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let train = store(&directory.path().join("train.tok"), 1, 30);
-        let valid = store(&directory.path().join("valid.tok"), 2, 12);
-        Data { _directory: directory, train, valid }
-    }
-}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Model {
@@ -78,67 +38,6 @@ struct Case {
     name: &'static str,
     model: Model,
     settings: LoopSettings,
-}
-
-/// Ends the run with an error after some forward passes and evaluations; may spoil one loss.
-struct Interrupting<'a> {
-    task: &'a mut dyn Task,
-    calls_left: usize,
-    /// This update's loss is not a number, the first time.
-    spoilt: Option<u32>,
-}
-
-impl Interrupting<'_> {
-    fn call(&mut self) -> Result<()> {
-        match self.calls_left.checked_sub(1) {
-            Some(left) => self.calls_left = left,
-            None => return Err(Error::data("stopped by the test")),
-        }
-        Ok(())
-    }
-}
-
-impl Task for Interrupting<'_> {
-    fn updates_in_epoch(&mut self, epoch: u32) -> Result<u64> {
-        self.task.updates_in_epoch(epoch)
-    }
-
-    fn begin_epoch(&mut self, epoch: u32) -> Result<()> {
-        self.task.begin_epoch(epoch)
-    }
-
-    fn forward(&mut self, g: &mut Graph, parameters: &Parameters, update: u32) -> Result<Option<Update>> {
-        self.call()?;
-        let mut result = self.task.forward(g, parameters, update)?;
-        if self.spoilt == Some(update)
-            && let Some(result) = &mut result
-        {
-            self.spoilt = None;
-            result.total = weighted_sum(g, &[(result.total, f64::NAN)])?;
-        }
-        Ok(result)
-    }
-
-    fn largest(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Var>> {
-        self.task.largest(g, parameters)
-    }
-
-    fn evaluate(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Measured>> {
-        self.call()?;
-        self.task.evaluate(g, parameters)
-    }
-
-    fn cursor(&self) -> serde_json::Value {
-        self.task.cursor()
-    }
-
-    fn tensors(&self) -> Vec<(String, &Tensor)> {
-        self.task.tensors()
-    }
-
-    fn restore(&mut self, cursor: &serde_json::Value, saved: &dyn Fn(&str) -> Option<Tensor>) -> Result<()> {
-        self.task.restore(cursor, saved)
-    }
 }
 
 #[derive(Default)]
@@ -259,7 +158,8 @@ fn go_on(
     };
     let snapshot = if checkpoints.exists() { Some(checkpoints.load()?) } else { None };
     let mut graph = Graph::new(Device::Cpu, DType::F32, None);
-    let mut task = Interrupting { task, calls_left: attempt.calls, spoilt: attempt.spoilt };
+    let mut task =
+        Interrupting { task, calls_left: attempt.calls, evaluations_are_calls: true, spoilt: attempt.spoilt };
     let settings = case.settings.clone();
     let progress =
         Training::new(settings, &mut task, &mut graph, &mut parameters, heard, checkpoints, snapshot)?.run()?;
@@ -349,7 +249,7 @@ fn classifier(name: &'static str, masking: MaskingName, rate: f64, training: Tra
 
 #[test]
 fn language_model_with_adam() {
-    let data = Data::new();
+    let data = Data::new(12);
     let case = language("adam", 2, 1e-2, TrainingSettings { reset_optimiser: true, ..training() });
     // 3 calls may be: the last update again, the end of the epoch, its evaluation
     check(&case, &data, &[3, 4, 5], 1);
@@ -359,14 +259,14 @@ fn language_model_with_adam() {
 
 #[test]
 fn stopped_after_every_single_update() {
-    let data = Data::new();
+    let data = Data::new(12);
     let case = language("every update", 1, 1e-2, TrainingSettings { optimiser: OptimiserName::Sgd, ..training() });
     check(&case, &data, &[3], 1);
 }
 
 #[test]
 fn language_model_with_sgd_and_best_weights() {
-    let data = Data::new();
+    let data = Data::new(12);
     let settings = TrainingSettings { optimiser: OptimiserName::Sgd, momentum: 0.9, restore_best: true, ..training() };
     let heard = check(&language("sgd", 3, 1.5, settings), &data, &[9, 6], 2);
     assert_eq!(heard.epochs, [1, 2, 3, 4]);
@@ -374,7 +274,7 @@ fn language_model_with_sgd_and_best_weights() {
 
 #[test]
 fn averaging_begins_and_goes_on() {
-    let data = Data::new();
+    let data = Data::new(12);
     for restore_best in [false, true] {
         let settings = TrainingSettings {
             optimiser: OptimiserName::NtAsgd,
@@ -393,7 +293,7 @@ fn averaging_begins_and_goes_on() {
 
 #[test]
 fn early_endings() {
-    let data = Data::new();
+    let data = Data::new(12);
     let sgd = TrainingSettings { optimiser: OptimiserName::Sgd, clip: None, momentum: 0.0, nonmono: 0, ..training() };
     let patience = TrainingSettings { early_stopping: Some(0), restore_best: true, ..sgd.clone() };
     let heard = check(&language("patience", 6, 20.0, patience), &data, &[8, 5], 2);
@@ -417,7 +317,7 @@ fn early_endings() {
 
 #[test]
 fn classifiers() {
-    let data = Data::new();
+    let data = Data::new(12);
     let best = TrainingSettings { restore_best: true, ..training() };
     check(&classifier("classifier v2", MaskingName::Version2, 1e-2, best.clone()), &data, &[3, 4, 5], 1);
     check(&classifier("classifier 0.7", MaskingName::Version07, 1e-2, best), &data, &[7, 4], 3);
@@ -428,7 +328,7 @@ fn classifiers() {
 /// A loss that is not a number sends the run back to its checkpoint; every epoch is run and counted once.
 #[test]
 fn rewinding() {
-    let data = Data::new();
+    let data = Data::new(12);
     let settings = TrainingSettings { on_nan: OnNan::Rewind, ..training() };
     let case = language("rewind", 3, 1e-2, settings);
     let plain = attempt(&case, &data, &Attempt::WHOLE, &mut Heard::default()).unwrap();
@@ -451,7 +351,7 @@ fn rewinding() {
 /// The checkpoint of another run is not resumed.
 #[test]
 fn another_run_is_refused() {
-    let data = Data::new();
+    let data = Data::new(12);
     let directory = tempfile::tempdir().unwrap();
     let case = language("one", 1, 1e-2, training());
     let part = Attempt { calls: 4, directory: Some(directory.path()), ..Attempt::WHOLE };

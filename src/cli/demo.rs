@@ -20,7 +20,7 @@ use crate::train::predict::TemporaryDirectory;
                         --classifier-batch-size 32.\n\nExample:\n  ulmfit demo\n  ulmfit demo --out demo --seed 1 --pretrain-epochs 2"
 )]
 pub struct Args {
-    /// Keep models and reports in this directory
+    /// Keep models and reports in this directory [default: keep nothing]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
@@ -52,7 +52,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         let flags = RecipeArgs { seeds: None, ..general.clone() };
         results.push(job::run_all(&one, &recipe, &run, &flags, directory, options, &sources)?);
     }
-    job::print_run(global, &pipeline::over_seeds(&results), &directories)
+    let kept = if args.out.is_some() { &directories[..] } else { &[] };
+    job::print_run(global, &pipeline::over_seeds(&results), kept)
 }
 
 /// Writes the generated texts as the files that `run` would read.

@@ -243,6 +243,9 @@ pub fn print_run(global: &Global, result: &serde_json::Value, directories: &[(u6
         }
     }
     let mut reports = Vec::new();
+    if directories.is_empty() {
+        reports.push("nothing was kept: --out DIR keeps the models and a report".into());
+    }
     for (_, directory) in directories {
         reports.push(format!("report: {}", directory.join(REPORT_FILE).display()));
         let classifiers = pipeline::stage_directories(directory).into_iter().filter(|d| d.ends_with("classifier"));

@@ -115,8 +115,9 @@ fn definition() -> clap::Command {
 /// exit status.
 pub fn main(line: Vec<OsString>) -> i32 {
     std::panic::set_hook(Box::new(internal_error));
-    let outcome = parse_and_run(line).and_then(|()| Ok(crate::device::cuda::close()?));
-    match outcome {
+    let outcome = parse_and_run(line);
+    let closed = crate::device::cuda::close();
+    match outcome.and_then(|()| Ok(closed?)) {
         Ok(()) => 0,
         Err(Stop::Printed(status)) => status,
         Err(Stop::Fault(error)) => {

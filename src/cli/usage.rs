@@ -39,7 +39,8 @@ pub fn explain(
         }
         ErrorKind::InvalidValue => {
             let value = get(ContextKind::InvalidValue);
-            let choices = error.get(ContextKind::ValidValue).map(|v| format!("one of {}", words(v)));
+            let choices =
+                error.get(ContextKind::ValidValue).map(words).filter(|v| !v.is_empty()).map(|v| format!("one of {v}"));
             if value.is_empty() {
                 return (format!("{argument}: a value is missing{place}"), choices.or(Some(help)));
             }

@@ -29,16 +29,7 @@ impl Drop for Forced {
 /// Two segments, the second with the state of the first and another mask; the gradient goes through both.
 fn carried([t, b, i, h]: [usize; 4]) -> Case {
     let mut data = Data::new(91);
-    let range = 1.5 / (h as f64).sqrt();
-    let inputs = vec![
-        data.normal("x", &[t, b, i], 1.0),
-        data.normal("h0", &[b, h], 0.5),
-        data.normal("c0", &[b, h], 0.5),
-        data.uniform("w_ih", &[4 * h, i], -range, range),
-        data.uniform("w_hh", &[4 * h, h], -range, range),
-        data.uniform("b_ih", &[4 * h], -range, range),
-        data.uniform("b_hh", &[4 * h], -range, range),
-    ];
+    let inputs = cases::inputs(&mut data, [t, b, i, h], [1.0, 0.5, 1.5]);
     let key = Key::new(3, Stage::Pretrain, Direction::Backward);
     Case::new("lstm", format!("two segments of T{t} B{b} I{i} H{h}"), inputs, move |g, v| {
         let mut inputs = LstmInputs { x: v[0], h0: v[1], c0: v[2], w_ih: v[3], w_hh: v[4], b_ih: v[5], b_hh: v[6] };

@@ -1,5 +1,5 @@
 use super::{LstmInputs, lstm};
-use crate::ops::case::{Case, Data};
+use crate::ops::case::{Case, Data, Input};
 use crate::ops::mask::Dropout;
 use crate::random::{Direction, Key, Mask, Site, Stage};
 
@@ -9,17 +9,8 @@ pub fn cases() -> Vec<Case> {
     for (t, b, i, h) in [(1, 1, 1, 1), (2, 1, 3, 5), (5, 3, 4, 6), (3, 7, 5, 9), (4, 2, 6, 17)] {
         for kind in ["off", "given", "random"] {
             let mut data = Data::new(200 + all.len() as u64);
-            let range = 1.5 / (h as f64).sqrt();
-            let inputs = vec![
-                data.normal("x", &[t, b, i], 1.0),
-                data.normal("h0", &[b, h], 0.5),
-                data.normal("c0", &[b, h], 0.5),
-                data.uniform("w_ih", &[4 * h, i], -range, range),
-                data.uniform("w_hh", &[4 * h, h], -range, range),
-                data.uniform("b_ih", &[4 * h], -range, range),
-                data.uniform("b_hh", &[4 * h], -range, range),
-                data.mask("mask", &[4 * h, h], 0.5),
-            ];
+            let mut inputs = inputs(&mut data, [t, b, i, h], [1.0, 0.5, 1.5]);
+            inputs.push(data.mask("mask", &[4 * h, h], 0.5));
             let name = format!("T{t} B{b} I{i} H{h} weight={kind}");
             all.push(Case::new("lstm", name, inputs, move |g, v| {
                 let weight = match kind {
@@ -36,6 +27,21 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
+/// x, h0, c0, w_ih, w_hh, b_ih, b_hh of a layer of `T, B, I, H`. `scales`: standard deviations of x and of h0 and c0; the largest weight and bias times √H.
+pub fn inputs(data: &mut Data, [t, b, i, h]: [usize; 4], scales: [f64; 3]) -> Vec<Input> {
+    let [of_x, of_state, of_weights] = scales;
+    let range = of_weights / (h as f64).sqrt();
+    vec![
+        data.normal("x", &[t, b, i], of_x),
+        data.normal("h0", &[b, h], of_state),
+        data.normal("c0", &[b, h], of_state),
+        data.uniform("w_ih", &[4 * h, i], -range, range),
+        data.uniform("w_hh", &[4 * h, h], -range, range),
+        data.uniform("b_ih", &[4 * h], -range, range),
+        data.uniform("b_hh", &[4 * h], -range, range),
+    ]
+}
+
 /// At the sizes of the paper's model, for benchmarks.
 pub fn large() -> Vec<Case> {
     vec![one([70, 64, 400, 1150])]
@@ -44,16 +50,7 @@ pub fn large() -> Vec<Case> {
 /// A layer of `T, B, I, H` with half of its hidden-to-hidden weights dropped. Inputs: x, h0, c0, w_ih, w_hh, b_ih, b_hh.
 pub fn one([t, b, i, h]: [usize; 4]) -> Case {
     let mut data = Data::new(0);
-    let range = 1.0 / (h as f64).sqrt();
-    let inputs = vec![
-        data.normal("x", &[t, b, i], 0.5),
-        data.normal("h0", &[b, h], 0.1),
-        data.normal("c0", &[b, h], 0.1),
-        data.uniform("w_ih", &[4 * h, i], -range, range),
-        data.uniform("w_hh", &[4 * h, h], -range, range),
-        data.uniform("b_ih", &[4 * h], -range, range),
-        data.uniform("b_hh", &[4 * h], -range, range),
-    ];
+    let inputs = inputs(&mut data, [t, b, i, h], [0.5, 0.1, 1.0]);
     let mask = Mask::new(Key::new(12, Stage::Other, Direction::Forward), 5, Site::Weight(1), 0, 0.5);
     Case::new("lstm", format!("T{t} B{b} {i}->{h}"), inputs, move |g, v| {
         let inputs = LstmInputs { x: v[0], h0: v[1], c0: v[2], w_ih: v[3], w_hh: v[4], b_ih: v[5], b_hh: v[6] };

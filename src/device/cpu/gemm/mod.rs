@@ -294,8 +294,8 @@ impl<'a, T: Real> Product<'a, T> {
         let most_rows = (LEFT_BYTES / std::mem::size_of::<T>() / longest).min(MOST_ROWS) / tile_rows * tile_rows;
         // Who computes what depends on the number of threads; what is computed does not.
         let threads = if self.parallel { rayon::current_num_threads() } else { 1 };
+        // Few rows are multiplied whole by every thread, each with columns of its own: so a panel is read once.
         let few = m <= most_rows && columns.len().div_ceil(tile_columns) >= 16 * threads;
-        // few rows are multiplied whole by every thread, each with columns of its own: so a panel is read once
         let row_blocks =
             if few { 1 } else { m.div_ceil(most_rows).next_multiple_of(threads).min(m.div_ceil(2 * tile_rows)) };
         let row_blocks = blocks(m, m.div_ceil(row_blocks).next_multiple_of(tile_rows), tile_rows);

@@ -1,0 +1,121 @@
+//! What the tests of the training loop share: documents to learn from, and a task that ends a run where it likes. For `#[path]`.
+#![allow(dead_code, reason = "not every test binary uses everything")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ulmfit::autodiff::{Graph, Parameters, Var};
+use ulmfit::error::{Error, Result};
+use ulmfit::ops::weighted_sum::weighted_sum;
+use ulmfit::random::{Key, Site, Stream};
+use ulmfit::tensor::Tensor;
+use ulmfit::text::{StoreWriter, TokenStore, TokenizerKind, Vocabulary};
+use ulmfit::train::driver::{Measured, Task, Update};
+
+pub const VOCABULARY: usize = 30;
+pub const CLASSES: u32 = 3;
+
+/// Documents of 2 to 21 words; the class of a document is likely its first word's.
+fn store(path: &Path, seed: u32, documents: usize) -> Arc<TokenStore> {
+    let words = (0..VOCABULARY).map(|i| format!("w{i}")).collect();
+    let vocabulary = Vocabulary::from_words(words, TokenizerKind::Whitespace).unwrap();
+    let mut writer = StoreWriter::create(path, &vocabulary).unwrap();
+    let mut random = Stream::new(Key([seed, 7]), Site::Custom(0), 0, 0);
+    for _ in 0..documents {
+        let n = 2 + random.below(20) as usize;
+        // words follow one another, so that there is something to learn
+        let mut word = random.below(VOCABULARY as u32 - 2);
+        let ids: Vec<u32> = (0..n)
+            .map(|_| {
+                word = (word + 1 + random.below(3)) % (VOCABULARY as u32 - 2);
+                word + 2
+            })
+            .collect();
+        let label = if random.below(4) == 0 { random.below(CLASSES) } else { ids[0] % CLASSES };
+        writer.push(&ids, Some(label), n as u64, 4 * n).unwrap();
+    }
+    let names = (0..CLASSES).map(|c| format!("class {c}")).collect::<Vec<_>>();
+    Arc::new(writer.finish(&names, &[0, 1, 2]).unwrap())
+}
+
+/// Documents, in a directory that lives as long.
+pub struct Data {
+    pub directory: tempfile::TempDir,
+    pub train: Arc<TokenStore>,
+    pub valid: Arc<TokenStore>,
+}
+
+impl Data {
+    /// 30 documents to train on, and so many to validate with.
+    pub fn new(valid: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let train = store(&directory.path().join("train.tok"), 1, 30);
+        let valid = store(&directory.path().join("valid.tok"), 2, valid);
+        Data { directory, train, valid }
+    }
+}
+
+/// Ends the run with an error after some calls; may spoil one loss.
+pub struct Interrupting<'a> {
+    pub task: &'a mut dyn Task,
+    /// Forward passes, and evaluations if these are calls.
+    pub calls_left: usize,
+    pub evaluations_are_calls: bool,
+    /// This update's loss is not a number, the first time.
+    pub spoilt: Option<u32>,
+}
+
+impl Interrupting<'_> {
+    fn call(&mut self) -> Result<()> {
+        match self.calls_left.checked_sub(1) {
+            Some(left) => self.calls_left = left,
+            None => return Err(Error::data("stopped by the test")),
+        }
+        Ok(())
+    }
+}
+
+impl Task for Interrupting<'_> {
+    fn updates_in_epoch(&mut self, epoch: u32) -> Result<u64> {
+        self.task.updates_in_epoch(epoch)
+    }
+
+    fn begin_epoch(&mut self, epoch: u32) -> Result<()> {
+        self.task.begin_epoch(epoch)
+    }
+
+    fn forward(&mut self, g: &mut Graph, parameters: &Parameters, update: u32) -> Result<Option<Update>> {
+        self.call()?;
+        let mut result = self.task.forward(g, parameters, update)?;
+        if self.spoilt == Some(update)
+            && let Some(result) = &mut result
+        {
+            self.spoilt = None;
+            result.total = weighted_sum(g, &[(result.total, f64::NAN)])?;
+        }
+        Ok(result)
+    }
+
+    fn largest(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Var>> {
+        self.task.largest(g, parameters)
+    }
+
+    fn evaluate(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Measured>> {
+        if self.evaluations_are_calls {
+            self.call()?;
+        }
+        self.task.evaluate(g, parameters)
+    }
+
+    fn cursor(&self) -> serde_json::Value {
+        self.task.cursor()
+    }
+
+    fn tensors(&self) -> Vec<(String, &Tensor)> {
+        self.task.tensors()
+    }
+
+    fn restore(&mut self, cursor: &serde_json::Value, saved: &dyn Fn(&str) -> Option<Tensor>) -> Result<()> {
+        self.task.restore(cursor, saved)
+    }
+}
