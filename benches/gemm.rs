@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use ulmfit::bench::peaks::fma;
 use ulmfit::device::Real;
+use ulmfit::device::Precision;
 use ulmfit::device::cpu::gemm::{Matrix, Store, gemm, gemm_packed, pack, packed_len};
 use ulmfit::device::cpu::isa::{isa, isa_from_environment};
 
@@ -159,22 +160,22 @@ impl<T: Real + Others> Product<T> {
             a: numbers(m * k, 2_654_435_761),
             b: numbers(k * n, 2_246_822_519),
             c: vec![T::ZERO; m * n],
-            packed: vec![T::ZERO; if layout == Packed { packed_len::<T>(k, n) } else { 0 }],
+            packed: vec![T::ZERO; if layout == Packed { packed_len::<T>(Precision::Full, k, n) } else { 0 }],
         }
     }
 
     fn gflops(&mut self, whose: Whose) -> f64 {
         let Product { m, k, n, layout, ref a, ref b, ref mut c, ref mut packed } = *self;
         let time = match (whose, layout) {
-            (Whose::Ours, Plain) => shortest(|| gemm(Matrix::new(a, m, k), Matrix::new(b, k, n), c, Store::Set)),
+            (Whose::Ours, Plain) => shortest(|| gemm(Precision::Full, Matrix::new(a, m, k), Matrix::new(b, k, n), c, Store::Set)),
             (Whose::Ours, LeftTransposed) => {
-                shortest(|| gemm(Matrix::new(a, k, m).t(), Matrix::new(b, k, n), c, Store::Set))
+                shortest(|| gemm(Precision::Full, Matrix::new(a, k, m).t(), Matrix::new(b, k, n), c, Store::Set))
             }
             (Whose::Ours, RightTransposed) => {
-                shortest(|| gemm(Matrix::new(a, m, k), Matrix::new(b, n, k).t(), c, Store::Set))
+                shortest(|| gemm(Precision::Full, Matrix::new(a, m, k), Matrix::new(b, n, k).t(), c, Store::Set))
             }
             (Whose::Ours, Packed) => {
-                let packed = pack(Matrix::new(b, k, n), packed);
+                let packed = pack(Precision::Full, Matrix::new(b, k, n), packed);
                 shortest(|| gemm_packed(Matrix::new(a, m, k), &packed, c, Store::Set))
             }
             (whose, layout) => {

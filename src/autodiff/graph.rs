@@ -3,7 +3,7 @@
 use super::parameters::{ParameterId, Parameters};
 use super::tape::{Attributes, Backward, Node, Operation};
 use crate::device::cpu::gemm::Store;
-use crate::device::{DType, Device, Pool, PoolStatistics};
+use crate::device::{DType, Device, Pool, PoolStatistics, Precision};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 use crate::trace;
@@ -46,6 +46,7 @@ pub struct Graph {
     /// Of the host, for indices; unused where the host computes.
     host: Pool,
     dtype: DType,
+    precision: Precision,
     generation: u32,
     recording: bool,
     values: Vec<Value>,
@@ -90,6 +91,7 @@ impl Graph {
             pool: Pool::new(device, memory_limit),
             host: Pool::new(Device::Cpu, None),
             dtype,
+            precision: Precision::Full,
             generation: 0,
             recording: true,
             values: Vec::with_capacity(256),
@@ -108,6 +110,16 @@ impl Graph {
     /// The type that this graph computes in.
     pub fn compute_type(&self) -> DType {
         self.dtype
+    }
+
+    /// The same graph, with operands of large products in this format.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Graph { precision, ..self }
+    }
+
+    /// Format of the operands of large products.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     pub fn pool_statistics(&self) -> PoolStatistics {

@@ -3,7 +3,7 @@
 use super::graph::{Graph, Origin, Var};
 use super::parameters::Parameters;
 use crate::device::cpu::gemm::Store;
-use crate::device::{DType, Device};
+use crate::device::{DType, Device, Precision};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 use crate::trace::Layer;
@@ -65,6 +65,11 @@ impl Backward<'_> {
     /// Where this execution runs.
     pub fn device(&self) -> Device {
         self.graph.device()
+    }
+
+    /// Format of the operands of large products.
+    pub fn precision(&self) -> Precision {
+        self.graph.precision()
     }
 
     pub fn inputs(&self) -> usize {

@@ -2,15 +2,16 @@
 //! every transposition it uses.
 
 use super::clock::{Effort, seconds, time};
+use super::format::Format;
 use super::ops::{Subject, timed};
 use super::report::{Row, Work};
 use super::{Bench, verify};
-use crate::device::Real;
-use crate::device::cpu::gemm::{Matrix, Store, gemm, gemm_packed, pack, packed_len};
-use crate::error::{Error, Result};
+use crate::device::Precision;
+use crate::device::cpu::gemm::{Matrix, Round, Store, gemm, gemm_packed, pack, packed_len};
+use crate::error::Result;
 use crate::ops::case::Case;
 use crate::ops::lstm::cases::one;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 
 /// Rows of the batch that are compared with f64.
 const SAMPLED: usize = 2;
@@ -23,8 +24,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
             break;
         }
         let case = one([t, b, i, h]);
-        let error = sampled_rows([t, b, i, h], &case)?;
-        timed(bench, "lstm", &case, error)?;
+        timed(bench, "lstm", &case, |format| sampled_rows([t, b, i, h], &case, format))?;
     }
     let (h, e, v) = if bench.reduced { (12, 8, 40) } else { (1150, 400, 30_000) };
     let n = t * b;
@@ -45,11 +45,8 @@ pub fn run(bench: &mut Bench) -> Result<()> {
         if !bench.wants(what) {
             continue;
         }
-        for precision in bench.precisions() {
-            match precision {
-                DType::F32 => product::<f32>(bench, what, [m, k, n], layout)?,
-                other => return Err(Error::data(format!("there are no products in {other}"))),
-            }
+        for &format in bench.formats {
+            product(bench, what, [m, k, n], layout, format)?;
         }
     }
     Ok(())
@@ -57,7 +54,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
 
 /// Rows of a batch do not know each other: some of them, computed in f64 from the same numbers, must come out as they do among all in f32,
 /// and so must the gradients of what belongs to them.
-fn sampled_rows(sizes: [usize; 4], case: &Case) -> Result<f64> {
+fn sampled_rows(sizes: [usize; 4], case: &Case, format: Format) -> Result<f64> {
     let [t, b, i, h] = sizes;
     let rows = SAMPLED.min(b);
     let mut sample = one([t, rows, i, h]);
@@ -67,7 +64,7 @@ fn sampled_rows(sizes: [usize; 4], case: &Case) -> Result<f64> {
     for (few, all) in sample.inputs.iter_mut().zip(&case.inputs).skip(3) {
         few.tensor.set_f64(&all.tensor.to_f64());
     }
-    let (mut found, mut right) = (Subject::new(case, DType::F32)?, Subject::new(&sample, DType::F64)?);
+    let (mut found, mut right) = (Subject::new(case, format)?, Subject::new(&sample, format.oracle())?);
     for (few, all) in right.seeds.iter().zip(&found.seeds) {
         few.set_f64(&rows_of(all, rows));
     }
@@ -75,7 +72,7 @@ fn sampled_rows(sizes: [usize; 4], case: &Case) -> Result<f64> {
     // three outputs, then the gradients of x, h0 and c0; those of the weights are of all rows
     for ((what, found), (_, right)) in found.values()?.iter().zip(right.values()?).take(6) {
         let what = format!("lstm {}: {what}", case.name);
-        error = error.max(verify::compare(&what, &rows_of(found, rows), &right.to_f64())?);
+        error = error.max(verify::compare(format, &what, &rows_of(found, rows), &right.to_f64())?);
     }
     Ok(error)
 }
@@ -109,34 +106,39 @@ impl Layout {
 }
 
 /// Verifies, then times one product of `[m, k]` and `[k, n]`.
-fn product<T: Real>(bench: &mut Bench, what: &str, [m, k, n]: [usize; 3], layout: Layout) -> Result<()> {
-    let numbers = |count: usize, step: u32| -> Vec<T> {
-        let number = |i: u32| T::from_f64(f64::from(i.wrapping_mul(step) >> 8) / f64::from(1 << 23) - 1.0);
+fn product(bench: &mut Bench, what: &str, [m, k, n]: [usize; 3], layout: Layout, format: Format) -> Result<()> {
+    let precision = format.operands;
+    let numbers = |count: usize, step: u32| -> Vec<f32> {
+        let number = |i: u32| (i.wrapping_mul(step) >> 8) as f32 / (1 << 23) as f32 - 1.0;
         (0..count as u32).map(number).collect()
     };
     let (a, b) = (numbers(m * k, 2_654_435_761), numbers(k * n, 2_246_822_519));
-    let mut c = vec![T::ZERO; m * n];
-    let mut buffer = vec![T::ZERO; if layout == Layout::Packed { packed_len::<T>(k, n) } else { 0 }];
-    let packed = (layout == Layout::Packed).then(|| pack(Matrix::new(&b, k, n), &mut buffer));
-    let multiply = |c: &mut [T]| match (&packed, layout) {
+    let mut c = vec![0.0; m * n];
+    let mut buffer = vec![0.0; if layout == Layout::Packed { packed_len::<f32>(precision, k, n) } else { 0 }];
+    let packed = (layout == Layout::Packed).then(|| pack(precision, Matrix::new(&b, k, n), &mut buffer));
+    let multiply = |c: &mut [f32]| match (&packed, layout) {
         (Some(packed), _) => gemm_packed(Matrix::new(&a, m, k), packed, c, Store::Set),
-        (None, Layout::NT) => gemm(Matrix::new(&a, m, k), Matrix::new(&b, n, k).t(), c, Store::Set),
-        (None, Layout::TN) => gemm(Matrix::new(&a, k, m).t(), Matrix::new(&b, k, n), c, Store::Set),
-        (None, _) => gemm(Matrix::new(&a, m, k), Matrix::new(&b, k, n), c, Store::Set),
+        (None, Layout::NT) => gemm(precision, Matrix::new(&a, m, k), Matrix::new(&b, n, k).t(), c, Store::Set),
+        (None, Layout::TN) => gemm(precision, Matrix::new(&a, k, m).t(), Matrix::new(&b, k, n), c, Store::Set),
+        (None, _) => gemm(precision, Matrix::new(&a, m, k), Matrix::new(&b, k, n), c, Store::Set),
     };
     multiply(&mut c);
     let (mut found, mut right) = (Vec::new(), Vec::new());
     for index in (0..m * n).step_by((m * n / 1000).max(1) | 1) {
         let (i, j) = (index / n, index % n);
-        let left = |l: usize| a[if layout == Layout::TN { l * m + i } else { i * k + l }].to_f64();
-        let other = |l: usize| b[if layout == Layout::NT { j * k + l } else { l * n + j }].to_f64();
-        found.push(c[index].to_f64());
+        let operand = |x: f32| match precision {
+            Precision::Full => f64::from(x),
+            Precision::Bf16 => f64::from(x.rounded()),
+        };
+        let left = |l: usize| operand(a[if layout == Layout::TN { l * m + i } else { i * k + l }]);
+        let other = |l: usize| operand(b[if layout == Layout::NT { j * k + l } else { l * n + j }]);
+        found.push(f64::from(c[index]));
         right.push((0..k).map(|l| left(l) * other(l)).sum());
     }
     let shape = format!("{m}x{k}x{n} {}", layout.name());
-    let error = verify::compare(&format!("{what} {shape}"), &found, &right)?;
+    let error = verify::compare(format, &format!("{what} {shape}"), &found, &right)?;
     let timing = time(bench.effort(Effort::SHORT), || Ok(seconds(|| multiply(&mut c))))?;
-    let work = Work { flop: 2 * (m * k * n) as u64, bytes: ((m * k + k * n + m * n) * size_of::<T>()) as u64 };
+    let work = Work { flop: 2 * (m * k * n) as u64, bytes: ((m * k + k * n + m * n) * size_of::<f32>()) as u64 };
     let direction = if layout == Layout::NT || what == "recurrent_product" { "forward" } else { "backward" };
-    bench.row(Row::new(["lstm", what, direction], shape, T::DTYPE, timing, work).verified(error))
+    bench.row(Row::new(["lstm", what, direction], shape, format, timing, work).verified(error))
 }

@@ -4,6 +4,7 @@
 //! medians of several warm runs. Shares are of peaks measured in the same run ([`peaks`]).
 
 pub mod clock;
+pub mod format;
 mod lstm;
 mod ops;
 pub mod peaks;
@@ -21,10 +22,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use self::clock::Effort;
+use self::format::Format;
 use self::peaks::{Peaks, Probe};
 use self::report::{Compared, Earlier, Row};
 use crate::error::{Error, Result};
-use crate::tensor::DType;
 
 /// What is measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +51,6 @@ impl Suite {
     }
 }
 
-/// Precisions that this version computes in; each has its own rows.
-const PRECISIONS: &[DType] = &[DType::F32];
-
 /// A benchmark in progress.
 pub struct Bench<'a> {
     quick: bool,
@@ -60,15 +58,13 @@ pub struct Bench<'a> {
     reduced: bool,
     /// Only what has this name.
     only: Option<&'a str>,
+    /// Each has its own rows.
+    formats: &'a [Format],
     rows: Vec<Row>,
     told: &'a mut dyn FnMut(&Row) -> Result<()>,
 }
 
 impl Bench<'_> {
-    fn precisions(&self) -> impl Iterator<Item = DType> + use<> {
-        PRECISIONS.iter().copied()
-    }
-
     /// Whether rows of this name are asked for; what is not is neither verified nor timed.
     fn wants(&self, name: &str) -> bool {
         self.only.is_none_or(|only| only == name)
@@ -111,6 +107,7 @@ pub struct Options<'a> {
     pub reduced: bool,
     /// Only rows of this name.
     pub only: Option<&'a str>,
+    pub formats: Vec<Format>,
     /// Saved result of an earlier run.
     pub compare: Option<&'a Path>,
 }
@@ -121,8 +118,14 @@ pub struct Options<'a> {
 /// No row of the name asked for; a result that is not that of f64; an earlier run's file that is none (before anything is measured); `told`'s.
 pub fn run(options: &Options, told: &mut dyn FnMut(&Row) -> Result<()>) -> Result<Report> {
     let earlier = options.compare.map(Earlier::read).transpose()?;
-    let mut bench =
-        Bench { quick: options.quick, reduced: options.reduced, only: options.only, rows: Vec::new(), told };
+    let mut bench = Bench {
+        quick: options.quick,
+        reduced: options.reduced,
+        only: options.only,
+        formats: &options.formats,
+        rows: Vec::new(),
+        told,
+    };
     let mut probe = Probe::new(options.reduced);
     for suite in &options.suites {
         suite.run(&mut bench)?;

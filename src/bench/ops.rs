@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::clock::{Effort, time};
+use super::format::Format;
 use super::report::{Row, Work};
 use super::{Bench, verify};
 use crate::autodiff::{Graph, Parameters, Var};
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops;
 use crate::ops::case::{Case, Data};
@@ -20,21 +20,26 @@ pub fn run(bench: &mut Bench) -> Result<()> {
             continue;
         }
         for case in (entry.cases)() {
-            compare(&case)?;
+            bench.formats.iter().try_for_each(|&format| compare(&case, format).map(drop))?;
         }
         let cases = if bench.reduced { (entry.cases)().split_off((entry.cases)().len() - 1) } else { (entry.large)() };
         for case in cases {
-            let error = compare(&case)?;
-            timed(bench, "ops", &case, error)?;
+            timed(bench, "ops", &case, |format| compare(&case, format))?;
         }
     }
     Ok(())
 }
 
-/// Times a case in every precision, forward (with what it saves for the backward pass) and backward.
-pub fn timed(bench: &mut Bench, suite: &str, case: &Case, error: f64) -> Result<()> {
-    for precision in bench.precisions() {
-        let mut subject = Subject::new(case, precision)?;
+/// Verifies and times a case in every format, forward (with what it saves for the backward pass) and backward. `verified` returns the error.
+pub fn timed(
+    bench: &mut Bench,
+    suite: &str,
+    case: &Case,
+    verified: impl Fn(Format) -> Result<f64>,
+) -> Result<()> {
+    for &format in bench.formats {
+        let error = verified(format)?;
+        let mut subject = Subject::new(case, format)?;
         for (direction, backward) in [("forward", false), ("backward", true)] {
             if backward && !subject.differentiable() {
                 continue;
@@ -43,7 +48,7 @@ pub fn timed(bench: &mut Bench, suite: &str, case: &Case, error: f64) -> Result<
             let work = counted(|| subject.run(backward))?;
             let timing = time(bench.effort(Effort::SHORT), || subject.run(backward))?;
             let names = [suite, case.operation, direction];
-            bench.row(Row::new(names, case.name.clone(), precision, timing, work).verified(error))?;
+            bench.row(Row::new(names, case.name.clone(), format, timing, work).verified(error))?;
         }
     }
     Ok(())
@@ -81,12 +86,13 @@ pub struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    pub fn new(case: &'a Case, precision: DType) -> Result<Self> {
-        let inputs = case.inputs.iter().map(|input| convert(&input.tensor, precision)).collect::<Result<_>>()?;
+    pub fn new(case: &'a Case, format: Format) -> Result<Self> {
+        let dtype = format.tensors;
+        let inputs = case.inputs.iter().map(|input| convert(&input.tensor, dtype)).collect::<Result<_>>()?;
         let mut this = Subject {
             case,
-            graph: Graph::new(Device::Cpu, precision, None),
-            parameters: Parameters::builder().build(precision)?,
+            graph: format.graph(),
+            parameters: Parameters::builder().build(dtype)?,
             inputs,
             seeds: Vec::new(),
             inputs_of_graph: Vec::new(),
@@ -96,7 +102,7 @@ impl<'a> Subject<'a> {
         let mut data = Data::new(99);
         for &output in &this.outputs {
             let seed = data.normal("seed", this.graph.shape(output).dims(), 1.0).tensor;
-            this.seeds.push(convert(&seed, precision)?);
+            this.seeds.push(convert(&seed, dtype)?);
         }
         this.graph.reset();
         this.graph.pool().set_reserving(false);
@@ -152,20 +158,20 @@ impl<'a> Subject<'a> {
     }
 }
 
-fn convert(tensor: &Tensor, precision: DType) -> Result<Tensor> {
-    let dtype = if tensor.dtype() == DType::U32 { DType::U32 } else { precision };
+fn convert(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
+    let dtype = if tensor.dtype() == DType::U32 { DType::U32 } else { dtype };
     let copy = Tensor::zeros(tensor.shape(), dtype)?;
     copy.set_f64(&tensor.to_f64());
     Ok(copy)
 }
 
-/// Compares outputs and gradients of a case in f32 with those in f64; returns the largest relative difference.
-fn compare(case: &Case) -> Result<f64> {
-    let (found, right) = (Subject::new(case, DType::F32)?.values()?, Subject::new(case, DType::F64)?.values()?);
+/// Compares outputs and gradients of a case with those in f64; returns the largest relative difference.
+fn compare(case: &Case, format: Format) -> Result<f64> {
+    let (found, right) = (Subject::new(case, format)?.values()?, Subject::new(case, format.oracle())?.values()?);
     let mut error = 0.0f64;
     for ((what, found), (_, right)) in found.into_iter().zip(right) {
         let what = format!("{} {}: {what}", case.operation, case.name);
-        error = error.max(verify::compare(&what, &found.to_f64(), &right.to_f64())?);
+        error = error.max(verify::compare(format, &what, &found.to_f64(), &right.to_f64())?);
     }
     Ok(error)
 }

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::clock::seconds;
 use crate::device::Real;
-use crate::device::cpu::isa::{Isa, Kernel, dispatch, isa};
-use crate::tensor::DType;
+use super::format::Format;
+use crate::device::Precision;
+use crate::device::cpu::isa::{Isa, Kernel, dispatch, isa, multiplies_bf16};
 
 /// A rate of one thread and of all together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -31,6 +32,9 @@ pub struct Peaks {
     pub isa: &'static str,
     /// Fused multiply-adds of f32 on registers, GFLOP/s.
     pub f32: Rate,
+    /// The same of pairs of bf16 that are added to f32; none where the processor has no instruction for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bf16: Option<Rate>,
     /// `a = b + s·c` over arrays that no cache holds, normal stores, three transfers an element, GB/s.
     pub triad: Rate,
 }
@@ -56,6 +60,7 @@ impl Probe {
             threads: rayon::current_num_threads(),
             isa: isa().name(),
             f32: Rate::default(),
+            bf16: multiplies_bf16(isa()).then(Rate::default),
             triad: Rate::default(),
         };
         let mut this = Probe { peaks, arrays: [1.0, 2.0, 3.0].map(|x| vec![x; length]) };
@@ -67,6 +72,9 @@ impl Probe {
     pub fn again(&mut self) {
         let threads = self.peaks.threads;
         self.peaks.f32.raise(Rate { one_thread: fma::<f32>(1), all_threads: fma::<f32>(threads) });
+        if let Some(peak) = &mut self.peaks.bf16 {
+            peak.raise(Rate { one_thread: pairs(1), all_threads: pairs(threads) });
+        }
         let triad = Rate { one_thread: self.triad(1), all_threads: self.triad(threads) };
         self.peaks.triad.raise(triad);
     }
@@ -104,19 +112,19 @@ impl Kernel for Triad<'_> {
 }
 
 impl Peaks {
-    /// Multiply-add rate of all threads in a precision, GFLOP/s; `None` where there is none in it.
-    pub fn flops(&self, precision: DType) -> Option<f64> {
-        match precision {
-            DType::F32 => Some(self.f32.all_threads),
-            DType::F64 | DType::BF16 | DType::U32 => None,
+    /// Rate of all threads at the multiply-adds that products in a format are made of, GFLOP/s.
+    pub fn flops(&self, format: Format) -> f64 {
+        match format.operands {
+            Precision::Full => self.f32.all_threads,
+            Precision::Bf16 => self.bf16.unwrap_or(self.f32).all_threads,
         }
     }
 
     /// Share of the peak that bounds the work: of multiply-adds where it has any that count, else of bandwidth. `seconds` is the time taken.
-    pub fn share(&self, precision: DType, flop: u64, bytes: u64, seconds: f64) -> Option<f64> {
+    pub fn share(&self, format: Format, flop: u64, bytes: u64, seconds: f64) -> Option<f64> {
         let (rate, peak) = match flop {
             0 => (bytes as f64, self.triad.all_threads),
-            flop => (flop as f64, self.flops(precision)?),
+            flop => (flop as f64, self.flops(format)),
         };
         (rate > 0.0 && seconds > 0.0 && peak > 0.0).then(|| rate / seconds / 1e9 / peak)
     }
@@ -149,7 +157,25 @@ pub fn fma<T: Real>(threads: usize) -> f64 {
         #[cfg(not(target_arch = "x86_64"))]
         _ => unreachable!("only x86-64 has these"),
     };
-    let sample = || {
+    (2 * STEPS * lanes * vectors * threads) as f64 / bursts(threads, burst) / 1e9
+}
+
+/// The same for multiply-adds of pairs of bf16.
+fn pairs(threads: usize) -> f64 {
+    const STEPS: usize = 1 << 20;
+    let burst = || {
+        // SAFETY: asked for only where the processor has the instruction.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            x86::avx512_bf16(STEPS);
+        }
+    };
+    (2 * STEPS * 32 * 24 * threads) as f64 / bursts(threads, burst) / 1e9
+}
+
+/// Seconds that so many threads take for a burst each.
+fn bursts(threads: usize, burst: impl Fn() + Sync) -> f64 {
+    median(|| {
         seconds(|| {
             if threads == 1 {
                 burst();
@@ -157,8 +183,7 @@ pub fn fma<T: Real>(threads: usize) -> f64 {
                 rayon::broadcast(|_| burst());
             }
         })
-    };
-    (2 * STEPS * lanes * vectors * threads) as f64 / median(sample) / 1e9
+    })
 }
 
 fn portable<T: Real>(steps: usize) {
@@ -199,6 +224,16 @@ mod x86 {
     peak!(avx2_f64, "avx2,fma", 12, _mm256_set1_pd, 0.5, _mm256_fmadd_pd);
     peak!(avx512_f32, "avx512f", 24, _mm512_set1_ps, 0.5, _mm512_fmadd_ps);
     peak!(avx512_f64, "avx512f", 24, _mm512_set1_pd, 0.5, _mm512_fmadd_pd);
+    // a pair of 0.5 and 0
+    peak!(avx512_bf16, "avx512f,avx512bf16", 24, _mm512_set1_ps, 0.5, dot);
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn dot(sum: __m512, x: __m512, y: __m512) -> __m512 {
+        // SAFETY: as many bits, of which any are valid.
+        let [x, y] = unsafe { [x, y].map(|pairs| std::mem::transmute::<__m512, __m512bh>(pairs)) };
+        _mm512_dpbf16_ps(sum, x, y)
+    }
 }
 
 #[cfg(test)]
@@ -208,11 +243,13 @@ mod tests {
     #[test]
     fn a_share_is_of_what_bounds_the_work() {
         let rate = |all_threads| Rate { one_thread: 1.0, all_threads };
-        let peaks = Peaks { threads: 2, isa: "x", f32: rate(100.0), triad: rate(10.0) };
-        assert_eq!(peaks.share(DType::F32, 50_000_000_000, 1, 1.0), Some(0.5));
-        assert_eq!(peaks.share(DType::F32, 0, 5_000_000_000, 1.0), Some(0.5));
-        assert_eq!(peaks.share(DType::F32, 0, 0, 1.0), None);
-        assert_eq!(peaks.share(DType::BF16, 1, 0, 1.0), None);
+        let peaks = Peaks { threads: 2, isa: "x", f32: rate(100.0), bf16: None, triad: rate(10.0) };
+        assert_eq!(peaks.share(Format::F32, 50_000_000_000, 1, 1.0), Some(0.5));
+        assert_eq!(peaks.share(Format::F32, 0, 5_000_000_000, 1.0), Some(0.5));
+        assert_eq!(peaks.share(Format::F32, 0, 0, 1.0), None);
+        assert_eq!(peaks.share(Format::BF16, 50_000_000_000, 1, 1.0), Some(0.5));
+        let peaks = Peaks { bf16: Some(rate(200.0)), ..peaks };
+        assert_eq!(peaks.share(Format::BF16, 50_000_000_000, 1, 1.0), Some(0.25));
     }
 
     #[test]

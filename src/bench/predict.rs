@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use super::clock::{Effort, time};
+use super::format::Format;
 use super::report::{Row, Work};
 use super::step::Sizes;
 use super::{Bench, verify};
-use crate::autodiff::{Graph, Parameters};
-use crate::device::Device;
+use crate::autodiff::Parameters;
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::nn::classifier::ChunkDropout;
 use crate::nn::{Classifier, DocumentBatch, HeadDropout};
@@ -26,16 +27,16 @@ const SHORT: usize = 20;
 const CLASSES: usize = 2;
 
 pub fn run(bench: &mut Bench) -> Result<()> {
-    for precision in bench.precisions() {
-        measure(bench, precision)?;
+    for &format in bench.formats {
+        measure(bench, format)?;
     }
     Ok(())
 }
 
-fn measure(bench: &mut Bench, precision: DType) -> Result<()> {
+fn measure(bench: &mut Bench, format: Format) -> Result<()> {
     let sizes = if bench.reduced { Sizes::REDUCED } else { Sizes::PAPER };
     let recipe = sizes.recipe()?;
-    let (model, f64_model) = (loaded(&recipe, sizes, precision)?, classifier(&recipe, sizes, DType::F64)?);
+    let (model, f64_model) = (loaded(&recipe, sizes, format.tensors)?, classifier(&recipe, sizes, DType::F64)?);
     for id in f64_model.1.ids() {
         f64_model.1.value(id).set_f64(&model.parameters.value(id).to_f64());
     }
@@ -50,10 +51,10 @@ fn measure(bench: &mut Bench, precision: DType) -> Result<()> {
     let lengths: Vec<usize> = (0..count).map(|i| SHORT + (longest - SHORT) * (i * 37 % count) / count).collect();
     let many: Vec<Document> = lengths.iter().map(|&n| Document::new(text(n))).collect();
 
-    let mut ensemble = Ensemble::on(vec![model], Device::Cpu, None)?;
+    let mut ensemble = Ensemble::new(vec![model], format.graph())?;
     let alone = ensemble.predict(std::slice::from_ref(&short))?;
-    let right = in_f64(&f64_model, &vocabulary, &short)?;
-    let error = verify::compare("predict: the probabilities of a short text", &alone[0], &right)?;
+    let right = in_f64(format, &f64_model, &vocabulary, &short)?;
+    let error = verify::compare(format, "predict: the probabilities of a short text", &alone[0], &right)?;
     drop(f64_model);
     // some of the texts alone: the same bits as among the others
     let together = ensemble.predict(&many)?;
@@ -73,7 +74,7 @@ fn measure(bench: &mut Bench, precision: DType) -> Result<()> {
         Ok(begun.elapsed().as_secs_f64())
     })?;
     let names = ["predict", "predict_short", "forward"];
-    let row = Row::new(names, shape, precision, timing, work(SHORT + 1)?);
+    let row = Row::new(names, shape, format, timing, work(SHORT + 1)?);
     bench.row(row.counting(1.0, "texts/s").verified(error))?;
 
     let tokens = lengths.iter().map(|n| n + 1).sum();
@@ -84,7 +85,7 @@ fn measure(bench: &mut Bench, precision: DType) -> Result<()> {
         Ok(begun.elapsed().as_secs_f64())
     })?;
     let names = ["predict", "predict_batch", "forward"];
-    let row = Row::new(names, shape, precision, timing, work(tokens)?);
+    let row = Row::new(names, shape, format, timing, work(tokens)?);
     bench.row(row.counting(tokens as f64, "tokens/s").verified(error))
 }
 
@@ -92,17 +93,18 @@ fn measure(bench: &mut Bench, precision: DType) -> Result<()> {
 fn flop_per_token(recipe: &Recipe) -> Result<u64> {
     let length = 100;
     let threads = rayon::current_num_threads();
-    let plan = plan(recipe, Stage::Classifier, &PlanOptions { classes: CLASSES, length: Some(length), threads })?;
+    let options = PlanOptions { classes: CLASSES, length: Some(length), threads, precision: Precision::Full };
+    let plan = plan(recipe, Stage::Classifier, &options)?;
     Ok(plan.flop.forward / (length * plan.sizes.batch_size) as u64)
 }
 
-fn classifier(recipe: &Recipe, sizes: Sizes, precision: DType) -> Result<(Classifier, Parameters)> {
-    Classifier::new(recipe.classifier_architecture(sizes.vocabulary, CLASSES), precision)
+fn classifier(recipe: &Recipe, sizes: Sizes, dtype: DType) -> Result<(Classifier, Parameters)> {
+    Classifier::new(recipe.classifier_architecture(sizes.vocabulary, CLASSES), dtype)
 }
 
 /// A model with random weights, as if it had been read from a directory.
-fn loaded(recipe: &Recipe, sizes: Sizes, precision: DType) -> Result<Loaded<Classifier>> {
-    let (network, parameters) = classifier(recipe, sizes, precision)?;
+fn loaded(recipe: &Recipe, sizes: Sizes, dtype: DType) -> Result<Loaded<Classifier>> {
+    let (network, parameters) = classifier(recipe, sizes, dtype)?;
     network.initialise(&parameters, Key::new(42, Stage::Classifier, Direction::Forward));
     let kind = TokenizerKind::Whitespace;
     let special = kind.special_tokens().iter().map(|word| (*word).to_string());
@@ -116,10 +118,10 @@ fn loaded(recipe: &Recipe, sizes: Sizes, precision: DType) -> Result<Loaded<Clas
     Ok(Loaded { network, parameters, vocabulary, config })
 }
 
-fn in_f64((model, parameters): &(Classifier, Parameters), words: &Vocabulary, text: &Document) -> Result<Vec<f64>> {
+fn in_f64(format: Format, (model, parameters): &(Classifier, Parameters), words: &Vocabulary, text: &Document) -> Result<Vec<f64>> {
     let tokenizer = crate::text::Tokenizer::new(words.tokenizer().clone())?;
     let ids = tokenizer.ids(text, words, &mut crate::text::Scratch::default());
-    let mut g = Graph::new(Device::Cpu, DType::F64, None);
+    let mut g = format.oracle().graph();
     g.set_recording(false);
     let batch = DocumentBatch::new(vec![&ids])?;
     let out = model.forward(&mut g, parameters, &batch, Mode::Eval, &ChunkDropout::Off, &HeadDropout::Off)?;

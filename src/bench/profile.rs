@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::clock::{Effort, Timing};
+use super::format::Format;
 use super::peaks::{Peaks, Probe};
 use super::steps::{self, Next};
-use crate::autodiff::Graph;
 use crate::error::{Error, Result};
-use crate::tensor::DType;
 use crate::trace::{self, Event, Kind, Layer, Pass, Recording};
 use crate::train::stages::Context;
 use crate::train::trial::Trial;
@@ -70,6 +69,8 @@ pub struct Profile {
     pub recorded_ms: Vec<f64>,
     pub budget: Budget,
     pub peaks: Peaks,
+    #[serde(rename = "precision", serialize_with = "in_words")]
+    pub format: Format,
     pub stage: &'static str,
     pub vocabulary: usize,
     pub tokens: u64,
@@ -79,10 +80,15 @@ pub struct Profile {
     pub recording: Recording,
 }
 
+fn in_words<S: serde::Serializer>(format: &Format, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(format)
+}
+
 /// Measures steps of a stage that stands ready: plain and recorded ones in turn, all with the same batch, after two to warm up.
 pub fn measure(context: &mut Context, trial: Trial) -> Result<Profile> {
     let Trial { stage, training, task, parameters, step, vocabulary, .. } = trial;
-    let mut graph = Graph::new(context.device, DType::F32, context.memory_limit);
+    let mut graph = context.graph(context.memory_limit);
+    let format = Format { operands: context.precision, ..Format::F32 };
     let mut probe = Probe::new(false);
     let (mut updates, mut plain, mut recorded) = (0, Vec::new(), Vec::<Recording>::new());
     let (mut begun, mut counts) = (Instant::now(), (0, 0));
@@ -105,15 +111,16 @@ pub fn measure(context: &mut Context, trial: Trial) -> Result<Profile> {
     let (index, _) = nearest(&plain, &recorded).ok_or_else(|| Error::data("no step was recorded"))?;
     let recorded_ms = recorded.iter().map(|r| r.total as f64 / 1e6).collect();
     let recording = recorded.swap_remove(index);
-    let rows = rows(&recording, &probe.peaks);
+    let rows = rows(&recording, format, &probe.peaks);
     Ok(Profile {
         step_ms: 1e3 * Timing::of(&plain, None).median,
         sum_ms: rows.iter().map(|row| row.ms).sum(),
         plain_ms: plain.iter().map(|s| 1e3 * s).collect(),
         recorded_ms,
-        budget: budget(&rows, &probe.peaks),
+        budget: budget(&rows, format, &probe.peaks),
         rows,
         peaks: probe.peaks,
+        format,
         stage: match stage {
             crate::random::Stage::Pretrain => "pretrain",
             crate::random::Stage::FinetuneLm => "finetune-lm",
@@ -151,7 +158,7 @@ struct Sum {
 
 /// Shares out the time of a recording: every nanosecond of the driving thread goes to the innermost span that is open, and within a region
 /// to the spans of all threads by thread time. So the rows add up to the step.
-pub fn rows(recording: &Recording, peaks: &Peaks) -> Vec<Row> {
+pub fn rows(recording: &Recording, format: Format, peaks: &Peaks) -> Vec<Row> {
     let mut sums = Sums::default();
     share_out(recording, &mut sums);
     let row = |((pass, layer, op, phase), sum): (Key, Sum)| Row {
@@ -162,7 +169,7 @@ pub fn rows(recording: &Recording, peaks: &Peaks) -> Vec<Row> {
         ms: sum.time / 1e6,
         flop: sum.flop,
         bytes: sum.bytes,
-        peak_fraction: peaks.share(DType::F32, sum.flop, sum.bytes, sum.time / 1e9),
+        peak_fraction: peaks.share(format, sum.flop, sum.bytes, sum.time / 1e9),
         calls: sum.calls,
     };
     sums.0.into_iter().map(row).collect()
@@ -259,7 +266,7 @@ fn nest(events: &[Event]) -> Vec<Nested> {
     all
 }
 
-fn budget(rows: &[Row], peaks: &Peaks) -> Budget {
+fn budget(rows: &[Row], format: Format, peaks: &Peaks) -> Budget {
     let mut budget = Budget::default();
     for row in rows {
         let part = match (row.flop, row.bytes) {
@@ -272,7 +279,7 @@ fn budget(rows: &[Row], peaks: &Peaks) -> Budget {
         part.bytes += row.bytes;
     }
     // GFLOP/s and GB/s are a million a millisecond
-    budget.products.floor_ms = budget.products.flop as f64 / peaks.f32.all_threads / 1e6;
+    budget.products.floor_ms = budget.products.flop as f64 / peaks.flops(format) / 1e6;
     budget.memory.floor_ms = budget.memory.bytes as f64 / peaks.triad.all_threads / 1e6;
     budget
 }
@@ -289,7 +296,7 @@ mod tests {
 
     fn peaks() -> Peaks {
         let rate = Rate { one_thread: 1.0, all_threads: 2.0 };
-        Peaks { threads: 2, isa: "x", f32: rate, triad: rate }
+        Peaks { threads: 2, isa: "x", f32: rate, bf16: None, triad: rate }
     }
 
     /// Driver 1: a pass with an operation that has a phase, a phase within that, and a region of two threads.
@@ -318,7 +325,7 @@ mod tests {
 
     #[test]
     fn rows_do_not_overlap_and_add_up() {
-        let rows = rows(&recording(), &peaks());
+        let rows = rows(&recording(), Format::F32, &peaks());
         let of = |op: &str, phase: &str| {
             let found: Vec<_> = rows.iter().filter(|r| (r.op, r.phase) == (op, phase)).collect();
             assert_eq!(found.len(), if (op, phase) == ("step", "other") { 2 } else { 1 }, "{op} {phase}");
@@ -342,8 +349,8 @@ mod tests {
 
     #[test]
     fn the_budget_has_every_row_once() {
-        let rows = rows(&recording(), &peaks());
-        let budget = budget(&rows, &peaks());
+        let rows = rows(&recording(), Format::F32, &peaks());
+        let budget = budget(&rows, Format::F32, &peaks());
         let sum = budget.products.ms + budget.memory.ms + budget.remainder.ms;
         assert_eq!((sum * 1e6).round(), 1000.0);
         assert_eq!((budget.products.flop, budget.memory.bytes), (2000, 96));

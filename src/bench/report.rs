@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::clock::Timing;
+use super::format::Format;
 use super::peaks::Peaks;
 use crate::error::{Error, Result};
-use crate::tensor::DType;
 
 /// One thing that was verified, then timed. The keys up to `peak_fraction` are those of docs/CLI.md.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ impl Row {
     pub fn new(
         [suite, name, direction]: [&str; 3],
         shape: impl Into<String>,
-        precision: DType,
+        format: Format,
         timing: Timing,
         work: Work,
     ) -> Self {
@@ -69,7 +69,7 @@ impl Row {
             name: name.into(),
             shape: shape.into(),
             device: crate::device::Device::Cpu.to_string(),
-            precision: precision.to_string(),
+            precision: format.to_string(),
             direction: direction.into(),
             ms: 1e3 * timing.median,
             gflops: rate(work.flop),
@@ -90,7 +90,7 @@ impl Row {
 
     /// A row without arithmetic: so many bytes go through.
     pub fn moving(names: [&str; 3], shape: impl Into<String>, timing: Timing, bytes: u64) -> Self {
-        let row = Self::new(names, shape, DType::U32, timing, Work { flop: 0, bytes });
+        let row = Self::new(names, shape, Format::F32, timing, Work { flop: 0, bytes });
         Row { precision: String::new(), ..row }
     }
 
@@ -108,9 +108,9 @@ impl Row {
 
     /// Sets the share of the peaks, once those are final.
     pub fn relate(&mut self, peaks: &Peaks) {
-        let precision = [DType::F32, DType::BF16, DType::F64].into_iter().find(|p| p.to_string() == self.precision);
-        let share = |precision| peaks.share(precision, self.work.flop, self.work.bytes, self.ms / 1e3);
-        self.peak_fraction = precision.and_then(share);
+        let format = [Format::F32, Format::BF16].into_iter().find(|format| format.to_string() == self.precision);
+        let share = |format| peaks.share(format, self.work.flop, self.work.bytes, self.ms / 1e3);
+        self.peak_fraction = format.and_then(share);
     }
 
     /// What makes two rows the same thing.
@@ -180,7 +180,7 @@ mod tests {
 
     fn row(name: &str, seconds: f64) -> Row {
         let work = Work { flop: 4_000_000_000, bytes: 0 };
-        Row::new(["ops", name, "forward"], "S", DType::F32, Timing::of(&[seconds], None), work)
+        Row::new(["ops", name, "forward"], "S", Format::F32, Timing::of(&[seconds], None), work)
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::clock::{Effort, Foreign, Timing, time};
+use super::format::Format;
 use super::report::{Row, Work};
 use super::steps::{self, Next};
 use super::{Bench, verify};
 use crate::autodiff::{Graph, Parameters};
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{Classifier, EncoderDropout, LanguageModel, State};
 use crate::random::{Direction, Key, Site, Stage, Stream};
@@ -98,18 +98,18 @@ const CLASSES: usize = 2;
 
 pub fn run(bench: &mut Bench) -> Result<()> {
     let [paper, small] = if bench.reduced { [Sizes::REDUCED; 2] } else { [Sizes::PAPER, Sizes::SMALL] };
-    for precision in bench.precisions() {
+    for &format in bench.formats {
         for (name, evaluation, sizes) in
             [("lm_step", "lm_evaluation", paper), ("lm_step_small", "lm_evaluation_small", small)]
         {
             if bench.wants(name) || bench.wants(evaluation) {
-                let error = reduced_language_model(precision)?;
-                language_model(bench, [name, evaluation], sizes, precision, error)?;
+                let error = reduced_language_model(format)?;
+                language_model(bench, [name, evaluation], sizes, format, error)?;
             }
         }
         if bench.wants("classifier_step") {
-            let error = reduced_classifier(precision)?;
-            classifier(bench, paper, precision, error)?;
+            let error = reduced_classifier(format)?;
+            classifier(bench, paper, format, error)?;
         }
     }
     Ok(())
@@ -128,16 +128,16 @@ struct LmSubject {
 }
 
 impl LmSubject {
-    fn new(sizes: Sizes, precision: DType) -> Result<Self> {
+    fn new(sizes: Sizes, format: Format) -> Result<Self> {
         let recipe = sizes.recipe()?;
         let (model, parameters) =
-            LanguageModel::new(recipe.language_model(Stage::Pretrain, sizes.vocabulary), precision)?;
+            LanguageModel::new(recipe.language_model(Stage::Pretrain, sizes.vocabulary), format.tensors)?;
         let key = Key::new(42, Stage::Pretrain, Direction::Forward);
         model.initialise(&parameters, key);
         let directory = TemporaryDirectory::new()?;
         // a column has one token more than a window: the last target
         let store = store(&directory, sizes.vocabulary, 1, sizes.batch * (sizes.bptt + 1))?;
-        let graph = Graph::new(Device::Cpu, precision, None);
+        let graph = format.graph();
         Ok(LmSubject { sizes, recipe, model, parameters, graph, store, key, _directory: directory })
     }
 
@@ -172,17 +172,17 @@ fn store(
     Ok(Arc::new(writer.finish(&names, &[0, 1])?))
 }
 
-/// The whole step at reduced width in f64 and in `precision`: loss, all gradients, and the loss after the update.
-fn reduced_language_model(precision: DType) -> Result<f64> {
-    let two = |precision| {
-        let mut subject = LmSubject::new(Sizes::REDUCED, precision)?;
+/// The whole step at reduced width in f64 and in `format`: loss, all gradients, and the loss after the update.
+fn reduced_language_model(format: Format) -> Result<f64> {
+    let two = |format| {
+        let mut subject = LmSubject::new(Sizes::REDUCED, format)?;
         losses_of(1, |next| subject.updates(next))?;
         let gradients = gradients(&subject.parameters);
         // from the beginning again: the second loss is the first that the update has a say in
-        let mut subject = LmSubject::new(Sizes::REDUCED, precision)?;
+        let mut subject = LmSubject::new(Sizes::REDUCED, format)?;
         Ok((losses_of(2, |next| subject.updates(next))?, gradients))
     };
-    same_steps("lm_step at reduced width", &two(precision)?, &two(DType::F64)?)
+    same_steps(format, "lm_step at reduced width", &two(format)?, &two(format.oracle())?)
 }
 
 /// Losses of two updates, and the gradients of the first.
@@ -204,10 +204,10 @@ fn gradients(parameters: &Parameters) -> Vec<(String, Vec<f64>)> {
     trained.map(|id| (parameters.name(id).to_string(), parameters.gradient(id).to_f64())).collect()
 }
 
-fn same_steps(what: &str, found: &TwoSteps, right: &TwoSteps) -> Result<f64> {
-    let mut error = verify::compare(&format!("{what}: the losses"), &found.0, &right.0)?;
+fn same_steps(format: Format, what: &str, found: &TwoSteps, right: &TwoSteps) -> Result<f64> {
+    let mut error = verify::compare(format, &format!("{what}: the losses"), &found.0, &right.0)?;
     for ((name, found), (_, right)) in found.1.iter().zip(&right.1) {
-        error = error.max(verify::compare(&format!("{what}: the gradient of {name}"), found, right)?);
+        error = error.max(verify::compare(format, &format!("{what}: the gradient of {name}"), found, right)?);
     }
     Ok(error)
 }
@@ -216,7 +216,7 @@ fn same_steps(what: &str, found: &TwoSteps, right: &TwoSteps) -> Result<f64> {
 const SAMPLED: usize = 2;
 
 /// Some rows of the batch at full width: the encoder's output with all dropouts, and the losses of an evaluation, against f64.
-fn sampled_rows(subject: &mut LmSubject, name: &str) -> Result<f64> {
+fn sampled_rows(subject: &mut LmSubject, format: Format, name: &str) -> Result<f64> {
     let Sizes { vocabulary, batch, bptt, .. } = subject.sizes;
     let rows = SAMPLED.min(batch);
     let (model, mut right) =
@@ -245,14 +245,14 @@ fn sampled_rows(subject: &mut LmSubject, name: &str) -> Result<f64> {
         Ok::<_, Error>((y, losses))
     };
     let (y, losses) = run(&subject.model, &subject.parameters, &mut subject.graph, &words, batch)?;
-    let (right_y, right_losses) = run(&model, &right, &mut Graph::new(Device::Cpu, DType::F64, None), &few, rows)?;
+    let (right_y, right_losses) = run(&model, &right, &mut format.oracle().graph(), &few, rows)?;
     right.clear_gradients();
     let width = y.len() / (bptt * batch);
     let of_rows = |all: &[f64], width: usize| -> Vec<f64> {
         all.chunks_exact(batch * width).flat_map(|step| &step[..rows * width]).copied().collect()
     };
-    let a = verify::compare(&format!("{name}: the encoder's output"), &of_rows(&y, width), &right_y)?;
-    let b = verify::compare(&format!("{name}: the losses of an evaluation"), &of_rows(&losses, 1), &right_losses)?;
+    let a = verify::compare(format, &format!("{name}: the encoder's output"), &of_rows(&y, width), &right_y)?;
+    let b = verify::compare(format, &format!("{name}: the losses of an evaluation"), &of_rows(&losses, 1), &right_losses)?;
     Ok(a.max(b))
 }
 
@@ -260,18 +260,19 @@ fn language_model(
     bench: &mut Bench,
     [name, evaluation]: [&str; 2],
     sizes: Sizes,
-    precision: DType,
+    format: Format,
     error: f64,
 ) -> Result<()> {
-    let mut subject = LmSubject::new(sizes, precision)?;
-    let error = error.max(sampled_rows(&mut subject, name)?);
-    let options = PlanOptions { classes: CLASSES, length: None, threads: rayon::current_num_threads() };
+    let mut subject = LmSubject::new(sizes, format)?;
+    let error = error.max(sampled_rows(&mut subject, format, name)?);
+    let threads = rayon::current_num_threads();
+    let options = PlanOptions { classes: CLASSES, length: None, threads, precision: format.operands };
     let flop = plan(&subject.recipe, Stage::Pretrain, &options)?.flop;
     let shape = sizes.of_language_model();
     if bench.wants(name) {
         let (timing, tokens) = timed_updates(bench, 2, |next| subject.updates(next))?;
         let work = Work { flop: flop.per_step, bytes: 0 };
-        let row = Row::new(["step", name, "train"], shape.clone(), precision, timing, work);
+        let row = Row::new(["step", name, "train"], shape.clone(), format, timing, work);
         bench.row(row.counting(tokens, "tokens/s").verified(error))?;
     }
     if !bench.wants(evaluation) {
@@ -287,7 +288,7 @@ fn language_model(
     })?;
     let predicted = batches.tokens() as usize / b * b - b;
     let work = Work { flop: flop.forward / (b * sizes.bptt) as u64 * predicted as u64, bytes: 0 };
-    let row = Row::new(["step", evaluation, "forward"], shape, precision, timing, work);
+    let row = Row::new(["step", evaluation, "forward"], shape, format, timing, work);
     bench.row(row.counting(predicted as f64, "tokens/s").verified(error))
 }
 
@@ -316,13 +317,13 @@ fn timed_updates(
 /// Updates of a classifier on documents of one length, from scratch: head and all groups train.
 fn classifier_updates(
     sizes: Sizes,
-    precision: DType,
+    format: Format,
     next: &mut dyn FnMut(steps::Done) -> Next,
 ) -> Result<(Recipe, Parameters)> {
     let recipe = sizes.recipe()?;
     let settings = &recipe.classifier;
     let (model, mut parameters) =
-        Classifier::new(recipe.classifier_architecture(sizes.vocabulary, CLASSES), precision)?;
+        Classifier::new(recipe.classifier_architecture(sizes.vocabulary, CLASSES), format.tensors)?;
     let key = Key::new(42, Stage::Classifier, Direction::Forward);
     model.initialise(&parameters, key);
     let directory = TemporaryDirectory::new()?;
@@ -333,34 +334,34 @@ fn classifier_updates(
     task.begin_epoch(0)?;
     let step = settings.steps(parameters.groups()).pop();
     let step = step.ok_or_else(|| Error::data("the recipe trains for no epoch"))?;
-    let mut graph = Graph::new(Device::Cpu, precision, None);
+    let mut graph = format.graph();
     steps::run(Stage::Classifier, &settings.training, step, &mut task, &mut graph, &mut parameters, next)?;
     Ok((recipe, parameters))
 }
 
-fn reduced_classifier(precision: DType) -> Result<f64> {
-    let run = |updates, precision| {
+fn reduced_classifier(format: Format) -> Result<f64> {
+    let run = |updates, format| {
         let mut left = Vec::new();
         let losses = losses_of(updates, |next| {
-            left = gradients(&classifier_updates(Sizes::REDUCED, precision, next)?.1);
+            left = gradients(&classifier_updates(Sizes::REDUCED, format, next)?.1);
             Ok(())
         })?;
         Ok::<_, Error>((losses, left))
     };
-    let two = |precision| Ok::<_, Error>((run(2, precision)?.0, run(1, precision)?.1));
-    same_steps("classifier_step at reduced width", &two(precision)?, &two(DType::F64)?)
+    let two = |format| Ok::<_, Error>((run(2, format)?.0, run(1, format)?.1));
+    same_steps(format, "classifier_step at reduced width", &two(format)?, &two(format.oracle())?)
 }
 
-fn classifier(bench: &mut Bench, sizes: Sizes, precision: DType, error: f64) -> Result<()> {
+fn classifier(bench: &mut Bench, sizes: Sizes, format: Format, error: f64) -> Result<()> {
     let mut recipe = None;
     let (timing, tokens) = timed_updates(bench, 1, |next| {
-        recipe = Some(classifier_updates(sizes, precision, next)?.0);
+        recipe = Some(classifier_updates(sizes, format, next)?.0);
         Ok(())
     })?;
     let recipe = recipe.ok_or_else(|| Error::data("no update was done"))?;
     let threads = rayon::current_num_threads();
-    let options = PlanOptions { classes: CLASSES, length: Some(sizes.length), threads };
+    let options = PlanOptions { classes: CLASSES, length: Some(sizes.length), threads, precision: format.operands };
     let work = Work { flop: plan(&recipe, Stage::Classifier, &options)?.flop.per_step, bytes: 0 };
-    let row = Row::new(["step", "classifier_step", "train"], sizes.of_classifier(), precision, timing, work);
+    let row = Row::new(["step", "classifier_step", "train"], sizes.of_classifier(), format, timing, work);
     bench.row(row.counting(tokens, "tokens/s").verified(error))
 }

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::{Global, output};
+use crate::bench::format::Format;
 use crate::bench::report::{Compared, Row};
 use crate::bench::{Options, Report, Suite, run as measure};
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::report::environment::processor;
 
@@ -61,6 +63,11 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         quick: args.quick,
         reduced: args.reduced,
         only: args.only.as_deref(),
+        formats: match global.precision {
+            _ if !global.precision_given => Format::of_processor(),
+            Precision::Full => vec![Format::F32],
+            Precision::Bf16 => vec![Format::BF16],
+        },
         compare: args.compare.as_deref(),
     };
     let report = measure(&options, &mut |row| {
@@ -90,7 +97,13 @@ fn digits(x: f64) -> String {
 fn table(report: &Report) -> String {
     let peaks = &report.peaks.cpu;
     let mut text = format!("{}, {} threads, instruction set {}\n", processor(), peaks.threads, peaks.isa);
-    for (what, rate, unit) in [("multiply-adds f32", peaks.f32, "GFLOP/s"), ("triad", peaks.triad, "GB/s")] {
+    let rates = [
+        ("multiply-adds f32", Some(peaks.f32), "GFLOP/s"),
+        ("multiply-adds bf16", peaks.bf16, "GFLOP/s"),
+        ("triad", Some(peaks.triad), "GB/s"),
+    ];
+    for (what, rate, unit) in rates {
+        let Some(rate) = rate else { continue };
         let (one, all) = (rate.one_thread, rate.all_threads);
         let _ = writeln!(text, "peak {what:<18} {all:>8.1} {unit} on all threads, {one:.1} on one");
     }

@@ -43,8 +43,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             if let Some(second) = &args.ensemble {
                 models.push(model_dir::load_classifier(second)?);
             }
-            let device = global.announce_device();
-            let mut ensemble = Ensemble::on(models, device, global.memory_limit)?;
+            global.announce_device();
+            let mut ensemble = Ensemble::new(models, global.graph())?;
             let outcome = ensemble.evaluate(&source)?;
             for (count, why) in
                 [(outcome.skipped_empty, "empty documents"), (outcome.skipped_unlabelled, "documents without a label")]
@@ -65,8 +65,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
                 ));
             }
             let source = job::source(&args.data, &args.files, Role::Corpus)?;
-            let device = global.announce_device();
-            let measured = Speaker::new(model, device, global.memory_limit)?.evaluate(&source)?;
+            global.announce_device();
+            let measured = Speaker::new(model, global.graph())?.evaluate(&source)?;
             let json = json!({
                 "loss": measured.loss,
                 "perplexity": measured.perplexity,

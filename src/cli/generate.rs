@@ -31,9 +31,9 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let model = model_dir::load_language_model(&args.model)?;
-    let device = global.announce_device();
+    global.announce_device();
     let sampling =
         Sampling { length: args.length, temperature: args.temperature, top_k: args.top_k, seed: global.seed };
-    let text = Speaker::new(model, device, global.memory_limit)?.generate(&args.prompt, sampling)?;
+    let text = Speaker::new(model, global.graph())?.generate(&args.prompt, sampling)?;
     output::result(global.json, &text, &serde_json::json!({ "text": text }))
 }

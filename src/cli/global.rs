@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
-use crate::device::{Device, cuda};
+use crate::autodiff::Graph;
+use crate::device::{DType, Device, Precision, cuda};
 use crate::error::{Error, Result};
 
 /// Global flags as given.
@@ -25,9 +26,9 @@ pub struct GlobalArgs {
     /// Seed of all random numbers
     #[arg(long, global = true, value_name = "N", default_value_t = 42)]
     pub seed: u64,
-    /// Number format of large matrix products
-    #[arg(long, global = true, value_enum, default_value_t = Precision::F32)]
-    pub precision: Precision,
+    /// Number format of large matrix products [default: f32]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub precision: Option<Format>,
     /// Print one JSON object as the last line of standard output
     #[arg(long, global = true)]
     pub json: bool,
@@ -44,7 +45,7 @@ pub struct GlobalArgs {
 
 /// Number format of large matrix products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
+pub enum Format {
     F32,
     Bf16,
 }
@@ -88,6 +89,10 @@ impl FromStr for Wanted {
 #[derive(Clone, Debug)]
 pub struct Global {
     pub device: Device,
+    /// Format of the operands of large products.
+    pub precision: Precision,
+    /// Whether that was asked for.
+    pub precision_given: bool,
     /// Whether the choice was left to the program.
     automatic: bool,
     /// Which device and why, where the choice was left to the program or the device is not what it seems.
@@ -107,16 +112,22 @@ impl Global {
     /// Checks the flags, chooses the device and builds the thread pool.
     pub fn new(args: GlobalArgs, from_config: BTreeSet<String>) -> Result<Self> {
         crate::device::cpu::isa::isa_from_environment()?;
-        if args.precision == Precision::Bf16 {
-            return Err(Error::usage("--precision bf16 is not there yet: only f32 is")
-                .hint("leave --precision out to compute in f32"));
-        }
         if args.gpu_model.is_some() && args.device != Wanted::CudaSim {
             return Err(Error::usage("--gpu-model is for --device cudasim: a real GPU is what it is"));
         }
         let (device, device_note) = choose(args.device, args.gpu_model)?;
+        let precision = match args.precision {
+            Some(Format::Bf16) => Precision::Bf16,
+            None | Some(Format::F32) => Precision::Full,
+        };
+        if precision == Precision::Bf16 && device != Device::Cpu {
+            return Err(Error::usage(format!("--precision bf16 does not run on {device} yet"))
+                .hint("use --device cpu, or leave --precision out to compute in f32"));
+        }
         Ok(Global {
             device,
+            precision,
+            precision_given: args.precision.is_some(),
             automatic: args.device == Wanted::Auto,
             device_note,
             seed: args.seed,
@@ -152,6 +163,11 @@ impl Global {
     /// For a check that is whole on the CPU alone, where f64 is: a GPU is taken only if it was asked for.
     pub fn for_check(&self, command: &str) -> Result<Self> {
         if self.automatic { self.on_cpu(command) } else { Ok(self.clone()) }
+    }
+
+    /// An empty graph for f32 on the device, in the precision and within the memory asked for.
+    pub fn graph(&self) -> Graph {
+        Graph::new(self.device, DType::F32, self.memory_limit).with_precision(self.precision)
     }
 
     /// The device; says on standard error which one was chosen and why, where that was left to the program. For commands that

@@ -58,6 +58,7 @@ pub fn context<'a>(
     Context {
         recipe,
         device: global.device,
+        precision: global.precision,
         seed: global.seed,
         direction,
         memory_limit: global.memory_limit,
@@ -267,6 +268,7 @@ pub fn trial<R>(
     let mut context = Context {
         recipe,
         device,
+        precision: global.precision,
         seed: global.seed,
         direction,
         memory_limit: global.memory_limit,

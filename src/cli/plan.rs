@@ -43,7 +43,12 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     if args.classes < 2 {
         return Err(Error::usage("--classes must be at least 2"));
     }
-    let options = PlanOptions { classes: args.classes, length: args.length, threads: rayon::current_num_threads() };
+    let options = PlanOptions {
+        classes: args.classes,
+        length: args.length,
+        threads: rayon::current_num_threads(),
+        precision: global.precision,
+    };
     let plan = plan(&recipe, stage, &options)?;
     let mut value =
         serde_json::to_value(&plan).map_err(|e| Error::data(format!("cannot write the plan as JSON: {e}")))?;

@@ -42,8 +42,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         None => args.texts.iter().map(Document::new).collect(),
         Some(input) => read_texts(input, &args.data)?,
     };
-    let device = global.announce_device();
-    let mut ensemble = Ensemble::on(models, device, global.memory_limit)?;
+    global.announce_device();
+    let mut ensemble = Ensemble::new(models, global.graph())?;
     let labels = ensemble.labels().to_vec();
     let mut lines = String::new();
     for p in ensemble.predict(&texts)? {

@@ -201,8 +201,9 @@ fn describe(profile: &Profile) -> String {
 }
 
 fn budget(profile: &Profile) -> String {
-    let Profile { budget, peaks, step_ms, sum_ms, plain_ms, recorded_ms, .. } = profile;
+    let Profile { budget, step_ms, sum_ms, plain_ms, recorded_ms, .. } = profile;
     let (p, m, r) = (&budget.products, &budget.memory, &budget.remainder);
+    let (peak, triad) = (profile.peaks.flops(profile.format), profile.peaks.triad.all_threads);
     let mut text = String::from("\ntime budget\n");
     let lines = [
         (
@@ -212,7 +213,7 @@ fn budget(profile: &Profile) -> String {
                 "{:.1} GFLOP at {:.1} GFLOP/s; at the peak of {:.1}: {:.1} ms",
                 p.flop as f64 / 1e9,
                 p.flop as f64 / p.ms.max(1e-9) / 1e6,
-                peaks.f32.all_threads,
+                peak,
                 p.floor_ms
             ),
         ),
@@ -223,7 +224,7 @@ fn budget(profile: &Profile) -> String {
                 "{:.2} GB at {:.1} GB/s; at triad's {:.1}: {:.1} ms",
                 m.bytes as f64 / 1e9,
                 m.bytes as f64 / m.ms.max(1e-9) / 1e6,
-                peaks.triad.all_threads,
+                triad,
                 m.floor_ms
             ),
         ),
@@ -232,7 +233,7 @@ fn budget(profile: &Profile) -> String {
     for (name, ms, what) in lines {
         let _ = writeln!(text, "  {name:<20} {ms:>10.1} ms {:>5.1}%  {what}", 100.0 * ms / sum_ms);
     }
-    let share = p.flop as f64 / step_ms / 1e6 / peaks.f32.all_threads;
+    let share = p.flop as f64 / step_ms / 1e6 / peak;
     let _ = writeln!(text, "  the step as a whole reaches {:.1} % of the peak of multiply-adds", 100.0 * share);
     let list = |all: &[f64]| all.iter().map(|ms| format!("{ms:.1}")).collect::<Vec<_>>().join(" ");
     let _ = writeln!(text, "\nsteps without instruments (ms): {}", list(plain_ms));

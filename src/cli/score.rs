@@ -25,8 +25,8 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let model = model_dir::load_language_model(&args.model)?;
     let texts = super::predict::read_texts(&args.input, &args.data)?;
-    let device = global.announce_device();
-    let mut speaker = Speaker::new(model, device, global.memory_limit)?;
+    global.announce_device();
+    let mut speaker = Speaker::new(model, global.graph())?;
     let mut lines = String::new();
     for text in &texts {
         let score = speaker.score(&text.text)?;

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::cpu::gemm::Multiply;
+use super::cpu::gemm::{Multiply, Round};
 use super::cpu::math::Math;
 
 /// Type of a tensor's elements.
@@ -36,6 +36,16 @@ impl std::fmt::Display for DType {
     }
 }
 
+/// Format of the operands of large matrix products. Sums, and all other arithmetic, are in the type of the tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// That of the tensors.
+    #[default]
+    Full,
+    /// Operands are rounded to bf16 where a product packs them; weights and their updates are not.
+    Bf16,
+}
+
 /// A plain value that a tensor can hold.
 pub trait Element: bytemuck::Pod + Send + Sync + std::fmt::Debug + PartialEq + 'static {
     const DTYPE: DType;
@@ -59,6 +69,7 @@ pub trait Real:
     Element
     + Math
     + Multiply
+    + Round
     + PartialOrd
     + std::ops::Add<Output = Self>
     + std::ops::Sub<Output = Self>

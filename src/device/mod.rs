@@ -7,7 +7,7 @@ mod memory;
 mod pages;
 mod pool;
 
-pub use element::{DType, Element, Real};
+pub use element::{DType, Element, Precision, Real};
 pub use half::bf16;
 pub use memory::{Block, Read, Write};
 pub use pool::{Pool, PoolStatistics, shared_limit};

@@ -8,7 +8,6 @@ use super::model_dir::Loaded;
 use super::predict::TemporaryDirectory;
 use super::recipe::ValidAverage;
 use crate::autodiff::Graph;
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{LanguageModel, State};
 use crate::random::{Direction, Key, Site, Stage, Stream};
@@ -46,10 +45,10 @@ pub struct Score {
 }
 
 impl Speaker {
-    pub fn new(model: Loaded<LanguageModel>, device: Device, memory_limit: Option<usize>) -> Result<Self> {
+    /// On the device of the graph and in its precision.
+    pub fn new(model: Loaded<LanguageModel>, mut graph: Graph) -> Result<Self> {
         let tokenizer = Tokenizer::new(model.vocabulary.tokenizer().clone())?;
-        let model = Loaded { parameters: model.parameters.to_device(device)?, ..model };
-        let mut graph = Graph::new(device, DType::F32, memory_limit);
+        let model = Loaded { parameters: model.parameters.to_device(graph.device())?, ..model };
         graph.set_recording(false);
         Ok(Speaker { model, tokenizer, graph })
     }

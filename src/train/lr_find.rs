@@ -9,11 +9,9 @@ use super::model_dir::Loaded;
 use super::observer::{Event, Observer};
 use super::stages::Context;
 use super::trial::{self, Trial};
-use crate::autodiff::Graph;
 use crate::error::{Error, Result};
 use crate::nn::LanguageModel;
 use crate::optim::Schedule;
-use crate::tensor::DType;
 use crate::text::Source;
 
 /// First and last learning rate of the test (of the last layer group; the recipe's ladder holds between the groups).
@@ -73,7 +71,7 @@ fn range_test(context: &mut Context, trial: Trial) -> Result<RangeTest> {
     };
     let training = trial::without_evaluation(training, Some(UPDATES));
     context.note(format!("{UPDATES} updates at rates from {:.0e} to {}", RATES.0, RATES.1))?;
-    let mut graph = Graph::new(context.device, DType::F32, context.memory_limit);
+    let mut graph = context.graph(context.memory_limit);
     let mut recorder = Recorder::default();
     let settings = LoopSettings { stage, phases: vec![phase], training };
     let run = Training::new(settings, task, &mut graph, parameters, &mut recorder, Checkpoints::none(), None)?.run();

@@ -122,7 +122,7 @@ impl Run<'_> {
             if let Some(test) = &sources.test {
                 let directions = [Direction::Forward, Direction::Backward];
                 let models = directions.map(|d| model_dir::load_classifier(&self.directory(CLASSIFIER, d)));
-                let mut ensemble = Ensemble::new(models.into_iter().collect::<Result<_>>()?, &self.context)?;
+                let mut ensemble = Ensemble::new(models.into_iter().collect::<Result<_>>()?, self.context.graph(self.context.memory_limit))?;
                 let measured = ensemble.evaluate(test)?.measured;
                 result["classifier"]["test_error"] = json!(measured.error_percent);
             }
@@ -171,6 +171,7 @@ impl Run<'_> {
         let mut context = Context {
             recipe: recipe.clone(),
             device: self.context.device,
+            precision: self.context.precision,
             seed: self.context.seed,
             direction,
             memory_limit: self.context.memory_limit,

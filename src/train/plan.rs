@@ -11,6 +11,7 @@ use serde::Serialize;
 use self::dry::{DryGraph, DryState, LstmSizes, Var};
 use super::recipe::{ClassifierSettings, LmSettings, OptimiserName, Recipe, TrainingSettings, UnfreezingStep};
 use crate::autodiff::Parameters;
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::nn::{DropRates, Encoder, EncoderSettings, LanguageModel, LanguageModelSettings};
 use crate::random::Stage;
@@ -27,6 +28,7 @@ pub struct PlanOptions {
     /// Tokens of every document of a classifier's batch; without it, as many as are pooled at most.
     pub length: Option<usize>,
     pub threads: usize,
+    pub precision: Precision,
 }
 
 /// Memory and arithmetic of a stage; serialises to the JSON of `ulmfit plan`.
@@ -108,7 +110,7 @@ pub fn plan(recipe: &Recipe, stage: Stage, options: &PlanOptions) -> Result<Plan
     encoder.check()?;
     let planned = match stage {
         Stage::Classifier => classifier(recipe, &encoder, options),
-        _ => language_model(recipe, stage, &encoder)?,
+        _ => language_model(recipe, stage, &encoder, options.precision)?,
     };
     let Planned { parameters: (values, gradients), trained, pool, flop, longest_window, length } = planned;
     let optimiser = 4 * trained * optimiser_slots(training);
@@ -245,7 +247,7 @@ fn products(m: usize, n: usize, k: usize) -> u64 {
     2 * m as u64 * n as u64 * k as u64
 }
 
-fn language_model(recipe: &Recipe, stage: Stage, encoder: &EncoderSettings) -> Result<Planned> {
+fn language_model(recipe: &Recipe, stage: Stage, encoder: &EncoderSettings, precision: Precision) -> Result<Planned> {
     let settings = recipe.lm(stage);
     let model = recipe.language_model(stage, encoder.vocabulary);
     let training = &settings.training;
@@ -272,7 +274,7 @@ fn language_model(recipe: &Recipe, stage: Stage, encoder: &EncoderSettings) -> R
     Ok(Planned {
         parameters,
         trained,
-        pool: lm_pool(settings, &model, &steps, longest, variable),
+        pool: lm_pool(settings, &model, &steps, (longest, variable), precision),
         flop: flop_of(flop(training.bptt), flop(longest), tokens),
         longest_window: longest,
         length: None,
@@ -299,12 +301,12 @@ fn lm_pool(
     settings: &LmSettings,
     model: &LanguageModelSettings,
     steps: &[UnfreezingStep],
-    longest: usize,
-    variable: bool,
+    (longest, variable): (usize, bool),
+    precision: Precision,
 ) -> Pool {
     let (encoder, bias) = (&model.encoder, model.decoder_bias);
     let (b, drops) = (settings.training.batch_size, settings.drops());
-    let mut g = DryGraph::default();
+    let mut g = DryGraph::new(precision);
     let mut state: DryState = vec![None; encoder.layers];
     let mut pool = Pool::default();
     for (k, step) in steps.iter().enumerate() {
@@ -436,7 +438,7 @@ fn classifier(recipe: &Recipe, encoder: &EncoderSettings, options: &PlanOptions)
     Planned {
         parameters: builder.bytes(DType::F32),
         trained,
-        pool: classifier_pool(settings, encoder, &sizes, &steps, &documents),
+        pool: classifier_pool(settings, encoder, &sizes, &steps, &documents, options.precision),
         flop: flop_of(flop, flop, length * documents.b),
         longest_window: training.bptt.min(length),
         length: Some(length),
@@ -450,8 +452,9 @@ fn classifier_pool(
     head: &[usize],
     steps: &[UnfreezingStep],
     documents: &Documents,
+    precision: Precision,
 ) -> Pool {
-    let mut g = DryGraph::default();
+    let mut g = DryGraph::new(precision);
     let mut pool = Pool::default();
     for step in steps {
         for _ in 0..2 {

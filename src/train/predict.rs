@@ -6,12 +6,9 @@ use std::sync::Arc;
 use super::classifier_task::{evaluation_batches, measure, predict};
 use super::driver::Measured;
 use super::model_dir::Loaded;
-use super::stages::Context;
 use crate::autodiff::Graph;
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::Classifier;
-use crate::tensor::DType;
 use crate::text::{BuildOptions, Document, Labels, Source, StoreWriter, TokenStore, Tokenizer, write_store};
 
 /// One classifier, or several whose probabilities are averaged.
@@ -37,12 +34,8 @@ pub struct Outcome {
 const BATCH: usize = 64;
 
 impl Ensemble {
-    /// The models must have the same classes in the same order.
-    pub fn new(models: Vec<Loaded<Classifier>>, context: &Context) -> Result<Self> {
-        Self::on(models, context.device, context.memory_limit)
-    }
-
-    pub fn on(models: Vec<Loaded<Classifier>>, device: Device, memory_limit: Option<usize>) -> Result<Self> {
+    /// On the device of the graph and in its precision. The models must have the same classes in the same order.
+    pub fn new(models: Vec<Loaded<Classifier>>, graph: Graph) -> Result<Self> {
         for model in &models[1..] {
             if model.config.labels != models[0].config.labels {
                 return Err(Error::data(format!(
@@ -53,10 +46,10 @@ impl Ensemble {
             }
         }
         let on_device = |model: Loaded<Classifier>| -> Result<_> {
-            Ok(Loaded { parameters: model.parameters.to_device(device)?, ..model })
+            Ok(Loaded { parameters: model.parameters.to_device(graph.device())?, ..model })
         };
         let models = models.into_iter().map(on_device).collect::<Result<_>>()?;
-        Ok(Ensemble { models, graph: Graph::new(device, DType::F32, memory_limit) })
+        Ok(Ensemble { models, graph })
     }
 
     /// Names of the classes, in the order of the probabilities.

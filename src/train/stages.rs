@@ -23,7 +23,7 @@ use super::observer::{Event, Observer, RecipeRow, StageStarted};
 use super::recipe::{Recipe, TrainingSettings, UnfreezingStep};
 use super::rss;
 use crate::autodiff::{Graph, Parameters, ParametersBuilder};
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::random::{Direction, Key, Stage};
 use crate::tensor::DType;
@@ -36,6 +36,8 @@ use crate::text::{
 pub struct Context<'a> {
     pub recipe: Recipe,
     pub device: Device,
+    /// Format of the operands of large products.
+    pub precision: Precision,
     pub seed: u64,
     pub direction: Direction,
     /// Bytes that the memory pool may hold.
@@ -116,6 +118,9 @@ impl Context<'_> {
         }
         all.insert("--seed".into(), json!(self.seed));
         all.insert("--direction".into(), json!(self.direction));
+        if self.precision == Precision::Bf16 {
+            all.insert("--precision".into(), json!("bf16"));
+        }
         all.insert("the model to start from".into(), json!(start));
         for record in data {
             all.insert(format!("the {} data (hash)", record.role), json!(record.sha256));
@@ -274,6 +279,11 @@ impl Context<'_> {
         Ok(Some(StageResult { json: config.result }))
     }
 
+    /// A graph that computes as this run does; `limit` bounds its pool, in bytes.
+    pub fn graph(&self, limit: Option<usize>) -> Graph {
+        Graph::new(self.device, DType::F32, limit).with_precision(self.precision)
+    }
+
     /// Takes the memory of a model, and makes a graph that may take the rest of what the limit allows. Without a limit of its own, a run
     /// stays within what the system has to give: one that does not fit ends with a sentence, not by the system's hand.
     fn allocate(&self, declared: ParametersBuilder) -> Result<(Parameters, Graph)> {
@@ -289,7 +299,7 @@ impl Context<'_> {
             let what = "the model with its gradients and optimiser".into();
             return Err(Error::Memory { what, needed, limit, left: limit });
         }
-        let graph = Graph::new(self.device, DType::F32, limit.map(|limit| limit - needed));
+        let graph = self.graph(limit.map(|limit| limit - needed));
         Ok((declared.build_on(self.device, DType::F32)?, graph))
     }
 

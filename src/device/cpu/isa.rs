@@ -73,6 +73,14 @@ fn detect() -> Isa {
     Isa::Portable
 }
 
+/// Whether an instruction set comes with products of bf16 on this processor.
+pub fn multiplies_bf16(isa: Isa) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return isa == Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
 /// The features of this processor that matter here, for `ulmfit info`.
 pub fn features() -> Vec<&'static str> {
     #[allow(unused_mut)]

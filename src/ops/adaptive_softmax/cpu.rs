@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::device::Write;
+use crate::device::{Precision, Write};
 use crate::device::cpu::gemm::{Matrix, Store, gemm};
 use crate::device::cpu::isa::dispatch;
 use crate::ops::softmax_row::Exponentiate;
@@ -31,6 +31,7 @@ pub(super) struct Decoder<'a, T> {
     pub splits: &'a [usize],
     pub v: usize,
     pub e: usize,
+    pub precision: Precision,
 }
 
 /// Buffers: `w_head` `[S0+n, E]`, `b_head` `[S0+n]`, `logits` `[block_rows, widest part]`, `rows` and `d_rows` `[block_rows, E]`, `order` `[N]`.
@@ -98,6 +99,7 @@ pub(super) fn forward<T: Real>(
             weight: if i == 0 { w_head } else { &d.weight[within.clone()] },
             bias: d.bias.map(|b| if i == 0 { &b_head[..] } else { &b[words.clone()] }),
             e,
+            precision: d.precision,
         };
         let gradients = gradients.as_mut().map(|g| {
             let (dw, db) = if i == 0 {
@@ -120,6 +122,7 @@ struct Part<'a, T> {
     weight: &'a [T],
     bias: Option<&'a [T]>,
     e: usize,
+    precision: Precision,
 }
 
 struct PartGradients<'a, T> {
@@ -160,7 +163,7 @@ impl<T: Real> Part<'_, T> {
             }
             let h = Matrix::new(gathered, rows, e);
             let logits = &mut logits[..rows * width];
-            decode(h, weight, self.bias, width, logits);
+            decode(self.precision, h, weight, self.bias, width, logits);
             // the losses of scattered rows: computed in parallel into the other buffer, then added in order
             let losses = &mut d_gathered[..rows];
             let span = trace::phase(trace::ELEMENTWISE).elements::<T>(2 * rows * width);
@@ -172,11 +175,11 @@ impl<T: Real> Part<'_, T> {
             let Some(g) = &mut gradients else { continue };
             let _backward = trace::direction(trace::Pass::Backward);
             let d_logits = Matrix::new(logits, rows, width);
-            gemm(d_logits, weight, &mut d_gathered[..rows * e], Store::Set);
+            gemm(self.precision, d_logits, weight, &mut d_gathered[..rows * e], Store::Set);
             for (d, &row) in d_gathered.chunks_exact(e).zip(order) {
                 g.dh[row as usize * e..][..e].iter_mut().zip(d).for_each(|(dh, &d)| *dh += d);
             }
-            gemm(d_logits.t(), h, g.dw, if block == 0 { Store::Set } else { Store::Add });
+            gemm(self.precision, d_logits.t(), h, g.dw, if block == 0 { Store::Set } else { Store::Add });
             for row in logits.chunks_exact(width) {
                 g.db.iter_mut().zip(row).for_each(|(sum, &d)| *sum += d);
             }
@@ -185,7 +188,7 @@ impl<T: Real> Part<'_, T> {
 }
 
 /// `logits = x·wᵀ + b`
-fn decode<T: Real>(x: Matrix<T>, w: Matrix<T>, b: Option<&[T]>, width: usize, logits: &mut [T]) {
+fn decode<T: Real>(precision: Precision, x: Matrix<T>, w: Matrix<T>, b: Option<&[T]>, width: usize, logits: &mut [T]) {
     let store = match b {
         Some(b) => {
             logits.par_chunks_mut(width).for_each(|row| row.copy_from_slice(b));
@@ -193,7 +196,7 @@ fn decode<T: Real>(x: Matrix<T>, w: Matrix<T>, b: Option<&[T]>, width: usize, lo
         }
         None => Store::Set,
     };
-    gemm(x, w.t(), logits, store);
+    gemm(precision, x, w.t(), logits, store);
 }
 
 /// Cross-entropy of one row of logits; with a scale, the row becomes `(softmax − onehot)·scale`.
@@ -220,7 +223,7 @@ pub(super) fn log_probabilities<T: Real>(d: &Decoder<T>, hidden: &[T], buffers: 
         let rows = out.len() / v;
         let h = Matrix::new(hidden, rows, e);
         let of_head = &mut of_head[..rows * width];
-        decode(h, Matrix::new(w_head, width, e), d.bias.map(|_| &b_head[..]), width, of_head);
+        decode(d.precision, h, Matrix::new(w_head, width, e), d.bias.map(|_| &b_head[..]), width, of_head);
         normalise(of_head, width);
         for (i, words) in parts(d.splits, v).enumerate() {
             if i == 0 {
@@ -231,7 +234,7 @@ pub(super) fn log_probabilities<T: Real>(d: &Decoder<T>, hidden: &[T], buffers: 
             }
             let part = &mut logits[..rows * words.len()];
             let weight = Matrix::new(&d.weight[words.start * e..words.end * e], words.len(), e);
-            decode(h, weight, d.bias.map(|b| &b[words.clone()]), words.len(), part);
+            decode(d.precision, h, weight, d.bias.map(|b| &b[words.clone()]), words.len(), part);
             normalise(part, words.len());
             let rows = out.chunks_exact_mut(v).zip(part.chunks_exact(words.len()).zip(of_head.chunks_exact(width)));
             for (out, (part, of_head)) in rows {

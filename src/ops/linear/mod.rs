@@ -36,7 +36,7 @@ pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>) -> Result<Var> {
     match g.device() {
         Device::Cpu => real_type!("linear", "x", g.dtype(x), T => {
             let bias = b.map(|b| g.tensor(b).read::<T>());
-            cpu::forward(&g.tensor(x).read::<T>(), &g.tensor(w).read::<T>(), bias.as_deref(), inputs, outputs, &mut y.write::<T>());
+            cpu::forward(g.precision(), &g.tensor(x).read::<T>(), &g.tensor(w).read::<T>(), bias.as_deref(), [outputs, inputs], &mut y.write::<T>());
         }),
         Device::Cuda(gpu) => {
             cuda::forward(context(gpu)?, g.tensor(x), g.tensor(w), b.map(|b| g.tensor(b)), &y)?;
@@ -72,10 +72,10 @@ impl Operation for Linear {
         }
         real_type!("linear", "x", x.dtype(), T => {
             if let Some((dx, store)) = b.grad_input(0)? {
-                cpu::backward_input(&dy.read::<T>(), &w.read::<T>(), inputs, outputs, &mut dx.write::<T>(), store);
+                cpu::backward_input(b.precision(), &dy.read::<T>(), &w.read::<T>(), [outputs, inputs], &mut dx.write::<T>(), store);
             }
             if let Some((dw, store)) = b.grad_input(1)? {
-                cpu::backward_weight(&dy.read::<T>(), &x.read::<T>(), inputs, outputs, &mut dw.write::<T>(), store);
+                cpu::backward_weight(b.precision(), &dy.read::<T>(), &x.read::<T>(), [outputs, inputs], &mut dw.write::<T>(), store);
             }
             if b.inputs() > 2
                 && let Some((db, store)) = b.grad_input(2)?

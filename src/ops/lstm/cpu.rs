@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::Sizes;
+use crate::device::Precision;
 use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, pack};
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::mask::{Dropout, mask_row};
@@ -19,6 +20,7 @@ pub(super) struct Layer<'a, T> {
     pub c0: &'a [T],
     pub w_ih: &'a [T],
     pub dropped: &'a [T],
+    pub precision: Precision,
 }
 
 /// What the forward pass writes: `y` `[T, B, H]`, activated `gates` `[T, B, 4H]`, `cells` `[T, B, H]`.
@@ -44,8 +46,9 @@ pub(super) struct Carried<'a, T> {
 }
 
 /// Elements of the buffer that either pass packs the recurrent weight into.
-pub(super) fn packed_len<T: Real>(sizes: Sizes) -> usize {
-    gemm::packed_len::<T>(sizes.h, 4 * sizes.h).max(gemm::packed_len::<T>(4 * sizes.h, sizes.h))
+pub(super) fn packed_len<T: Real>(precision: Precision, sizes: Sizes) -> usize {
+    let len = |rows, columns| gemm::packed_len::<T>(precision, rows, columns);
+    len(sizes.h, 4 * sizes.h).max(len(4 * sizes.h, sizes.h))
 }
 
 /// `dropped = w ⊙ mask`
@@ -97,8 +100,8 @@ pub(super) fn forward<T: Real>(layer: Layer<T>, b_ih: &[T], b_hh: &[T], buffer: 
         });
     }
     let w_ih = Matrix::new(layer.w_ih, 4 * h, i).t();
-    gemm(Matrix::new(layer.x, steps * b, i), w_ih, trace.gates, Store::Add);
-    let packed = pack(Matrix::new(layer.dropped, 4 * h, h).t(), buffer);
+    gemm(layer.precision, Matrix::new(layer.x, steps * b, i), w_ih, trace.gates, Store::Add);
+    let packed = pack(layer.precision, Matrix::new(layer.dropped, 4 * h, h).t(), buffer);
     let (y, gates, cells) = (Rows::new(trace.y), Rows::new(trace.gates), Rows::new(trace.cells));
     let _region = trace::region("recurrence");
     by_rows(b, |first, rows| {
@@ -219,7 +222,7 @@ pub(super) fn backward_recurrence<T: Real>(
     };
     copy(upstream.dh, carried.dh);
     copy(upstream.dc, carried.dc);
-    let packed: Packed<T> = pack(Matrix::new(layer.dropped, 4 * h, h), buffer);
+    let packed: Packed<T> = pack(layer.precision, Matrix::new(layer.dropped, 4 * h, h), buffer);
     let (gates, dh, dc) = (Rows::new(carried.gates), Rows::new(carried.dh), Rows::new(carried.dc));
     let _region = trace::region("recurrence");
     by_rows(b, |first, rows| {
@@ -293,13 +296,13 @@ impl<T: Real> Kernel for CellBackward<'_, T> {
 }
 
 /// `out (+)= dz·w`, `dz` `[rows, n]`, `w` `[n, m]`.
-pub(super) fn product<T: Real>(dz: &[T], w: &[T], rows: usize, n: usize, out: &mut [T], store: Store) {
-    gemm(Matrix::new(dz, rows, n), Matrix::new(w, n, w.len() / n.max(1)), out, store);
+pub(super) fn product<T: Real>(precision: Precision, dz: &[T], w: &[T], rows: usize, n: usize, out: &mut [T], store: Store) {
+    gemm(precision, Matrix::new(dz, rows, n), Matrix::new(w, n, w.len() / n.max(1)), out, store);
 }
 
 /// `out (+)= dzᵀ·x`, `dz` `[rows, n]`, `x` `[rows, m]`.
-pub(super) fn transposed_product<T: Real>(dz: &[T], x: &[T], rows: usize, n: usize, out: &mut [T], store: Store) {
-    gemm(Matrix::new(dz, rows, n).t(), Matrix::new(x, rows, x.len() / rows.max(1)), out, store);
+pub(super) fn transposed_product<T: Real>(precision: Precision, dz: &[T], x: &[T], rows: usize, n: usize, out: &mut [T], store: Store) {
+    gemm(precision, Matrix::new(dz, rows, n).t(), Matrix::new(x, rows, x.len() / rows.max(1)), out, store);
 }
 
 /// `out (+)= values`

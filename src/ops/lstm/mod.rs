@@ -106,8 +106,9 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
     let cells = g.uninitialised([t, b, h], dtype)?;
     match g.device() {
         Device::Cpu => real_type!(NAME, "x", dtype, T => {
+            let precision = g.precision();
             let dropped = g.uninitialised([4 * h, h], dtype)?;
-            let packed = g.uninitialised([cpu::packed_len::<T>(sizes)], dtype)?;
+            let packed = g.uninitialised([cpu::packed_len::<T>(precision, sizes)], dtype)?;
             cpu::drop_weight::<T>(&g.tensor(w_hh).read::<T>(), weight, h, &mut dropped.write::<T>());
             cpu::forward::<T>(
                 cpu::Layer {
@@ -117,6 +118,7 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
                     c0: &g.tensor(c0).read::<T>(),
                     w_ih: &g.tensor(w_ih).read::<T>(),
                     dropped: &dropped.read::<T>(),
+                    precision,
                 },
                 &g.tensor(b_ih).read::<T>(),
                 &g.tensor(b_hh).read::<T>(),
@@ -186,8 +188,9 @@ impl Operation for Lstm {
             return Ok(());
         }
         real_type!("lstm", "x", dtype, T => {
+            let precision = b.precision();
             let dropped = b.scratch([4 * h, h], dtype)?;
-            let packed = b.scratch([cpu::packed_len::<T>(sizes)], dtype)?;
+            let packed = b.scratch([cpu::packed_len::<T>(precision, sizes)], dtype)?;
             let (dh, dc) = (b.scratch([batch, h], dtype)?, b.scratch([batch, h], dtype)?);
             let sums = b.scratch([4 * h], dtype)?;
             cpu::drop_weight::<T>(&w_hh.read::<T>(), &weight, h, &mut dropped.write::<T>());
@@ -200,6 +203,7 @@ impl Operation for Lstm {
                     c0: &c0.read::<T>(),
                     w_ih: &w_ih.read::<T>(),
                     dropped: &dropped.read::<T>(),
+                    precision,
                 };
                 cpu::backward_recurrence::<T>(
                     layer,
@@ -211,7 +215,7 @@ impl Operation for Lstm {
             }
             let dz = gates.read::<T>();
             if let Some((dx, store)) = b.grad_input(0)? {
-                cpu::product(&dz, &w_ih.read::<T>(), t * batch, 4 * h, &mut dx.write::<T>(), store);
+                cpu::product(precision, &dz, &w_ih.read::<T>(), t * batch, 4 * h, &mut dx.write::<T>(), store);
             }
             for (k, carried) in [(1, &dh), (2, &dc)] {
                 if let Some((d, store)) = b.grad_input(k)? {
@@ -219,15 +223,15 @@ impl Operation for Lstm {
                 }
             }
             if let Some((dw, store)) = b.grad_input(3)? {
-                cpu::transposed_product(&dz, &x.read::<T>(), t * batch, 4 * h, &mut dw.write::<T>(), store);
+                cpu::transposed_product(precision, &dz, &x.read::<T>(), t * batch, 4 * h, &mut dw.write::<T>(), store);
             }
             if let Some((dw, store)) = b.grad_input(4)? {
                 // h_{t-1} is h0 for the first step, then y shifted by one: two products instead of a copy
                 let mut total = dropped.write::<T>();
-                cpu::transposed_product(&dz[..batch * 4 * h], &h0.read::<T>(), batch, 4 * h, &mut total, Store::Set);
+                cpu::transposed_product(precision, &dz[..batch * 4 * h], &h0.read::<T>(), batch, 4 * h, &mut total, Store::Set);
                 if t > 1 {
                     let rows = (t - 1) * batch;
-                    cpu::transposed_product(&dz[batch * 4 * h..], &y.read::<T>()[..rows * h], rows, 4 * h, &mut total, Store::Add);
+                    cpu::transposed_product(precision, &dz[batch * 4 * h..], &y.read::<T>()[..rows * h], rows, 4 * h, &mut total, Store::Add);
                 }
                 cpu::mask_and_put(&total, &weight, h, &mut dw.write::<T>(), store);
             }

@@ -1,5 +1,6 @@
 use rayon::prelude::*;
 
+use crate::device::Precision;
 use crate::device::cpu::gemm::{Matrix, Store, gemm};
 use crate::device::cpu::isa::dispatch;
 use crate::ops::softmax_row::Exponentiate;
@@ -22,6 +23,7 @@ pub(super) struct Inputs<'a, T> {
     pub targets: &'a [u32],
     pub negatives: &'a [u32],
     pub e: usize,
+    pub precision: Precision,
 }
 
 /// Buffers: `w_k` `[K, E]`, `b_k` `[K]`, `scores` `[block_rows, K]`.
@@ -50,7 +52,7 @@ pub(super) fn forward<T: Real>(
     row_losses: &mut [T],
     mut gradients: Option<Gradients<T>>,
 ) -> f64 {
-    let &Inputs { hidden, weight, bias, targets, negatives, e } = inputs;
+    let &Inputs { hidden, weight, bias, targets, negatives, e, precision } = inputs;
     let Scratch { w_k, b_k, scores } = scratch;
     let (n, k) = (targets.len(), negatives.len());
     w_k.par_chunks_mut(e).zip(negatives).for_each(|(to, &word)| to.copy_from_slice(row(weight, word, e)));
@@ -69,7 +71,7 @@ pub(super) fn forward<T: Real>(
         } else {
             Store::Set
         };
-        gemm(h, Matrix::new(w_k, k, e).t(), scores, store);
+        gemm(precision, h, Matrix::new(w_k, k, e).t(), scores, store);
         let losses = row_losses[here.clone()].par_iter_mut();
         let rows_of = scores.par_chunks_mut(k).zip(losses).zip(&targets[here.clone()]).zip(here.clone());
         let span = trace::phase(trace::ELEMENTWISE).elements::<T>(2 * rows * k);
@@ -97,12 +99,12 @@ pub(super) fn forward<T: Real>(
                 let _backward = trace::direction(trace::Pass::Backward);
                 let d_scores = Matrix::new(scores, rows, k);
                 let dh = &mut dh[first * e..][..rows * e];
-                gemm(d_scores, Matrix::new(w_k, k, e), dh, Store::Set);
+                gemm(precision, d_scores, Matrix::new(w_k, k, e), dh, Store::Set);
                 dh.par_chunks_mut(e).zip(&targets[first..]).zip(&dy[first..]).for_each(|((dh, &target), &d)| {
                     dh.iter_mut().zip(row(weight, target, e)).for_each(|(dh, &w)| *dh += d * w);
                 });
                 let store = if first == 0 { Store::Set } else { Store::Add };
-                gemm(d_scores.t(), h, dw, store);
+                gemm(precision, d_scores.t(), h, dw, store);
                 if store == Store::Set {
                     db.fill(T::ZERO);
                 }

@@ -89,6 +89,7 @@ pub fn sampled_softmax(
                     targets: &targets.read::<u32>(),
                     negatives: &negatives.read::<u32>(),
                     e,
+                    precision: g.precision(),
                 },
                 cpu::Scratch { w_k: &mut w_k.write::<T>(), b_k: &mut b_k.write::<T>(), scores: &mut scores.write::<T>() },
                 &mut row_losses.write::<T>(),

@@ -1,6 +1,7 @@
 use rayon::prelude::*;
 
 use super::block_rows;
+use crate::device::Precision;
 use crate::device::cpu::gemm::{self, Matrix, Store, gemm, gemm_packed, pack};
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::softmax_row::exponentiate;
@@ -8,8 +9,8 @@ use crate::tensor::Real;
 use crate::trace::{self, Pass};
 
 /// Elements of the buffers that the weight is packed into, once for all blocks: for the logits, and for dx.
-pub(super) fn packed_lens<T: Real>(v: usize, e: usize) -> [usize; 2] {
-    [gemm::packed_len::<T>(e, v), gemm::packed_len::<T>(v, e)]
+pub(super) fn packed_lens<T: Real>(precision: Precision, v: usize, e: usize) -> [usize; 2] {
+    [gemm::packed_len::<T>(precision, e, v), gemm::packed_len::<T>(precision, v, e)]
 }
 
 /// See [`block_rows`] and [`packed_lens`]; the last one only where dx is wanted.
@@ -27,6 +28,7 @@ pub(super) struct Decoder<'a, T> {
     pub targets: &'a [u32],
     pub e: usize,
     pub v: usize,
+    pub precision: Precision,
 }
 
 pub(super) struct Losses<'a, T> {
@@ -47,18 +49,18 @@ pub(super) fn forward<T: Real>(
     losses: Losses<T>,
     mut gradients: Gradients<T>,
 ) {
-    let Decoder { x, w, b, targets, e, v } = decoder;
+    let Decoder { x, w, b, targets, e, v, precision } = decoder;
     let Buffers { logits, packed_for_logits, packed_for_dx } = buffers;
     let n = targets.len();
     let block = block_rows(n, v);
     let wanted = gradients.dx.is_some() || gradients.dw.is_some() || gradients.db.is_some();
     let scale = T::ONE / T::from_f64(n as f64);
     let weight = Matrix::new(w, v, e);
-    let for_logits = pack(weight.t(), packed_for_logits);
+    let for_logits = pack(precision, weight.t(), packed_for_logits);
     // gradients are backward work, although they are computed here
     let as_backward = || trace::direction(Pass::Backward);
     let backward = as_backward();
-    let for_dx = packed_for_dx.map(|buffer| pack(weight, buffer));
+    let for_dx = packed_for_dx.map(|buffer| pack(precision, weight, buffer));
     drop(backward);
     for first in (0..n).step_by(block) {
         let rows = block.min(n - first);
@@ -82,7 +84,7 @@ pub(super) fn forward<T: Real>(
         }
         let store = if first == 0 { Store::Set } else { Store::Add };
         if let Some(dw) = &mut gradients.dw {
-            gemm(Matrix::new(logits, rows, v).t(), hidden, dw, store);
+            gemm(precision, Matrix::new(logits, rows, v).t(), hidden, dw, store);
         }
         if let Some(db) = &mut gradients.db {
             let _span = trace::phase(trace::SUMS).elements::<T>(rows * v);
@@ -133,9 +135,9 @@ impl<T: Real> Kernel for SoftmaxRow<'_, T> {
 
 /// `packed`: a buffer as long as the first of [`packed_lens`].
 pub(super) fn log_probabilities<T: Real>(decoder: Decoder<T>, packed: &mut [T], out: &mut [T]) {
-    let Decoder { x, w, b, e, v, .. } = decoder;
+    let Decoder { x, w, b, e, v, precision, .. } = decoder;
     let n = out.len() / v.max(1);
-    gemm_packed(Matrix::new(x, n, e), &pack(Matrix::new(w, v, e).t(), packed), out, Store::Set);
+    gemm_packed(Matrix::new(x, n, e), &pack(precision, Matrix::new(w, v, e).t(), packed), out, Store::Set);
     out.par_chunks_mut(v).for_each(|row| {
         if let Some(bias) = b {
             row.iter_mut().zip(bias).for_each(|(x, &b)| *x += b);

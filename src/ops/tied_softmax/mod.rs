@@ -77,14 +77,15 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
     let logits = g.uninitialised([rows, v], dtype)?;
     match g.device() {
         Device::Cpu => real_type!(NAME, "x", dtype, T => {
-            let [for_logits, for_dx] = cpu::packed_lens::<T>(v, e);
+            let precision = g.precision();
+            let [for_logits, for_dx] = cpu::packed_lens::<T>(precision, v, e);
             let for_logits = g.uninitialised([for_logits], dtype)?;
             let for_dx = if dx.is_some() { Some(g.uninitialised([for_dx], dtype)?) } else { None };
             let bias = b.map(|b| g.tensor(b).read::<T>());
             let (mut dx, mut dw, mut db) =
                 (dx.as_ref().map(|d| d.write::<T>()), dw.as_ref().map(|d| d.write::<T>()), db.as_ref().map(|d| d.write::<T>()));
             cpu::forward::<T>(
-                cpu::Decoder { x: &g.tensor(x).read::<T>(), w: &g.tensor(w).read::<T>(), b: bias.as_deref(), targets: &targets.read::<u32>(), e, v },
+                cpu::Decoder { x: &g.tensor(x).read::<T>(), w: &g.tensor(w).read::<T>(), b: bias.as_deref(), targets: &targets.read::<u32>(), e, v, precision },
                 cpu::Buffers {
                     logits: &mut logits.write::<T>(),
                     packed_for_logits: &mut for_logits.write::<T>(),
@@ -122,9 +123,9 @@ pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tenso
     }
     real_type!("tied_softmax", "x", x.dtype(), T => {
         let bias = b.map(|b| b.read::<T>());
-        let packed = g.uninitialised([cpu::packed_lens::<T>(v, e)[0]], x.dtype())?;
+        let packed = g.uninitialised([cpu::packed_lens::<T>(g.precision(), v, e)[0]], x.dtype())?;
         cpu::log_probabilities::<T>(
-            cpu::Decoder { x: &x.read::<T>(), w: &w.read::<T>(), b: bias.as_deref(), targets: &[], e, v },
+            cpu::Decoder { x: &x.read::<T>(), w: &w.read::<T>(), b: bias.as_deref(), targets: &[], e, v, precision: g.precision() },
             &mut packed.write::<T>(),
             &mut out.write::<T>(),
         );

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use crate::device::cpu::gemm;
-use crate::device::shared_limit;
+use crate::device::{Precision, shared_limit};
 use crate::nn::language_model::EVALUATED_ROWS;
 use crate::ops::tied_softmax::block_rows;
 
@@ -74,8 +74,9 @@ struct Node {
 }
 
 /// The graph of a step without numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct DryGraph {
+    precision: Precision,
     pool: DryPool,
     values: Vec<Value>,
     nodes: Vec<Node>,
@@ -94,6 +95,15 @@ pub(super) struct LstmSizes {
 }
 
 impl DryGraph {
+    pub fn new(precision: Precision) -> Self {
+        DryGraph { precision, pool: DryPool::default(), values: Vec::new(), nodes: Vec::new(), evaluating: false }
+    }
+
+    /// Elements of a packed `[rows, columns]` operand.
+    fn packed_len(&self, rows: usize, columns: usize) -> usize {
+        gemm::packed_len::<f32>(self.precision, rows, columns)
+    }
+
     /// Bytes of all blocks of the pool.
     pub fn pool_bytes(&self) -> usize {
         self.pool.blocks.iter().map(|b| **b).sum()
@@ -212,7 +222,7 @@ impl DryGraph {
         let y = self.take(t * b * h);
         let (h_n, c_n) = (self.take(b * h), self.take(b * h));
         let (gates, cells) = (self.take(t * b * 4 * h), self.take(t * b * h));
-        let packed = gemm::packed_len::<f32>(h, 4 * h).max(gemm::packed_len::<f32>(4 * h, h));
+        let packed = self.packed_len(h, 4 * h).max(self.packed_len(4 * h, h));
         drop([self.take(4 * h * h), self.take(packed)]);
         *state = Some((h_n.clone(), c_n.clone()));
         let [y, ..] =
@@ -231,8 +241,8 @@ impl DryGraph {
             }
         }
         let _logits = self.take(block_rows(n, v) * v);
-        let _packed = self.take(gemm::packed_len::<f32>(e, v));
-        let _packed_for_dx = self.needs(x).then(|| self.take(gemm::packed_len::<f32>(v, e)));
+        let _packed = self.take(self.packed_len(e, v));
+        let _packed_for_dx = self.needs(x).then(|| self.take(self.packed_len(v, e)));
         let inputs: Vec<Var> = [x, w].into_iter().chain(bias).collect();
         let [loss] = self.record(&inputs, [loss], saved, &[]);
         loss

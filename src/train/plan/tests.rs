@@ -1,6 +1,6 @@
 use super::*;
 use crate::autodiff::Graph;
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::nn::classifier::ChunkDropout;
 use crate::nn::{Classifier, DocumentBatch, EncoderDropout, HeadDropout, LanguageModel, LossSettings, Softmax, State};
 use crate::ops::activation_regularisation::{Regularisation, activation_regularisation};
@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 use crate::train::recipe::Builder;
 use crate::train::stages::lm_task_settings;
 
-const OPTIONS: PlanOptions = PlanOptions { classes: 3, length: None, threads: 1 };
+const OPTIONS: PlanOptions = PlanOptions { classes: 3, length: None, threads: 1, precision: Precision::Full };
 
 fn recipe(name: &str, settings: &[(&str, &str)]) -> Recipe {
     let mut builder = Builder::new(name).unwrap();

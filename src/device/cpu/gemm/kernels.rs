@@ -4,10 +4,12 @@
 //! order of k: the bits of an element depend on nothing else, and are the same for every tile shape and vector width.
 
 use super::super::isa::Isa;
-use crate::device::Real;
+use super::bf16::Form;
+use crate::device::{Precision, Real};
 
 /// Computes `c = a·b` or `c += a·b` for one tile: `(rows, k, a, b, c, c_stride, columns, add)`.
 ///
+/// - `k`: packed elements, of which each holds [`Form::depth`] of the operand
 /// - `a`: packed, `[k, rows]`, with `1 ≤ rows ≤` [`MicroKernel::rows`]
 /// - `b`: packed, `[k, MicroKernel::columns]`; columns beyond `columns` are computed and thrown away
 /// - `c`: `rows` rows of `columns` elements, `c_stride` apart
@@ -18,38 +20,48 @@ use crate::device::Real;
 pub type Run<T> = unsafe fn(usize, usize, *const T, *const T, *mut T, usize, usize, bool);
 
 /// A micro-kernel and the shape of its tiles.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct MicroKernel<T> {
     /// Most rows of a tile.
     pub rows: usize,
     /// Columns of a tile.
     pub columns: usize,
+    /// How its operands are packed.
+    pub form: Form,
     pub run: Run<T>,
 }
 
 /// An element type that has micro-kernels.
 pub trait Multiply: Sized + 'static {
     /// The micro-kernel of an instruction set.
-    fn kernel(isa: Isa) -> &'static MicroKernel<Self>;
+    fn kernel(isa: Isa, precision: Precision) -> MicroKernel<Self>;
 }
 
 macro_rules! multiply {
-    ($t:ty, $portable:ident, $avx2:ident, $avx512:ident) => {
+    ($t:ty, $portable:ident, $avx2:ident, $avx512:ident $(, $bf16:ident)?) => {
         impl Multiply for $t {
-            fn kernel(isa: Isa) -> &'static MicroKernel<$t> {
-                match isa {
-                    Isa::Portable => &$portable::KERNEL,
+            fn kernel(isa: Isa, precision: Precision) -> MicroKernel<$t> {
+                let kernel = match isa {
+                    Isa::Portable => $portable::KERNEL,
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx2 => &$avx2::KERNEL,
+                    Isa::Avx2 => $avx2::KERNEL,
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx512 => &$avx512::KERNEL,
+                    Isa::Avx512 => $avx512::KERNEL,
                     #[cfg(not(target_arch = "x86_64"))]
                     _ => unreachable!("only x86-64 has these"),
+                };
+                match precision {
+                    Precision::Full => kernel,
+                    $(Precision::Bf16 if super::super::isa::multiplies_bf16(isa) => $bf16::KERNEL,)?
+                    Precision::Bf16 => MicroKernel { form: Form::Rounded, ..kernel },
                 }
             }
         }
     };
 }
+#[cfg(target_arch = "x86_64")]
+multiply!(f32, portable_f32, avx2_f32, avx512_f32, avx512_bf16);
+#[cfg(not(target_arch = "x86_64"))]
 multiply!(f32, portable_f32, avx2_f32, avx512_f32);
 multiply!(f64, portable_f64, avx2_f64, avx512_f64);
 
@@ -59,17 +71,17 @@ macro_rules! kernel {
     (
         $name:ident, $t:ty, $vector:ty, lanes: $lanes:literal, vectors: $vectors:literal, rows: [$($rows:literal)*] $most:literal,
         use: $import:path, zero: $zero:path, broadcast: $broadcast:path, load: $load:path, store: $store:path, add: $add:path,
-        multiply_add: $multiply_add:path $(, feature: $feature:literal)?
+        multiply_add: $multiply_add:path, form: $form:ident $(, feature: $feature:literal)?
     ) => {
         mod $name {
-            use super::{MicroKernel, copy_part, prefetch};
+            use super::{Form, MicroKernel, copy_part, prefetch};
             #[allow(unused_imports)]
             use $import::*;
 
             const COLUMNS: usize = $lanes * $vectors;
             /// Rows of k for which the right operand is asked for in advance (measured on Zen 4: 8 to 32 help, most the last).
             const AHEAD: usize = 32;
-            pub static KERNEL: MicroKernel<$t> = MicroKernel { rows: $most, columns: COLUMNS, run };
+            pub const KERNEL: MicroKernel<$t> = MicroKernel { rows: $most, columns: COLUMNS, form: Form::$form, run };
 
             /// See [`super::Run`].
             ///
@@ -185,39 +197,46 @@ unsafe fn copy_part<T: Real>(
 
 kernel!(
     portable_f32, f32, [f32; 4], lanes: 4, vectors: 2, rows: [1 2 3 4] 4,
-    use: super::plain, zero: zero, broadcast: broadcast, load: load, store: store, add: add, multiply_add: multiply_add
+    use: super::plain, zero: zero, broadcast: broadcast, load: load, store: store, add: add, multiply_add: multiply_add, form: Plain
 );
 kernel!(
     portable_f64, f64, [f64; 4], lanes: 4, vectors: 1, rows: [1 2 3 4] 4,
-    use: super::plain, zero: zero, broadcast: broadcast, load: load, store: store, add: add, multiply_add: multiply_add
+    use: super::plain, zero: zero, broadcast: broadcast, load: load, store: store, add: add, multiply_add: multiply_add, form: Plain
 );
 #[cfg(target_arch = "x86_64")]
 kernel!(
     avx2_f32, f32, __m256, lanes: 8, vectors: 2, rows: [1 2 3 4 5 6] 6,
     use: std::arch::x86_64, zero: _mm256_setzero_ps, broadcast: _mm256_set1_ps, load: _mm256_loadu_ps, store: _mm256_storeu_ps,
-    add: _mm256_add_ps, multiply_add: _mm256_fmadd_ps,
+    add: _mm256_add_ps, multiply_add: _mm256_fmadd_ps, form: Plain,
     feature: "avx2,fma"
 );
 #[cfg(target_arch = "x86_64")]
 kernel!(
     avx2_f64, f64, __m256d, lanes: 4, vectors: 2, rows: [1 2 3 4 5 6] 6,
     use: std::arch::x86_64, zero: _mm256_setzero_pd, broadcast: _mm256_set1_pd, load: _mm256_loadu_pd, store: _mm256_storeu_pd,
-    add: _mm256_add_pd, multiply_add: _mm256_fmadd_pd,
+    add: _mm256_add_pd, multiply_add: _mm256_fmadd_pd, form: Plain,
     feature: "avx2,fma"
 );
 #[cfg(target_arch = "x86_64")]
 kernel!(
     avx512_f32, f32, __m512, lanes: 16, vectors: 2, rows: [1 2 3 4 5 6 7 8 9 10 11 12 13 14] 14,
     use: std::arch::x86_64, zero: _mm512_setzero_ps, broadcast: _mm512_set1_ps, load: _mm512_loadu_ps, store: _mm512_storeu_ps,
-    add: _mm512_add_ps, multiply_add: _mm512_fmadd_ps,
+    add: _mm512_add_ps, multiply_add: _mm512_fmadd_ps, form: Plain,
     feature: "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"
 );
 #[cfg(target_arch = "x86_64")]
 kernel!(
     avx512_f64, f64, __m512d, lanes: 8, vectors: 2, rows: [1 2 3 4 5 6 7 8 9 10 11 12 13 14] 14,
     use: std::arch::x86_64, zero: _mm512_setzero_pd, broadcast: _mm512_set1_pd, load: _mm512_loadu_pd, store: _mm512_storeu_pd,
-    add: _mm512_add_pd, multiply_add: _mm512_fmadd_pd,
+    add: _mm512_add_pd, multiply_add: _mm512_fmadd_pd, form: Plain,
     feature: "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"
+);
+#[cfg(target_arch = "x86_64")]
+kernel!(
+    avx512_bf16, f32, __m512, lanes: 16, vectors: 2, rows: [1 2 3 4 5 6 7 8 9 10 11 12 13 14] 14,
+    use: std::arch::x86_64, zero: _mm512_setzero_ps, broadcast: _mm512_set1_ps, load: _mm512_loadu_ps, store: _mm512_storeu_ps,
+    add: _mm512_add_ps, multiply_add: super::super::bf16::dot, form: Pairs,
+    feature: "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,avx2,fma"
 );
 
 /// Asks for a cache line that is needed soon (in the first-level cache).

@@ -7,7 +7,11 @@
 //! An element of C is `((0 + s₁) + s₂) + …` (or starts at C, for [`Store::Add`]) where `sᵢ` is the sum over the i-th block of k in order,
 //! from zero. The blocks depend on the length of k alone. So the bits depend neither on the shape, nor on threads, nor on whether an
 //! operand was packed before, nor on AVX2 or AVX-512; only [`Isa::Portable`] differs, because it rounds products.
+//!
+//! With [`Precision::Bf16`] operands are rounded to bf16 while they are packed, whatever the instruction set. Where the processor multiplies
+//! pairs of bf16 (AVX-512 BF16), sums are taken two elements of k at a time, and bits are its own.
 
+mod bf16;
 mod kernels;
 mod pack;
 #[cfg(test)]
@@ -20,14 +24,16 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+pub use self::bf16::Round;
+use self::bf16::Form;
 use self::kernels::MicroKernel;
 pub use self::kernels::Multiply;
 use self::pack::{LEFT_BYTES, RIGHT_BYTES, pack_panels, with_left, with_right};
-use super::super::Real;
+use super::super::{Precision, Real};
 use super::isa::{Isa, isa};
 use crate::trace;
 
-/// Most elements of k in a block. The sums of a tile stay in registers for the whole block, so a long one saves passes over C; the panel of
+/// Most packed elements of k in a block. The sums of a tile stay in registers for the whole block, so a long one saves passes over C; the panel of
 /// the right operand (144 KiB for AVX-512) streams from the second-level cache, where it shares the room with the left one.
 /// (Measured on Zen 4 for 64x1150x4600: blocks of 230, which stay in the first-level cache, reach 91 % of the peak, one of 1150 96 %.)
 const fn k_block<T>() -> usize {
@@ -118,24 +124,25 @@ impl<'a, T> Matrix<'a, T> {
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn gemm<T: Real>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], store: Store) {
-    gemm_on(isa(), a, b, c, store);
+pub fn gemm<T: Real>(precision: Precision, a: Matrix<T>, b: Matrix<T>, c: &mut [T], store: Store) {
+    gemm_on(isa(), precision, a, b, c, store);
 }
 
-fn gemm_on<T: Real>(isa: Isa, a: Matrix<T>, b: Matrix<T>, c: &mut [T], store: Store) {
+fn gemm_on<T: Real>(isa: Isa, precision: Precision, a: Matrix<T>, b: Matrix<T>, c: &mut [T], store: Store) {
     assert_eq!(a.columns, b.rows, "the columns of the left matrix must be as many as the rows of the right one");
     let (k, n) = (b.rows, b.columns);
     let _span = span::<T>(a.rows, k, n);
-    let Some(product) = Product::new(isa, a, n, c, store) else { return };
-    let width = product.kernel.columns;
+    let Some(product) = Product::new(isa, precision, a, n, c, store) else { return };
+    let MicroKernel { columns: width, form, .. } = product.kernel;
     with_right(|right: &mut [T]| {
-        let most = RIGHT_BYTES / std::mem::size_of::<T>() / k.min(k_block::<T>()) / width * width;
+        let most = RIGHT_BYTES / std::mem::size_of::<T>() / k.div_ceil(form.depth()).min(k_block::<T>()) / width * width;
         for columns in blocks(n, most, width) {
-            for part in blocks(k, k_block::<T>(), 1) {
-                let right = &mut right[..columns.len().next_multiple_of(width) * part.len()];
+            for part in k_blocks::<T>(k, form) {
+                let right = &mut right[..columns.len().next_multiple_of(width) * part.len().div_ceil(form.depth())];
                 {
                     let _span = trace::phase(trace::PACKING).elements::<T>(2 * part.len() * columns.len());
-                    pack_right(isa, b.rows(part.clone()).columns(columns.clone()), right, product.parallel);
+                    let b = b.rows(part.clone()).columns(columns.clone());
+                    pack_right(isa, &product.kernel, b, right, product.parallel);
                 }
                 product.multiply(columns.clone(), std::iter::once((part, &*right)));
             }
@@ -156,6 +163,7 @@ pub struct Packed<'a, T> {
     rows: usize,
     columns: usize,
     isa: Isa,
+    precision: Precision,
 }
 
 impl<'a, T: Real> Packed<'a, T> {
@@ -163,41 +171,43 @@ impl<'a, T: Real> Packed<'a, T> {
     ///
     /// # Panics
     /// If the buffer is shorter than [`packed_len`].
-    pub fn new(buffer: &'a [T], rows: usize, columns: usize) -> Self {
-        Packed { data: &buffer[..packed_len::<T>(rows, columns)], rows, columns, isa: isa() }
+    pub fn new(precision: Precision, buffer: &'a [T], rows: usize, columns: usize) -> Self {
+        let data = &buffer[..packed_len::<T>(precision, rows, columns)];
+        Packed { data, rows, columns, isa: isa(), precision }
     }
 }
 
 /// Elements that [`pack`] needs for a `[rows, columns]` matrix.
-pub fn packed_len<T: Real>(rows: usize, columns: usize) -> usize {
-    packed_len_on::<T>(isa(), rows, columns)
+pub fn packed_len<T: Real>(precision: Precision, rows: usize, columns: usize) -> usize {
+    packed_len_on::<T>(isa(), precision, rows, columns)
 }
 
-fn packed_len_on<T: Real>(isa: Isa, rows: usize, columns: usize) -> usize {
-    rows * columns.next_multiple_of(T::kernel(isa).columns)
+fn packed_len_on<T: Real>(isa: Isa, precision: Precision, rows: usize, columns: usize) -> usize {
+    let MicroKernel { columns: width, form, .. } = T::kernel(isa, precision);
+    rows.div_ceil(form.depth()) * columns.next_multiple_of(width)
 }
 
 /// Packs `b` into `buffer` (of at least [`packed_len`] elements).
 ///
 /// # Panics
 /// If the buffer is too short.
-pub fn pack<'a, T: Real>(b: Matrix<T>, buffer: &'a mut [T]) -> Packed<'a, T> {
-    pack_on(isa(), b, buffer)
+pub fn pack<'a, T: Real>(precision: Precision, b: Matrix<T>, buffer: &'a mut [T]) -> Packed<'a, T> {
+    pack_on(isa(), precision, b, buffer)
 }
 
-fn pack_on<'a, T: Real>(isa: Isa, b: Matrix<T>, buffer: &'a mut [T]) -> Packed<'a, T> {
+fn pack_on<'a, T: Real>(isa: Isa, precision: Precision, b: Matrix<T>, buffer: &'a mut [T]) -> Packed<'a, T> {
     let (rows, columns) = b.shape();
     let _span = trace::phase(trace::PACKING).elements::<T>(2 * rows * columns);
-    let buffer = &mut buffer[..packed_len_on::<T>(isa, rows, columns)];
-    let width = T::kernel(isa).columns;
-    let panels = columns.div_ceil(width);
+    let buffer = &mut buffer[..packed_len_on::<T>(isa, precision, rows, columns)];
+    let kernel = T::kernel(isa, precision);
+    let padded = columns.next_multiple_of(kernel.columns);
     let mut rest = &mut *buffer;
-    for part in blocks(rows, k_block::<T>(), 1) {
-        let (block, after) = rest.split_at_mut(panels * width * part.len());
+    for part in k_blocks::<T>(rows, kernel.form) {
+        let (block, after) = rest.split_at_mut(padded * part.len().div_ceil(kernel.form.depth()));
         rest = after;
-        pack_right(isa, b.rows(part), block, rows * columns >= PARALLEL_FROM);
+        pack_right(isa, &kernel, b.rows(part), block, rows * columns >= PARALLEL_FROM);
     }
-    Packed { data: buffer, rows, columns, isa }
+    Packed { data: buffer, rows, columns, isa, precision }
 }
 
 /// `c = a·b` or `c += a·b` with a packed `b`: the same bits as [`gemm`].
@@ -207,16 +217,21 @@ fn pack_on<'a, T: Real>(isa: Isa, b: Matrix<T>, buffer: &'a mut [T]) -> Packed<'
 pub fn gemm_packed<T: Real>(a: Matrix<T>, b: &Packed<T>, c: &mut [T], store: Store) {
     assert_eq!(a.columns, b.rows, "the columns of the left matrix must be as many as the rows of the right one");
     let _span = span::<T>(a.rows, b.rows, b.columns);
-    let Some(product) = Product::new(b.isa, a, b.columns, c, store) else { return };
-    let padded = b.columns.next_multiple_of(product.kernel.columns);
-    let parts =
-        blocks(b.rows, k_block::<T>(), 1).map(|part| (part.clone(), &b.data[part.start * padded..part.end * padded]));
-    product.multiply(0..b.columns, parts);
+    let Some(product) = Product::new(b.isa, b.precision, a, b.columns, c, store) else { return };
+    let MicroKernel { columns: width, form, .. } = product.kernel;
+    let (padded, depth) = (b.columns.next_multiple_of(width), form.depth());
+    let data = |part: &Range<usize>| &b.data[part.start / depth * padded..part.end.div_ceil(depth) * padded];
+    product.multiply(0..b.columns, k_blocks::<T>(b.rows, form).map(|part| (part.clone(), data(&part))));
+}
+
+/// The blocks of k.
+fn k_blocks<T>(k: usize, form: Form) -> impl Iterator<Item = Range<usize>> + Clone + Sync {
+    blocks(k, k_block::<T>() * form.depth(), form.depth())
 }
 
 /// `0..length` cut into as few ranges of at most `most` as possible, all but the last equally long and a multiple of `multiple` (which
 /// must divide `most`).
-fn blocks(length: usize, most: usize, multiple: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+fn blocks(length: usize, most: usize, multiple: usize) -> impl Iterator<Item = Range<usize>> + Clone + Sync {
     let step = length.div_ceil(length.div_ceil(most).max(1)).next_multiple_of(multiple).max(1);
     (0..length).step_by(step).map(move |from| from..(from + step).min(length))
 }
@@ -231,17 +246,17 @@ fn for_each_index(parallel: bool, count: usize, work: impl Fn(usize) + Sync) {
 }
 
 /// [`pack_panels`] with panels of full width, on all threads if `parallel`.
-fn pack_right<T: Real>(isa: Isa, b: Matrix<T>, to: &mut [T], parallel: bool) {
+fn pack_right<T: Real>(isa: Isa, kernel: &MicroKernel<T>, b: Matrix<T>, to: &mut [T], parallel: bool) {
     /// Panels that are packed together, so that rows of `b` are read in pieces that are worth their while.
     const TOGETHER: usize = 8;
-    let width = T::kernel(isa).columns;
+    let MicroKernel { columns: width, form, .. } = *kernel;
     let one = |(index, to): (usize, &mut [T])| {
         let from = index * TOGETHER * width;
         // SAFETY: `pack_panels` only writes initialised elements, so that the slice may be seen as one that need not be.
         let to = unsafe { &mut *(std::ptr::from_mut(to) as *mut [MaybeUninit<T>]) };
-        pack_panels(isa, b.columns(from..(from + TOGETHER * width).min(b.columns)), width, true, to);
+        pack_panels(isa, form, b.columns(from..(from + TOGETHER * width).min(b.columns)), width, true, to);
     };
-    let size = TOGETHER * width * b.rows;
+    let size = TOGETHER * width * b.rows.div_ceil(form.depth());
     if parallel && rayon::current_num_threads() > 1 {
         to.par_chunks_mut(size).enumerate().for_each(one);
     } else {
@@ -258,7 +273,7 @@ unsafe impl<T: Send> Sync for Target<T> {}
 /// One product that is being computed.
 struct Product<'a, T: 'static> {
     isa: Isa,
-    kernel: &'static MicroKernel<T>,
+    kernel: MicroKernel<T>,
     a: Matrix<'a, T>,
     /// `[a.rows, n]`, borrowed for as long as this exists.
     c: Target<T>,
@@ -270,7 +285,14 @@ struct Product<'a, T: 'static> {
 
 impl<'a, T: Real> Product<'a, T> {
     /// `None` if there is nothing left to do, because a dimension is 0.
-    fn new(isa: Isa, a: Matrix<'a, T>, n: usize, c: &'a mut [T], store: Store) -> Option<Self> {
+    fn new(
+        isa: Isa,
+        precision: Precision,
+        a: Matrix<'a, T>,
+        n: usize,
+        c: &'a mut [T],
+        store: Store,
+    ) -> Option<Self> {
         assert!(isa.supported(), "this processor does not have {isa}");
         let (m, k) = a.shape();
         assert!(c.len() >= m * n, "the result needs {} elements, and has {}", m * n, c.len());
@@ -283,14 +305,16 @@ impl<'a, T: Real> Product<'a, T> {
         }
         let parallel = m * n * k >= PARALLEL_FROM && rayon::current_num_threads() > 1;
         let c = Target(c.as_mut_ptr());
-        Some(Product { isa, kernel: T::kernel(isa), a, c, n, store, parallel, _c: std::marker::PhantomData })
+        let kernel = T::kernel(isa, precision);
+        Some(Product { isa, kernel, a, c, n, store, parallel, _c: std::marker::PhantomData })
     }
 
     /// Multiplies with some blocks of k of some columns: `right` lists them as `(k, packed panels)` in the order of k.
     fn multiply<'b>(&self, columns: Range<usize>, right: impl Iterator<Item = (Range<usize>, &'b [T])> + Clone + Sync) {
-        let MicroKernel { rows: tile_rows, columns: tile_columns, .. } = *self.kernel;
+        let MicroKernel { rows: tile_rows, columns: tile_columns, form, .. } = self.kernel;
         let m = self.a.rows;
-        let longest = right.clone().map(|(k, _)| k.len()).max().unwrap_or(1);
+        let height = |k: &Range<usize>| k.len().div_ceil(form.depth());
+        let longest = right.clone().map(|(k, _)| height(&k)).max().unwrap_or(1);
         let most_rows = (LEFT_BYTES / std::mem::size_of::<T>() / longest).min(MOST_ROWS) / tile_rows * tile_rows;
         // Who computes what depends on the number of threads; what is computed does not.
         let threads = if self.parallel { rayon::current_num_threads() } else { 1 };
@@ -308,7 +332,7 @@ impl<'a, T: Real> Product<'a, T> {
             let rows = row_blocks.clone().nth(index / stripe_count).expect("index is below the product of both counts");
             let panels = stripes.clone().nth(index % stripe_count).expect("a remainder");
             for (k, right) in right.clone() {
-                let right = &right[panels.start * tile_columns * k.len()..panels.end * tile_columns * k.len()];
+                let right = &right[panels.start * tile_columns * height(&k)..panels.end * tile_columns * height(&k)];
                 let from = columns.start + panels.start * tile_columns;
                 let to = (columns.start + panels.end * tile_columns).min(columns.end);
                 self.multiply_block(rows.clone(), k, right, from..to, left);
@@ -329,20 +353,21 @@ impl<'a, T: Real> Product<'a, T> {
         columns: Range<usize>,
         left: &mut [MaybeUninit<T>],
     ) {
-        let MicroKernel { rows: tile_rows, columns: tile_columns, run } = *self.kernel;
+        let MicroKernel { rows: tile_rows, columns: tile_columns, form, run } = self.kernel;
+        let height = k.len().div_ceil(form.depth());
         let add = self.store == Store::Add || k.start > 0;
         let tiles = || rows.clone().step_by(tile_rows).map(|from| from..(from + tile_rows).min(rows.end));
-        pack_panels(self.isa, self.a.t().rows(k.clone()).columns(rows.clone()), tile_rows, false, left);
-        for (index, panel) in right.chunks_exact(tile_columns * k.len()).enumerate() {
+        pack_panels(self.isa, form, self.a.t().rows(k).columns(rows.clone()), tile_rows, false, left);
+        for (index, panel) in right.chunks_exact(tile_columns * height).enumerate() {
             let from = columns.start + index * tile_columns;
             for tile in tiles() {
-                let left = &left[(tile.start - rows.start) * k.len()..][..tile.len() * k.len()];
+                let left = &left[(tile.start - rows.start) * height..][..tile.len() * height];
                 // SAFETY: `left` and `panel` have the lengths that the kernel reads and were packed above; the tile lies in C, which is
                 // borrowed mutably, and belongs to this thread alone; `Product::new` asserted that the processor has the instructions.
                 unsafe {
                     let c = self.c.0.add(tile.start * self.n + from);
                     let used = tile_columns.min(columns.end - from);
-                    run(tile.len(), k.len(), left.as_ptr().cast(), panel.as_ptr(), c, self.n, used, add);
+                    run(tile.len(), height, left.as_ptr().cast(), panel.as_ptr(), c, self.n, used, add);
                 }
             }
         }

@@ -5,39 +5,63 @@ use std::mem::MaybeUninit;
 
 use super::super::isa::{Isa, Kernel, dispatch_on};
 use super::Matrix;
+use super::bf16::Form;
 use super::kernels::prefetch;
 use crate::device::pages::Pages;
 use crate::device::{DType, Real};
 
-/// Packs all of `matrix`, `[k, columns]`, as panels of `width` columns: `[k, width]` each, one behind the other.
+/// Packs all of `matrix`, `[k, columns]`, as panels of `width` columns: `[k, width]` each, one behind the other. (Two rows of k make one of a
+/// panel in [`Form::Pairs`].)
 ///
 /// The last panel may have fewer columns: it is filled with zeros to the full width if `fill`, otherwise it is narrower. Both operands are
 /// packed like this, the left one transposed.
-pub fn pack_panels<T: Real>(isa: Isa, matrix: Matrix<T>, width: usize, fill: bool, to: &mut [MaybeUninit<T>]) {
-    let whole = matrix.columns / width;
-    let (to, last) = to.split_at_mut(whole * width * matrix.rows);
-    dispatch_on(isa, Panels { isa, matrix: matrix.columns(0..whole * width), width, to });
+pub fn pack_panels<T: Real>(
+    isa: Isa,
+    form: Form,
+    matrix: Matrix<T>,
+    width: usize,
+    fill: bool,
+    to: &mut [MaybeUninit<T>],
+) {
+    let (whole, height) = (matrix.columns / width, matrix.rows.div_ceil(form.depth()));
+    let (to, last) = to.split_at_mut(whole * width * height);
+    dispatch_on(isa, Panels { isa, form, matrix: matrix.columns(0..whole * width), width, to });
     let rest = matrix.columns(whole * width..matrix.columns);
     if rest.columns > 0 {
         let width = if fill { width } else { rest.columns };
-        pack_any(rest, last[..rest.rows * width].chunks_exact_mut(width));
+        pack_any(form, rest, last[..height * width].chunks_exact_mut(width));
     }
 }
 
 /// For any matrix that is not wider than the rows `to` of one panel; the rest of those becomes zero.
-fn pack_any<'a, T: Real>(matrix: Matrix<T>, to: impl Iterator<Item = &'a mut [MaybeUninit<T>]>) {
+fn pack_any<'a, T: Real>(form: Form, matrix: Matrix<T>, to: impl Iterator<Item = &'a mut [MaybeUninit<T>]>) {
     for (row, to) in to.enumerate() {
         let (to, zeros) = to.split_at_mut(matrix.columns);
         for (column, to) in to.iter_mut().enumerate() {
-            to.write(matrix.data[row * matrix.row_stride + column * matrix.column_stride]);
+            to.write(packed(form, matrix, row, column));
         }
         zeros.fill(MaybeUninit::new(T::ZERO));
+    }
+}
+
+/// What is packed as row `row` of `column`.
+#[inline(always)]
+fn packed<T: Real>(form: Form, matrix: Matrix<T>, row: usize, column: usize) -> T {
+    let element = |row| matrix.data[row * matrix.row_stride + column * matrix.column_stride];
+    match form {
+        Form::Plain => element(row),
+        Form::Rounded => element(row).rounded(),
+        Form::Pairs => {
+            let second = if 2 * row + 1 < matrix.rows { element(2 * row + 1) } else { T::ZERO };
+            element(2 * row).pair(second)
+        }
     }
 }
 
 /// Whole panels.
 struct Panels<'a, T> {
     isa: Isa,
+    form: Form,
     matrix: Matrix<'a, T>,
     width: usize,
     to: &'a mut [MaybeUninit<T>],
@@ -64,51 +88,108 @@ impl<T: Real> Kernel for Panels<'_, T> {
 impl<T: Real> Panels<'_, T> {
     #[inline(always)]
     fn pack<const WIDTH: usize>(self) {
-        let Panels { isa, matrix, to, .. } = self;
-        let Matrix { data, rows: k, columns, row_stride, column_stride } = matrix;
+        let Panels { isa, form, matrix, to, .. } = self;
+        let Matrix { rows: k, row_stride, column_stride, .. } = matrix;
+        let height = k.div_ceil(form.depth());
         let (to, _) = to.as_chunks_mut::<WIDTH>();
+        if to.is_empty() {
+            return;
+        }
         if column_stride == 1 {
-            // row by row through all panels, in the order of memory
-            for row in 0..k {
-                // rows of a part of a matrix are too far from each other for the processor to see what comes next
-                let ahead = data.as_ptr().wrapping_add((row + AHEAD) * row_stride);
-                for column in (0..columns).step_by(64 / size_of::<T>()) {
-                    prefetch(ahead.wrapping_add(column).cast());
-                }
-                let (from, _) = data[row * row_stride..][..columns].as_chunks::<WIDTH>();
-                for (panel, from) in from.iter().enumerate() {
-                    to[panel * k + row] = from.map(MaybeUninit::new);
-                }
-            }
-        } else if row_stride == 1 {
-            for (panel, to) in to.chunks_exact_mut(k.max(1)).enumerate() {
-                transpose(isa, &data[panel * WIDTH * column_stride..], column_stride, to);
-            }
-        } else {
-            for (panel, to) in to.chunks_exact_mut(k.max(1)).enumerate() {
-                let part = matrix.columns(panel * WIDTH..(panel + 1) * WIDTH);
-                pack_any(part, to.iter_mut().map(|row| row.as_mut_slice()));
+            by_rows(form, matrix, height, to);
+            return;
+        }
+        for (panel, to) in to.chunks_exact_mut(height).enumerate() {
+            let part = matrix.columns(panel * WIDTH..(panel + 1) * WIDTH);
+            if row_stride == 1 {
+                transpose(isa, form, part, to);
+            } else {
+                pack_any(form, part, to.iter_mut().map(|row| row.as_mut_slice()));
             }
         }
     }
 }
 
-/// Writes `from[column * stride + row]` to `to[row][column]`.
+/// Row by row through all panels, in the order of memory.
 #[inline(always)]
-fn transpose<T: Real, const WIDTH: usize>(isa: Isa, from: &[T], stride: usize, to: &mut [[MaybeUninit<T>; WIDTH]]) {
-    let step = if by_registers::<T>(isa) { LANES } else { STEP };
-    let done = to.len() / step * step;
-    for (index, to) in to.chunks_exact_mut(step).enumerate() {
-        let part = &from[index * step..];
+fn by_rows<T: Real, const WIDTH: usize>(
+    form: Form,
+    matrix: Matrix<T>,
+    height: usize,
+    to: &mut [[MaybeUninit<T>; WIDTH]],
+) {
+    let Matrix { data, rows: k, columns, row_stride, .. } = matrix;
+    for row in 0..k {
+        // rows of a part of a matrix are too far from each other for the processor to see what comes next
+        let ahead = data.as_ptr().wrapping_add((row + AHEAD) * row_stride);
+        for column in (0..columns).step_by(64 / size_of::<T>()) {
+            prefetch(ahead.wrapping_add(column).cast());
+        }
+        let from = &data[row * row_stride..][..columns];
+        let (parts, _) = from.as_chunks::<WIDTH>();
+        match form {
+            Form::Plain => {
+                for (panel, from) in parts.iter().enumerate() {
+                    to[panel * height + row] = from.map(MaybeUninit::new);
+                }
+            }
+            Form::Rounded => {
+                for (panel, from) in parts.iter().enumerate() {
+                    to[panel * height + row] = from.map(|x| MaybeUninit::new(x.rounded()));
+                }
+            }
+            Form::Pairs if row % 2 == 1 => {}
+            Form::Pairs => {
+                let second = (row + 1 < k).then(|| &data[(row + 1) * row_stride..][..columns]);
+                pair_rows(from, second, height, &mut to[row / 2..]);
+            }
+        }
+    }
+}
+
+/// Two rows of `columns` for the panels whose rows begin at `to`.
+#[inline(always)]
+fn pair_rows<T: Real, const WIDTH: usize>(
+    first: &[T],
+    second: Option<&[T]>,
+    height: usize,
+    to: &mut [[MaybeUninit<T>; WIDTH]],
+) {
+    let columns = first.len();
+    assert!(T::DTYPE == DType::F32 && second.is_none_or(|row| row.len() == columns) && columns % WIDTH == 0);
+    assert!(columns == 0 || to.len() > (columns / WIDTH - 1) * height);
+    // SAFETY: the lengths and the type were asserted; pairs are packed only for a processor that multiplies them.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        let second = second.map(|row| row.as_ptr().cast());
+        super::bf16::pair_rows(first.as_ptr().cast(), second, columns, WIDTH, height * WIDTH, to.as_mut_ptr().cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("only x86-64 multiplies pairs");
+}
+
+/// One panel of a matrix whose columns lie in memory as rows.
+#[inline(always)]
+fn transpose<T: Real, const WIDTH: usize>(
+    isa: Isa,
+    form: Form,
+    matrix: Matrix<T>,
+    to: &mut [[MaybeUninit<T>; WIDTH]],
+) {
+    let (step, stride) = (if by_registers::<T>(isa, form) { LANES } else { STEP }, matrix.column_stride);
+    // an odd last row has no pair in registers
+    let done = (matrix.rows / form.depth()) / step * step;
+    for (index, to) in to[..done].chunks_exact_mut(step).enumerate() {
+        let part = &matrix.data[index * step * form.depth()..];
         for column in 0..WIDTH {
             // the same place of the next panel
             prefetch(part.as_ptr().wrapping_add((WIDTH + column) * stride).cast());
         }
-        block(isa, part, stride, to);
+        block(isa, form, part, stride, to);
     }
     for (row, to) in to[done..].iter_mut().enumerate() {
         for (column, to) in to.iter_mut().enumerate() {
-            to.write(from[column * stride + done + row]);
+            to.write(packed(form, matrix, done + row, column));
         }
     }
 }
@@ -124,21 +205,34 @@ pub const LANES: usize = 16;
 
 /// Whether [`block`] has instructions for it.
 #[inline(always)]
-fn by_registers<T: Real>(isa: Isa) -> bool {
-    cfg!(target_arch = "x86_64") && isa == Isa::Avx512 && T::DTYPE == DType::F32
+fn by_registers<T: Real>(isa: Isa, form: Form) -> bool {
+    cfg!(target_arch = "x86_64") && isa == Isa::Avx512 && T::DTYPE == DType::F32 && form != Form::Rounded
 }
 
 /// [`transpose`] for [`LANES`] rows if [`by_registers`], for [`STEP`] otherwise.
 #[inline(always)]
-fn block<T: Real, const WIDTH: usize>(isa: Isa, from: &[T], stride: usize, to: &mut [[MaybeUninit<T>; WIDTH]]) {
+fn block<T: Real, const WIDTH: usize>(
+    isa: Isa,
+    form: Form,
+    from: &[T],
+    stride: usize,
+    to: &mut [[MaybeUninit<T>; WIDTH]],
+) {
     #[cfg(target_arch = "x86_64")]
-    if by_registers::<T>(isa) {
-        assert!(from.len() >= (WIDTH - 1) * stride + LANES && to.len() == LANES);
+    if by_registers::<T>(isa, form) {
+        assert!(from.len() >= (WIDTH - 1) * stride + LANES * form.depth() && to.len() == LANES);
         let to = to.as_mut_ptr().cast::<f32>();
         for first in (0..WIDTH).step_by(LANES) {
             let from = from[first * stride..].as_ptr().cast();
-            // SAFETY: the lengths were asserted; T is f32; whoever packs for AVX-512 has found that the processor has it.
-            unsafe { super::transpose::transpose(from, stride, LANES.min(WIDTH - first), to.add(first), WIDTH) };
+            let (width, to) = (LANES.min(WIDTH - first), to.wrapping_add(first));
+            // SAFETY: the lengths were asserted; T is f32; whoever packs for AVX-512, or pairs, has found that the processor has it.
+            unsafe {
+                if form == Form::Pairs {
+                    super::transpose::transpose_pairs(from, stride, width, to, WIDTH);
+                } else {
+                    super::transpose::transpose(from, stride, width, to, WIDTH);
+                }
+            }
         }
         return;
     }
@@ -146,7 +240,7 @@ fn block<T: Real, const WIDTH: usize>(isa: Isa, from: &[T], stride: usize, to: &
         std::array::from_fn(|column| from[column * stride..].first_chunk().expect("eight rows of each column"));
     for (row, to) in to.iter_mut().enumerate() {
         for (to, from) in to.iter_mut().zip(block) {
-            to.write(from[row]);
+            to.write(if form == Form::Rounded { from[row].rounded() } else { from[row] });
         }
     }
 }

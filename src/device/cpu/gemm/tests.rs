@@ -1,4 +1,4 @@
-use super::super::isa::for_each_isa;
+use super::super::isa::{for_each_isa, multiplies_bf16};
 use super::*;
 
 /// Odd and awkward sizes: nothing, one, around the tiles of every kernel, around the blocks of k, several blocks of rows.
@@ -44,6 +44,19 @@ fn view<T>(data: &[T], rows: usize, columns: usize, transposed: bool) -> Matrix<
     if transposed { Matrix::new(data, columns, rows).t() } else { Matrix::new(data, rows, columns) }
 }
 
+/// Both formats of operands with every instruction set of this processor.
+fn for_each_way(mut test: impl FnMut(Isa, Precision)) {
+    for_each_isa(|isa| [Precision::Full, Precision::Bf16].into_iter().for_each(|precision| test(isa, precision)));
+}
+
+/// What a product takes the matrix for.
+fn operand<T: Real>(precision: Precision, data: &[T]) -> Vec<T> {
+    match precision {
+        Precision::Full => data.to_vec(),
+        Precision::Bf16 => data.iter().map(|x| x.rounded()).collect(),
+    }
+}
+
 fn at<T: Real>(m: Matrix<T>, i: usize, j: usize) -> f64 {
     m.data[i * m.row_stride + j * m.column_stride].to_f64()
 }
@@ -69,19 +82,21 @@ fn assert_is_product<T: Real>(a: Matrix<T>, b: Matrix<T>, before: Option<&[T]>, 
 }
 
 fn all_shapes<T: Real>() {
-    for_each_isa(|isa| {
+    for_each_way(|isa, precision| {
         for (m, k, n) in SHAPES {
             let (a, b, before) = (numbers::<T>(m * k, 1), numbers::<T>(k * n, 2), numbers::<T>(m * n, 3));
+            let (right_a, right_b) = (operand(precision, &a), operand(precision, &b));
             for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
                 let (a, b) = (view(&a, m, k, ta), view(&b, k, n, tb));
+                let (right_a, right_b) = (view(&right_a, m, k, ta), view(&right_b, k, n, tb));
                 for store in [Store::Set, Store::Add] {
-                    let what = format!("{isa} {m}x{k}x{n} transposed {ta} {tb} {store:?}");
+                    let what = format!("{isa} {precision:?} {m}x{k}x{n} transposed {ta} {tb} {store:?}");
                     let mut c = before.clone();
-                    gemm_on(isa, a, b, &mut c, store);
-                    assert_is_product(a, b, (store == Store::Add).then_some(&before), &c, &what);
+                    gemm_on(isa, precision, a, b, &mut c, store);
+                    assert_is_product(right_a, right_b, (store == Store::Add).then_some(&before), &c, &what);
 
-                    let mut buffer = vec![T::from_f64(f64::NAN); packed_len_on::<T>(isa, k, n)];
-                    let packed = pack_on(isa, b, &mut buffer);
+                    let mut buffer = vec![T::from_f64(f64::NAN); packed_len_on::<T>(isa, precision, k, n)];
+                    let packed = pack_on(isa, precision, b, &mut buffer);
                     let mut again = before.clone();
                     gemm_packed(a, &packed, &mut again, store);
                     assert!(c == again, "{what}: packed differs");
@@ -103,11 +118,11 @@ fn every_shape_f64() {
 
 #[test]
 fn nothing_is_written_beyond_the_result() {
-    for_each_isa(|isa| {
+    for_each_way(|isa, precision| {
         let (m, k, n) = (7, 5, 19);
         let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
         let mut c = vec![7.0f32; m * n + 64];
-        gemm_on(isa, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
+        gemm_on(isa, precision, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
         assert!(c[m * n..].iter().all(|&x| x == 7.0));
     });
 }
@@ -116,21 +131,21 @@ fn nothing_is_written_beyond_the_result() {
 fn a_sum_over_nothing_is_zero() {
     for store in [Store::Set, Store::Add] {
         let mut c = [3.0f32; 6];
-        gemm(Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), &mut c, store);
+        gemm(Precision::Full, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), &mut c, store);
         assert_eq!(c, [if store == Store::Set { 0.0 } else { 3.0 }; 6]);
     }
 }
 
 #[test]
 fn not_a_number_spreads_to_its_row_and_column_only() {
-    for_each_isa(|isa| {
+    for_each_way(|isa, precision| {
         let (m, k, n) = (9, 6, 21);
         let (mut a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
         a[4 * k + 2] = f32::NAN;
         let mut c = vec![0.0; m * n];
-        gemm_on(isa, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
+        gemm_on(isa, precision, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
         for (i, row) in c.chunks(n).enumerate() {
-            assert!(row.iter().all(|x| x.is_nan() == (i == 4)), "{isa}: row {i}");
+            assert!(row.iter().all(|x| x.is_nan() == (i == 4)), "{isa} {precision:?}: row {i}");
         }
     });
 }
@@ -146,25 +161,25 @@ fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
 fn any_number_of_threads_gives_the_same_bits() {
     let (m, k, n) = LARGE;
     let (a, b, before) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2), numbers::<f32>(m * n, 3));
-    for_each_isa(|isa| {
+    for_each_way(|isa, precision| {
         for (ta, tb) in [(false, false), (true, true)] {
             let product = || {
                 let mut c = before.clone();
-                gemm_on(isa, view(&a, m, k, ta), view(&b, k, n, tb), &mut c, Store::Add);
+                gemm_on(isa, precision, view(&a, m, k, ta), view(&b, k, n, tb), &mut c, Store::Add);
                 c
             };
             let packed = || {
-                let mut buffer = vec![0.0; packed_len_on::<f32>(isa, k, n)];
-                let packed = pack_on(isa, view(&b, k, n, tb), &mut buffer);
+                let mut buffer = vec![0.0; packed_len_on::<f32>(isa, precision, k, n)];
+                let packed = pack_on(isa, precision, view(&b, k, n, tb), &mut buffer);
                 let mut c = before.clone();
                 gemm_packed(view(&a, m, k, ta), &packed, &mut c, Store::Add);
                 c
             };
             let outside = product();
-            assert!(outside == packed(), "{isa}: packed, outside of a pool");
+            assert!(outside == packed(), "{isa} {precision:?}: packed, outside of a pool");
             for threads in [1, 2, 3, 5] {
-                assert!(outside == on_threads(threads, product), "{isa}: {threads} threads");
-                assert!(outside == on_threads(threads, packed), "{isa}: packed, {threads} threads");
+                assert!(outside == on_threads(threads, product), "{isa} {precision:?}: {threads} threads");
+                assert!(outside == on_threads(threads, packed), "{isa} {precision:?}: packed, {threads} threads");
             }
         }
     });
@@ -174,11 +189,11 @@ fn any_number_of_threads_gives_the_same_bits() {
 fn a_row_does_not_depend_on_its_neighbours() {
     let (m, k, n) = (40, 300, 70);
     let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
-    for_each_isa(|isa| {
+    for_each_way(|isa, precision| {
         let product = |rows: Range<usize>, columns: Range<usize>| {
             let mut c = vec![0.0; rows.len() * columns.len()];
             let (a, b) = (Matrix::new(&a, m, k).rows(rows), Matrix::new(&b, k, n).columns(columns));
-            gemm_on(isa, a, b, &mut c, Store::Set);
+            gemm_on(isa, precision, a, b, &mut c, Store::Set);
             c
         };
         let whole = product(0..m, 0..n);
@@ -186,7 +201,7 @@ fn a_row_does_not_depend_on_its_neighbours() {
             for columns in [0..70, 69..70, 13..40] {
                 let part = product(rows.clone(), columns.clone());
                 for (row, part) in rows.clone().zip(part.chunks(columns.len())) {
-                    assert_eq!(part, &whole[row * n..][columns.clone()], "{isa} {rows:?} {columns:?}");
+                    assert_eq!(part, &whole[row * n..][columns.clone()], "{isa} {precision:?} {rows:?} {columns:?}");
                 }
             }
         }
@@ -199,7 +214,7 @@ fn products_inside_parallel_work_are_right() {
     let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
     let product = || {
         let mut c = vec![0.0; m * n];
-        gemm(Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
+        gemm(Precision::Full, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
         c
     };
     let one = product();
@@ -207,15 +222,15 @@ fn products_inside_parallel_work_are_right() {
     assert!(all.iter().all(|c| *c == one));
 }
 
-fn vector_sets_agree<T: Real>() {
+fn vector_sets_agree<T: Real>(precision: Precision) {
     for (m, k, n) in SHAPES.into_iter().chain([LARGE]) {
         let (a, b) = (numbers::<T>(m * k, 1), numbers::<T>(k * n, 2));
         let product = |isa| {
             let mut c = vec![T::ZERO; m * n];
-            gemm_on(isa, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
+            gemm_on(isa, precision, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
             c
         };
-        assert!(product(Isa::Avx2) == product(Isa::Avx512), "{m}x{k}x{n}");
+        assert!(product(Isa::Avx2) == product(Isa::Avx512), "{precision:?} {m}x{k}x{n}");
     }
 }
 
@@ -225,14 +240,64 @@ fn vector_instruction_sets_agree() {
         eprintln!("skipped: this processor has no AVX-512 to compare AVX2 with");
         return;
     }
-    vector_sets_agree::<f32>();
-    vector_sets_agree::<f64>();
+    vector_sets_agree::<f32>(Precision::Full);
+    vector_sets_agree::<f64>(Precision::Full);
+    vector_sets_agree::<f64>(Precision::Bf16);
+    if !multiplies_bf16(Isa::Avx512) {
+        vector_sets_agree::<f32>(Precision::Bf16);
+    }
+}
+
+#[test]
+fn bf16_is_the_nearest_with_ties_to_even() {
+    // half an ulp of 1 is 2⁻⁸
+    let ulp = 1.0f32 / 128.0;
+    for (x, nearest) in [
+        (1.0, 1.0),
+        (1.0 + ulp / 2.0, 1.0),
+        (1.0 + 1.5 * ulp, 1.0 + 2.0 * ulp),
+        (1.0 + 0.51 * ulp, 1.0 + ulp),
+        (-1.0 - 0.49 * ulp, -1.0),
+        (f32::MAX, f32::INFINITY),
+        (f32::MIN_POSITIVE, f32::MIN_POSITIVE),
+        (f32::MIN_POSITIVE / 2.0, 0.0),
+        (-f32::MIN_POSITIVE / 2.0, -0.0),
+    ] {
+        assert!(x.rounded().to_bits() == nearest.to_bits(), "{x} became {}", x.rounded());
+        assert_eq!(x.pair(1.0).to_bits(), 0x3f80 << 16 | nearest.to_bits() >> 16, "{x}");
+    }
+    assert!(f32::NAN.rounded().is_nan());
+}
+
+/// Numbers for which instructions have rules of their own come out of them as they do one by one.
+#[test]
+fn packed_pairs_do_not_depend_on_who_packs_them() {
+    if !multiplies_bf16(Isa::Avx512) {
+        eprintln!("skipped: this processor has no AVX-512 BF16");
+        return;
+    }
+    let special = [f32::MIN_POSITIVE / 3.0, -1e-40, f32::MAX, f32::INFINITY, 0.0, -0.0, 1.0 / 3.0, -1.00390625, 3e-39];
+    let (k, n) = (67, 45);
+    let b: Vec<f32> = (0..k * n).map(|i| special[i * 7 % special.len()] * if i % 5 == 0 { 0.7 } else { 1.0 }).collect();
+    for transposed in [false, true] {
+        let b = view(&b, k, n, transposed);
+        let mut buffer = vec![0.0; packed_len_on::<f32>(Isa::Avx512, Precision::Bf16, k, n)];
+        let width = f32::kernel(Isa::Avx512, Precision::Bf16).columns;
+        pack_on(Isa::Avx512, Precision::Bf16, b, &mut buffer);
+        for (i, &found) in buffer.iter().enumerate() {
+            let (panel, row, column) = (i / (width * k.div_ceil(2)), i / width % k.div_ceil(2), i % width);
+            let column = panel * width + column;
+            let element = |row: usize| if row < k && column < n { at(b, row, column) as f32 } else { 0.0 };
+            let right = element(2 * row).pair(element(2 * row + 1));
+            assert_eq!(found.to_bits(), right.to_bits(), "transposed {transposed}: pair {row} of column {column}");
+        }
+    }
 }
 
 #[test]
 #[should_panic(expected = "columns of the left matrix")]
 fn shapes_must_fit() {
-    gemm(Matrix::new(&[0.0f32; 6], 2, 3), Matrix::new(&[0.0; 8], 2, 4), &mut [0.0; 8], Store::Set);
+    gemm(Precision::Full, Matrix::new(&[0.0f32; 6], 2, 3), Matrix::new(&[0.0; 8], 2, 4), &mut [0.0; 8], Store::Set);
 }
 
 #[test]
