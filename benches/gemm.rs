@@ -11,8 +11,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use ulmfit::bench::peaks::fma;
-use ulmfit::device::Real;
 use ulmfit::device::Precision;
+use ulmfit::device::Real;
 use ulmfit::device::cpu::gemm::{Matrix, Store, gemm, gemm_packed, pack, packed_len};
 use ulmfit::device::cpu::isa::{isa, isa_from_environment};
 
@@ -167,7 +167,9 @@ impl<T: Real + Others> Product<T> {
     fn gflops(&mut self, whose: Whose) -> f64 {
         let Product { m, k, n, layout, ref a, ref b, ref mut c, ref mut packed } = *self;
         let time = match (whose, layout) {
-            (Whose::Ours, Plain) => shortest(|| gemm(Precision::Full, Matrix::new(a, m, k), Matrix::new(b, k, n), c, Store::Set)),
+            (Whose::Ours, Plain) => {
+                shortest(|| gemm(Precision::Full, Matrix::new(a, m, k), Matrix::new(b, k, n), c, Store::Set))
+            }
             (Whose::Ours, LeftTransposed) => {
                 shortest(|| gemm(Precision::Full, Matrix::new(a, k, m).t(), Matrix::new(b, k, n), c, Store::Set))
             }

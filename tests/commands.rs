@@ -152,3 +152,52 @@ fn splits_must_ascend() {
     let assert = ulmfit(&words(&[&line, SIZES, STAGE])).assert().code(2);
     assert!(text(&assert.get_output().stderr).contains("pretrain.splits"));
 }
+
+/// Every command that computes does so in the format asked for: results near those of f32, but not the same; one thread and two give the same bits.
+#[test]
+fn products_in_bf16_reach_every_stage() {
+    let (root, data) = place();
+    let (train, test) = (data.path("train.csv"), data.path("test.csv"));
+    let mut numbers = Numbers(3);
+    let corpus: String = (0..60).map(|_| numbers.sentence(&["the", "a", "cat", "sat", "on", "it"]) + "\n").collect();
+    let corpus = data.write("small.txt", corpus);
+    let trained = |name: &str, more: &[&str]| {
+        let place = |stage: &str| root.path().join(format!("{name}-{stage}")).to_str().unwrap().to_string();
+        let [lm, tuned, classifier] = ["lm", "tuned", "classifier"].map(place);
+        json(&words(&[&["pretrain", "--corpus", &corpus, "--out", &lm], SIZES, STAGE, more]));
+        json(&words(&[&["finetune-lm", "--model", &lm, "--text", &train, "--out", &tuned], STAGE, more]));
+        let last = ["train-classifier", "--model", &tuned, "--train", &train, "--out", &classifier];
+        json(&words(&[&last, &["--batch-size", "4", "--epochs", "1"], more]));
+        let losses = [&lm, &tuned]
+            .map(|model| number(&json(&words(&[&["evaluate", "--model", model, "--data", &train], more]))["loss"]));
+        let classified = json(&words(&[&["evaluate", "--model", &classifier, "--data", &test], more]));
+        let weights =
+            [lm, tuned, classifier].map(|model| std::fs::read(Path::new(&model).join("model.safetensors")).unwrap());
+        (weights, [losses[0], losses[1], number(&classified["loss"])])
+    };
+    let (full, full_losses) = trained("full", &[]);
+    let (half, half_losses) = trained("half", &["--precision", "bf16"]);
+    let one_thread = trained("one", &["--precision", "bf16", "--threads", "1"]);
+    assert!(
+        (&half, half_losses) == (&one_thread.0, one_thread.1),
+        "one thread: {half_losses:?} and {:?}",
+        one_thread.1
+    );
+    for stage in 0..3 {
+        assert_ne!(full[stage], half[stage], "stage {stage}");
+        let [a, b] = [full_losses[stage], half_losses[stage]];
+        assert!(a != b && (a / b - 1.0).abs() < 0.01, "stage {stage}: {a} and {b}");
+    }
+}
+
+/// A run goes on in the precision that it was begun in.
+#[test]
+fn a_run_keeps_its_precision() {
+    let (root, data) = place();
+    let (corpus, out) = (data.path("corpus.txt"), root.path().join("lm").to_str().unwrap().to_string());
+    let line = words(&[&["pretrain", "--corpus", &corpus, "--out", &out], SIZES, STAGE]);
+    json(&line);
+    let other = ulmfit(&words(&[&line, &["--quiet", "--resume", "--precision", "bf16"]])).assert().code(2);
+    let message = text(&other.get_output().stderr);
+    assert!(message.contains(r#"--resume: --precision was not set in the stopped run and is "bf16" now"#), "{message}");
+}

@@ -31,12 +31,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
 }
 
 /// Verifies and times a case in every format, forward (with what it saves for the backward pass) and backward. `verified` returns the error.
-pub fn timed(
-    bench: &mut Bench,
-    suite: &str,
-    case: &Case,
-    verified: impl Fn(Format) -> Result<f64>,
-) -> Result<()> {
+pub fn timed(bench: &mut Bench, suite: &str, case: &Case, verified: impl Fn(Format) -> Result<f64>) -> Result<()> {
     for &format in bench.formats {
         let error = verified(format)?;
         let mut subject = Subject::new(case, format)?;

@@ -6,9 +6,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::clock::seconds;
-use crate::device::Real;
 use super::format::Format;
 use crate::device::Precision;
+use crate::device::Real;
 use crate::device::cpu::isa::{Isa, Kernel, dispatch, isa, multiplies_bf16};
 
 /// A rate of one thread and of all together.

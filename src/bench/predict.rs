@@ -118,7 +118,12 @@ fn loaded(recipe: &Recipe, sizes: Sizes, dtype: DType) -> Result<Loaded<Classifi
     Ok(Loaded { network, parameters, vocabulary, config })
 }
 
-fn in_f64(format: Format, (model, parameters): &(Classifier, Parameters), words: &Vocabulary, text: &Document) -> Result<Vec<f64>> {
+fn in_f64(
+    format: Format,
+    (model, parameters): &(Classifier, Parameters),
+    words: &Vocabulary,
+    text: &Document,
+) -> Result<Vec<f64>> {
     let tokenizer = crate::text::Tokenizer::new(words.tokenizer().clone())?;
     let ids = tokenizer.ids(text, words, &mut crate::text::Scratch::default());
     let mut g = format.oracle().graph();

@@ -252,7 +252,8 @@ fn sampled_rows(subject: &mut LmSubject, format: Format, name: &str) -> Result<f
         all.chunks_exact(batch * width).flat_map(|step| &step[..rows * width]).copied().collect()
     };
     let a = verify::compare(format, &format!("{name}: the encoder's output"), &of_rows(&y, width), &right_y)?;
-    let b = verify::compare(format, &format!("{name}: the losses of an evaluation"), &of_rows(&losses, 1), &right_losses)?;
+    let b =
+        verify::compare(format, &format!("{name}: the losses of an evaluation"), &of_rows(&losses, 1), &right_losses)?;
     Ok(a.max(b))
 }
 

@@ -18,7 +18,7 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let device = global.for_check("golden")?.announce_device();
-    let report = check::golden(&args.paths, device)?;
+    let report = check::golden(&args.paths, device, global.precision)?;
     let width = report.rows.iter().map(|row| row.file.chars().count()).max().unwrap_or(0).max(4);
     let mut text =
         format!("{:<width$}  {:<16} {:<4} {:>7} {:>7}  worst error\n", "file", "case", "type", "tensors", "failed");

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Global, output};
 use crate::check;
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 
 /// Compare every gradient with finite differences in f64; on a GPU, with the CPU's
@@ -20,6 +20,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
+    if global.precision == Precision::Bf16 {
+        return Err(Error::usage("gradcheck differentiates in f64: --precision bf16 is for products in f32")
+            .hint("leave --precision out; 'golden --precision bf16' checks results in bf16"));
+    }
     let device = global.for_check("gradcheck")?.announce_device();
     if device != Device::Cpu {
         return run_on_gpu(args, global, device);

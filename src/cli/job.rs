@@ -73,7 +73,7 @@ pub fn context<'a>(
 pub fn observers(directory: &Path, global: &Global) -> Result<Box<dyn Observer>> {
     let metrics = StageMetrics::new(directory.join(METRICS_FILE));
     let mut all: Vec<Box<dyn Observer>> = vec![Box::new(Progress::new(global.quiet)), Box::new(metrics)];
-    all.observe(&environment::event(isa().name(), &global.device.to_string()))?;
+    all.observe(&environment::event(isa().name(), &global.device.to_string(), global.precision))?;
     Ok(Box::new(all))
 }
 

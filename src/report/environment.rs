@@ -1,5 +1,6 @@
 //! What a run ran on: the rows of [`Event::Environment`] and part of `ulmfit info`.
 
+use crate::device::Precision;
 use crate::train::observer::Event;
 
 /// Model name of the processor, or its architecture where the system does not tell.
@@ -10,12 +11,17 @@ pub fn processor() -> String {
 }
 
 /// The environment of this process; `isa` is the instruction set in use and `device` the device chosen, in words.
-pub fn event(isa: &str, device: &str) -> Event {
+pub fn event(isa: &str, device: &str, precision: Precision) -> Event {
+    let products = match precision {
+        Precision::Full => "f32",
+        Precision::Bf16 => "bf16",
+    };
     let rows = [
         ("version", format!("ulmfit {}", env!("CARGO_PKG_VERSION"))),
         ("device", device.to_string()),
         ("processor", processor()),
         ("instruction set", isa.to_string()),
+        ("precision of products", products.to_string()),
         ("threads", rayon::current_num_threads().to_string()),
         ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
     ];

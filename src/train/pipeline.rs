@@ -122,7 +122,10 @@ impl Run<'_> {
             if let Some(test) = &sources.test {
                 let directions = [Direction::Forward, Direction::Backward];
                 let models = directions.map(|d| model_dir::load_classifier(&self.directory(CLASSIFIER, d)));
-                let mut ensemble = Ensemble::new(models.into_iter().collect::<Result<_>>()?, self.context.graph(self.context.memory_limit))?;
+                let mut ensemble = Ensemble::new(
+                    models.into_iter().collect::<Result<_>>()?,
+                    self.context.graph(self.context.memory_limit),
+                )?;
                 let measured = ensemble.evaluate(test)?.measured;
                 result["classifier"]["test_error"] = json!(measured.error_percent);
             }

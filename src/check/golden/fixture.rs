@@ -1,9 +1,9 @@
 //! One fixture: its tensors, and the comparisons made so far.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::{Difference, GoldenRow, TOLERANCE_F32, TOLERANCE_F64};
+use super::{Difference, GoldenRow, ROUNDING_BF16, TOLERANCE_F32, TOLERANCE_F64};
 use crate::error::{Error, Result};
 use crate::nn::weights::load_tensors;
 use crate::tensor::{DType, Device, Tensor};
@@ -23,6 +23,8 @@ pub(super) struct Fixture {
     /// Names of tensors that were read or compared.
     seen: BTreeSet<String>,
     differences: Vec<Difference>,
+    /// Of a naive computation in bf16, by tensor; then the tolerance follows from it.
+    naive_errors: Option<BTreeMap<String, f64>>,
 }
 
 impl Fixture {
@@ -38,8 +40,33 @@ impl Fixture {
             "f32" => DType::F32,
             other => return Err(Error::file(path, format!("was computed in '{other}'; f64 and f32 are known"))),
         };
-        let (seen, differences) = (BTreeSet::new(), Vec::new());
-        Ok(Fixture { path: path.to_path_buf(), case, dtype, device, tensors, metadata, seen, differences })
+        Ok(Fixture {
+            path: path.to_path_buf(),
+            case,
+            dtype,
+            device,
+            tensors,
+            metadata,
+            seen: BTreeSet::new(),
+            differences: Vec::new(),
+            naive_errors: None,
+        })
+    }
+
+    /// The same numbers in f64, for a replay in that.
+    pub fn widen(&mut self) -> Result<()> {
+        self.dtype = DType::F64;
+        for tensor in self.tensors.values_mut().filter(|tensor| tensor.dtype() == DType::F32) {
+            let wide = Tensor::zeros(tensor.shape(), DType::F64)?;
+            wide.set_f64(&tensor.to_f64());
+            *tensor = wide;
+        }
+        Ok(())
+    }
+
+    /// Sets the tolerances of a replay in bf16: twice the errors that the same fixture has in a naive one.
+    pub fn allow_twice(&mut self, naive: &Fixture) {
+        self.naive_errors = Some(naive.differences.iter().map(|d| (d.tensor.clone(), d.error)).collect());
     }
 
     pub fn error(&self, message: impl Into<String>) -> Error {
@@ -152,7 +179,11 @@ impl Fixture {
     }
 
     fn differ(&mut self, name: &str, error: f64) {
-        let tolerance = if self.dtype == DType::F64 { TOLERANCE_F64 } else { TOLERANCE_F32 };
+        let tolerance = match &self.naive_errors {
+            Some(naive) => 2.0 * (naive.get(name).copied().unwrap_or(0.0) + ROUNDING_BF16),
+            None if self.dtype == DType::F64 => TOLERANCE_F64,
+            None => TOLERANCE_F32,
+        };
         self.differences.push(Difference {
             file: self.path.display().to_string(),
             case: self.case.clone(),

@@ -17,13 +17,17 @@ use serde::Serialize;
 
 use self::fixture::Fixture;
 use crate::autodiff::Graph;
-use crate::device::{DType, Device};
+use crate::device::{DType, Device, Precision};
 use crate::error::{Error, Result};
 
 /// Largest difference allowed, relative to the tensor's largest value, for fixtures computed in f64.
 pub const TOLERANCE_F64: f64 = 1e-9;
 /// As [`TOLERANCE_F64`], for fixtures computed in f32: their own order of rounding differs from ours.
 pub const TOLERANCE_F32: f64 = 2e-5;
+
+/// A computation in bf16 has at least this error, relative to a tensor's largest value, because its result is in bf16: half a unit in the last
+/// place. A naive one has besides what its operands lose in products: that is measured, in f64 with operands rounded to bf16.
+pub const ROUNDING_BF16: f64 = 1.0 / 512.0;
 
 /// A compared tensor of a file.
 #[derive(Clone, Debug, Serialize)]
@@ -86,11 +90,12 @@ const CASES: &[(&str, Replay)] = &[
 ];
 
 /// Replays fixtures: files, or directories whose `.safetensors` files are taken in the order of their names. A GPU computes in f32: files of
-/// f64 are skipped there.
+/// f64 are skipped there. In [`Precision::Bf16`] a tensor may have twice the error of a naive computation ([`ROUNDING_BF16`]), and files of f64 are
+/// skipped.
 ///
 /// # Errors
 /// A file that is missing, cut off, of an unknown case, or not of that case's form. A difference is no error; it is counted.
-pub fn golden(paths: &[PathBuf], device: Device) -> Result<GoldenReport> {
+pub fn golden(paths: &[PathBuf], device: Device, precision: Precision) -> Result<GoldenReport> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -114,8 +119,8 @@ pub fn golden(paths: &[PathBuf], device: Device) -> Result<GoldenReport> {
         return Err(Error::usage("no fixture was given"));
     }
     let rows = match device {
-        Device::Cpu => files.par_iter().map(|path| replay(path, device)).collect::<Result<Vec<_>>>()?,
-        Device::Cuda(_) => files.iter().map(|path| replay(path, device)).collect::<Result<Vec<_>>>()?,
+        Device::Cpu => files.par_iter().map(|path| replay(path, device, precision)).collect::<Result<Vec<_>>>()?,
+        Device::Cuda(_) => files.iter().map(|path| replay(path, device, precision)).collect::<Result<Vec<_>>>()?,
     };
     let ratio = |d: &&Difference| d.error / d.tolerance;
     let worst = rows.iter().filter_map(|r| r.worst.as_ref()).max_by(|a, b| ratio(a).total_cmp(&ratio(b))).cloned();
@@ -124,7 +129,7 @@ pub fn golden(paths: &[PathBuf], device: Device) -> Result<GoldenReport> {
     Ok(GoldenReport { files: rows.len(), skipped, failed, worst, rows })
 }
 
-fn replay(path: &Path, device: Device) -> Result<GoldenRow> {
+fn replay(path: &Path, device: Device, precision: Precision) -> Result<GoldenRow> {
     let mut fixture = Fixture::open(path, device)?;
     let Some((_, replay)) = CASES.iter().find(|(name, _)| *name == fixture.case) else {
         let known: Vec<&str> = CASES.iter().map(|(name, _)| *name).collect();
@@ -134,12 +139,24 @@ fn replay(path: &Path, device: Device) -> Result<GoldenRow> {
     if device != Device::Cpu && fixture.dtype == DType::F64 {
         return Ok(fixture.skipped(format!("{device} computes in f32")));
     }
-    let mut graph = Graph::new(device, fixture.dtype, None);
-    replay(&mut fixture, &mut graph).map_err(|e| match e {
-        Error::File { .. } => e,
-        // an operation refuses the shapes: the file is not of its case's form
-        other => Error::file(path, format!("is not a fixture of case '{}': {other}", fixture.case)),
-    })?;
+    let run = |fixture: &mut Fixture| {
+        let mut graph = Graph::new(fixture.device, fixture.dtype, None).with_precision(precision);
+        replay(fixture, &mut graph).map_err(|e| match e {
+            Error::File { .. } => e,
+            // an operation refuses the shapes: the file is not of its case's form
+            other => Error::file(path, format!("is not a fixture of case '{}': {other}", fixture.case)),
+        })
+    };
+    if precision == Precision::Bf16 {
+        if fixture.dtype == DType::F64 {
+            return Ok(fixture.skipped("bf16 is a format of products in f32".into()));
+        }
+        let mut naive = Fixture::open(path, Device::Cpu)?;
+        naive.widen()?;
+        run(&mut naive)?;
+        fixture.allow_twice(&naive);
+    }
+    run(&mut fixture)?;
     fixture.finish()
 }
 
@@ -154,7 +171,7 @@ mod tests {
 
     #[test]
     fn all_committed_fixtures_agree() {
-        let report = golden(&[directory()], Device::Cpu).unwrap();
+        let report = golden(&[directory()], Device::Cpu, Precision::Full).unwrap();
         let failures: Vec<_> = report.rows.iter().filter(|r| !r.failures.is_empty()).collect();
         assert!(failures.is_empty(), "{failures:#?}");
         // every case, in both types
@@ -166,6 +183,20 @@ mod tests {
         }
         let json = serde_json::to_value(&report).unwrap();
         assert!(json["files"].is_u64() && json["failed"] == 0 && json["worst"]["error"].is_f64());
+    }
+
+    #[test]
+    fn fixtures_of_f32_agree_in_bf16() {
+        let report = golden(&[directory()], Device::Cpu, Precision::Bf16).unwrap();
+        let failures: Vec<_> = report.rows.iter().filter(|r| !r.failures.is_empty()).collect();
+        assert!(failures.is_empty(), "{failures:#?}");
+        assert_eq!((report.files, report.skipped), (2 * CASES.len(), CASES.len()));
+        // where there are products the operands were rounded, and that is seen
+        for case in ["adaptive_softmax", "awd_lm", "classifier", "lstm", "sampled_softmax"] {
+            let row = report.rows.iter().find(|r| r.case == case && r.skipped.is_none()).unwrap();
+            let worst = row.worst.as_ref().unwrap();
+            assert!(worst.error > 10.0 * TOLERANCE_F32, "{worst:?}");
+        }
     }
 
     /// Copies of the fixtures in which one value of one compared tensor is wrong by a little more than the tolerance.
@@ -180,7 +211,7 @@ mod tests {
             tensors[tensor].set_f64(&values);
             let path = dir.path().join("wrong.safetensors");
             std::fs::write(&path, bytes(&tensors, metadata)).unwrap();
-            golden(&[path], Device::Cpu).unwrap()
+            golden(&[path], Device::Cpu, Precision::Full).unwrap()
         };
         for (file, tensor) in [
             ("lstm_f64.safetensors", "grad.w_hh"),
@@ -269,7 +300,7 @@ mod tests {
             (&missing, "no such file"),
             (&vec![directory.path().to_path_buf()], "holds no .safetensors file"),
         ] {
-            let error = golden(paths, Device::Cpu).unwrap_err();
+            let error = golden(paths, Device::Cpu, Precision::Full).unwrap_err();
             let text = error.to_string();
             assert!(text.contains(expected), "{text}");
             assert!(text.contains(paths[0].to_str().unwrap()) && !text.contains('\n'), "{text}");

@@ -2,9 +2,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::device::{Precision, Write};
 use crate::device::cpu::gemm::{Matrix, Store, gemm};
 use crate::device::cpu::isa::dispatch;
+use crate::device::{Precision, Write};
 use crate::ops::softmax_row::Exponentiate;
 use crate::tensor::Real;
 use crate::trace;

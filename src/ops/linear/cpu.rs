@@ -2,7 +2,14 @@ use crate::device::Precision;
 use crate::device::cpu::gemm::{Matrix, Store, gemm};
 use crate::tensor::Real;
 
-pub(super) fn forward<T: Real>(precision: Precision, x: &[T], w: &[T], b: Option<&[T]>, [outputs, inputs]: [usize; 2], y: &mut [T]) {
+pub(super) fn forward<T: Real>(
+    precision: Precision,
+    x: &[T],
+    w: &[T],
+    b: Option<&[T]>,
+    [outputs, inputs]: [usize; 2],
+    y: &mut [T],
+) {
     let rows = y.len() / outputs.max(1);
     let store = match b {
         Some(b) => {
@@ -15,13 +22,27 @@ pub(super) fn forward<T: Real>(precision: Precision, x: &[T], w: &[T], b: Option
 }
 
 /// `dx = dy·W`
-pub(super) fn backward_input<T: Real>(precision: Precision, dy: &[T], w: &[T], [outputs, inputs]: [usize; 2], dx: &mut [T], store: Store) {
+pub(super) fn backward_input<T: Real>(
+    precision: Precision,
+    dy: &[T],
+    w: &[T],
+    [outputs, inputs]: [usize; 2],
+    dx: &mut [T],
+    store: Store,
+) {
     let rows = dy.len() / outputs.max(1);
     gemm(precision, Matrix::new(dy, rows, outputs), Matrix::new(w, outputs, inputs), dx, store);
 }
 
 /// `dW = dyᵀ·x`
-pub(super) fn backward_weight<T: Real>(precision: Precision, dy: &[T], x: &[T], [outputs, inputs]: [usize; 2], dw: &mut [T], store: Store) {
+pub(super) fn backward_weight<T: Real>(
+    precision: Precision,
+    dy: &[T],
+    x: &[T],
+    [outputs, inputs]: [usize; 2],
+    dw: &mut [T],
+    store: Store,
+) {
     let rows = dy.len() / outputs.max(1);
     gemm(precision, Matrix::new(dy, rows, outputs).t(), Matrix::new(x, rows, inputs), dw, store);
 }

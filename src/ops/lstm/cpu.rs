@@ -296,12 +296,28 @@ impl<T: Real> Kernel for CellBackward<'_, T> {
 }
 
 /// `out (+)= dz·w`, `dz` `[rows, n]`, `w` `[n, m]`.
-pub(super) fn product<T: Real>(precision: Precision, dz: &[T], w: &[T], rows: usize, n: usize, out: &mut [T], store: Store) {
+pub(super) fn product<T: Real>(
+    precision: Precision,
+    dz: &[T],
+    w: &[T],
+    rows: usize,
+    n: usize,
+    out: &mut [T],
+    store: Store,
+) {
     gemm(precision, Matrix::new(dz, rows, n), Matrix::new(w, n, w.len() / n.max(1)), out, store);
 }
 
 /// `out (+)= dzᵀ·x`, `dz` `[rows, n]`, `x` `[rows, m]`.
-pub(super) fn transposed_product<T: Real>(precision: Precision, dz: &[T], x: &[T], rows: usize, n: usize, out: &mut [T], store: Store) {
+pub(super) fn transposed_product<T: Real>(
+    precision: Precision,
+    dz: &[T],
+    x: &[T],
+    rows: usize,
+    n: usize,
+    out: &mut [T],
+    store: Store,
+) {
     gemm(precision, Matrix::new(dz, rows, n).t(), Matrix::new(x, rows, x.len() / rows.max(1)), out, store);
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::autodiff::Graph;
+use crate::device::cpu::isa::{isa, multiplies_bf16};
 use crate::device::{Device, Precision};
 use crate::nn::classifier::ChunkDropout;
 use crate::nn::{Classifier, DocumentBatch, EncoderDropout, HeadDropout, LanguageModel, LossSettings, Softmax, State};
@@ -23,11 +24,11 @@ fn recipe(name: &str, settings: &[(&str, &str)]) -> Recipe {
 }
 
 /// Bytes of the slabs, and bytes of the pool after two training steps of the largest size, as the engine has them.
-fn language_model_bytes(recipe: &Recipe, plan: &Plan) -> ([usize; 2], usize) {
+fn language_model_bytes(recipe: &Recipe, plan: &Plan, precision: Precision) -> ([usize; 2], usize) {
     let settings = &recipe.pretrain;
     let (model, mut parameters) =
         LanguageModel::new(recipe.language_model(Stage::Pretrain, plan.sizes.vocabulary), DType::F32).unwrap();
-    let mut g = Graph::new(Device::Cpu, DType::F32, None);
+    let mut g = Graph::new(Device::Cpu, DType::F32, None).with_precision(precision);
     let (t, b) = (plan.sizes.longest_window, plan.sizes.batch_size);
     let mut state = State::zeros(&model.settings.encoder, b, DType::F32).unwrap();
     let task = lm_task_settings(settings, plan.sizes.vocabulary);
@@ -107,10 +108,12 @@ fn a_language_models_memory_is_what_the_engine_takes() {
         ),
     ];
     for recipe in cases {
-        let plan = plan(&recipe, Stage::Pretrain, &OPTIONS).unwrap();
-        let ([values, gradients], pool) = language_model_bytes(&recipe, &plan);
-        assert_eq!((plan.bytes.parameters, plan.bytes.gradients), (values, gradients), "{}", recipe.name);
-        close(plan.bytes.activations + plan.bytes.workspace, pool);
+        for precision in [Precision::Full, Precision::Bf16] {
+            let plan = plan(&recipe, Stage::Pretrain, &PlanOptions { precision, ..OPTIONS }).unwrap();
+            let ([values, gradients], pool) = language_model_bytes(&recipe, &plan, precision);
+            assert_eq!((plan.bytes.parameters, plan.bytes.gradients), (values, gradients), "{}", recipe.name);
+            close(plan.bytes.activations + plan.bytes.workspace, pool);
+        }
     }
 }
 
@@ -172,6 +175,10 @@ fn the_papers_step_is_865_gflop() {
     assert_eq!(plan.flop.per_step % (64 * 70), 0);
     assert_eq!((plan.sizes.bptt, plan.sizes.longest_window), (70, 95));
     assert_eq!(plan.bytes.optimiser, 8 * plan.sizes.parameters);
+    // packed weights take half where pairs of bf16 are multiplied
+    let half = super::plan(&recipe, Stage::Pretrain, &PlanOptions { precision: Precision::Bf16, ..OPTIONS }).unwrap();
+    assert_eq!(half.flop, plan.flop);
+    assert_eq!(half.bytes.pool < plan.bytes.pool, multiplies_bf16(isa()), "{} and {}", half.bytes.pool, plan.bytes.pool);
     // by hand: 30,000·400, and per layer 4H·(I + H + 2)
     let layers = 4600 * (400 + 1150 + 2) + 4600 * (1150 + 1150 + 2) + 1600 * (1150 + 400 + 2);
     assert_eq!(plan.sizes.parameters, 30_000 * 400 + layers);

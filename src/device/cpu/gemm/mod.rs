@@ -24,8 +24,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub use self::bf16::Round;
 use self::bf16::Form;
+pub use self::bf16::Round;
 use self::kernels::MicroKernel;
 pub use self::kernels::Multiply;
 use self::pack::{LEFT_BYTES, RIGHT_BYTES, pack_panels, with_left, with_right};
@@ -135,7 +135,8 @@ fn gemm_on<T: Real>(isa: Isa, precision: Precision, a: Matrix<T>, b: Matrix<T>, 
     let Some(product) = Product::new(isa, precision, a, n, c, store) else { return };
     let MicroKernel { columns: width, form, .. } = product.kernel;
     with_right(|right: &mut [T]| {
-        let most = RIGHT_BYTES / std::mem::size_of::<T>() / k.div_ceil(form.depth()).min(k_block::<T>()) / width * width;
+        let most =
+            RIGHT_BYTES / std::mem::size_of::<T>() / k.div_ceil(form.depth()).min(k_block::<T>()) / width * width;
         for columns in blocks(n, most, width) {
             for part in k_blocks::<T>(k, form) {
                 let right = &mut right[..columns.len().next_multiple_of(width) * part.len().div_ceil(form.depth())];
@@ -285,14 +286,7 @@ struct Product<'a, T: 'static> {
 
 impl<'a, T: Real> Product<'a, T> {
     /// `None` if there is nothing left to do, because a dimension is 0.
-    fn new(
-        isa: Isa,
-        precision: Precision,
-        a: Matrix<'a, T>,
-        n: usize,
-        c: &'a mut [T],
-        store: Store,
-    ) -> Option<Self> {
+    fn new(isa: Isa, precision: Precision, a: Matrix<'a, T>, n: usize, c: &'a mut [T], store: Store) -> Option<Self> {
         assert!(isa.supported(), "this processor does not have {isa}");
         let (m, k) = a.shape();
         assert!(c.len() >= m * n, "the result needs {} elements, and has {}", m * n, c.len());

@@ -170,12 +170,7 @@ fn pair_rows<T: Real, const WIDTH: usize>(
 
 /// One panel of a matrix whose columns lie in memory as rows.
 #[inline(always)]
-fn transpose<T: Real, const WIDTH: usize>(
-    isa: Isa,
-    form: Form,
-    matrix: Matrix<T>,
-    to: &mut [[MaybeUninit<T>; WIDTH]],
-) {
+fn transpose<T: Real, const WIDTH: usize>(isa: Isa, form: Form, matrix: Matrix<T>, to: &mut [[MaybeUninit<T>; WIDTH]]) {
     let (step, stride) = (if by_registers::<T>(isa, form) { LANES } else { STEP }, matrix.column_stride);
     // an odd last row has no pair in registers
     let done = (matrix.rows / form.depth()) / step * step;
