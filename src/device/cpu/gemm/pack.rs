@@ -178,7 +178,9 @@ fn transpose<T: Real, const WIDTH: usize>(isa: Isa, form: Form, matrix: Matrix<T
         let part = &matrix.data[index * step * form.depth()..];
         for column in 0..WIDTH {
             // the same place of the next panel
-            prefetch(part.as_ptr().wrapping_add((WIDTH + column) * stride).cast());
+            for row in (0..step * form.depth()).step_by(64 / size_of::<T>()) {
+                prefetch(part.as_ptr().wrapping_add((WIDTH + column) * stride + row).cast());
+            }
         }
         block(isa, form, part, stride, to);
     }
@@ -190,7 +192,7 @@ fn transpose<T: Real, const WIDTH: usize>(isa: Isa, form: Form, matrix: Matrix<T
 }
 
 /// Rows that are asked for in advance while rows are copied.
-const AHEAD: usize = 4;
+const AHEAD: usize = 12;
 
 /// Rows that [`block`] transposes, where it has no instructions for it.
 const STEP: usize = 8;
