@@ -319,7 +319,8 @@ impl<'a, T: Real> Product<'a, T> {
         let row_blocks = blocks(m, m.div_ceil(row_blocks).next_multiple_of(tile_rows), tile_rows);
         let wanted = if self.parallel { 3 * threads } else { 1 };
         let panels = columns.len().div_ceil(tile_columns);
-        let stripes = wanted.div_ceil(row_blocks.clone().count()).min(panels.div_ceil(8)).max(1);
+        // every stripe packs the rows again: too narrow ones are not worth it
+        let stripes = wanted.div_ceil(row_blocks.clone().count()).min(panels / 16).max(1);
         let stripes = blocks(panels, panels.div_ceil(stripes), 1);
         let stripe_count = stripes.clone().count();
         let work = |index: usize, left: &mut [MaybeUninit<T>]| {
