@@ -11,6 +11,7 @@ use crate::device::cpu::gemm::{Matrix, Round, Store, gemm, gemm_packed, pack, pa
 use crate::error::Result;
 use crate::ops::case::Case;
 use crate::ops::lstm::cases::one;
+use crate::ops::tied_softmax::block_rows;
 use crate::tensor::Tensor;
 
 /// Rows of the batch that are compared with f64.
@@ -28,7 +29,8 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     }
     let (h, e, v) = if bench.reduced { (12, 8, 40) } else { (1150, 400, 30_000) };
     let n = t * b;
-    use Layout::{NN, NT, Packed, TN};
+    let rows = block_rows(n, v);
+    use Layout::{Added, NN, NT, Packed, TN};
     // (what, m, k, n, layout)
     let products = [
         ("recurrent_product", b, h, 4 * h, Packed),
@@ -38,8 +40,9 @@ pub fn run(bench: &mut Bench) -> Result<()> {
         ("product", n, 4 * h, h, NN),
         ("product", 4 * h, n, h, TN),
         ("product", n, e, v, NT),
-        ("product", n / 4, v, e, NN),
-        ("product", v, n / 4, e, TN),
+        // the loss goes by blocks of rows: its matrix is packed once for all, its gradient added up
+        ("product", rows, v, e, Packed),
+        ("product", v, rows, e, Added),
     ];
     for (what, m, k, n, layout) in products {
         if !bench.wants(what) {
@@ -91,6 +94,8 @@ enum Layout {
     NT,
     NN,
     TN,
+    /// `dW += dyᵀ·x`
+    Added,
     Packed,
 }
 
@@ -100,12 +105,13 @@ impl Layout {
             Layout::NT => "NT",
             Layout::NN => "NN",
             Layout::TN => "TN",
+            Layout::Added => "TN, added",
             Layout::Packed => "packed",
         }
     }
 }
 
-/// Verifies, then times one product of `[m, k]` and `[k, n]`.
+/// Verifies, then times one product of `[m, k]` and `[k, n]`. (What is added to is zero at first.)
 fn product(bench: &mut Bench, what: &str, [m, k, n]: [usize; 3], layout: Layout, format: Format) -> Result<()> {
     let precision = format.operands;
     let numbers = |count: usize, step: u32| -> Vec<f32> {
@@ -120,6 +126,7 @@ fn product(bench: &mut Bench, what: &str, [m, k, n]: [usize; 3], layout: Layout,
         (Some(packed), _) => gemm_packed(Matrix::new(&a, m, k), packed, c, Store::Set),
         (None, Layout::NT) => gemm(precision, Matrix::new(&a, m, k), Matrix::new(&b, n, k).t(), c, Store::Set),
         (None, Layout::TN) => gemm(precision, Matrix::new(&a, k, m).t(), Matrix::new(&b, k, n), c, Store::Set),
+        (None, Layout::Added) => gemm(precision, Matrix::new(&a, k, m).t(), Matrix::new(&b, k, n), c, Store::Add),
         (None, _) => gemm(precision, Matrix::new(&a, m, k), Matrix::new(&b, k, n), c, Store::Set),
     };
     multiply(&mut c);
@@ -130,7 +137,8 @@ fn product(bench: &mut Bench, what: &str, [m, k, n]: [usize; 3], layout: Layout,
             Precision::Full => f64::from(x),
             Precision::Bf16 => f64::from(x.rounded()),
         };
-        let left = |l: usize| operand(a[if layout == Layout::TN { l * m + i } else { i * k + l }]);
+        let left =
+            |l: usize| operand(a[if matches!(layout, Layout::TN | Layout::Added) { l * m + i } else { i * k + l }]);
         let other = |l: usize| operand(b[if layout == Layout::NT { j * k + l } else { l * n + j }]);
         found.push(f64::from(c[index]));
         right.push((0..k).map(|l| left(l) * other(l)).sum());

@@ -26,6 +26,25 @@ use crate::train::recipe::Recipe;
 const SHORT: usize = 20;
 const CLASSES: usize = 2;
 
+/// Words of IMDb's test reviews, by the share of reviews that have at most so many (`ulmfit data check`).
+const REVIEWS: [(f64, f64); 7] =
+    [(0.0, 4.0), (0.05, 62.0), (0.25, 126.0), (0.5, 172.0), (0.75, 277.0), (0.95, 582.0), (1.0, 2278.0)];
+/// So many of them are predicted. That takes minutes: only where the row is asked for by its name.
+const REVIEWED: usize = 1000;
+
+/// Words of each of `n` reviews, in a mixed order.
+fn review_lengths(n: usize) -> Vec<usize> {
+    let length = |i: usize| {
+        let share = (i as f64 + 0.5) / n as f64;
+        let upper = REVIEWS.iter().position(|&(s, _)| s >= share).unwrap_or(REVIEWS.len() - 1).max(1);
+        let ((s0, w0), (s1, w1)) = (REVIEWS[upper - 1], REVIEWS[upper]);
+        // between two of them in proportion: the long tail is thin
+        (w0 * (w1 / w0).powf((share - s0) / (s1 - s0))) as usize
+    };
+    // 383 and n have no factor in common
+    (0..n).map(|i| length(i * 383 % n)).collect()
+}
+
 pub fn run(bench: &mut Bench) -> Result<()> {
     for &format in bench.formats {
         measure(bench, format)?;
@@ -57,9 +76,9 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
     let error = verify::compare(format, "predict: the probabilities of a short text", &alone[0], &right)?;
     drop(f64_model);
     // some of the texts alone: the same bits as among the others
-    let together = ensemble.predict(&many)?;
+    let of_all = ensemble.predict(&many)?;
     for (i, text) in many.iter().enumerate().step_by(20) {
-        if ensemble.predict(std::slice::from_ref(text))?[0] != together[i] {
+        if ensemble.predict(std::slice::from_ref(text))?[0] != of_all[i] {
             let message = format!("predict: text {i} alone has other probabilities than among {count} texts");
             return Err(Error::CheckFailed { message });
         }
@@ -77,16 +96,28 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
     let row = Row::new(names, shape, format, timing, work(SHORT + 1)?);
     bench.row(row.counting(1.0, "texts/s").verified(error))?;
 
-    let tokens = lengths.iter().map(|n| n + 1).sum();
-    let shape = format!("V{} {count} texts of {SHORT} to {longest} words", sizes.vocabulary);
-    let timing = time(bench.effort(Effort::LONG), || {
-        let begun = Instant::now();
-        ensemble.predict(&many)?;
-        Ok(begun.elapsed().as_secs_f64())
-    })?;
-    let names = ["predict", "predict_batch", "forward"];
-    let row = Row::new(names, shape, format, timing, work(tokens)?);
-    bench.row(row.counting(tokens as f64, "tokens/s").verified(error))
+    let mut together = |bench: &mut Bench, name, effort, lengths: &[usize], texts: &[Document], shape| {
+        let tokens = lengths.iter().map(|n| n + 1).sum();
+        let timing = time(bench.effort(effort), || {
+            let begun = Instant::now();
+            ensemble.predict(texts)?;
+            Ok(begun.elapsed().as_secs_f64())
+        })?;
+        let shape: String = shape;
+        let row = Row::new(["predict", name, "forward"], shape, format, timing, work(tokens)?);
+        bench.row(row.counting(tokens as f64, "tokens/s").verified(error))
+    };
+    if bench.wants("predict_batch") {
+        let shape = format!("V{} {count} texts of {SHORT} to {longest} words", sizes.vocabulary);
+        together(bench, "predict_batch", Effort::LONG, &lengths, &many, shape)?;
+    }
+    if bench.only == Some("predict_reviews") {
+        let lengths = review_lengths(if bench.reduced { 5 } else { REVIEWED });
+        let texts: Vec<Document> = lengths.iter().map(|&n| Document::new(text(n))).collect();
+        let shape = format!("V{} {} reviews", sizes.vocabulary, texts.len());
+        together(bench, "predict_reviews", Effort { least: 1, ..Effort::LONG }, &lengths, &texts, shape)?;
+    }
+    Ok(())
 }
 
 /// Forward operations of the encoder and the head for one token of a document.

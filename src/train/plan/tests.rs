@@ -178,7 +178,13 @@ fn the_papers_step_is_865_gflop() {
     // packed weights take half where pairs of bf16 are multiplied
     let half = super::plan(&recipe, Stage::Pretrain, &PlanOptions { precision: Precision::Bf16, ..OPTIONS }).unwrap();
     assert_eq!(half.flop, plan.flop);
-    assert_eq!(half.bytes.pool < plan.bytes.pool, multiplies_bf16(isa()), "{} and {}", half.bytes.pool, plan.bytes.pool);
+    assert_eq!(
+        half.bytes.pool < plan.bytes.pool,
+        multiplies_bf16(isa()),
+        "{} and {}",
+        half.bytes.pool,
+        plan.bytes.pool
+    );
     // by hand: 30,000·400, and per layer 4H·(I + H + 2)
     let layers = 4600 * (400 + 1150 + 2) + 4600 * (1150 + 1150 + 2) + 1600 * (1150 + 400 + 2);
     assert_eq!(plan.sizes.parameters, 30_000 * 400 + layers);
