@@ -55,6 +55,8 @@ pub struct Graph {
     length: usize,
     /// See [`promise_unit_loss`](Self::promise_unit_loss).
     unit_loss: bool,
+    /// See [`promise_constant_parameters`](Self::promise_constant_parameters): weights, the purpose they are packed for, and what is kept.
+    packed: Option<Vec<(Tensor, &'static str, Tensor)>>,
     /// Parameters whose gradient a forward pass has begun, and whether the backward of that operation was reached.
     early: Vec<(ParameterId, bool)>,
     /// Test hook of the mutation test; never set in a run.
@@ -98,6 +100,7 @@ impl Graph {
             nodes: Vec::with_capacity(128),
             length: 0,
             unit_loss: false,
+            packed: None,
             early: Vec::with_capacity(4),
             fault: None,
         }
@@ -185,6 +188,34 @@ impl Graph {
     /// computes a gradient in its forward pass may write it where it belongs at once ([`early_gradient`](Self::early_gradient)).
     pub fn promise_unit_loss(&mut self) {
         self.unit_loss = true;
+    }
+
+    /// A promise that nobody changes the parameters that this graph computes with, as nobody does in prediction. Then what products pack of them
+    /// is packed once and kept.
+    pub fn promise_constant_parameters(&mut self) {
+        self.packed = Some(Vec::new());
+    }
+
+    /// Where to pack a weight for `purpose`, `len` elements, and whether that is done already. Always done anew, in a buffer of its own, where the promise
+    /// was not made.
+    ///
+    /// # Errors
+    /// No memory left.
+    pub fn packed(&mut self, weight: &Tensor, purpose: &'static str, len: usize) -> Result<(Tensor, bool)> {
+        let found = |(of, what, _): &&(Tensor, &str, Tensor)| of.same_memory(weight) && *what == purpose;
+        if let Some((_, _, buffer)) = self.packed.iter().flatten().find(found) {
+            return Ok((buffer.clone(), true));
+        }
+        let buffer = self.uninitialised([len], weight.dtype())?;
+        if let Some(packed) = &mut self.packed {
+            packed.push((weight.clone(), purpose, buffer.clone()));
+        }
+        Ok((buffer, false))
+    }
+
+    /// Whether [`packed`](Self::packed) keeps anything.
+    pub fn keeps_packed(&self) -> bool {
+        self.packed.is_some()
     }
 
     /// Where the forward pass of an operation may write the gradient of a parameter, for an upstream gradient of one; its backward then calls

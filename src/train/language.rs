@@ -50,6 +50,7 @@ impl Speaker {
         let tokenizer = Tokenizer::new(model.vocabulary.tokenizer().clone())?;
         let model = Loaded { parameters: model.parameters.to_device(graph.device())?, ..model };
         graph.set_recording(false);
+        graph.promise_constant_parameters();
         Ok(Speaker { model, tokenizer, graph })
     }
 

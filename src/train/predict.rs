@@ -35,7 +35,7 @@ const BATCH: usize = 64;
 
 impl Ensemble {
     /// On the device of the graph and in its precision. The models must have the same classes in the same order.
-    pub fn new(models: Vec<Loaded<Classifier>>, graph: Graph) -> Result<Self> {
+    pub fn new(models: Vec<Loaded<Classifier>>, mut graph: Graph) -> Result<Self> {
         for model in &models[1..] {
             if model.config.labels != models[0].config.labels {
                 return Err(Error::data(format!(
@@ -49,6 +49,7 @@ impl Ensemble {
             Ok(Loaded { parameters: model.parameters.to_device(graph.device())?, ..model })
         };
         let models = models.into_iter().map(on_device).collect::<Result<_>>()?;
+        graph.promise_constant_parameters();
         Ok(Ensemble { models, graph })
     }
 

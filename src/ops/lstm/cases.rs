@@ -58,3 +58,52 @@ pub fn one([t, b, i, h]: [usize; 4]) -> Case {
         Ok(vec![out.y, out.h, out.c])
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autodiff::{Graph, Var};
+    use crate::ops::testing::graph;
+    use crate::ops::tied_softmax::log_probabilities;
+    use crate::tensor::{DType, Tensor};
+
+    /// Under the promise that parameters are constant a second pass takes what the first has packed: its results are the same bits, also of a
+    /// graph without the promise, and a weight that was changed against it is not looked at.
+    #[test]
+    fn what_is_packed_of_constant_parameters_is_kept() {
+        let mut data = Data::new(77);
+        let mut given = inputs(&mut data, [3, 2, 20, 24], [1.0, 0.5, 1.0]);
+        given.push(data.normal("decoder", &[50, 24], 1.0));
+        let single = |input: &Input| {
+            let tensor = Tensor::zeros(input.tensor.shape(), DType::F32).unwrap();
+            tensor.set_f64(&input.tensor.to_f64());
+            tensor
+        };
+        let tensors: Vec<Tensor> = given.iter().map(single).collect();
+        let run = |g: &mut Graph, weight: &Dropout| {
+            g.reset();
+            g.set_recording(false);
+            let v: Vec<Var> = tensors.iter().map(|tensor| g.constant(tensor.clone())).collect();
+            let inputs = LstmInputs { x: v[0], h0: v[1], c0: v[2], w_ih: v[3], w_hh: v[4], b_ih: v[5], b_hh: v[6] };
+            let y = lstm(g, inputs, weight).unwrap().y;
+            let y = g.detach(y);
+            let words = log_probabilities(g, &y, &tensors[7], None).unwrap().to_f64();
+            (y.to_f64(), words)
+        };
+        let (mut plain, mut promised) = (graph(DType::F32), graph(DType::F32));
+        promised.promise_constant_parameters();
+        let expected = run(&mut plain, &Dropout::Off);
+        assert_eq!(run(&mut promised, &Dropout::Off), expected);
+        assert_eq!(run(&mut promised, &Dropout::Off), expected);
+        // with weights dropped nothing is kept: every mask is another
+        let mask = |step| Dropout::random(Mask::new(Key([1, 2]), step, Site::Weight(1), 0, 0.5));
+        let dropped: Vec<_> = (0..2).map(|step| run(&mut promised, &mask(step))).collect();
+        assert_eq!(dropped, (0..2).map(|step| run(&mut plain, &mask(step))).collect::<Vec<_>>());
+        assert_ne!(dropped[0], dropped[1]);
+        for weight in [3, 4, 7] {
+            tensors[weight].set_f64(&vec![0.0; tensors[weight].len()]);
+        }
+        assert_eq!(run(&mut promised, &Dropout::Off), expected);
+        assert_ne!(run(&mut plain, &Dropout::Off), expected);
+    }
+}

@@ -5,11 +5,14 @@ use rayon::prelude::*;
 
 use super::Sizes;
 use crate::device::Precision;
-use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, pack};
+use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, pack, pack_once};
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::mask::{Dropout, mask_row};
 use crate::tensor::Real;
 use crate::trace;
+
+/// A buffer of [`packed_lens`] for what is packed of a weight, and whether that is there already.
+pub(super) type Buffer<'a, T> = (&'a mut [T], bool);
 
 /// What both passes read. Shapes as in [`super::LstmInputs`]; `dropped` is W_hh ⊙ mask, `[4H, H]`.
 #[derive(Clone, Copy)]
@@ -45,10 +48,11 @@ pub(super) struct Carried<'a, T> {
     pub dc: &'a mut [T],
 }
 
-/// Elements of the buffer that either pass packs the recurrent weight into.
-pub(super) fn packed_len<T: Real>(precision: Precision, sizes: Sizes) -> usize {
+/// Elements of the buffers that the forward pass packs W_ih and W_hh into. (The backward pass packs W_hh into one that is long enough for either.)
+pub(super) fn packed_lens<T: Real>(precision: Precision, sizes: Sizes) -> [usize; 2] {
+    let Sizes { i, h, .. } = sizes;
     let len = |rows, columns| gemm::packed_len::<T>(precision, rows, columns);
-    len(sizes.h, 4 * sizes.h).max(len(4 * sizes.h, sizes.h))
+    [len(i, 4 * h), len(h, 4 * h).max(len(4 * h, h))]
 }
 
 /// `dropped = w ⊙ mask`
@@ -87,7 +91,14 @@ fn by_rows(b: usize, f: impl Fn(usize, usize) + Sync) {
     (0..b.div_ceil(part.max(1))).into_par_iter().for_each(|k| f(k * part, part.min(b - k * part)));
 }
 
-pub(super) fn forward<T: Real>(layer: Layer<T>, b_ih: &[T], b_hh: &[T], buffer: &mut [T], trace: Trace<T>) {
+/// `for_recurrence`: of the second of [`packed_lens`]; `for_input`: of the first, if W_ih is to be packed whole.
+pub(super) fn forward<T: Real>(
+    layer: Layer<T>,
+    [b_ih, b_hh]: [&[T]; 2],
+    for_recurrence: Buffer<T>,
+    for_input: Option<Buffer<T>>,
+    trace: Trace<T>,
+) {
     let Sizes { t: steps, b, i, h } = layer.sizes;
     if b == 0 || h == 0 {
         return;
@@ -100,8 +111,15 @@ pub(super) fn forward<T: Real>(layer: Layer<T>, b_ih: &[T], b_hh: &[T], buffer: 
         });
     }
     let w_ih = Matrix::new(layer.w_ih, 4 * h, i).t();
-    gemm(layer.precision, Matrix::new(layer.x, steps * b, i), w_ih, trace.gates, Store::Add);
-    let packed = pack(layer.precision, Matrix::new(layer.dropped, 4 * h, h).t(), buffer);
+    let x = Matrix::new(layer.x, steps * b, i);
+    match for_input {
+        None => gemm(layer.precision, x, w_ih, trace.gates, Store::Add),
+        Some((buffer, done)) => {
+            gemm_packed(x, &pack_once(layer.precision, w_ih, buffer, done), trace.gates, Store::Add);
+        }
+    }
+    let (buffer, done) = for_recurrence;
+    let packed = pack_once(layer.precision, Matrix::new(layer.dropped, 4 * h, h).t(), buffer, done);
     let (y, gates, cells) = (Rows::new(trace.y), Rows::new(trace.gates), Rows::new(trace.cells));
     let _region = trace::region("recurrence");
     by_rows(b, |first, rows| {

@@ -107,22 +107,31 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
     match g.device() {
         Device::Cpu => real_type!(NAME, "x", dtype, T => {
             let precision = g.precision();
-            let dropped = g.uninitialised([4 * h, h], dtype)?;
-            let packed = g.uninitialised([cpu::packed_len::<T>(precision, sizes)], dtype)?;
-            cpu::drop_weight::<T>(&g.tensor(w_hh).read::<T>(), weight, h, &mut dropped.write::<T>());
+            let [for_input, for_recurrence] = cpu::packed_lens::<T>(precision, sizes);
+            let (w_ih, w_hh) = (g.tensor(w_ih).clone(), g.tensor(w_hh).clone());
+            // a weight that nothing is dropped from needs no copy; of a constant one what is packed is kept
+            let whole = weight.is_off() && !g.is_recording();
+            let dropped = if whole { w_hh.clone() } else { g.uninitialised([4 * h, h], dtype)? };
+            if !whole {
+                cpu::drop_weight::<T>(&w_hh.read::<T>(), weight, h, &mut dropped.write::<T>());
+            }
+            let (for_recurrence, recurrence_done) =
+                if whole { g.packed(&w_hh, "recurrence", for_recurrence)? } else { (g.uninitialised([for_recurrence], dtype)?, false) };
+            let input = if g.keeps_packed() { Some(g.packed(&w_ih, "input", for_input)?) } else { None };
+            let mut input = input.as_ref().map(|(buffer, done)| (buffer.write::<T>(), *done));
             cpu::forward::<T>(
                 cpu::Layer {
                     sizes,
                     x: &g.tensor(x).read::<T>(),
                     h0: &g.tensor(h0).read::<T>(),
                     c0: &g.tensor(c0).read::<T>(),
-                    w_ih: &g.tensor(w_ih).read::<T>(),
+                    w_ih: &w_ih.read::<T>(),
                     dropped: &dropped.read::<T>(),
                     precision,
                 },
-                &g.tensor(b_ih).read::<T>(),
-                &g.tensor(b_hh).read::<T>(),
-                &mut packed.write::<T>(),
+                [&g.tensor(b_ih).read::<T>(), &g.tensor(b_hh).read::<T>()],
+                (&mut for_recurrence.write::<T>(), recurrence_done),
+                input.as_mut().map(|(buffer, done)| (&mut buffer[..], *done)),
                 cpu::Trace { y: &mut y.write::<T>(), gates: &mut gates.write::<T>(), cells: &mut cells.write::<T>() },
             );
             h_n.write::<T>().copy_from_slice(&y.read::<T>()[(t - 1) * b * h..]);
@@ -190,7 +199,8 @@ impl Operation for Lstm {
         real_type!("lstm", "x", dtype, T => {
             let precision = b.precision();
             let dropped = b.scratch([4 * h, h], dtype)?;
-            let packed = b.scratch([cpu::packed_len::<T>(precision, sizes)], dtype)?;
+            let [_, packed] = cpu::packed_lens::<T>(precision, sizes);
+            let packed = b.scratch([packed], dtype)?;
             let (dh, dc) = (b.scratch([batch, h], dtype)?, b.scratch([batch, h], dtype)?);
             let sums = b.scratch([4 * h], dtype)?;
             cpu::drop_weight::<T>(&w_hh.read::<T>(), &weight, h, &mut dropped.write::<T>());

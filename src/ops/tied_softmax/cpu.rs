@@ -2,7 +2,7 @@ use rayon::prelude::*;
 
 use super::block_rows;
 use crate::device::Precision;
-use crate::device::cpu::gemm::{self, Matrix, Store, gemm, gemm_packed, pack};
+use crate::device::cpu::gemm::{self, Matrix, Store, gemm, gemm_packed, pack, pack_once};
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::softmax_row::exponentiate;
 use crate::tensor::Real;
@@ -16,7 +16,8 @@ pub(super) fn packed_lens<T: Real>(precision: Precision, v: usize, e: usize) -> 
 /// See [`block_rows`] and [`packed_lens`]; the last one only where dx is wanted.
 pub(super) struct Buffers<'a, T> {
     pub logits: &'a mut [T],
-    pub packed_for_logits: &'a mut [T],
+    /// And whether it is packed already.
+    pub packed_for_logits: (&'a mut [T], bool),
     pub packed_for_dx: Option<&'a mut [T]>,
 }
 
@@ -56,7 +57,8 @@ pub(super) fn forward<T: Real>(
     let wanted = gradients.dx.is_some() || gradients.dw.is_some() || gradients.db.is_some();
     let scale = T::ONE / T::from_f64(n as f64);
     let weight = Matrix::new(w, v, e);
-    let for_logits = pack(precision, weight.t(), packed_for_logits);
+    let (buffer, done) = packed_for_logits;
+    let for_logits = pack_once(precision, weight.t(), buffer, done);
     // gradients are backward work, although they are computed here
     let as_backward = || trace::direction(Pass::Backward);
     let backward = as_backward();
@@ -133,11 +135,11 @@ impl<T: Real> Kernel for SoftmaxRow<'_, T> {
     }
 }
 
-/// `packed`: a buffer as long as the first of [`packed_lens`].
-pub(super) fn log_probabilities<T: Real>(decoder: Decoder<T>, packed: &mut [T], out: &mut [T]) {
+/// `packed`: a buffer as long as the first of [`packed_lens`], and whether it is packed already.
+pub(super) fn log_probabilities<T: Real>(decoder: Decoder<T>, (packed, done): (&mut [T], bool), out: &mut [T]) {
     let Decoder { x, w, b, e, v, precision, .. } = decoder;
     let n = out.len() / v.max(1);
-    gemm_packed(Matrix::new(x, n, e), &pack(precision, Matrix::new(w, v, e).t(), packed), out, Store::Set);
+    gemm_packed(Matrix::new(x, n, e), &pack_once(precision, Matrix::new(w, v, e).t(), packed, done), out, Store::Set);
     out.par_chunks_mut(v).for_each(|row| {
         if let Some(bias) = b {
             row.iter_mut().zip(bias).for_each(|(x, &b)| *x += b);

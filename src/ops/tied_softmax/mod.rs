@@ -79,7 +79,8 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
         Device::Cpu => real_type!(NAME, "x", dtype, T => {
             let precision = g.precision();
             let [for_logits, for_dx] = cpu::packed_lens::<T>(precision, v, e);
-            let for_logits = g.uninitialised([for_logits], dtype)?;
+            let weight = g.tensor(w).clone();
+            let (for_logits, done) = g.packed(&weight, "logits", for_logits)?;
             let for_dx = if dx.is_some() { Some(g.uninitialised([for_dx], dtype)?) } else { None };
             let bias = b.map(|b| g.tensor(b).read::<T>());
             let (mut dx, mut dw, mut db) =
@@ -88,7 +89,7 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
                 cpu::Decoder { x: &g.tensor(x).read::<T>(), w: &g.tensor(w).read::<T>(), b: bias.as_deref(), targets: &targets.read::<u32>(), e, v, precision },
                 cpu::Buffers {
                     logits: &mut logits.write::<T>(),
-                    packed_for_logits: &mut for_logits.write::<T>(),
+                    packed_for_logits: (&mut for_logits.write::<T>(), done),
                     packed_for_dx: for_dx.as_ref().map(|d| d.write::<T>()).as_deref_mut(),
                 },
                 cpu::Losses { rows: &mut row_losses.write::<T>(), correct: &mut correct.write::<u32>() },
@@ -123,10 +124,10 @@ pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tenso
     }
     real_type!("tied_softmax", "x", x.dtype(), T => {
         let bias = b.map(|b| b.read::<T>());
-        let packed = g.uninitialised([cpu::packed_lens::<T>(g.precision(), v, e)[0]], x.dtype())?;
+        let (packed, done) = g.packed(w, "logits", cpu::packed_lens::<T>(g.precision(), v, e)[0])?;
         cpu::log_probabilities::<T>(
             cpu::Decoder { x: &x.read::<T>(), w: &w.read::<T>(), b: bias.as_deref(), targets: &[], e, v, precision: g.precision() },
-            &mut packed.write::<T>(),
+            (&mut packed.write::<T>(), done),
             &mut out.write::<T>(),
         );
     });

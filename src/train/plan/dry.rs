@@ -223,7 +223,9 @@ impl DryGraph {
         let (h_n, c_n) = (self.take(b * h), self.take(b * h));
         let (gates, cells) = (self.take(t * b * 4 * h), self.take(t * b * h));
         let packed = self.packed_len(h, 4 * h).max(self.packed_len(4 * h, h));
-        drop([self.take(4 * h * h), self.take(packed)]);
+        // nothing is dropped in an evaluation
+        let dropped = (!self.evaluating).then(|| self.take(4 * h * h));
+        drop((dropped, self.take(packed)));
         *state = Some((h_n.clone(), c_n.clone()));
         let [y, ..] =
             self.record(&[x, w], [y, h_n, c_n], vec![gates, cells], &[4 * h * h, packed, b * h, b * h, 4 * h]);
