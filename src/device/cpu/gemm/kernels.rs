@@ -19,6 +19,18 @@ use crate::device::{Precision, Real};
 /// the instructions of the kernel.
 pub type Run<T> = unsafe fn(usize, usize, *const T, *const T, *mut T, usize, usize, bool);
 
+/// Computes `c = a·b` or `c += a·b` for one row and [`ROW_PANELS`] whole panels: `(k, a, b, c, add)`. One panel's sums are too few to keep the
+/// processor busy while the panel comes from a far cache.
+///
+/// - `a`: `[k]`; `b`: the panels, one behind the other; `c`: as many elements as they have columns
+///
+/// # Safety
+/// As for [`Run`].
+pub type RunRow<T> = unsafe fn(usize, *const T, *const T, *mut T, bool);
+
+/// Panels that [`RunRow`] goes through at once.
+pub const ROW_PANELS: usize = 4;
+
 /// A micro-kernel and the shape of its tiles.
 #[derive(Clone, Copy, Debug)]
 pub struct MicroKernel<T> {
@@ -29,6 +41,7 @@ pub struct MicroKernel<T> {
     /// How its operands are packed.
     pub form: Form,
     pub run: Run<T>,
+    pub run_row: RunRow<T>,
 }
 
 /// An element type that has micro-kernels.
@@ -74,14 +87,14 @@ macro_rules! kernel {
         multiply_add: $multiply_add:path, form: $form:ident $(, feature: $feature:literal)?
     ) => {
         mod $name {
-            use super::{Form, MicroKernel, copy_part, prefetch};
+            use super::{Form, MicroKernel, ROW_PANELS, copy_part, prefetch};
             #[allow(unused_imports)]
             use $import::*;
 
             const COLUMNS: usize = $lanes * $vectors;
             /// Rows of k for which the right operand is asked for in advance (measured on Zen 4: 8 to 32 help, most the last).
             const AHEAD: usize = 32;
-            pub const KERNEL: MicroKernel<$t> = MicroKernel { rows: $most, columns: COLUMNS, form: Form::$form, run };
+            pub const KERNEL: MicroKernel<$t> = MicroKernel { rows: $most, columns: COLUMNS, form: Form::$form, run, run_row };
 
             /// See [`super::Run`].
             ///
@@ -106,6 +119,39 @@ macro_rules! kernel {
                         $(($rows, $lanes) => tile::<$rows, 1>(k, a, b, c, c_stride, add),
                         ($rows, _) => tile::<$rows, $vectors>(k, a, b, c, c_stride, add),)*
                         _ => unreachable!("a tile has 1 to {} rows", $most),
+                    }
+                }
+            }
+
+            /// See [`super::RunRow`].
+            ///
+            /// # Safety
+            /// As there.
+            #[allow(unused_unsafe)]
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn run_row(k: usize, a: *const $t, b: *const $t, c: *mut $t, add: bool) {
+                const LINE: usize = 64 / size_of::<$t>();
+                let mut sums = [[$zero(); $vectors]; ROW_PANELS];
+                for k_index in 0..k {
+                    // SAFETY: `a` has k elements.
+                    let left = $broadcast(unsafe { *a.add(k_index) });
+                    for (panel, sums) in sums.iter_mut().enumerate() {
+                        // SAFETY: row `k_index` of the panel, which has COLUMNS elements.
+                        let row = unsafe { b.add((panel * k + k_index) * COLUMNS) };
+                        for first in (0..COLUMNS).step_by(LINE) {
+                            prefetch(row.wrapping_add(AHEAD * COLUMNS + first).cast());
+                        }
+                        for (v, sum) in sums.iter_mut().enumerate() {
+                            // SAFETY: as above.
+                            *sum = $multiply_add(left, unsafe { $load(row.add(v * $lanes)) }, *sum);
+                        }
+                    }
+                }
+                for (v, &sum) in sums.iter().flatten().enumerate() {
+                    // SAFETY: `c` has as many elements as the panels have columns.
+                    unsafe {
+                        let to = c.add(v * $lanes);
+                        $store(to, if add { $add($load(to), sum) } else { sum });
                     }
                 }
             }

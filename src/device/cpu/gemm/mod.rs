@@ -26,8 +26,8 @@ use rayon::prelude::*;
 
 use self::bf16::Form;
 pub use self::bf16::Round;
-use self::kernels::MicroKernel;
 pub use self::kernels::Multiply;
+use self::kernels::{MicroKernel, ROW_PANELS};
 use self::pack::{LEFT_BYTES, RIGHT_BYTES, pack_panels, with_left, with_right};
 use super::super::{Precision, Real};
 use super::isa::{Isa, isa};
@@ -356,13 +356,23 @@ impl<'a, T: Real> Product<'a, T> {
         columns: Range<usize>,
         left: &mut [MaybeUninit<T>],
     ) {
-        let MicroKernel { rows: tile_rows, columns: tile_columns, form, run } = self.kernel;
+        let MicroKernel { rows: tile_rows, columns: tile_columns, form, run, run_row } = self.kernel;
         let height = k.len().div_ceil(form.depth());
         let add = self.store == Store::Add || k.start > 0;
         let tiles = || rows.clone().step_by(tile_rows).map(|from| from..(from + tile_rows).min(rows.end));
         pack_panels(self.isa, form, self.a.t().rows(k).columns(rows.clone()), tile_rows, false, left);
+        // of a single row most panels together, the rest of them as always
+        let together = if rows.len() == 1 { columns.len() / (ROW_PANELS * tile_columns) * ROW_PANELS } else { 0 };
+        let (whole, right) = right.split_at(together * tile_columns * height);
+        for (index, panels) in whole.chunks_exact(ROW_PANELS * tile_columns * height).enumerate() {
+            // SAFETY: as below.
+            unsafe {
+                let c = self.c.0.add(rows.start * self.n + columns.start + index * ROW_PANELS * tile_columns);
+                run_row(height, left.as_ptr().cast(), panels.as_ptr(), c, add);
+            }
+        }
         for (index, panel) in right.chunks_exact(tile_columns * height).enumerate() {
-            let from = columns.start + index * tile_columns;
+            let from = columns.start + (together + index) * tile_columns;
             for tile in tiles() {
                 let left = &left[(tile.start - rows.start) * height..][..tile.len() * height];
                 // SAFETY: `left` and `panel` have the lengths that the kernel reads and were packed above; the tile lies in C, which is
