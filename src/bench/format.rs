@@ -22,23 +22,14 @@ impl Format {
         if multiplies_bf16(isa()) { vec![Self::F32, Self::BF16] } else { vec![Self::F32] }
     }
 
-    /// What results are compared with: the same operands, all arithmetic in f64.
-    pub fn oracle(self) -> Self {
-        Format { tensors: DType::F64, ..self }
+    /// Where operands are rounded: f64 with the same rounding. What it errs is what rounding costs at least.
+    pub fn naive(self) -> Option<Self> {
+        (self.operands == Precision::Bf16).then_some(Format { tensors: DType::F64, ..self })
     }
 
     /// A graph on the CPU.
     pub fn graph(self) -> Graph {
         Graph::new(Device::Cpu, self.tensors, None).with_precision(self.operands)
-    }
-
-    /// Largest difference allowed from the [`oracle`](Self::oracle), relative to the largest value: far above rounding, far below any mistake. (An
-    /// operand on the edge between two numbers of bf16 may become one here and the other there, and those are 2⁻⁸ apart.)
-    pub fn tolerance(self) -> f64 {
-        match self.operands {
-            Precision::Full => 1e-4,
-            Precision::Bf16 => 1.0 / 128.0,
-        }
     }
 }
 

@@ -138,7 +138,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Outputs, then gradients of the differentiable inputs, each with a name.
-    pub fn values(&mut self) -> Result<Vec<(String, Tensor)>> {
+    pub fn values(&mut self) -> Result<Values> {
         self.forward()?;
         let outputs: Vec<Tensor> = self.outputs.iter().map(|&v| self.graph.detach(v)).collect();
         self.backward()?;
@@ -160,13 +160,33 @@ fn convert(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
     Ok(copy)
 }
 
-/// Compares outputs and gradients of a case with those in f64; returns the largest relative difference.
-fn compare(case: &Case, format: Format) -> Result<f64> {
-    let (found, right) = (Subject::new(case, format)?.values()?, Subject::new(case, format.oracle())?.values()?);
+/// Named tensors.
+type Values = Vec<(String, Tensor)>;
+
+/// Compares tensors with those in f64; returns the largest relative difference. `naive`: see [`verify::tolerance`].
+pub fn same_values(
+    what: &str,
+    found: Values,
+    right: Values,
+    naive: impl FnOnce() -> Result<Option<Values>>,
+) -> Result<f64> {
+    let errors = |values: Values| {
+        let pairs = values.iter().zip(&right);
+        pairs.map(|((_, a), (_, b))| verify::error(&a.to_f64(), &b.to_f64())).fold(0.0, f64::max)
+    };
+    let tolerance = verify::tolerance(naive()?.map(errors));
     let mut error = 0.0f64;
-    for ((what, found), (_, right)) in found.into_iter().zip(right) {
-        let what = format!("{} {}: {what}", case.operation, case.name);
-        error = error.max(verify::compare(format, &what, &found.to_f64(), &right.to_f64())?);
+    for ((name, found), (_, right)) in found.iter().zip(&right) {
+        let what = format!("{what}: {name}");
+        error = error.max(verify::compare(&what, &found.to_f64(), &right.to_f64(), tolerance)?);
     }
     Ok(error)
+}
+
+/// Compares outputs and gradients of a case with those in f64; returns the largest relative difference.
+fn compare(case: &Case, format: Format) -> Result<f64> {
+    let values = |format| Subject::new(case, format)?.values();
+    same_values(&format!("{} {}", case.operation, case.name), values(format)?, values(Format::F64)?, || {
+        format.naive().map(values).transpose()
+    })
 }

@@ -182,7 +182,7 @@ fn reduced_language_model(format: Format) -> Result<f64> {
         let mut subject = LmSubject::new(Sizes::REDUCED, format)?;
         Ok((losses_of(2, |next| subject.updates(next))?, gradients))
     };
-    same_steps(format, "lm_step at reduced width", &two(format)?, &two(format.oracle())?)
+    same_steps("lm_step at reduced width", format, two)
 }
 
 /// Losses of two updates, and the gradients of the first.
@@ -204,10 +204,16 @@ fn gradients(parameters: &Parameters) -> Vec<(String, Vec<f64>)> {
     trained.map(|id| (parameters.name(id).to_string(), parameters.gradient(id).to_f64())).collect()
 }
 
-fn same_steps(format: Format, what: &str, found: &TwoSteps, right: &TwoSteps) -> Result<f64> {
-    let mut error = verify::compare(format, &format!("{what}: the losses"), &found.0, &right.0)?;
+/// Compares two steps in a format with those in f64.
+fn same_steps(what: &str, format: Format, two: impl Fn(Format) -> Result<TwoSteps>) -> Result<f64> {
+    let (found, right, naive) = (two(format)?, two(Format::F64)?, format.naive().map(two).transpose()?);
+    let tolerance = verify::tolerance(naive.map(|naive| {
+        let gradients = naive.1.iter().zip(&right.1).map(|((_, a), (_, b))| verify::error(a, b));
+        gradients.fold(verify::error(&naive.0, &right.0), f64::max)
+    }));
+    let mut error = verify::compare(&format!("{what}: the losses"), &found.0, &right.0, tolerance)?;
     for ((name, found), (_, right)) in found.1.iter().zip(&right.1) {
-        error = error.max(verify::compare(format, &format!("{what}: the gradient of {name}"), found, right)?);
+        error = error.max(verify::compare(&format!("{what}: the gradient of {name}"), found, right, tolerance)?);
     }
     Ok(error)
 }
@@ -245,15 +251,20 @@ fn sampled_rows(subject: &mut LmSubject, format: Format, name: &str) -> Result<f
         Ok::<_, Error>((y, losses))
     };
     let (y, losses) = run(&subject.model, &subject.parameters, &mut subject.graph, &words, batch)?;
-    let (right_y, right_losses) = run(&model, &right, &mut format.oracle().graph(), &few, rows)?;
+    let (right_y, right_losses) = run(&model, &right, &mut Format::F64.graph(), &few, rows)?;
+    let naive = format.naive().map(|naive| run(&model, &right, &mut naive.graph(), &few, rows)).transpose()?;
+    let tolerance = verify::tolerance(
+        naive.map(|(y, losses)| verify::error(&y, &right_y).max(verify::error(&losses, &right_losses))),
+    );
     right.clear_gradients();
     let width = y.len() / (bptt * batch);
     let of_rows = |all: &[f64], width: usize| -> Vec<f64> {
         all.chunks_exact(batch * width).flat_map(|step| &step[..rows * width]).copied().collect()
     };
-    let a = verify::compare(format, &format!("{name}: the encoder's output"), &of_rows(&y, width), &right_y)?;
-    let b =
-        verify::compare(format, &format!("{name}: the losses of an evaluation"), &of_rows(&losses, 1), &right_losses)?;
+    let what = format!("{name}: the encoder's output");
+    let a = verify::compare(&what, &of_rows(&y, width), &right_y, tolerance)?;
+    let what = format!("{name}: the losses of an evaluation");
+    let b = verify::compare(&what, &of_rows(&losses, 1), &right_losses, tolerance)?;
     Ok(a.max(b))
 }
 
@@ -350,7 +361,7 @@ fn reduced_classifier(format: Format) -> Result<f64> {
         Ok::<_, Error>((losses, left))
     };
     let two = |format| Ok::<_, Error>((run(2, format)?.0, run(1, format)?.1));
-    same_steps(format, "classifier_step at reduced width", &two(format)?, &two(format.oracle())?)
+    same_steps("classifier_step at reduced width", format, two)
 }
 
 fn classifier(bench: &mut Bench, sizes: Sizes, format: Format, error: f64) -> Result<()> {

@@ -17,7 +17,7 @@ mod parity;
 mod stencil;
 mod verdict;
 
-pub use golden::{Difference, GoldenReport, GoldenRow, TOLERANCE_F32, TOLERANCE_F64, golden};
+pub use golden::{Difference, GoldenReport, GoldenRow, ROUNDING_BF16, TOLERANCE_F32, TOLERANCE_F64, golden};
 pub use gradient::{GradientReport, Row, Worst, gradient};
 pub use model::{CheckedModel, ModelCheck};
 pub use mutation::{Mutant, MutationReport, mutation};
