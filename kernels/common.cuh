@@ -47,14 +47,26 @@ INLINE Lanes philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
   return {c0, c1, c2, c3};
 }
 
-// A dropout mask from the counters, as `random::Mask`: element (row, column) is kept where its lane is below the threshold.
-struct Mask {
-  u32 key0, key1, step, site;
+// A dropout mask from the counters, as the host gives it. What changes from step to step is in memory, so that a launch can be repeated as it is.
+struct MaskOf {
+  // key0, key1, step; read only where there is a dropout
+  const u32 *counters;
   // 0 to 2^32
   u64 threshold;
+  u32 site;
   float scale;
   // whether there is a dropout at all
   u32 on;
+};
+
+// The same as `random::Mask`: element (row, column) is kept where its lane is below the threshold.
+struct Mask {
+  u32 key0 = 0, key1 = 0, step = 0, site, on;
+  u64 threshold;
+  float scale;
+  INLINE Mask(const MaskOf &m) : site(m.site), on(m.on), threshold(m.threshold), scale(m.scale) {
+    if (on) key0 = m.counters[0], key1 = m.counters[1], step = m.counters[2];
+  }
 };
 
 // Factors (0 or `scale`) of columns 4·quad .. 4·quad+4 of a row.
@@ -185,6 +197,65 @@ INLINE u32 warp_or(u32 x) {
 BLOCK_REDUCTION(block_sum, float, warp_sum, total + y)
 BLOCK_REDUCTION(block_max, float, warp_max, larger(total, y))
 BLOCK_REDUCTION(block_or, u32, warp_or, total | y)
+
+// ---- the places of a word ----
+INLINE u32 ballot(bool x) { return __nvvm_vote_ballot_sync(0xFFFFFFFFu, x); }
+
+// Whether no place before this one has its word. All threads of a block ask.
+INLINE bool is_first_place(const u32 *words, u32 place) {
+  u32 word = words[place], before = 0;
+  for (u32 i = thread(); i < place; i += BLOCK) before |= words[i] == word;
+  return block_or(before) == 0;
+}
+
+// Visits the places from `first` on that have its word among words[n], in their order. All threads of a block visit all of them.
+template <typename Visit> INLINE void visit_places(const u32 *words, u32 n, u32 first, const Visit &visit) {
+  static __shared__ u32 found[BLOCK / 32];
+  u32 word = words[first];
+  for (u32 from = first; from < n; from += BLOCK) {
+    u32 i = from + thread(), here = ballot(i < n && words[i] == word);
+    if (thread() % 32 == 0) found[thread() / 32] = here;
+    barrier();
+    for (u32 warp = 0; warp < BLOCK / 32; ++warp)
+      for (u32 left = found[warp]; left != 0; left &= left - 1) visit(from + 32 * warp + (u32)__builtin_ctz(left));
+    barrier();
+  }
+}
+
+// ---- one launch over several tensors ----
+// A block has so many elements of one of them.
+#define PART_BLOCK (16 * BLOCK)
+
+// Scalars of an update; which of them an optimiser has, src/optim/ says.
+struct Scalars {
+  float gradient_scale, shrink, decay, rate, momentum, one_minus_momentum, beta2, one_minus_beta2, correction2, eps, weight, unused;
+};
+
+// A tensor p[n], its gradient and states, its first block in the launch, and the scalars of this step. In memory, written anew for every step.
+struct Part {
+  float *p;
+  const float *g;
+  float *a, *b;
+  u32 n, first;
+  Scalars s;
+};
+
+// The part that a block belongs to, of `count` that are in the order of their blocks.
+INLINE const Part *part_of(const Part *parts, u32 count) {
+  u32 k = 0;
+  while (k + 1 < count && parts[k + 1].first <= block_x()) ++k;
+  return parts + k;
+}
+
+// Visits the elements of the block that are this thread's: indices into the part.
+template <typename Visit> INLINE void visit_chunk(const Part &part, const Visit &visit) {
+  u32 from = (block_x() - part.first) * PART_BLOCK + thread();
+#pragma unroll 4
+  for (u32 k = 0; k < PART_BLOCK / BLOCK; ++k) {
+    u32 i = from + k * BLOCK;
+    if (i < part.n) visit(i);
+  }
+}
 
 // ---- tiles of a matrix product ----
 // A block of 256 threads computes a square of 16·TM: acc[i][j] belongs to row tile_index(thread/16, i), column tile_index(thread%16, j). Sums run

@@ -3,11 +3,11 @@
 
 // y[o, r, c] (+)= x[o, r, c]·mask[r, c]. A thread draws the factors of four columns once, for all `outer` repetitions (time steps).
 __global__ void __launch_bounds__(BLOCK)
-    mask_multiply(const float *x, float *y, u32 outer, u32 rows, u32 columns, Mask mask, u32 add) {
+    mask_multiply(const float *x, float *y, u32 outer, u32 rows, u32 columns, MaskOf mask, u32 add) {
   u32 quads = (columns + 3) / 4, i = global_thread();
   if (i >= rows * quads) return;
   u32 row = i / quads, quad = i % quads;
-  float4 f = mask_factors(mask, row, quad);
+  float4 f = mask_factors(Mask(mask), row, quad);
   u64 at = (u64)row * columns + 4 * quad, stride = (u64)rows * columns;
   if (columns % 4 == 0) {
     for (u32 o = 0; o < outer; ++o, at += stride) {

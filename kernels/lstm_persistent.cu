@@ -213,7 +213,7 @@ INLINE void load_rows(float4 *to, const float *w, const float *given, u32 first,
 // rows of h may be read at a time.
 template <int U, int R>
 INLINE void forward(const float *h0, const float *c0, const float *w, const float *given, float *gates, float *cells, float *y, u32 *arrived,
-                    u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_given, const Mask &mask) {
+                    u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_given, const MaskOf &mask) {
   constexpr int KC = 64, N = R * U, CELLS = (8 * N + BLOCK - 1) / BLOCK;
   u32 lane = thread() % 32, warp = thread() / 32, first = block_x() * U, quads = (hidden + KC - 1) / KC * (KC / 4);
   float4 *weights = &shared_memory[0].v;
@@ -305,7 +305,7 @@ INLINE void load_columns(float *to, const float *w, const float *given, u32 firs
 // the last h and c, out those of h0 and c0. dy [T, B, H] is read `with_dy`.
 template <int U, int R>
 INLINE void backward(const float *c0, const float *cells, const float *dy, const float *w, const float *given, float *gates, float *dh, float *dc,
-                     u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_dy, u32 with_given, const Mask &mask) {
+                     u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_dy, u32 with_given, const MaskOf &mask) {
   constexpr int KC = 128, N = R * U, CELLS = (8 * N + BLOCK - 1) / BLOCK;
   u32 lane = thread() % 32, warp = thread() / 32, first = block_x() * U, quads = (4 * hidden + KC - 1) / KC * (KC / 4);
   float4 *weights = &shared_memory[0].v;
@@ -364,13 +364,13 @@ INLINE void backward(const float *c0, const float *cells, const float *dy, const
 #define KERNELS(U, R, ROWS)                                                                                                                  \
   __global__ void __launch_bounds__(BLOCK, 1)                                                                                                \
       lstm_forward_##U##x##ROWS(const float *h0, const float *c0, const float *w, const float *given, float *gates, float *cells, float *y,  \
-                                u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_given, Mask mask) {         \
+                                u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_given, MaskOf mask) {       \
     forward<U, R>(h0, c0, w, given, gates, cells, y, arrived, steps, batch, hidden, blocks, vector, with_given, mask);                       \
   }                                                                                                                                          \
   __global__ void __launch_bounds__(BLOCK, 1)                                                                                                \
       lstm_backward_##U##x##ROWS(const float *c0, const float *cells, const float *dy, const float *w, const float *given, float *gates,     \
                                  float *dh, float *dc, u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_dy,  \
-                                 u32 with_given, Mask mask) {                                                                                \
+                                 u32 with_given, MaskOf mask) {                                                                              \
     backward<U, R>(c0, cells, dy, w, given, gates, dh, dc, arrived, steps, batch, hidden, blocks, vector, with_dy, with_given, mask);        \
   }
 

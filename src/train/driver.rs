@@ -336,7 +336,10 @@ impl<'a> Training<'a> {
         self.before + self.started.elapsed().as_secs_f64()
     }
 
+    /// On a GPU this is two graphs: forward, backward and norm; and the update. Between them the host waits for the norm, which decides whether there is an
+    /// update, and by what it is clipped; while the update runs, the host prepares the next step.
     fn update(&mut self) -> Result<Outcome> {
+        let collecting = self.graph.device().collect()?;
         self.graph.reset();
         self.graph.set_recording(true);
         self.parameters.clear_gradients();
@@ -355,6 +358,7 @@ impl<'a> Training<'a> {
         let total = self.graph.tensor(update.total).scalar();
         self.graph.pool().set_reserving(false);
         if !total.is_finite() || !norm.is_finite() {
+            drop(collecting);
             return self.not_finite(total);
         }
         let phase = &self.settings.phases[self.progress.phase];
@@ -374,6 +378,7 @@ impl<'a> Training<'a> {
                 gradient_scale: clip_scale(norm, self.settings.training.clip),
             },
         )?;
+        drop(collecting);
         drop(pass);
         let p = &mut self.progress;
         p.update += 1;
@@ -438,7 +443,7 @@ impl<'a> Training<'a> {
     }
 
     /// A parameter that is not finite never becomes so again, and a model with one is of no use.
-    fn check_parameters(&self, update: u64) -> Result<()> {
+    fn check_parameters(&mut self, update: u64) -> Result<()> {
         let Some(id) = self.norm.first_non_finite_value(self.parameters)? else { return Ok(()) };
         let name = self.parameters.name(id);
         let message = format!("update {update}: the parameter '{name}' is not finite: training has diverged");

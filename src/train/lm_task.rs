@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::nn::{DropRates, EncoderDropout, LanguageModel, LossSettings, Softmax, State};
 use crate::ops::sampled_softmax::NegativeSampler;
 use crate::random::{Direction, Key};
-use crate::tensor::Tensor;
+use crate::tensor::{Device, Tensor};
 use crate::text::{LmBatches, LmConfig, LmCursor, LmLayout, TokenStore, VariableWindows, Windows};
 use crate::trace;
 
@@ -60,7 +60,14 @@ impl<'a> LmTask<'a> {
         Ok(LmTask { model, settings, key, train, valid, state, inputs, targets, sampler })
     }
 
-    fn losses(&mut self, g: &mut Graph, parameters: &Parameters, steps: usize, update: u32) -> Result<(Var, Var)> {
+    /// Total and cross-entropy, and the state that the window leaves.
+    fn losses(
+        &mut self,
+        g: &mut Graph,
+        parameters: &Parameters,
+        steps: usize,
+        update: u32,
+    ) -> Result<(Var, Var, State)> {
         let b = self.train.config().batch_size;
         let (tokens, targets) = (g.indices([steps, b])?, g.indices([steps, b])?);
         tokens.write::<u32>().copy_from_slice(&self.inputs);
@@ -76,8 +83,9 @@ impl<'a> LmTask<'a> {
             }
         };
         let losses = &self.settings.losses;
-        let out = self.model.window(g, parameters, &tokens, &targets, &mut self.state, &dropout, &softmax, losses)?;
-        Ok((out.total, out.cross_entropy))
+        let mut state = self.state.clone();
+        let out = self.model.window(g, parameters, &tokens, &targets, &mut state, &dropout, &softmax, losses)?;
+        Ok((out.total, out.cross_entropy, state))
     }
 }
 
@@ -96,7 +104,15 @@ impl Task for LmTask<'_> {
         let span = trace::phase(trace::DATA);
         let Some(steps) = self.train.next_window(&mut self.inputs, &mut self.targets) else { return Ok(None) };
         drop(span);
-        let (total, cross_entropy) = self.losses(g, parameters, steps, update)?;
+        let (total, cross_entropy, state) = self.losses(g, parameters, steps, update)?;
+        match g.device() {
+            Device::Cpu => self.state = state,
+            // a graph of a step finds it always at one place
+            Device::Cuda(_) => {
+                let all = state.h.iter().chain(&state.c).zip(self.state.h.iter().chain(&self.state.c));
+                all.for_each(|(from, to)| g.carry(from, to));
+            }
+        }
         let config = self.train.config();
         let rate_scale = if self.settings.rescale_rate { steps as f64 / config.bptt as f64 } else { 1.0 };
         let tokens = (steps * config.batch_size) as u64;
@@ -110,9 +126,7 @@ impl Task for LmTask<'_> {
         let steps = self.train.max_window();
         let cells = steps * self.train.config().batch_size;
         (self.inputs, self.targets) = (vec![0; cells], vec![0; cells]);
-        let state = self.state.clone();
-        let (total, _) = self.losses(g, parameters, steps, u32::MAX)?;
-        self.state = state;
+        let (total, ..) = self.losses(g, parameters, steps, u32::MAX)?;
         Ok(Some(total))
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Layer<'a> {
     /// Without its mask.
     pub w_hh: &'a Tensor,
     pub weight: &'a Dropout,
+    /// Of `weight`.
+    pub words: MaskWords,
 }
 
 /// Memory that a plan needs besides, of which a persistent one has its grid barrier's counter, the step-wise one W_hh ⊙ mask.
@@ -105,13 +107,13 @@ impl Layer<'_> {
     fn mask(&self) -> (Argument<'_>, bool, Argument<'_>) {
         let given = self.weight.given();
         let argument = given.map_or(self.w_hh.argument(), |mask| mask.argument());
-        (argument, given.is_some(), Argument::plain(MaskWords::of(self.weight)))
+        (argument, given.is_some(), Argument::plain(self.words))
     }
 
     /// `dropped = W_hh ⊙ mask`
     fn drop_weight(&self, context: &Context, dropped: &Tensor) -> Result<()> {
         let h = self.sizes.h;
-        multiply(context, self.w_hh, self.weight, [4 * h, h], dropped, Store::Set)
+        multiply(context, self.w_hh, (self.weight, self.words), [4 * h, h], dropped, Store::Set)
     }
 
     fn forward_steps(
@@ -282,12 +284,19 @@ impl Layer<'_> {
             let later = Matrix::new(dz.argument_from(b * 4 * h), rows, 4 * h);
             gemm(context, later.t(), Matrix::new(y.argument(), rows, h), None, total.argument(), Store::Add)?;
         }
-        multiply(context, total, self.weight, [4 * h, h], dw, store)
+        multiply(context, total, (self.weight, self.words), [4 * h, h], dw, store)
     }
 
-    /// `db (+)= Σ_rows dz`
-    pub(super) fn backward_bias(&self, context: &Context, dz: &Tensor, db: &Tensor, store: Store) -> Result<()> {
+    /// `db (+)= Σ_rows dz`, of both biases or one.
+    pub(super) fn backward_biases(
+        &self,
+        context: &Context,
+        dz: &Tensor,
+        all: [Option<(Tensor, Store)>; 2],
+    ) -> Result<()> {
         let Sizes { t, b, h, .. } = self.sizes;
-        column_sums(context, dz.argument(), t * b, 4 * h, db.argument(), store)
+        let mut all = all.iter().flatten().map(|(db, store)| (db.argument(), *store));
+        let Some(first) = all.next() else { return Ok(()) };
+        column_sums(context, dz.argument(), t * b, 4 * h, first, all.next())
     }
 }
