@@ -62,6 +62,17 @@ pub fn reset_counters() {
     assert_eq!(unsafe { f() }, 0);
 }
 
+/// What was taken of the driver and not given back, in words.
+pub fn leaks() -> String {
+    let f: Symbol<unsafe extern "C" fn(*mut c_char, usize, *mut usize) -> u32> = symbol("cudasim_leaks");
+    let mut buffer = vec![0u8; 1 << 20];
+    let mut needed = 0;
+    // SAFETY: the buffer has the length that is said.
+    assert_eq!(unsafe { f(buffer.as_mut_ptr().cast(), buffer.len(), &mut needed) }, 0);
+    buffer.truncate(buffer.iter().position(|&b| b == 0).unwrap_or(buffer.len()));
+    String::from_utf8_lossy(&buffer).into_owned()
+}
+
 /// Everything that the simulator has found.
 pub fn findings() -> Vec<String> {
     let count: Symbol<unsafe extern "C" fn() -> c_uint> = symbol("cudasim_finding_count");

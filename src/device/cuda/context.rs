@@ -63,8 +63,8 @@ pub struct Collecting(&'static Context);
 impl Drop for Collecting {
     fn drop(&mut self) {
         let mut queue = lock(&self.0.queue);
-        queue.collecting = false;
         let outcome = self.0.submit(&mut queue);
+        queue.collecting = false;
         drop(queue);
         self.0.keep(outcome);
     }
