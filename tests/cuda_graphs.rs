@@ -19,7 +19,7 @@ use sim::Sim;
 use stages::{GPU, Heard, STAGES, STEPS, Share, run};
 use tasks::Data;
 use ulmfit::autodiff::Graph;
-use ulmfit::device::cuda::{self, Context, GRAPHS, GraphStatistics};
+use ulmfit::device::cuda::{self, Context, GRAPHS, GraphStatistics, Grid};
 use ulmfit::ops::dropout::dropout;
 use ulmfit::ops::locked_dropout::locked_dropout;
 use ulmfit::ops::lstm::plan::Force;
@@ -188,6 +188,33 @@ fn memory_outlives_the_work_for_it() {
     drop(collecting);
     let kept = y.to_f64().into_iter().filter(|&v| v == 2.0).count();
     assert!((10..53).contains(&kept), "{kept} of 63");
+    no_findings();
+}
+
+/// What goes wrong in a graph is one sentence, whether the driver tells at once or when it is waited for.
+#[test]
+fn a_kernel_that_fails_in_a_graph_is_a_sentence() {
+    let _sim = Sim::new("h100");
+    let (from, to) = (ones(4, 8), ones(2, 8));
+    let which = Tensor::zeros_on(GPU, [2], DType::U32).unwrap();
+    let gather = |row: u32| {
+        let _collecting = GPU.collect().unwrap();
+        which.copy_from(&Tensor::from_slice([2], &[0, row]).unwrap());
+        let arguments = [from.argument(), which.argument(), to.argument(), 2usize.into(), 8usize.into()];
+        gpu().launch("gather_rows", Grid::elements(16), &arguments).unwrap();
+        gpu().synchronise()
+    };
+    let before = gpu().graphs();
+    (1..4).for_each(|row| gather(row).unwrap());
+    assert_eq!(since(before), [1, 1, 2]);
+    for (delay, doing) in [("off", "launching a graph"), ("on", "waiting for the GPU")] {
+        sim::set("delay_errors", delay);
+        let error = gather(1 << 20).unwrap_err().to_string();
+        assert_eq!(error, format!("{doing}: a kernel reached outside its memory (CUDA error 700)"));
+        sim::clear();
+    }
+    sim::set("delay_errors", "off");
+    gather(3).unwrap();
     no_findings();
 }
 

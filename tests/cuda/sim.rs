@@ -62,6 +62,13 @@ pub fn reset_counters() {
     assert_eq!(unsafe { f() }, 0);
 }
 
+/// Forgets findings, and the error that a context keeps after one.
+pub fn clear() {
+    let f: Symbol<unsafe extern "C" fn() -> u32> = symbol("cudasim_clear");
+    // SAFETY: no arguments.
+    assert_eq!(unsafe { f() }, 0);
+}
+
 /// What was taken of the driver and not given back, in words.
 pub fn leaks() -> String {
     let f: Symbol<unsafe extern "C" fn(*mut c_char, usize, *mut usize) -> u32> = symbol("cudasim_leaks");

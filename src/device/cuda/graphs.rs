@@ -160,7 +160,10 @@ fn capture(stream: sys::CUstream, work: &Work) -> Result<Graph> {
     let mut staging = Staging::new(work.host().len())?;
     staging.fill(work.host());
     let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-    let capturing = |e| failed("capturing a step as a graph", e);
+    let capturing = |e| {
+        failed("capturing a step as a graph", e)
+            .hint("set ULMFIT_CUDA_GRAPHS=off: a step is then launched piece by piece")
+    };
     // SAFETY: the stream is not captured: nothing else captures it, and a capture ends below whatever happens.
     unsafe { result::stream::begin_capture(stream, mode) }.map_err(capturing)?;
     let issued = work.issue(stream, staging.slice());

@@ -171,18 +171,18 @@ impl Operation for Lstm {
         let upstream: [Option<_>; 3] = std::array::from_fn(|k| b.grad_output(k).cloned());
         if let Device::Cuda(gpu) = b.device() {
             let gpu = context(gpu)?;
-            let (dh, dc) = (b.scratch([batch, h], dtype)?, b.scratch([batch, h], dtype)?);
+            let carried = cuda::Carried::new(b, sizes)?;
             let words = MaskWords::of(&weight, |mask| b.counters(mask))?;
             let layer =
                 cuda::Layer { sizes, x: &x, h0: &h0, c0: &c0, w_ih: &w_ih, w_hh: &w_hh, weight: &weight, words };
-            layer.backward_recurrence(gpu, b, &upstream, [&cells, &gates], [&dh, &dc])?;
+            layer.backward_recurrence(gpu, b, &upstream, [&cells, &gates], &carried)?;
             let dz = &gates;
             if let Some((dx, store)) = b.grad_input(0)? {
                 layer.backward_input(gpu, dz, &dx, store)?;
             }
-            for (k, carried) in [(1, &dh), (2, &dc)] {
+            for (k, of_state) in [(1, carried.dh()), (2, carried.dc())] {
                 if let Some((d, store)) = b.grad_input(k)? {
-                    put_scaled(gpu, carried.argument(), 1.0, d.argument(), batch * h, store)?;
+                    put_scaled(gpu, of_state, 1.0, d.argument(), batch * h, store)?;
                 }
             }
             if let Some((dw, store)) = b.grad_input(3)? {
