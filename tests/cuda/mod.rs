@@ -59,6 +59,10 @@ pub fn every_case(gpu: &str) {
         optim::norms();
         no_findings();
     }
+    let case = ops::tied_softmax::cases::many_rows();
+    for one in compare(&case, GPU, None).unwrap() {
+        assert!(one.ratio <= 1.0, "{}: {:.2} times the bound", one.what, one.ratio);
+    }
     log_probabilities();
     adaptive_log_probabilities();
     totals();
