@@ -43,11 +43,11 @@ fn no_findings() {
 }
 
 /// Losses, norms and bits of the model of a stage, with graphs or without, and what became of its work.
-fn train(stage: Stage, data: &Data, graphs: bool) -> (Heard, Vec<u8>, [u64; 3]) {
+fn train(stage: Stage, data: &Data, spoilt: Option<u32>, graphs: bool) -> (Heard, Vec<u8>, [u64; 3]) {
     let file = data.directory.path().join("model.safetensors");
     let before = gpu().graphs();
     gpu().set_graphs(graphs);
-    let share = Share { device: GPU, layers: 2, from: None, directory: None, updates: usize::MAX };
+    let share = Share { spoilt, ..Share::whole(GPU) };
     let heard = run(stage, data, share, Some(&file)).unwrap_or_else(|e| panic!("{stage:?}: {e}"));
     gpu().set_graphs(true);
     (heard, std::fs::read(file).unwrap(), since(before))
@@ -60,11 +60,11 @@ fn graphs_give_the_bits_of_single_launches() {
     // 17 words are five chunks, of which the last three are pooled
     for (name, data) in [("documents of any length", Data::new(8)), ("documents of one length", Data::of_length(17))] {
         for stage in STAGES {
-            let (plain, plain_bits, none) = train(stage, &data, false);
+            let (plain, plain_bits, none) = train(stage, &data, None, false);
             assert_eq!(none, [0, 0, 0]);
             assert_eq!(plain.steps.len() as u64, STEPS);
             sim::set("seed", "2");
-            let (heard, bits, [once, captured, launched]) = train(stage, &data, true);
+            let (heard, bits, [once, captured, launched]) = train(stage, &data, None, true);
             sim::set("seed", "1");
             println!("{stage:?}, {name}: {once} times piece by piece, {captured} graphs, launched {launched} times");
             // two for every step
@@ -81,13 +81,29 @@ fn graphs_give_the_bits_of_single_launches() {
     no_findings();
 }
 
+/// An update whose loss is no number is left out, as without graphs: its step was a graph, its update is none.
+#[test]
+fn an_update_is_left_out() {
+    let _sim = Sim::new("h100");
+    let data = Data::new(8);
+    let spoilt = Some(STEPS as u32 - 4);
+    let (plain, plain_bits, _) = train(Stage::Pretrain, &data, spoilt, false);
+    let (heard, bits, [once, _, launched]) = train(Stage::Pretrain, &data, spoilt, true);
+    assert_eq!((heard.steps.len() as u64, once + launched), (STEPS - 1, 2 * STEPS - 1));
+    assert_eq!((&plain.steps, &plain.valid), (&heard.steps, &heard.valid));
+    assert!(plain_bits == bits);
+    let (whole, ..) = train(Stage::Pretrain, &data, None, true);
+    assert!(whole.steps.last() != heard.steps.last());
+    no_findings();
+}
+
 /// Once a graph is launched nothing is taken any more, of the GPU or of page-locked memory.
 #[test]
 fn no_memory_is_taken_after_the_first_steps() {
     let _sim = Sim::new("h100");
     let data = Data::of_length(17);
     for stage in STAGES {
-        let (heard, ..) = train(stage, &data, true);
+        let (heard, ..) = train(stage, &data, None, true);
         // the first step of a phase takes what it needs, and the first after an evaluation may
         let grown: Vec<_> = heard.allocations.windows(2).filter(|w| w[0].0 == w[1].0 && w[0].1 != w[1].1).collect();
         assert!(grown.len() <= 1, "{stage:?}: {grown:?}");
@@ -222,7 +238,7 @@ fn a_kernel_that_fails_in_a_graph_is_a_sentence() {
 fn launches(stage: Stage, plan: Force) -> Vec<(String, u64)> {
     let _forced = Forced::new(plan);
     let data = Data::of_length(17);
-    let share = Share { device: GPU, layers: 3, from: None, directory: None, updates: usize::MAX };
+    let share = Share { layers: 3, ..Share::whole(GPU) };
     let heard = run(stage, &data, share, None).unwrap();
     let steps = heard.work.windows(2).zip(heard.allocations.windows(2));
     // the last of an epoch that another one follows without an evaluation in between

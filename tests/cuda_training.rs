@@ -71,13 +71,8 @@ fn three_stages_on_both_devices() {
         let from = i.checked_sub(1).map(|i| data.directory.path().join(format!("cpu-{i}.safetensors")));
         for [first, second] in [[Device::Cpu, GPU], [GPU, Device::Cpu]] {
             let directory = tempfile::tempdir().unwrap();
-            let share = Share {
-                device: first,
-                layers: 2,
-                from: from.as_deref(),
-                directory: Some(directory.path()),
-                updates: 8,
-            };
+            let place = Some(directory.path());
+            let share = Share { from: from.as_deref(), directory: place, updates: 8, ..Share::whole(first) };
             let mut steps = run(stage, &data, share, None).unwrap().steps;
             // one call may be that which ends an epoch
             assert!((7..=8).contains(&steps.len()), "{}", steps.len());

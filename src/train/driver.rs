@@ -15,6 +15,7 @@ use super::observer::{CheckpointReason, Evaluated, Event, Observer, Split, Step}
 use super::recipe::{OnNan, OptimiserName, TrainingSettings};
 use super::{interrupt, rss};
 use crate::autodiff::{Graph, ParameterId, Parameters, Var};
+use crate::device::cuda::Collecting;
 use crate::error::{Error, Result};
 use crate::optim::{GradientNorm, Optimiser, Schedule, StepRates, clip_scale, first_non_finite};
 use crate::random::Stage;
@@ -336,8 +337,7 @@ impl<'a> Training<'a> {
         self.before + self.started.elapsed().as_secs_f64()
     }
 
-    /// On a GPU this is two graphs: forward, backward and norm; and the update. Between them the host waits for the norm, which decides whether there is an
-    /// update, and by what it is clipped; while the update runs, the host prepares the next step.
+    /// On a GPU two graphs: up to the norm, for which the host waits, and what it decides (DESIGN.md, "A step on a GPU").
     fn update(&mut self) -> Result<Outcome> {
         let collecting = self.graph.device().collect()?;
         self.graph.reset();
@@ -353,7 +353,6 @@ impl<'a> Training<'a> {
         self.graph.backward(update.total, self.parameters)?;
         let pass = trace::pass(trace::Pass::Update);
         let norm = self.norm.compute(self.parameters)?;
-        // a GPU has been waited for once, here: what it was asked for before ran without a pause
         let loss = self.graph.tensor(update.cross_entropy).scalar();
         let total = self.graph.tensor(update.total).scalar();
         self.graph.pool().set_reserving(false);
@@ -378,7 +377,7 @@ impl<'a> Training<'a> {
                 gradient_scale: clip_scale(norm, self.settings.training.clip),
             },
         )?;
-        drop(collecting);
+        collecting.map_or(Ok(()), Collecting::finish)?;
         drop(pass);
         let p = &mut self.progress;
         p.update += 1;

@@ -23,7 +23,7 @@ use ulmfit::train::classifier_task::{self, ClassifierTask, ClassifierTaskSetting
 use ulmfit::train::driver::{LoopSettings, Phase, Task, Training};
 use ulmfit::train::lm_task::{self, LmTask, LmTaskSettings};
 use ulmfit::train::observer::{Event, Observer};
-use ulmfit::train::recipe::{OptimiserName, Recipe, TrainingSettings, ValidAverage};
+use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings, ValidAverage};
 
 use super::tasks::{CLASSES, Data, Interrupting, VOCABULARY};
 
@@ -69,6 +69,15 @@ pub struct Share<'a> {
     /// Of the checkpoint, one after every update; a run that finds one goes on from it.
     pub directory: Option<&'a Path>,
     pub updates: usize,
+    /// This update's loss is not a number; it is left out.
+    pub spoilt: Option<u32>,
+}
+
+impl Share<'_> {
+    /// A whole stage of two layers from random values.
+    pub fn whole(device: Device) -> Self {
+        Share { device, layers: 2, from: None, directory: None, updates: usize::MAX, spoilt: None }
+    }
 }
 
 pub const STAGES: [Stage; 3] = [Stage::Pretrain, Stage::FinetuneLm, Stage::Classifier];
@@ -193,8 +202,11 @@ fn train_stage(
     let snapshot = if checkpoints.exists() { Some(checkpoints.load()?) } else { None };
     let mut graph = Graph::new(share.device, DType::F32, None);
     let mut heard = Heard::default();
-    let mut task = Interrupting { task, calls_left: share.updates, evaluations_are_calls: false, spoilt: None };
-    let settings = settings(stage, parameters.groups());
+    let mut task = Interrupting { task, calls_left: share.updates, evaluations_are_calls: false, spoilt: share.spoilt };
+    let mut settings = settings(stage, parameters.groups());
+    if share.spoilt.is_some() {
+        settings.training.on_nan = OnNan::Skip;
+    }
     let training = Training::new(settings, &mut task, &mut graph, &mut parameters, &mut heard, checkpoints, snapshot)?;
     match training.run() {
         Ok(_) => {}
@@ -213,7 +225,7 @@ pub fn all_on(device: Device, data: &Data, name: &str) -> Vec<Heard> {
         let file = |i: usize| data.directory.path().join(format!("{name}-{i}.safetensors"));
         // the classifier starts from the fine-tuned model, that one from the pretrained
         let from = i.checked_sub(1).map(file);
-        let share = Share { device, layers: 2, from: from.as_deref(), directory: None, updates: usize::MAX };
+        let share = Share { from: from.as_deref(), ..Share::whole(device) };
         heard.push(run(stage, data, share, Some(&file(i))).unwrap_or_else(|e| panic!("{stage:?}: {e}")));
     }
     heard

@@ -55,10 +55,16 @@ pub struct Copies {
     pub fills: u64,
 }
 
-/// While this lives, work is collected, to be done as one graph: when somebody asks for a result, and at the end. Errors of then are returned by the next
-/// call that can return one.
+/// While this lives, work is collected, to be done as one graph: when somebody asks for a result, and at the end.
 #[derive(Debug)]
 pub struct Collecting(&'static Context);
+
+impl Collecting {
+    /// Gives the stream what there is to do. Without this, an error of then is returned by the next call that can return one.
+    pub fn finish(self) -> Result<()> {
+        self.0.submit(&mut lock(&self.0.queue))
+    }
+}
 
 impl Drop for Collecting {
     fn drop(&mut self) {
