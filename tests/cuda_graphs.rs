@@ -241,8 +241,8 @@ fn launches(stage: Stage, plan: Force) -> Vec<(String, u64)> {
     let share = Share { layers: 3, ..Share::whole(GPU) };
     let heard = run(stage, &data, share, None).unwrap();
     let steps = heard.work.windows(2).zip(heard.allocations.windows(2));
-    // the last of an epoch that another one follows without an evaluation in between
-    let (step, _) = steps.filter(|(_, epochs)| epochs[0].0 == epochs[1].0).last().unwrap();
+    // the last that follows another of its epoch
+    let (step, _) = steps.rev().find(|(_, epochs)| epochs[0].0 == epochs[1].0).unwrap();
     let [(before, copies_before), (after, copies)] = step else { unreachable!() };
     let kernels = before.iter().zip(after).map(|(b, a)| (a.0.to_string(), a.1 - b.1)).filter(|(_, n)| *n > 0);
     let copies = [

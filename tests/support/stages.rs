@@ -30,6 +30,7 @@ use super::tasks::{CLASSES, Data, Interrupting, VOCABULARY};
 pub const GPU: Device = Device::Cuda(0);
 /// Updates of a stage.
 pub const STEPS: u64 = 20;
+
 /// What a run tells.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Heard {
