@@ -15,6 +15,7 @@ use super::modules::{self, MODULES};
 use super::probe::{Gpu, probe};
 use super::work::{Launch, Work};
 use crate::error::{Error, Result};
+use crate::trace;
 
 /// GPUs of one machine that can be told apart.
 const GPUS: usize = 64;
@@ -370,6 +371,7 @@ impl Context {
             threads: grid.threads as u32,
             shared: grid.shared as u32,
             cooperative,
+            purpose: trace::current(),
         };
         let words = values.iter().zip(arguments).map(|(value, argument)| match argument {
             Argument::Plain(words, bytes) => &words[..bytes.div_ceil(8)],

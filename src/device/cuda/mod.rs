@@ -26,4 +26,4 @@ pub use graphs::{GRAPHS, GraphStatistics};
 pub use memory::Buffer;
 pub use modules::kernels;
 pub use probe::{Gpu, Probe, probe};
-pub use simulate::{is_simulated, simulate};
+pub use simulate::{counters, is_simulated, presented, reset_counters, simulate, switch};

@@ -7,6 +7,7 @@ use cudarc::driver::{result, sys};
 use super::error::failed;
 use super::simulate;
 use crate::error::Result;
+use crate::trace::{Layer, Pass};
 
 /// One piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(super) struct Launch {
     pub threads: u32,
     pub shared: u32,
     pub cooperative: bool,
+    /// What the kernel is launched for, where spans are recorded.
+    pub purpose: Option<(&'static str, Layer, Pass)>,
 }
 
 /// Pieces of work in their order. Two of them are equal if they do the same to the same memory; what is uploaded may differ.
@@ -152,7 +155,7 @@ impl Work {
 
 impl Launch {
     fn issue(&self, stream: sys::CUstream, arguments: &mut [*mut c_void]) -> Result<()> {
-        simulate::expect_arguments(arguments.len());
+        simulate::expect_launch(arguments.len(), self.purpose);
         let launch = if self.cooperative { result::launch_cooperative_kernel } else { result::launch_kernel };
         let [x, y, z] = self.blocks;
         // SAFETY: the function is loaded (no work is made or issued once it is not); number and sizes of the arguments are those that its PTX
