@@ -55,6 +55,17 @@ __global__ void __launch_bounds__(BLOCK) embedding_backward(const u32 *tokens, c
   if (token == pad || factor == 0.0f || !is_first_place(tokens, block_x())) return;
   u32 left = 4 * quad < e ? e - 4 * quad : 0;
   float *to = dw + (u64)token * e + 4 * quad;
+  if (e % 4 == 0) {
+    float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (left > 0) sum = *(const float4 *)to;
+    visit_places(tokens, n, block_x(), [&](u32 at) {
+      if (left == 0) return;
+      float4 m = locked_factors(masks, locked, at % batch, quad, e), d = *(const float4 *)(dy + (u64)at * e + 4 * quad);
+      sum.x += d.x * m.x * factor, sum.y += d.y * m.y * factor, sum.z += d.z * m.z * factor, sum.w += d.w * m.w * factor;
+    });
+    if (left > 0) *(float4 *)to = sum;
+    return;
+  }
   float s0 = left > 0 ? to[0] : 0.0f, s1 = left > 1 ? to[1] : 0.0f, s2 = left > 2 ? to[2] : 0.0f, s3 = left > 3 ? to[3] : 0.0f;
   visit_places(tokens, n, block_x(), [&](u32 at) {
     if (left == 0) return;

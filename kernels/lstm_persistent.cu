@@ -44,8 +44,6 @@ template <int R, int KC, int V> struct Copies {
 };
 
 #if __CUDA_ARCH__ >= 800
-INLINE u32 shared_address(const void *p) { return (u32)(u64)(__attribute__((address_space(3))) const void *)p; }
-
 // Begins to copy; the bytes are there after `landed`.
 template <int R, int KC, int V> INLINE void copy_chunk(float *chunk, const float *x, u32 rows, u32 k, u32 k0) {
   using C = Copies<R, KC, V>;
@@ -286,16 +284,19 @@ INLINE void load_columns(float *to, const float *w, const float *given, u32 firs
   for (u32 n = thread(); n < 4 * quads * count; n += BLOCK) {
     u32 row = n % (4 * quads), quad = quad0 + n / (4 * quads);
     bool inside = row < 4 * hidden;
-    float4 f = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (inside) f = mask_factors(mask, row, quad);
-    const float factor[4] = {f.x, f.y, f.z, f.w};
+    float4 f = mask_factors(mask, row, quad);
+    // neighbouring quads of rows begin with another column each, so that they write to different banks; where U is odd they do anyway
+    u32 turn = U % 8 == 4 ? row / 8 % 4 : 0;
 #pragma unroll
-    for (u32 j = 0; j < 4; ++j) {
-      u32 column = 4 * quad + j;
+    for (u32 n = 0; n < 4; ++n) {
+      u32 j = (n + turn) % 4, column = 4 * quad + j;
       if (column < first || column >= first + U) continue;
-      u64 at = (u64)row * hidden + column;
+      // without a branch for what lies outside: lanes that part would write at different times
       bool there = inside && column < hidden;
-      float v = there ? w[at] * (with_given ? given[at] : factor[j]) : 0.0f;
+      u64 at = there ? (u64)row * hidden + column : 0;
+      float factor = j == 0 ? f.x : j == 1 ? f.y : j == 2 ? f.z : f.w;
+      float v = w[at] * (with_given ? given[at] : factor);
+      if (!there) v = 0.0f;
       to[(row / 4 * U + column - first) * 4 + row % 4] = v;
     }
   }

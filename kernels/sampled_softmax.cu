@@ -12,15 +12,12 @@ __global__ void __launch_bounds__(BLOCK)
   float *row = scores + (u64)block_x() * k;
   u32 target = targets[block_x()];
   const float *h = hidden + (u64)block_x() * e, *w = weight + (u64)target * e;
-  float of_target = 0.0f, max = NEGATIVE_INFINITY;
+  float of_target = 0.0f, max = NEGATIVE_INFINITY, sum = 0.0f;
   for (u32 i = thread(); i < e; i += BLOCK) of_target += h[i] * w[i];
   of_target = block_sum(of_target);
   if (with_bias) of_target += bias[target];
-  for (u32 i = thread(); i < k; i += BLOCK) max = larger(max, row[i]);
-  max = block_max(max);
-  float sum = 0.0f;
-  for (u32 i = thread(); i < k; i += BLOCK) sum += exponential(row[i] - max);
-  sum = block_sum(sum);
+  for (u32 i = thread(); i < k; i += BLOCK) softmax_add(row[i], max, sum);
+  softmax_total(max, sum);
   // the sum is relative to the largest negative; bring it and the target to the common maximum
   float top = larger(max, of_target), shift = NEGATIVE_WEIGHT * exponential(max - top);
   float total = shift * sum + exponential(of_target - top);

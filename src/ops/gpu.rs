@@ -76,9 +76,12 @@ pub(super) fn multiply(
         Dropout::Random(_) => {
             let outer = n / (rows * columns).max(1);
             let mask = Argument::plain(words);
+            // a thread for four columns; a warp for 128 where they do not come in fours
+            let threads =
+                if columns.is_multiple_of(4) { rows * columns / 4 } else { rows * columns.div_ceil(128) * 32 };
             context.launch(
                 "mask_multiply",
-                Grid::elements(if outer == 0 { 0 } else { rows * columns.div_ceil(4) }),
+                Grid::elements(if outer == 0 { 0 } else { threads }),
                 arguments![x.argument(), y.argument(), outer, rows, columns, mask, adds(store)],
             )
         }
