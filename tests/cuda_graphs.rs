@@ -149,6 +149,9 @@ fn replays_draw_new_masks() {
 /// Other work every time: only the last of it is remembered, and the graphs of what is forgotten are given back.
 #[test]
 fn graphs_are_bounded_in_number() {
+    if sim::lacks_simulator("memory of forgotten graphs") {
+        return;
+    }
     let _sim = Sim::new("h100");
     let x = ones(1, 4 * GRAPHS);
     let mut g = Graph::new(GPU, DType::F32, None);
@@ -210,6 +213,9 @@ fn memory_outlives_the_work_for_it() {
 /// What goes wrong in a graph is one sentence, whether the driver tells at once or when it is waited for.
 #[test]
 fn a_kernel_that_fails_in_a_graph_is_a_sentence() {
+    if sim::lacks_simulator("errors of graphs") {
+        return;
+    }
     let _sim = Sim::new("h100");
     let (from, to) = (ones(4, 8), ones(2, 8));
     let which = Tensor::zeros_on(GPU, [2], DType::U32).unwrap();
