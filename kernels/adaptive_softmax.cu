@@ -21,7 +21,10 @@ __global__ void __launch_bounds__(BLOCK)
   const float *row = log_probabilities + (u64)block_x() * v;
   u32 target = targets[block_x()], better = 0;
   float of_target = row[target];
-  for (u32 i = thread(); i < v; i += BLOCK) better |= row[i] > of_target || (row[i] == of_target && i < target);
+  for (u32 i = thread(); i < v; i += BLOCK) {
+    float x = row[i];
+    better |= (u32)(x > of_target) | ((u32)(x == of_target) & (u32)(i < target));
+  }
   better = block_or(better);
   if (thread() != 0) return;
   losses[block_x()] = -of_target;

@@ -11,7 +11,9 @@
 typedef unsigned int u32;
 typedef unsigned short u16;
 typedef unsigned long long u64;
-struct alignas(16) float4 { float x, y, z, w; };
+// A vector of the compiler, not a structure, whose loads and stores clang would take apart.
+typedef float float4 __attribute__((ext_vector_type(4)));
+typedef float float2 __attribute__((ext_vector_type(2)));
 
 // ---- where a thread is ----
 INLINE u32 thread() { return __nvvm_read_ptx_sreg_tid_x(); }
@@ -22,6 +24,17 @@ INLINE u32 block_threads() { return __nvvm_read_ptx_sreg_ntid_x(); }
 // Number of the thread in a one-dimensional launch.
 INLINE u32 global_thread() { return block_x() * block_threads() + thread(); }
 INLINE void barrier() { __syncthreads(); }
+
+// ---- shared memory ----
+INLINE u32 shared_address(const void *p) { return (u32)(u64)(__attribute__((address_space(3))) const void *)p; }
+
+// Four floats at an address of shared memory that is a multiple of 16, and a constant beyond it. As an instruction: clang takes loads from arrays in shared
+// memory apart, and their parts have bank conflicts.
+template <u32 BYTES> INLINE float4 load_shared(u32 at) {
+  float x, y, z, w;
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4+%5];" : "=f"(x), "=f"(y), "=f"(z), "=f"(w) : "r"(at), "n"(BYTES) : "memory");
+  return {x, y, z, w};
+}
 
 // ---- storing a gradient: the first writer sets, later ones add ----
 INLINE void put(float *to, float value, u32 add) { *to = add ? *to + value : value; }
@@ -47,14 +60,26 @@ INLINE Lanes philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
   return {c0, c1, c2, c3};
 }
 
-// A dropout mask from the counters, as `random::Mask`: element (row, column) is kept where its lane is below the threshold.
-struct Mask {
-  u32 key0, key1, step, site;
+// A dropout mask from the counters, as the host gives it. What changes from step to step is in memory, so that a launch can be repeated as it is.
+struct MaskOf {
+  // key0, key1, step; read only where there is a dropout
+  const u32 *counters;
   // 0 to 2^32
   u64 threshold;
+  u32 site;
   float scale;
   // whether there is a dropout at all
   u32 on;
+};
+
+// The same as `random::Mask`: element (row, column) is kept where its lane is below the threshold.
+struct Mask {
+  u32 key0 = 0, key1 = 0, step = 0, site, on;
+  u64 threshold;
+  float scale;
+  INLINE Mask(const MaskOf &m) : site(m.site), on(m.on), threshold(m.threshold), scale(m.scale) {
+    if (on) key0 = m.counters[0], key1 = m.counters[1], step = m.counters[2];
+  }
 };
 
 // Factors (0 or `scale`) of columns 4·quad .. 4·quad+4 of a row.
@@ -186,11 +211,95 @@ BLOCK_REDUCTION(block_sum, float, warp_sum, total + y)
 BLOCK_REDUCTION(block_max, float, warp_max, larger(total, y))
 BLOCK_REDUCTION(block_or, u32, warp_or, total | y)
 
+// ---- softmax ----
+// One more value: max becomes the largest of all, sum Σ e^(value - max).
+INLINE void softmax_add(float x, float &max, float &sum) {
+  float d = x - max, e = exponential(-absolute(d));
+  sum = d > 0.0f ? fma(sum, e, 1.0f) : sum + e;
+  max = larger(max, x);
+}
+// From each thread's to the block's, known to every thread.
+INLINE void softmax_total(float &max, float &sum) {
+  float all = block_max(max);
+  sum = block_sum(sum * exponential(max - all));
+  max = all;
+}
+
+// ---- the places of a word ----
+INLINE u32 ballot(bool x) { return __nvvm_vote_ballot_sync(0xFFFFFFFFu, x); }
+
+// Whether no place before this one has its word. All threads of a block ask.
+INLINE bool is_first_place(const u32 *words, u32 place) {
+  u32 word = words[place], before = 0;
+  for (u32 i = thread(); i < place; i += BLOCK) before |= words[i] == word;
+  return block_or(before) == 0;
+}
+
+// Visits the places from `first` on that have its word among words[n], in their order. All threads of a block visit all of them.
+template <typename Visit> INLINE void visit_places(const u32 *words, u32 n, u32 first, const Visit &visit) {
+  static __shared__ u32 found[BLOCK / 32];
+  u32 word = words[first];
+  for (u32 from = first; from < n; from += BLOCK) {
+    u32 i = from + thread(), here = ballot(i < n && words[i] == word);
+    if (thread() % 32 == 0) found[thread() / 32] = here;
+    barrier();
+    for (u32 warp = 0; warp < BLOCK / 32; ++warp)
+      for (u32 left = found[warp]; left != 0; left &= left - 1) visit(from + 32 * warp + (u32)__builtin_ctz(left));
+    barrier();
+  }
+}
+
+// ---- one launch over several tensors ----
+// A block has so many elements of one of them.
+#define PART_BLOCK (16 * BLOCK)
+
+// Scalars of an update; which of them an optimiser has, src/optim/ says.
+struct Scalars {
+  float gradient_scale, shrink, decay, rate, momentum, one_minus_momentum, beta2, one_minus_beta2, correction2, eps, weight, unused;
+};
+
+// A tensor p[n], its gradient and states, its first block in the launch, and the scalars of this step. In memory, written anew for every step.
+struct Part {
+  float *p;
+  const float *g;
+  float *a, *b;
+  u32 n, first;
+  Scalars s;
+};
+
+// The part that a block belongs to, of `count` that are in the order of their blocks.
+INLINE const Part *part_of(const Part *parts, u32 count) {
+  u32 k = 0;
+  while (k + 1 < count && parts[k + 1].first <= block_x()) ++k;
+  return parts + k;
+}
+
+// Visits the elements of the block that are this thread's: indices into the part.
+template <typename Visit> INLINE void visit_chunk(const Part &part, const Visit &visit) {
+  u32 from = (block_x() - part.first) * PART_BLOCK + thread();
+#pragma unroll 4
+  for (u32 k = 0; k < PART_BLOCK / BLOCK; ++k) {
+    u32 i = from + k * BLOCK;
+    if (i < part.n) visit(i);
+  }
+}
+
 // ---- tiles of a matrix product ----
 // A block of 256 threads computes a square of 16·TM: acc[i][j] belongs to row tile_index(thread/16, i), column tile_index(thread%16, j). Sums run
 // over k in order. A and B tell the element at (row or column of the tile, k), zero outside, and whether neighbours along k are neighbours in
 // memory. Two tiles of depth 8 are in shared memory, padded so that no access has a bank conflict; the next one is on its way meanwhile.
 INLINE u32 tile_index(u32 t, int i) { return 64 * (u32)(i / 4) + 4 * t + (u32)(i % 4); }
+
+// Step Q of a tile's depth; PITCH floats apart. `a` and `b`: where the thread's first row and column are.
+template <int TM, u32 PITCH, u32 Q> INLINE void tile_step(u32 a, u32 b, float (&acc)[TM][TM]) {
+  float4 va[2], vb[2];
+  va[0] = load_shared<4 * Q * PITCH>(a), vb[0] = load_shared<4 * Q * PITCH>(b);
+  if (TM == 8) va[1] = load_shared<4 * (Q * PITCH + 64)>(a), vb[1] = load_shared<4 * (Q * PITCH + 64)>(b);
+#pragma unroll
+  for (int i = 0; i < TM; ++i)
+#pragma unroll
+    for (int j = 0; j < TM; ++j) acc[i][j] = fma(va[i / 4][i % 4], vb[j / 4][j % 4], acc[i][j]);
+}
 
 template <int TM, typename A, typename B> INLINE void tile_product(const A &a, const B &b, u32 k, float (&acc)[TM][TM]) {
   constexpr u32 TILE = 16 * TM, DEPTH = 8, PITCH = TILE + 4, LOADS = TILE * DEPTH / BLOCK;
@@ -221,21 +330,13 @@ template <int TM, typename A, typename B> INLINE void tile_product(const A &a, c
   for (u32 k0 = 0; k0 < k; k0 += DEPTH) {
     bool more = k0 + DEPTH < k;
     if (more) { TILE_FETCH(k0 + DEPTH) }
-    // half of it unrolled: all of it would not leave a large tile its 128 registers
-#pragma unroll 4
-    for (u32 q = 0; q < DEPTH; ++q) {
-      float fa[TM], fb[TM];
-#pragma unroll
-      for (int g = 0; g < TM / 4; ++g) {
-        float4 va = *(const float4 *)&as[buffer][q * PITCH + 64 * g + 4 * ty];
-        float4 vb = *(const float4 *)&bs[buffer][q * PITCH + 64 * g + 4 * tx];
-        fa[4 * g] = va.x, fa[4 * g + 1] = va.y, fa[4 * g + 2] = va.z, fa[4 * g + 3] = va.w;
-        fb[4 * g] = vb.x, fb[4 * g + 1] = vb.y, fb[4 * g + 2] = vb.z, fb[4 * g + 3] = vb.w;
-      }
-#pragma unroll
-      for (int i = 0; i < TM; ++i)
-#pragma unroll
-        for (int j = 0; j < TM; ++j) acc[i][j] = fma(fa[i], fb[j], acc[i][j]);
+    // a quarter of it unrolled: more would not leave a large tile its 128 registers
+    u32 at_a = shared_address(&as[buffer][4 * ty]), at_b = shared_address(&bs[buffer][4 * tx]);
+#pragma unroll 1
+    for (u32 q = 0; q < DEPTH; q += 2) {
+      tile_step<TM, PITCH, 0>(at_a, at_b, acc);
+      tile_step<TM, PITCH, 1>(at_a, at_b, acc);
+      at_a += 8 * PITCH, at_b += 8 * PITCH;
     }
     if (more) { TILE_KEEP(buffer ^ 1) }
     barrier();

@@ -15,12 +15,11 @@ __global__ void __launch_bounds__(BLOCK)
   if (t > from) max = out[size], sum = out[2 * size], at = argmax[i];
   for (; t < stop; ++t) {
     last = x[(u64)((t - begin) * rows + row) * size + column];
-    if (t == from) {
-      max = last, sum = last, at = t;
-    } else {
-      sum += last;
-      if (last > max) max = last, at = t;
-    }
+    // without a branch: lanes that part here would read the next values at different times
+    u32 first = t == from, larger = first | (u32)(last > max);
+    sum = first ? last : sum + last;
+    max = larger ? last : max;
+    at = larger ? t : at;
   }
   if (stop == to) {
     out[0] = last;
@@ -31,19 +30,21 @@ __global__ void __launch_bounds__(BLOCK)
   argmax[i] = at;
 }
 
-// The chunk's gradient from dy [B, 3E]; a thread for an element of [steps, rows, E]
+// The chunk's gradient [steps, rows, E] from dy [B, 3E]; a thread for an element of [rows, E]
 __global__ void __launch_bounds__(BLOCK) concat_pool_backward(const float *dy, const u32 *spans, const u32 *argmax, float *dx, u32 begin,
                                                               u32 steps, u32 rows, u32 size, u32 add) {
   u32 i = global_thread();
-  if (i >= steps * rows * size) return;
-  u32 column = i % size, row = i / size % rows, t = begin + i / size / rows;
-  u32 from = spans[2 * row], to = spans[2 * row + 1];
-  float d = 0.0f;
-  if (from <= t && t < to) {
-    const float *upstream = dy + (u64)row * 3 * size + column;
-    d = upstream[2 * size] / (float)(to - from);
-    if (argmax[row * size + column] == t) d += upstream[size];
-    if (t + 1 == to) d += upstream[0];
+  if (i >= rows * size) return;
+  u32 column = i % size, row = i / size, from = spans[2 * row], to = spans[2 * row + 1], at = argmax[i];
+  const float *upstream = dy + (u64)row * 3 * size + column;
+  float last = upstream[0], max = upstream[size], mean = upstream[2 * size] / (float)(to - from);
+  for (u32 t = begin; t < begin + steps; ++t) {
+    float d = 0.0f;
+    if (from <= t && t < to) {
+      d = mean;
+      if (at == t) d += max;
+      if (t + 1 == to) d += last;
+    }
+    put(dx + (u64)(t - begin) * rows * size + i, d, add);
   }
-  put(dx + i, d, add);
 }

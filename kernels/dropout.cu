@@ -1,34 +1,41 @@
 // Ordinary, locked and weight dropout: a matrix times a mask, forward and backward alike.
 #include "common.cuh"
 
-// y[o, r, c] (+)= x[o, r, c]·mask[r, c]. A thread draws the factors of four columns once, for all `outer` repetitions (time steps).
+INLINE float lane_of(float x, u32 lane) { return __nvvm_shfl_sync_idx_f32(0xFFFFFFFFu, x, (int)lane, 31); }
+
+// y[o, r, c] (+)= x[o, r, c]·mask[r, c]. A thread draws the factors of four columns once, for all `outer` repetitions (time steps). Where columns come in
+// fours, it also multiplies them. Else a warp has 128 columns of a row, and a thread every 32nd of them, so that neighbours stay neighbours.
 __global__ void __launch_bounds__(BLOCK)
-    mask_multiply(const float *x, float *y, u32 outer, u32 rows, u32 columns, Mask mask, u32 add) {
-  u32 quads = (columns + 3) / 4, i = global_thread();
-  if (i >= rows * quads) return;
-  u32 row = i / quads, quad = i % quads;
-  float4 f = mask_factors(mask, row, quad);
-  u64 at = (u64)row * columns + 4 * quad, stride = (u64)rows * columns;
+    mask_multiply(const float *x, float *y, u32 outer, u32 rows, u32 columns, MaskOf mask, u32 add) {
+  u32 i = global_thread();
+  u64 stride = (u64)rows * columns;
   if (columns % 4 == 0) {
+    u32 quads = columns / 4;
+    if (i >= rows * quads) return;
+    float4 f = mask_factors(Mask(mask), i / quads, i % quads);
+    u64 at = 4 * (u64)i;
     for (u32 o = 0; o < outer; ++o, at += stride) {
-      float4 v = *(const float4 *)(x + at);
-      float4 out = {v.x * f.x, v.y * f.y, v.z * f.z, v.w * f.w};
-      float4 *to = (float4 *)(y + at);
-      if (add) {
-        float4 old = *to;
-        out = {old.x + out.x, old.y + out.y, old.z + out.z, old.w + out.w};
-      }
-      *to = out;
+      float4 out = *(const float4 *)(x + at) * f;
+      if (add) out += *(const float4 *)(y + at);
+      *(float4 *)(y + at) = out;
     }
     return;
   }
-  u32 left = columns - 4 * quad;
-  for (u32 o = 0; o < outer; ++o, at += stride) {
-    put(y + at, x[at] * f.x, add);
-    if (left > 1) put(y + at + 1, x[at + 1] * f.y, add);
-    if (left > 2) put(y + at + 2, x[at + 2] * f.z, add);
-    if (left > 3) put(y + at + 3, x[at + 3] * f.w, add);
+  u32 chunks = (columns + 127) / 128, lane = i % 32, row = i / 32 / chunks, first = i / 32 % chunks * 128;
+  if (row >= rows) return;
+  float4 f = mask_factors(Mask(mask), row, first / 4 + lane);
+  float factor[4];
+#pragma unroll
+  for (u32 j = 0; j < 4; ++j) {
+    u32 owner = 8 * j + lane / 4, part = lane % 4;
+    float a = lane_of(f.x, owner), b = lane_of(f.y, owner), c = lane_of(f.z, owner), d = lane_of(f.w, owner);
+    factor[j] = part == 0 ? a : part == 1 ? b : part == 2 ? c : d;
   }
+  u64 at = (u64)row * columns + first + lane;
+  for (u32 o = 0; o < outer; ++o, at += stride)
+#pragma unroll
+    for (u32 j = 0; j < 4; ++j)
+      if (first + lane + 32 * j < columns) put(y + at + 32 * j, x[at + 32 * j] * factor[j], add);
 }
 
 // y[o, i] (+)= x[o, i]·mask[i], `period` elements of a given mask

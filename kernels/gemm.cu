@@ -26,6 +26,15 @@ INLINE void gemm(const A &a, const B &b, const float *bias, float *c, u32 m, u32
           v = {old.x + v.x, old.y + v.y, old.z + v.z, old.w + v.w};
         }
         *(float4 *)(to + column) = v;
+      } else if (n % 2 == 0) {
+#pragma unroll
+        for (int j = 0; j < 4; j += 2) {
+          if (column + j >= n) continue;
+          float2 v = {acc[i][4 * g + j], acc[i][4 * g + j + 1]};
+          if (flags & BIAS) v += (float2){bias[column + j], bias[column + j + 1]};
+          if (flags & ADD) v += *(const float2 *)(to + column + j);
+          *(float2 *)(to + column + j) = v;
+        }
       } else {
 #pragma unroll
         for (int j = 0; j < 4; ++j)

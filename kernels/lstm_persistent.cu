@@ -44,8 +44,6 @@ template <int R, int KC, int V> struct Copies {
 };
 
 #if __CUDA_ARCH__ >= 800
-INLINE u32 shared_address(const void *p) { return (u32)(u64)(__attribute__((address_space(3))) const void *)p; }
-
 // Begins to copy; the bytes are there after `landed`.
 template <int R, int KC, int V> INLINE void copy_chunk(float *chunk, const float *x, u32 rows, u32 k, u32 k0) {
   using C = Copies<R, KC, V>;
@@ -213,7 +211,7 @@ INLINE void load_rows(float4 *to, const float *w, const float *given, u32 first,
 // rows of h may be read at a time.
 template <int U, int R>
 INLINE void forward(const float *h0, const float *c0, const float *w, const float *given, float *gates, float *cells, float *y, u32 *arrived,
-                    u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_given, const Mask &mask) {
+                    u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_given, const MaskOf &mask) {
   constexpr int KC = 64, N = R * U, CELLS = (8 * N + BLOCK - 1) / BLOCK;
   u32 lane = thread() % 32, warp = thread() / 32, first = block_x() * U, quads = (hidden + KC - 1) / KC * (KC / 4);
   float4 *weights = &shared_memory[0].v;
@@ -286,16 +284,19 @@ INLINE void load_columns(float *to, const float *w, const float *given, u32 firs
   for (u32 n = thread(); n < 4 * quads * count; n += BLOCK) {
     u32 row = n % (4 * quads), quad = quad0 + n / (4 * quads);
     bool inside = row < 4 * hidden;
-    float4 f = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (inside) f = mask_factors(mask, row, quad);
-    const float factor[4] = {f.x, f.y, f.z, f.w};
+    float4 f = mask_factors(mask, row, quad);
+    // neighbouring quads of rows begin with another column each, so that they write to different banks; where U is odd they do anyway
+    u32 turn = U % 8 == 4 ? row / 8 % 4 : 0;
 #pragma unroll
-    for (u32 j = 0; j < 4; ++j) {
-      u32 column = 4 * quad + j;
+    for (u32 n = 0; n < 4; ++n) {
+      u32 j = (n + turn) % 4, column = 4 * quad + j;
       if (column < first || column >= first + U) continue;
-      u64 at = (u64)row * hidden + column;
+      // without a branch for what lies outside: lanes that part would write at different times
       bool there = inside && column < hidden;
-      float v = there ? w[at] * (with_given ? given[at] : factor[j]) : 0.0f;
+      u64 at = there ? (u64)row * hidden + column : 0;
+      float factor = j == 0 ? f.x : j == 1 ? f.y : j == 2 ? f.z : f.w;
+      float v = w[at] * (with_given ? given[at] : factor);
+      if (!there) v = 0.0f;
       to[(row / 4 * U + column - first) * 4 + row % 4] = v;
     }
   }
@@ -305,7 +306,7 @@ INLINE void load_columns(float *to, const float *w, const float *given, u32 firs
 // the last h and c, out those of h0 and c0. dy [T, B, H] is read `with_dy`.
 template <int U, int R>
 INLINE void backward(const float *c0, const float *cells, const float *dy, const float *w, const float *given, float *gates, float *dh, float *dc,
-                     u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_dy, u32 with_given, const Mask &mask) {
+                     u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_dy, u32 with_given, const MaskOf &mask) {
   constexpr int KC = 128, N = R * U, CELLS = (8 * N + BLOCK - 1) / BLOCK;
   u32 lane = thread() % 32, warp = thread() / 32, first = block_x() * U, quads = (4 * hidden + KC - 1) / KC * (KC / 4);
   float4 *weights = &shared_memory[0].v;
@@ -364,13 +365,13 @@ INLINE void backward(const float *c0, const float *cells, const float *dy, const
 #define KERNELS(U, R, ROWS)                                                                                                                  \
   __global__ void __launch_bounds__(BLOCK, 1)                                                                                                \
       lstm_forward_##U##x##ROWS(const float *h0, const float *c0, const float *w, const float *given, float *gates, float *cells, float *y,  \
-                                u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_given, Mask mask) {         \
+                                u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_given, MaskOf mask) {       \
     forward<U, R>(h0, c0, w, given, gates, cells, y, arrived, steps, batch, hidden, blocks, vector, with_given, mask);                       \
   }                                                                                                                                          \
   __global__ void __launch_bounds__(BLOCK, 1)                                                                                                \
       lstm_backward_##U##x##ROWS(const float *c0, const float *cells, const float *dy, const float *w, const float *given, float *gates,     \
                                  float *dh, float *dc, u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_dy,  \
-                                 u32 with_given, Mask mask) {                                                                                \
+                                 u32 with_given, MaskOf mask) {                                                                              \
     backward<U, R>(c0, cells, dy, w, given, gates, dh, dc, arrived, steps, batch, hidden, blocks, vector, with_dy, with_given, mask);        \
   }
 

@@ -12,15 +12,12 @@ __global__ void __launch_bounds__(BLOCK)
   float *row = scores + (u64)block_x() * k;
   u32 target = targets[block_x()];
   const float *h = hidden + (u64)block_x() * e, *w = weight + (u64)target * e;
-  float of_target = 0.0f, max = NEGATIVE_INFINITY;
+  float of_target = 0.0f, max = NEGATIVE_INFINITY, sum = 0.0f;
   for (u32 i = thread(); i < e; i += BLOCK) of_target += h[i] * w[i];
   of_target = block_sum(of_target);
   if (with_bias) of_target += bias[target];
-  for (u32 i = thread(); i < k; i += BLOCK) max = larger(max, row[i]);
-  max = block_max(max);
-  float sum = 0.0f;
-  for (u32 i = thread(); i < k; i += BLOCK) sum += exponential(row[i] - max);
-  sum = block_sum(sum);
+  for (u32 i = thread(); i < k; i += BLOCK) softmax_add(row[i], max, sum);
+  softmax_total(max, sum);
   // the sum is relative to the largest negative; bring it and the target to the common maximum
   float top = larger(max, of_target), shift = NEGATIVE_WEIGHT * exponential(max - top);
   float total = shift * sum + exponential(of_target - top);
@@ -42,22 +39,21 @@ __global__ void __launch_bounds__(BLOCK)
 }
 
 // out[word] += factor[0]·Σ over the places where a word stands, in their order: place p < k is negative p, with d[p]; the others are rows, with
-// d_target[p - k]·hidden[p - k], or d_target alone for a bias (no `hidden`). `places` are sorted by word, `segments` [segments + 1] say where
-// each word's begin; a block has one word and 256 columns of e.
+// d_target[p - k]·hidden[p - k], or d_target alone for a bias (no `hidden`). A block has one of the n places and 256 columns of e; that of a word's
+// first place adds up all of them.
 __global__ void __launch_bounds__(BLOCK)
-    scatter_words(const u32 *words, const u32 *places, const u32 *segments, const float *d, const float *d_target, const float *hidden,
-                  const float *factor, float *out, u32 k, u32 e, u32 with_hidden) {
+    scatter_words(const u32 *words, const float *d, const float *d_target, const float *hidden, const float *factor, float *out, u32 n, u32 k,
+                  u32 e, u32 with_hidden) {
+  if (!is_first_place(words, block_x())) return;
   u32 column = block_y() * BLOCK + thread();
-  if (column >= e) return;
-  u32 begin = segments[block_x()], end = segments[block_x() + 1];
-  float *to = out + (u64)words[places[begin]] * e + column;
-  float sum = *to, by = factor[0];
-  for (u32 i = begin; i < end; ++i) {
-    u32 p = places[i];
+  float *to = out + (u64)words[block_x()] * e + column;
+  float sum = column < e ? *to : 0.0f, by = factor[0];
+  visit_places(words, n, block_x(), [&](u32 p) {
+    if (column >= e) return;
     if (p < k)
       sum += by * d[(u64)p * e + column];
     else
       sum += by * d_target[p - k] * (with_hidden ? hidden[(u64)(p - k) * e + column] : 1.0f);
-  }
-  *to = sum;
+  });
+  if (column < e) *to = sum;
 }

@@ -15,20 +15,16 @@ INLINE double block_total(double x) {
   return parts[0];
 }
 
-#define SQUARES_CHUNK (16 * BLOCK)
-
-// parts[block] = Σ x² over the block's 4096 of x[n]. In f64: a square of f32 is exact, and never beyond its range.
-__global__ void __launch_bounds__(BLOCK) squares(const float *x, double *parts, u32 n) {
-  u32 first = block_x() * SQUARES_CHUNK + thread();
+// sums[block] = Σ g² over the block's part of several tensors. In f64: a square of f32 is exact, and never beyond its range.
+__global__ void __launch_bounds__(BLOCK) squares(const Part *parts, u32 count, double *sums) {
+  const Part part = *part_of(parts, count);
   double sum = 0.0;
-#pragma unroll
-  for (u32 k = 0; k < SQUARES_CHUNK / BLOCK; ++k) {
-    u32 i = first + k * BLOCK;
-    double value = i < n ? (double)x[i] : 0.0;
+  visit_chunk(part, [&](u32 i) {
+    double value = (double)part.g[i];
     sum += value * value;
-  }
+  });
   sum = block_total(sum);
-  if (thread() == 0) parts[block_x()] = sum;
+  if (thread() == 0) sums[block_x()] = sum;
 }
 
 // to[0] = Σ parts[n], by one block

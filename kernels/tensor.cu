@@ -19,8 +19,8 @@ __global__ void __launch_bounds__(BLOCK) add(const float *a, const float *b, flo
   if (i < n) y[i] = a[i] + b[i];
 }
 
-// to[c] (+)= Σ_r x[r, c] over rows. A block has 32 columns; eight threads a column take every eighth row, then are added in order.
-__global__ void __launch_bounds__(BLOCK) column_sums(const float *x, float *to, u32 rows, u32 columns, u32 add) {
+// to[c] (+)= Σ_r x[r, c] over rows, and the same to `other` where it is another place. A block has 32 columns; eight threads a column take every eighth row, then are added in order.
+__global__ void __launch_bounds__(BLOCK) column_sums(const float *x, float *to, float *other, u32 rows, u32 columns, u32 add, u32 add_other) {
   __shared__ float parts[8][32];
   u32 lane = thread() % 32, slice = thread() / 32, column = block_x() * 32 + lane;
   float sum = 0.0f;
@@ -32,6 +32,7 @@ __global__ void __launch_bounds__(BLOCK) column_sums(const float *x, float *to, 
 #pragma unroll
   for (int i = 1; i < 8; ++i) sum += parts[i][lane];
   put(to + column, sum, add);
+  if (other != to) put(other + column, sum, add_other);
 }
 
 // to[0] = c·Σ x[n], by one block

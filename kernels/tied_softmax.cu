@@ -7,18 +7,16 @@ __global__ void __launch_bounds__(BLOCK)
     softmax_rows(float *logits, const u32 *targets, float *losses, u32 *correct, u32 v, float scale, u32 gradient) {
   float *row = logits + (u64)block_x() * v;
   u32 target = targets[block_x()];
-  float of_target = row[target], max = NEGATIVE_INFINITY;
+  float of_target = row[target], max = NEGATIVE_INFINITY, sum = 0.0f;
   u32 better = 0;
   for (u32 i = thread(); i < v; i += BLOCK) {
     float x = row[i];
-    max = larger(max, x);
-    better |= x > of_target || (x == of_target && i < target);
+    softmax_add(x, max, sum);
+    // without a branch: lanes that part here would read the next values at different times
+    better |= (u32)(x > of_target) | ((u32)(x == of_target) & (u32)(i < target));
   }
-  max = block_max(max);
+  softmax_total(max, sum);
   better = block_or(better);
-  float sum = 0.0f;
-  for (u32 i = thread(); i < v; i += BLOCK) sum += exponential(row[i] - max);
-  sum = block_sum(sum);
   if (thread() == 0) {
     losses[block_x()] = logarithm(sum) + max - of_target;
     correct[block_x()] = better == 0;
@@ -34,11 +32,9 @@ __global__ void __launch_bounds__(BLOCK)
 // row -= logΣ exp(row)
 __global__ void __launch_bounds__(BLOCK) log_softmax_rows(float *logits, u32 v) {
   float *row = logits + (u64)block_x() * v;
-  float max = NEGATIVE_INFINITY;
-  for (u32 i = thread(); i < v; i += BLOCK) max = larger(max, row[i]);
-  max = block_max(max);
-  float sum = 0.0f;
-  for (u32 i = thread(); i < v; i += BLOCK) sum += exponential(row[i] - max);
-  float shift = max + logarithm(block_sum(sum));
+  float max = NEGATIVE_INFINITY, sum = 0.0f;
+  for (u32 i = thread(); i < v; i += BLOCK) softmax_add(row[i], max, sum);
+  softmax_total(max, sum);
+  float shift = max + logarithm(sum);
   for (u32 i = thread(); i < v; i += BLOCK) row[i] -= shift;
 }

@@ -35,6 +35,8 @@ pub const DATA: &str = "data";
 pub const WAITING: &str = "waiting";
 /// What is in no span of its own.
 pub const OTHER: &str = "other";
+/// What is in no operation.
+pub const STEP: &str = "step";
 
 /// Direction of a pass, as `ulmfit profile` names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,6 +161,8 @@ pub struct Recording {
 static ON: AtomicBool = AtomicBool::new(false);
 /// Pass (2 bits) and layer of the driving thread, for all threads.
 static CONTEXT: AtomicU32 = AtomicU32::new(0);
+/// The operation that is running, while spans are recorded: spans of operations are the driving thread's.
+static OPERATION: Mutex<Option<&'static str>> = Mutex::new(None);
 /// Bytes that the tape counts for the operation that is running.
 static TRAFFIC: AtomicU64 = AtomicU64::new(0);
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -189,6 +193,8 @@ pub fn is_on() -> bool {
 struct Open {
     kind: Kind,
     name: &'static str,
+    /// Of an operation: the one that it runs within.
+    around: Option<&'static str>,
     context: u32,
     thread: usize,
     start: Instant,
@@ -210,12 +216,14 @@ impl Span {
 
     #[cold]
     fn begin(kind: Kind, name: &'static str) -> Self {
+        let mut around = None;
         if kind == Kind::Operation {
             TRAFFIC.store(0, Ordering::Relaxed);
+            around = operation_is(Some(name));
         }
         let context = CONTEXT.load(Ordering::Relaxed);
         let start = Instant::now();
-        Span(Some(Open { kind, name, context, thread: thread(), start, end: start, flop: 0, bytes: 0 }))
+        Span(Some(Open { kind, name, around, context, thread: thread(), start, end: start, flop: 0, bytes: 0 }))
     }
 
     /// Counts floating-point operations.
@@ -251,6 +259,7 @@ fn end(mut open: Open) {
     open.end = Instant::now();
     if open.kind == Kind::Operation {
         open.bytes += TRAFFIC.swap(0, Ordering::Relaxed);
+        operation_is(open.around);
     }
     // a recording that ended meanwhile takes nothing more
     if is_on() {
@@ -344,6 +353,20 @@ pub fn layer() -> Layer {
     if is_on() { Layer::of(CONTEXT.load(Ordering::Relaxed)) } else { Layer::None }
 }
 
+/// Sets the operation that is running; returns the former one.
+fn operation_is(name: Option<&'static str>) -> Option<&'static str> {
+    std::mem::replace(&mut *OPERATION.lock().expect("nobody panics while holding it"), name)
+}
+
+/// The operation that is running (`step` between them), the part of the model and the direction, while spans are recorded.
+pub fn current() -> Option<(&'static str, Layer, Pass)> {
+    is_on().then(|| {
+        let context = CONTEXT.load(Ordering::Relaxed);
+        let operation = OPERATION.lock().expect("nobody panics while holding it").unwrap_or(STEP);
+        (operation, Layer::of(context), Pass::of(context >> 16))
+    })
+}
+
 /// A recording in progress. There is one at a time in a process.
 #[derive(Debug)]
 pub struct Recorder {
@@ -360,6 +383,7 @@ impl Recorder {
         }
         EVENTS.iter().for_each(|events| events.lock().expect("nobody panics while holding it").clear());
         CONTEXT.store(0, Ordering::Relaxed);
+        operation_is(None);
         ON.store(true, Ordering::SeqCst);
         Some(Recorder { origin: Instant::now() })
     }
@@ -372,7 +396,7 @@ impl Recorder {
         let mut events = Vec::new();
         for shard in &EVENTS {
             for open in shard.lock().expect("nobody panics while holding it").drain(..) {
-                let Open { kind, name, context, thread, start, end, flop, bytes } = open;
+                let Open { kind, name, around: _, context, thread, start, end, flop, bytes } = open;
                 let (layer, pass) = (Layer::of(context), Pass::of(context >> 16));
                 events.push(Event {
                     kind,

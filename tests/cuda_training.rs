@@ -4,224 +4,20 @@
 #[allow(dead_code)]
 #[path = "cuda/sim.rs"]
 mod sim;
+#[path = "support/stages.rs"]
+mod stages;
 mod support;
 #[path = "support/tasks.rs"]
 mod tasks;
 
-use std::path::Path;
+use stages::{GPU, Heard, STAGES, STEPS, Share, all_on, run};
+use tasks::Data;
+use ulmfit::random::Stage;
+use ulmfit::tensor::Device;
 
-use tasks::{CLASSES, Data, Interrupting, VOCABULARY};
-use ulmfit::autodiff::{Graph, Parameters, ParametersBuilder};
-use ulmfit::device::cuda;
-use ulmfit::error::Result;
-use ulmfit::nn::classifier::MaskingName;
-use ulmfit::nn::{
-    Classifier, ClassifierSettings, DropRates, EncoderSettings, LanguageModel, LanguageModelSettings, LossSettings,
-    weights,
-};
-use ulmfit::ops::activation_regularisation::TarGuard;
-use ulmfit::optim::Schedule;
-use ulmfit::random::{Direction, Key, Stage};
-use ulmfit::tensor::{DType, Device};
-use ulmfit::text::{
-    ClassifierBatches, ClassifierConfig, LmBatches, LmConfig, LmLayout, SampleOrder, VariableWindows, Windows,
-};
-use ulmfit::train::checkpoint::Checkpoints;
-use ulmfit::train::classifier_task::{self, ClassifierTask, ClassifierTaskSettings};
-use ulmfit::train::driver::{LoopSettings, Phase, Task, Training};
-use ulmfit::train::lm_task::{self, LmTask, LmTaskSettings};
-use ulmfit::train::observer::{Event, Observer};
-use ulmfit::train::recipe::{OptimiserName, Recipe, TrainingSettings, ValidAverage};
-
-const GPU: Device = Device::Cuda(0);
-/// Updates of a stage.
-const STEPS: u64 = 20;
 /// Of losses and gradient norms between the two devices, relative. (At six times these rates the classifier, in batches of five, makes more of the
 /// last bits: 2e-3 of the norms between two runs of the CPU that begin with models which differ by roundings.)
 const TOLERANCE: f64 = 1e-4;
-
-/// What a run tells.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Heard {
-    /// Cross-entropy and gradient norm of every update.
-    steps: Vec<(f64, f64)>,
-    valid: Vec<f64>,
-    /// How often memory of the GPU had been taken, after every update, with its epoch.
-    allocations: Vec<(u64, u64)>,
-}
-
-impl Observer for Heard {
-    fn observe(&mut self, event: &Event) -> Result<()> {
-        match event {
-            Event::Step(step) => {
-                self.steps.push((step.loss, step.gradient_norm));
-                self.allocations.push((step.epoch, cuda::context(0)?.allocations()));
-            }
-            Event::Evaluated(evaluated) => self.valid.push(evaluated.loss),
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-/// One process's share of a stage.
-#[derive(Clone, Copy)]
-struct Share<'a> {
-    device: Device,
-    /// The model to start from.
-    from: Option<&'a Path>,
-    /// Of the checkpoint, one after every update; a run that finds one goes on from it.
-    directory: Option<&'a Path>,
-    updates: usize,
-}
-
-const STAGES: [Stage; 3] = [Stage::Pretrain, Stage::FinetuneLm, Stage::Classifier];
-
-fn encoder() -> EncoderSettings {
-    EncoderSettings { vocabulary: VOCABULARY, embedding: 6, hidden: 9, layers: 2, pad: Some(1) }
-}
-
-fn language_model() -> (LanguageModel, ParametersBuilder) {
-    let settings = LanguageModelSettings { encoder: encoder(), decoder_bias: true, splits: vec![] };
-    LanguageModel::declare(settings).unwrap()
-}
-
-/// Runs a stage. `out`: where to save the model.
-fn run(stage: Stage, data: &Data, share: Share, out: Option<&Path>) -> Result<Heard> {
-    let key = Key::new(4, stage, Direction::Forward);
-    let dropout = DropRates { embedding: 0.1, input: 0.2, weight: 0.3, hidden: 0.2, output: 0.2 };
-    let transfer = |parameters: &Parameters| -> Result<()> {
-        let Some(from) = share.from else { return Ok(()) };
-        let (_, pretrained) = language_model();
-        let pretrained = pretrained.build(DType::F32)?;
-        weights::load_model(from, &pretrained)?;
-        let rows: Vec<Option<u32>> = (0..VOCABULARY as u32).map(Some).collect();
-        weights::transfer(&pretrained, parameters, &rows).map(|_| ())
-    };
-    if stage == Stage::Classifier {
-        let settings = ClassifierSettings {
-            encoder: encoder(),
-            head: vec![5],
-            classes: CLASSES as usize,
-            linear_bias: true,
-            norm_bias: 0.0,
-            masking: MaskingName::Version2,
-            bptt: 4,
-            max_steps: 12,
-            strict_cap: false,
-        };
-        let (model, declared) = Classifier::declare(settings)?;
-        let parameters = declared.build_on(share.device, DType::F32)?;
-        model.initialise(&parameters, key);
-        transfer(&parameters)?;
-        let config = ClassifierConfig { batch_size: 5, order: SampleOrder::Sortish, drop_last: false, key };
-        let task = ClassifierTaskSettings {
-            dropout,
-            head: vec![0.2, 0.1],
-            alpha: 2.0,
-            beta: 1.0,
-            tar_guard: TarGuard::Time,
-            windows: Windows::Fixed,
-            variable: VariableWindows::default(),
-            rescale_rate: false,
-            freeze_norm: true,
-        };
-        let train = ClassifierBatches::new(data.train.clone(), None, config)?;
-        let valid = classifier_task::evaluation_batches(data.valid.clone(), None, 4, Direction::Forward)?;
-        let store = data.train.clone();
-        let mut task = ClassifierTask::new(&model, task, key, train, store, Direction::Forward, Some(valid));
-        return train_stage(stage, &mut task, parameters, share, out);
-    }
-    let (model, declared) = language_model();
-    let parameters = declared.build_on(share.device, DType::F32)?;
-    model.initialise(&parameters, key);
-    transfer(&parameters)?;
-    let config = LmConfig {
-        batch_size: 4,
-        bptt: 7,
-        layout: LmLayout::Shuffled,
-        windows: Windows::Variable,
-        variable: VariableWindows { deviation: 2.0, half_probability: 0.2, least: 2, excess: 4 },
-        direction: Direction::Forward,
-        key,
-    };
-    let task = LmTaskSettings {
-        dropout,
-        losses: LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: true, tar_guard: TarGuard::Time },
-        negatives: None,
-        rescale_rate: true,
-        averaging: ValidAverage::Token,
-    };
-    let train = LmBatches::new(data.train.clone(), None, config)?;
-    let valid = lm_task::evaluation_batches(data.valid.clone(), None, 3, 8, Direction::Forward)?;
-    let mut task = LmTask::new(&model, task, key, train, Some(valid), None, &parameters)?;
-    train_stage(stage, &mut task, parameters, share, out)
-}
-
-/// The last group for one epoch (stages 2 and 3), then all, at rates that differ between groups.
-fn settings(stage: Stage, groups: usize) -> LoopSettings {
-    let rate = match stage {
-        Stage::Pretrain => 0.1,
-        Stage::FinetuneLm => 0.5,
-        _ => 0.005,
-    };
-    let rates: Vec<f64> = (0..groups).map(|g| rate / 2.6f64.powi((groups - 1 - g) as i32)).collect();
-    let trains = |from: usize| (0..groups).map(|g| g >= from).collect();
-    let whole = Phase { epochs: 9, trainable: trains(0), rates: rates.clone(), schedule: Schedule::STLR };
-    let last = Phase { epochs: 1, trainable: trains(groups - 1), rates, schedule: Schedule::Constant };
-    let training = TrainingSettings {
-        max_steps: Some(STEPS),
-        optimiser: if stage == Stage::FinetuneLm { OptimiserName::Sgd } else { OptimiserName::Adam },
-        momentum: 0.9,
-        clip: Some(0.3),
-        weight_decay: 0.01,
-        restore_best: false,
-        early_stopping: None,
-        ..Recipe::named("tiny").unwrap().pretrain.training
-    };
-    let phases = if stage == Stage::Pretrain { vec![whole] } else { vec![last, whole] };
-    LoopSettings { stage, phases, training }
-}
-
-fn train_stage(
-    stage: Stage,
-    task: &mut dyn Task,
-    mut parameters: Parameters,
-    share: Share,
-    out: Option<&Path>,
-) -> Result<Heard> {
-    let checkpoints = match share.directory {
-        Some(directory) => Checkpoints::new(directory, serde_json::json!({}), None, Some(1)),
-        None => Checkpoints::none(),
-    };
-    let snapshot = if checkpoints.exists() { Some(checkpoints.load()?) } else { None };
-    let mut graph = Graph::new(share.device, DType::F32, None);
-    let mut heard = Heard::default();
-    let mut task = Interrupting { task, calls_left: share.updates, evaluations_are_calls: false, spoilt: None };
-    let settings = settings(stage, parameters.groups());
-    let training = Training::new(settings, &mut task, &mut graph, &mut parameters, &mut heard, checkpoints, snapshot)?;
-    match training.run() {
-        Ok(_) => {}
-        Err(e) if e.to_string().contains("stopped by the test") => return Ok(heard),
-        Err(e) => return Err(e),
-    }
-    if let Some(out) = out {
-        weights::save_model(out, &parameters)?;
-    }
-    Ok(heard)
-}
-
-fn all_on(device: Device, data: &Data, name: &str) -> Vec<Heard> {
-    let mut heard = Vec::new();
-    for (i, stage) in STAGES.into_iter().enumerate() {
-        let file = |i: usize| data.directory.path().join(format!("{name}-{i}.safetensors"));
-        // the classifier starts from the fine-tuned model, that one from the pretrained
-        let from = i.checked_sub(1).map(file);
-        let share = Share { device, from: from.as_deref(), directory: None, updates: usize::MAX };
-        heard.push(run(stage, data, share, Some(&file(i))).unwrap_or_else(|e| panic!("{stage:?}: {e}")));
-    }
-    heard
-}
 
 /// Largest relative difference.
 fn difference(a: &[f64], b: &[f64]) -> f64 {
@@ -275,7 +71,8 @@ fn three_stages_on_both_devices() {
         let from = i.checked_sub(1).map(|i| data.directory.path().join(format!("cpu-{i}.safetensors")));
         for [first, second] in [[Device::Cpu, GPU], [GPU, Device::Cpu]] {
             let directory = tempfile::tempdir().unwrap();
-            let share = Share { device: first, from: from.as_deref(), directory: Some(directory.path()), updates: 8 };
+            let place = Some(directory.path());
+            let share = Share { from: from.as_deref(), directory: place, updates: 8, ..Share::whole(first) };
             let mut steps = run(stage, &data, share, None).unwrap().steps;
             // one call may be that which ends an epoch
             assert!((7..=8).contains(&steps.len()), "{}", steps.len());
@@ -294,7 +91,7 @@ fn three_stages_on_both_devices() {
 /// The binary on the simulated GPU.
 fn simulated(line: &[&str]) -> assert_cmd::Command {
     let mut command = assert_cmd::Command::cargo_bin("ulmfit").unwrap();
-    command.args(line).args(["--device", "cudasim"]).env_remove("ULMFIT_CUDASIM").env_remove("ULMFIT_LOG");
+    command.args(line).args(["--device", sim::device()]).env_remove("ULMFIT_CUDASIM").env_remove("ULMFIT_LOG");
     command
 }
 
@@ -315,7 +112,7 @@ fn commands() {
     let (out, lm, classifier) = (place("run"), place("run/pretrain"), place("run/classifier"));
     let line = ["run", "--corpus", &corpus, "--train", &train, "--test", &test, "--out", &out, "--max-steps", "3"];
     let result = simulated_json(&support::words(&[&line, support::SIZES, support::STAGE]));
-    assert_eq!((&result["device"], &result["classifier"]["test_size"]), (&"cudasim".into(), &12.into()));
+    assert_eq!((&result["device"], &result["classifier"]["test_size"]), (&sim::name().into(), &12.into()));
 
     // what was trained there answers here, alike
     let near = |a: &serde_json::Value, b: &serde_json::Value| {
@@ -352,11 +149,12 @@ fn commands() {
     assert!(message.contains("'nobody'") && !message.contains("leak"), "{message}");
 
     // what is not there is said in a sentence
-    for line in [&["bench", "--suite", "lstm"][..], &["profile", "pretrain", "--corpus", &corpus]] {
-        let output = simulated(line).assert().code(2).get_output().clone();
-        let message = support::text(&output.stderr);
-        assert!(message.contains("does not run on cudasim yet") && message.contains("--device cpu"), "{message}");
-    }
+    let output = simulated(&["bench", "--suite", "lstm"]).assert().code(2).get_output().clone();
+    let message = support::text(&output.stderr);
+    assert!(
+        message.contains(&format!("does not run on {} yet", sim::name())) && message.contains("--device cpu"),
+        "{message}"
+    );
 }
 
 /// The instruments there.

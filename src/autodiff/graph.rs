@@ -5,6 +5,7 @@ use super::tape::{Attributes, Backward, Node, Operation};
 use crate::device::cpu::gemm::Store;
 use crate::device::{DType, Device, Pool, PoolStatistics, Precision};
 use crate::error::{Error, Result};
+use crate::random::Mask;
 use crate::tensor::{Shape, Tensor};
 use crate::trace;
 
@@ -59,8 +60,25 @@ pub struct Graph {
     packed: Option<Vec<(Tensor, &'static str, Tensor)>>,
     /// Parameters whose gradient a forward pass has begun, and whether the backward of that operation was reached.
     early: Vec<(ParameterId, bool)>,
+    counters: Counters,
+    /// Copies, from and to, that the next backward pass ends with.
+    carried: Vec<(Tensor, Tensor)>,
     /// Test hook of the mutation test; never set in a run.
     fault: Option<Fault>,
+}
+
+/// Keys and steps of random masks as kernels read them: in memory, so that the launches of a step are those of the one before.
+#[derive(Default)]
+struct Counters {
+    /// u32 `[PLACES, 4]`: key (two words), step, nothing.
+    device: Option<Tensor>,
+    /// What this step's places hold. A step of a training needs one; tests have masks of several steps.
+    places: Vec<[u32; 4]>,
+    next: usize,
+}
+
+impl Counters {
+    const PLACES: usize = 8;
 }
 
 struct Nothing;
@@ -102,6 +120,8 @@ impl Graph {
             unit_loss: false,
             packed: None,
             early: Vec::with_capacity(4),
+            counters: Counters::default(),
+            carried: Vec::new(),
             fault: None,
         }
     }
@@ -155,6 +175,8 @@ impl Graph {
         }
         self.length = 0;
         self.early.clear();
+        self.carried.clear();
+        self.counters.places.clear();
         self.generation = self.generation.wrapping_add(1);
     }
 
@@ -268,6 +290,36 @@ impl Graph {
     /// The value cut loose from the tape: the only way for state to leave a step.
     pub fn detach(&self, var: Var) -> Tensor {
         self.tensor(var).clone()
+    }
+
+    /// Has the next backward pass copy a value to where a later step finds it, when it is over: in it, what is there now may still be needed.
+    pub fn carry(&mut self, from: &Tensor, to: &Tensor) {
+        self.carried.push((from.clone(), to.clone()));
+    }
+
+    /// Where kernels find key and step of a mask (`MaskOf` of kernels/common.cuh): the address of memory of this graph's GPU, good for launches until
+    /// seven masks of other keys or steps were asked for, or until [`reset`](Self::reset).
+    pub(crate) fn counters(&mut self, mask: &Mask) -> Result<u64> {
+        let words = [mask.key.0[0], mask.key.0[1], mask.step, 0];
+        let device = match &self.counters.device {
+            Some(device) => device.clone(),
+            None => {
+                let zeros = Tensor::zeros_on(self.device(), [Counters::PLACES, words.len()], DType::U32)?;
+                self.counters.device.insert(zeros).clone()
+            }
+        };
+        let Counters { places, next, .. } = &mut self.counters;
+        let place = places.iter().position(|there| *there == words).unwrap_or_else(|| {
+            let place = if places.len() < Counters::PLACES { places.len() } else { *next % Counters::PLACES };
+            if place == places.len() {
+                places.push(words);
+            }
+            places[place] = words;
+            *next = place + 1;
+            device.upload(place * words.len(), &words);
+            place
+        });
+        Ok(device.argument_from(place * words.len()).address())
     }
 
     /// How many values the graph holds: a mark for [`forget_since`](Self::forget_since).
@@ -420,6 +472,7 @@ impl Graph {
             node.saved.clear();
             self.nodes[self.length] = node;
         }
+        self.carried.drain(..).for_each(|(from, to)| to.copy_from(&from));
         let all_due = self.early.iter().all(|&(_, due)| due);
         self.early.clear();
         if !all_due {

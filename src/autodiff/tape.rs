@@ -5,6 +5,7 @@ use super::parameters::Parameters;
 use crate::device::cpu::gemm::Store;
 use crate::device::{DType, Device, Precision};
 use crate::error::{Error, Result};
+use crate::random::Mask;
 use crate::tensor::{Shape, Tensor};
 use crate::trace::Layer;
 
@@ -152,6 +153,11 @@ impl Backward<'_> {
         }
         self.graph.early_gradient_is_due(id);
         Ok(true)
+    }
+
+    /// As [`Graph::counters`].
+    pub(crate) fn counters(&mut self, mask: &Mask) -> Result<u64> {
+        self.graph.counters(mask)
     }
 
     /// A temporary tensor with undefined content.

@@ -1,4 +1,5 @@
-//! Instruments of speed: benchmarks that verify before they time (`ulmfit bench`), and the profile of a training step (`ulmfit profile`).
+//! Instruments of speed: benchmarks that verify before they time (`ulmfit bench`), and the profile of a training step (`ulmfit profile`),
+//! which on the simulated GPU is counted and projected ([`projection`]).
 //!
 //! Useful operations are those of `train::plan`: matrix products, a multiply-add counted as two, nothing that is computed twice. Times are
 //! medians of several warm runs. Shares are of peaks measured in the same run ([`peaks`]).
@@ -10,6 +11,7 @@ mod ops;
 pub mod peaks;
 mod predict;
 pub mod profile;
+pub mod projection;
 pub mod report;
 mod step;
 pub mod steps;

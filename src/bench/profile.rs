@@ -10,7 +10,8 @@ use super::format::Format;
 use super::peaks::{Peaks, Probe};
 use super::steps::{self, Next};
 use crate::error::{Error, Result};
-use crate::trace::{self, Event, Kind, Layer, Pass, Recording};
+use crate::random::Stage;
+use crate::trace::{self, Event, Kind, Layer, Pass, Recording, STEP};
 use crate::train::stages::Context;
 use crate::train::trial::Trial;
 
@@ -18,9 +19,6 @@ use crate::train::trial::Trial;
 const PAIRS: Effort = Effort { least: 3, most: 8, within: Duration::from_secs(90) };
 /// "About as long".
 const NEAR: f64 = 0.02;
-
-/// What is in no operation.
-const STEP: &str = "step";
 
 /// A part of the step that overlaps no other. The keys are those of docs/CLI.md.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -121,16 +119,21 @@ pub fn measure(context: &mut Context, trial: Trial) -> Result<Profile> {
         rows,
         peaks: probe.peaks,
         format,
-        stage: match stage {
-            crate::random::Stage::Pretrain => "pretrain",
-            crate::random::Stage::FinetuneLm => "finetune-lm",
-            _ => "train-classifier",
-        },
+        stage: stage_name(stage),
         vocabulary,
         tokens: counts.0,
         documents: counts.1,
         recording,
     })
+}
+
+/// The stage as its command is called.
+pub(super) fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Pretrain => "pretrain",
+        Stage::FinetuneLm => "finetune-lm",
+        _ => "train-classifier",
+    }
 }
 
 /// The recorded step that took most nearly as long as the median of the plain ones, and the relative difference.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::{Global, output};
+use super::{Global, output, shared};
 use crate::device::{cpu::isa, cuda};
 use crate::error::Result;
 use crate::report::environment;
@@ -13,6 +13,10 @@ use crate::report::environment;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  ulmfit info\n  ulmfit info --json")]
 pub struct Args {}
+
+/// Rows of a batch, and units of the layers but the last and of the last (docs/SPEC.md §4.4).
+const PAPER_BATCH: usize = 64;
+const PAPER_HIDDEN: [usize; 2] = [1150, 400];
 
 pub fn run(_args: &Args, global: &Global) -> Result<()> {
     let (features, instructions) = (isa::features(), isa::isa());
@@ -44,6 +48,11 @@ pub fn run(_args: &Args, global: &Global) -> Result<()> {
             let _ = writeln!(text, "CUDA             none: {reason}");
         }
     }
+    let lstm = shared::lstm_plans(global.device, PAPER_BATCH, &PAPER_HIDDEN)?;
+    if let Some(plans) = &lstm {
+        text += "LSTM of the paper's model\n";
+        text += &shared::lstm_lines(plans);
+    }
     let cuda = match cuda {
         Ok(found) => json!({"driver": found.driver, "devices": found.gpus, "reason": null}),
         Err(reason) => json!({"driver": null, "devices": [], "reason": reason}),
@@ -57,6 +66,7 @@ pub fn run(_args: &Args, global: &Global) -> Result<()> {
         "threads": threads,
         "device": global.device.to_string(),
         "cuda": cuda,
+        "lstm": lstm,
         "system": {"os": std::env::consts::OS, "arch": std::env::consts::ARCH},
     });
     output::result(global.json, &text, &value)

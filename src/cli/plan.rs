@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use super::recipe::RecipeArgs;
-use super::{Global, job, output, values};
+use super::{Global, job, output, shared, values};
 use crate::error::{Error, Result};
 use crate::random::Stage;
 use crate::train::plan::{Plan, PlanOptions, plan};
@@ -56,7 +56,17 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     if global.memory_limit.is_some() {
         value["fits"] = short.is_none().into();
     }
-    output::result(global.json, &describe(&plan), &value)?;
+    let encoder = recipe.encoder(plan.sizes.vocabulary);
+    let mut hidden: Vec<usize> = (0..encoder.layers).map(|l| encoder.layer_sizes(l).1).collect();
+    hidden.dedup();
+    let lstm = shared::lstm_plans(global.device, plan.sizes.batch_size, &hidden)?;
+    let mut text = describe(&plan);
+    if let Some(plans) = &lstm {
+        text += &format!("\nLSTM on {}\n{}", global.device, shared::lstm_lines(plans));
+    }
+    value["lstm"] =
+        serde_json::to_value(&lstm).map_err(|e| Error::data(format!("cannot write the plan as JSON: {e}")))?;
+    output::result(global.json, &text, &value)?;
     match short {
         None => Ok(()),
         Some(limit) => Err(Error::CheckFailed {

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 
 use super::shared::ModelOrNone;
 use super::{Global, finetune_lm, job, output, pretrain, train_classifier};
-use crate::bench::profile::{Profile, Row, measure};
+use crate::bench::profile::{self, Profile, Row};
+use crate::bench::projection::{self, Projection};
 use crate::bench::trace_file;
+use crate::device::cuda;
 use crate::error::{Error, Result};
 use crate::nn::weights::write_atomically;
+use crate::random;
 use crate::text::Role;
 use crate::train::model_dir;
 use crate::train::recipe::Recipe;
-use crate::train::trial;
+use crate::train::stages::Context;
+use crate::train::trial::{self, Trial};
 
 /// Take one training step of a stage apart: where its time goes
 #[derive(Clone, Debug, clap::Args)]
@@ -88,31 +92,71 @@ pub struct Common {
     pub checkpoint_steps: Option<usize>,
 }
 
+/// What a profile is made of.
+enum Outcome {
+    Timed(Profile),
+    Counted(Projection),
+}
+
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let global = &global.on_cpu("profile")?;
-    let (recipe, common) = match &args.stage {
-        Stage::Pretrain(args) => (&args.input.recipe, &args.common),
-        Stage::FinetuneLm(args) => (&args.input.recipe, &args.common),
-        Stage::TrainClassifier(args) => (&args.input.recipe, &args.common),
+    let counted = cuda::is_simulated();
+    let global = &if counted { global.clone() } else { global.on_cpu("profile")? };
+    let (recipe, common, stage) = match &args.stage {
+        Stage::Pretrain(args) => (&args.input.recipe, &args.common, random::Stage::Pretrain),
+        Stage::FinetuneLm(args) => (&args.input.recipe, &args.common, random::Stage::FinetuneLm),
+        Stage::TrainClassifier(args) => (&args.input.recipe, &args.common, random::Stage::Classifier),
     };
     if let Some(file) = &common.trace {
+        if counted {
+            return Err(Error::usage("--trace shows times, and on cudasim nothing is timed")
+                .hint("leave --trace out, or use --device cpu"));
+        }
         output::check_place("--trace", file)?;
     }
-    let told = recipe.reading_direction();
-    let resolved = fixed_windows(job::recipe(recipe, crate::train::recipe::DEFAULT, global)?)?;
-    let profile = match &args.stage {
+    let mut resolved = fixed_windows(job::recipe(recipe, crate::train::recipe::DEFAULT, global)?)?;
+    let reduced = if counted { projection::reduce(&mut resolved, stage)? } else { Vec::new() };
+    let work = |context: &mut Context, trial: Trial| match counted {
+        true => projection::measure(context, trial, &reduced).map(Outcome::Counted),
+        false => profile::measure(context, trial).map(Outcome::Timed),
+    };
+    let outcome = prepared(args, global, resolved, work)?;
+    let json = |e: serde_json::Error| Error::data(format!("cannot write the profile as JSON: {e}"));
+    let (text, value) = match &outcome {
+        Outcome::Counted(counted) => (projected(counted), serde_json::to_value(counted).map_err(json)?),
+        Outcome::Timed(profile) => {
+            let mut text = describe(profile);
+            if let Some(path) = &common.trace {
+                let trace = trace_file::chrome(&profile.recording, &format!("ulmfit {}", profile.stage));
+                write_atomically(path, trace.to_string().as_bytes())?;
+                let _ = write!(text, "\ntrace: {}", path.display());
+            }
+            (text, serde_json::to_value(profile).map_err(json)?)
+        }
+    };
+    output::result(global.json, &text, &value)
+}
+
+/// Sets the stage up and hands it to `work`.
+fn prepared<R>(
+    args: &Args,
+    global: &Global,
+    resolved: Recipe,
+    work: impl FnOnce(&mut Context, Trial) -> Result<R>,
+) -> Result<R> {
+    match &args.stage {
         Stage::Pretrain(PretrainArgs { input, .. }) => {
             let text = job::sources(&input.corpus, &input.data, Role::Corpus)?;
             let _valid = input.valid.as_ref().map(|path| job::source(path, &input.data, Role::Corpus)).transpose()?;
-            job::trial(global, resolved, told, |context| trial::language_model(context, &text, None, |_| {}, measure))
+            let direction = input.recipe.reading_direction();
+            job::trial(global, resolved, direction, |context| trial::language_model(context, &text, None, |_| {}, work))
         }
         Stage::FinetuneLm(FinetuneArgs { input, .. }) => {
             let text = job::sources(&input.text, &input.data, Role::Dataset)?;
             let _valid = input.valid.as_ref().map(|path| job::source(path, &input.data, Role::Dataset)).transpose()?;
             let from = model_dir::load_language_model(&input.model)?;
-            let resolved = job::sized_like(resolved, &from.config, recipe)?;
+            let resolved = job::sized_like(resolved, &from.config, &input.recipe)?;
             job::trial(global, resolved, from.config.direction, |context| {
-                trial::language_model(context, &text, Some(&from), |_| {}, measure)
+                trial::language_model(context, &text, Some(&from), |_| {}, work)
             })
         }
         Stage::TrainClassifier(ClassifierArgs { input, .. }) => {
@@ -125,24 +169,16 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
                 ModelOrNone::Directory(directory) => Some(model_dir::load_language_model(directory)?),
             };
             let resolved = match &from {
-                Some(from) => job::sized_like(resolved, &from.config, recipe)?,
+                Some(from) => job::sized_like(resolved, &from.config, &input.recipe)?,
                 None => resolved,
             };
+            let told = input.recipe.reading_direction();
             let direction = from.as_ref().map_or(told, |from| from.config.direction);
             job::trial(global, resolved, direction, |context| {
-                trial::classifier(context, &train, from.as_ref(), |_| {}, measure)
+                trial::classifier(context, &train, from.as_ref(), |_| {}, work)
             })
         }
-    }?;
-    let mut text = describe(&profile);
-    if let Some(path) = &common.trace {
-        let trace = trace_file::chrome(&profile.recording, &format!("ulmfit {}", profile.stage));
-        write_atomically(path, trace.to_string().as_bytes())?;
-        let _ = write!(text, "\ntrace: {}", path.display());
     }
-    let value =
-        serde_json::to_value(&profile).map_err(|e| Error::data(format!("cannot write the profile as JSON: {e}")))?;
-    output::result(global.json, &text, &value)
 }
 
 /// All steps are to be alike, and as long as the plan has them: windows and chunks of bptt steps.
@@ -241,5 +277,88 @@ fn budget(profile: &Profile) -> String {
     if (sum_ms / step_ms - 1.0).abs() > 0.03 {
         text += "no step with instruments took as long as one without (within 3 %): the machine is disturbed\n";
     }
+    text
+}
+
+/// A projection: what every kernel did, and what would bound it.
+fn projected(projection: &Projection) -> String {
+    let Projection { rows, gpu, sizes, stage, vocabulary, tokens, documents, projected_step_ms, note, .. } = projection;
+    let of =
+        if *documents > 0 { format!("{documents} documents, {tokens} tokens") } else { format!("{tokens} tokens") };
+    let mut text = format!("{stage} on {}: {note}\n", gpu.name);
+    let _ = writeln!(
+        text,
+        "a step over {of} (batch size {}, bptt {}), vocabulary {vocabulary}, embedding {}, hidden {}, {} layers",
+        sizes.batch_size, sizes.bptt, sizes.embedding, sizes.hidden, sizes.layers
+    );
+    if !sizes.reduced.is_empty() {
+        let _ =
+            writeln!(text, "reduced for the simulator: {}; say the size to count another", sizes.reduced.join(", "));
+    }
+    let _ = writeln!(
+        text,
+        "\n{:<10} {:<26} {:<9} {:<34} {:>10} {:>6} {:<18} {:>10} {:>9} {:>9} {:>10} {:>5}",
+        "layer",
+        "operation",
+        "direction",
+        "kernel",
+        "µs",
+        "share",
+        "bound by",
+        "GFLOP",
+        "MB",
+        "asked MB",
+        "conflicts",
+        "calls"
+    );
+    let (shown, small): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.projected_ms >= 5e-3 * projected_step_ms);
+    for row in shown {
+        let _ = writeln!(
+            text,
+            "{:<10} {:<26} {:<9} {:<34} {:>10.2} {:>5.1}% {:<18} {:>10.4} {:>9.3} {:>9.3} {:>10} {:>5}",
+            row.layer,
+            row.op,
+            row.direction,
+            row.phase,
+            1e3 * row.projected_ms,
+            100.0 * row.projected_ms / projected_step_ms,
+            row.bound.name(),
+            row.flop as f64 / 1e9,
+            row.bytes as f64 / 1e6,
+            row.requested_bytes as f64 / 1e6,
+            row.bank_conflicts,
+            row.calls
+        );
+    }
+    if !small.is_empty() {
+        let ms: f64 = small.iter().map(|row| row.projected_ms).sum();
+        let share = 100.0 * ms / projected_step_ms;
+        let _ = writeln!(text, "{:<82} {:>10.2} {share:>5.1}%", format!("{} smaller rows", small.len()), 1e3 * ms);
+    }
+    let _ = writeln!(text, "{:<82} {:>10.2} 100.0%", "sum", 1e3 * projected_step_ms);
+    let _ = writeln!(
+        text,
+        "\n{} launches, {} copies and fills, {:.2} GFLOP, {:.3} GB\nprojected time by what bounds it",
+        projection.launches,
+        projection.copies,
+        projection.flop as f64 / 1e9,
+        projection.bytes as f64 / 1e9
+    );
+    let mut bounds: Vec<_> = projection.bounds.iter().collect();
+    bounds.sort_by(|a, b| b.1.total_cmp(a.1));
+    for (bound, ms) in bounds {
+        let _ = writeln!(text, "  {:<20} {:>10.2} µs {:>5.1}%", bound.name(), 1e3 * ms, 100.0 * ms / projected_step_ms);
+    }
+    let _ = write!(
+        text,
+        "peaks: {} GFLOP/s f32, {} tensor, {} GB/s, {} multiprocessors at {} GHz, {} µs a launch ({})",
+        gpu.f32_gflops,
+        gpu.tensor_gflops,
+        gpu.memory_gbs,
+        gpu.multiprocessors,
+        gpu.clock_ghz,
+        gpu.launch_us,
+        gpu.source
+    );
     text
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values;
+use crate::device::{Device, cuda};
 use crate::error::Result;
+use crate::ops::lstm::plan::{Described, describe};
 use crate::text::{Encoding, Format, OpenOptions, Role};
 
 /// How data files are read, where recognising them by content and name is not wanted.
@@ -70,4 +72,23 @@ impl std::str::FromStr for ModelOrNone {
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         Ok(if text == "none" { ModelOrNone::None } else { ModelOrNone::Directory(text.into()) })
     }
+}
+
+/// How LSTM layers of these sizes would run on the device, where it is a GPU.
+///
+/// # Errors
+/// A GPU that cannot be used.
+pub fn lstm_plans(device: Device, batch: usize, hidden: &[usize]) -> Result<Option<Vec<Described>>> {
+    let Device::Cuda(ordinal) = device else { return Ok(None) };
+    let found = cuda::probe().map_err(|reason| crate::error::Error::data(format!("cuda:{ordinal}: {reason}")))?;
+    Ok(Some(describe(found.usable(ordinal)?, batch, hidden)))
+}
+
+/// A line for each plan.
+pub fn lstm_lines(plans: &[Described]) -> String {
+    let line = |p: &Described| {
+        let (plan, rows) = (p.plan.replace('_', "-"), p.batch);
+        format!("  {:>5} units, {rows} rows, {:<9} {plan}: {}\n", p.hidden, p.direction, p.reason)
+    };
+    plans.iter().map(line).collect()
 }

@@ -22,6 +22,14 @@ pub enum Device {
 }
 
 impl Device {
+    /// Begins to collect a GPU's work, to be done as graphs, until what this returns is dropped. Nothing on the CPU.
+    pub fn collect(self) -> crate::error::Result<Option<cuda::Collecting>> {
+        match self {
+            Device::Cpu => Ok(None),
+            Device::Cuda(gpu) => Ok(cuda::context(gpu)?.collect()),
+        }
+    }
+
     /// The error of an operation that has no kernels yet.
     pub fn lacks(self, operation: &str) -> crate::error::Error {
         crate::error::Error::usage(format!("operation '{operation}' does not run on {self} yet"))

@@ -323,7 +323,7 @@ impl Classifier {
     ) -> Result<Classified> {
         let plan = Plan::new(&self.settings, batch);
         let dtype = parameters.dtype();
-        let mut state = State::zeros_on(parameters.device(), &self.settings.encoder, batch.len(), dtype)?;
+        let mut state = State::zeros_for(g, &self.settings.encoder, batch.len(), dtype)?;
         self.run_prefixes(g, parameters, batch, &plan, &mut state, dropout)?;
         let mut chunks = Vec::new();
         for c in plan.first_chunk..plan.chunks {
@@ -424,7 +424,7 @@ impl Classifier {
             return Ok(());
         }
         long.sort_by_key(|&r| (std::cmp::Reverse(plan.rows[r].prefix), r));
-        let mut carried = State::zeros_on(parameters.device(), &self.settings.encoder, long.len(), parameters.dtype())?;
+        let mut carried = State::zeros_for(g, &self.settings.encoder, long.len(), parameters.dtype())?;
         for c in 0..plan.prefix_chunks {
             let from = c * plan.bptt;
             let active = long.iter().take_while(|&&r| plan.rows[r].prefix > from).count();

@@ -152,6 +152,16 @@ impl State {
         Ok(State { h: layers()?, c: layers()? })
     }
 
+    /// All zero, for one step: on a GPU in memory of the graph's pool, because memory of its own would be taken anew at every step.
+    pub fn zeros_for(g: &mut Graph, settings: &EncoderSettings, b: usize, dtype: DType) -> Result<Self> {
+        if g.device() == Device::Cpu {
+            return Self::zeros(settings, b, dtype);
+        }
+        let mut layers = || (0..settings.layers).map(|l| g.zeros([b, settings.layer_sizes(l).1], dtype)).collect();
+        let h: Result<_> = layers();
+        Ok(State { h: h?, c: layers()? })
+    }
+
     /// Back to zero.
     pub fn clear(&mut self) {
         self.h.iter().chain(&self.c).for_each(Tensor::fill_zero);

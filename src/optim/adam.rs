@@ -27,22 +27,14 @@ pub struct AdamSettings {
 pub struct Adam {
     settings: AdamSettings,
     state: State,
-}
-
-impl Scalars<f32> {
-    /// As `AdamScalars` of kernels/optim.cu.
-    pub(super) fn words(&self) -> [f32; 10] {
-        let Scalars { gradient_scale, shrink, decay, beta1, one_minus_beta1, .. } = *self;
-        let Scalars { beta2, one_minus_beta2, step_size, correction2, eps, .. } = *self;
-        [gradient_scale, shrink, decay, beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, correction2, eps]
-    }
+    table: Option<cuda::Table>,
 }
 
 const M: usize = 0;
 const V: usize = 1;
 
 /// The scalars of one update of one parameter.
-pub(super) struct Scalars<T> {
+struct Scalars<T> {
     gradient_scale: T,
     shrink: T,
     decay: T,
@@ -55,14 +47,35 @@ pub(super) struct Scalars<T> {
     eps: T,
 }
 
+impl From<Scalars<f32>> for cuda::Scalars {
+    fn from(s: Scalars<f32>) -> Self {
+        cuda::Scalars {
+            gradient_scale: s.gradient_scale,
+            shrink: s.shrink,
+            decay: s.decay,
+            rate: s.step_size,
+            momentum: s.beta1,
+            one_minus_momentum: s.one_minus_beta1,
+            beta2: s.beta2,
+            one_minus_beta2: s.one_minus_beta2,
+            correction2: s.correction2,
+            eps: s.eps,
+            ..Self::default()
+        }
+    }
+}
+
 impl Adam {
     pub fn new(parameters: &Parameters, settings: AdamSettings) -> Result<Self> {
-        Ok(Adam { settings, state: State::new("adam", &["m", "v"], parameters)? })
+        let table = cuda::Table::new(parameters.device(), parameters.count())?;
+        Ok(Adam { settings, state: State::new("adam", &["m", "v"], parameters)?, table })
     }
+}
 
+impl AdamSettings {
     /// Of a parameter's `t`-th update.
     fn scalars<T: Real>(&self, rates: &StepRates, lr: f64, decay: f64, t: f64) -> Scalars<T> {
-        let AdamSettings { beta2, eps, decoupled } = self.settings;
+        let AdamSettings { beta2, eps, decoupled } = *self;
         let correction1 = 1.0 - libm::pow(rates.momentum, t);
         let correction2 = 1.0 - libm::pow(beta2, t);
         Scalars {
@@ -97,19 +110,19 @@ impl Optimiser for Adam {
             let t = f64::from(self.state.count(id));
             let (p, g) = (parameters.value(id), parameters.gradient(id));
             let moments = [M, V].map(|kind| self.state.slot(kind, id));
-            if let Some(gpu) = cuda::gpu_of(p)? {
-                cuda::adam(gpu, &self.scalars(rates, lr, decay, t), p, g, moments)?;
+            if let Some(table) = &mut self.table {
+                table.push(p, g, &moments, self.settings.scalars::<f32>(rates, lr, decay, t).into());
                 continue;
             }
             real_type!("adam", "parameter", parameters.dtype(), T => {
-                let scalars = self.scalars::<T>(rates, lr, decay, t);
+                let scalars = self.settings.scalars::<T>(rates, lr, decay, t);
                 // parameter, gradient and two moments are read, all but the gradient written
                 let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(7 * p.len());
                 let [mut m, mut v] = moments.map(|moment| moment.write::<T>());
                 update(&scalars, &mut p.write::<T>(), &g.read::<T>(), &mut m, &mut v);
             });
         }
-        Ok(())
+        self.table.as_mut().map_or(Ok(()), |table| table.run(&["adam_update"], &[]))
     }
 
     fn exempt_from_decay(&mut self, id: ParameterId) {

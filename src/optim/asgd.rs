@@ -29,6 +29,7 @@ pub struct AsgdSettings {
 pub struct Asgd {
     settings: AsgdSettings,
     state: State,
+    table: Option<cuda::Table>,
     /// By parameter, f64: the learning rate of its next update (`as_pytorch`).
     eta: Tensor,
     /// Whether the parameters hold the averages at present.
@@ -40,6 +41,7 @@ impl Asgd {
         Ok(Asgd {
             settings,
             state: State::new("asgd", &["ax"], parameters)?,
+            table: cuda::Table::new(parameters.device(), parameters.count())?,
             eta: Tensor::zeros([parameters.count()], DType::F64)?,
             swapped: false,
         })
@@ -83,10 +85,10 @@ impl Optimiser for Asgd {
                 (lr, weight) = (f64::from(lr as f32), f64::from(weight as f32));
             }
             let (p, g) = (parameters.value(id), parameters.gradient(id));
-            if let Some(gpu) = cuda::gpu_of(p)? {
+            if let Some(table) = &mut self.table {
                 let scalars = sgd::Scalars::new(lr, decay, rates.gradient_scale, self.settings.decoupled);
-                cuda::sgd(gpu, &scalars, p, g, None)?;
-                cuda::average(gpu, weight as f32, p, self.state.slot(0, id))?;
+                let scalars = cuda::Scalars { weight: weight as f32, ..scalars.into() };
+                table.push(p, g, &[self.state.slot(0, id)], scalars);
                 continue;
             }
             real_type!("asgd", "parameter", parameters.dtype(), T => {
@@ -97,7 +99,7 @@ impl Optimiser for Asgd {
                 average(T::from_f64(weight), &p, &mut self.state.slot(0, id).write::<T>());
             });
         }
-        Ok(())
+        self.table.as_mut().map_or(Ok(()), |table| table.run(&["sgd_update", "average_update"], &[]))
     }
 
     fn exempt_from_decay(&mut self, id: ParameterId) {

@@ -20,21 +20,19 @@ pub struct GradientNorm {
 
 impl GradientNorm {
     pub fn new(parameters: &Parameters) -> Result<Self> {
-        if parameters.device() != Device::Cpu {
-            // as much as all values need: [`first_non_finite_value`](Self::first_non_finite_value)
-            let values = parameters.ids().map(|id| parameters.value(id));
-            let squares = Some(cuda::Squares::new(parameters.device(), values)?);
-            return Ok(GradientNorm { partial: Vec::new(), squares });
-        }
+        // as much as all values need: [`first_non_finite_value`](Self::first_non_finite_value)
+        let lengths: Vec<usize> = parameters.ids().map(|id| parameters.value(id).len()).collect();
+        let squares = cuda::Squares::new(parameters.device(), &lengths)?;
         let chunks = |id| parameters.gradient(id).len().div_ceil(CHUNK);
-        Ok(GradientNorm { partial: vec![0.0; parameters.ids().map(chunks).max().unwrap_or(0)], squares: None })
+        let most = if squares.is_some() { 0 } else { parameters.ids().map(chunks).max().unwrap_or(0) };
+        Ok(GradientNorm { partial: vec![0.0; most], squares })
     }
 
     /// The norm, summed in f64 in an order that does not depend on threads. It is finite if and only if every gradient is (f32). On a GPU this waits
     /// for what was launched before.
     pub fn compute(&mut self, parameters: &Parameters) -> Result<f64> {
         let _span = trace::operation("gradient_norm");
-        if let (Some(squares), Device::Cuda(gpu)) = (&self.squares, parameters.device()) {
+        if let (Some(squares), Device::Cuda(gpu)) = (&mut self.squares, parameters.device()) {
             let trained = |&id: &ParameterId| parameters.is_trainable(id) && parameters.has_gradient(id);
             let gradients = parameters.ids().filter(trained).map(|id| parameters.gradient(id));
             return Ok(squares.of(crate::device::cuda::context(gpu)?, gradients)?.sqrt());
@@ -56,10 +54,10 @@ impl GradientNorm {
     }
 
     /// The first parameter or buffer with a value that is NaN or infinite.
-    pub fn first_non_finite_value(&self, parameters: &Parameters) -> Result<Option<ParameterId>> {
+    pub fn first_non_finite_value(&mut self, parameters: &Parameters) -> Result<Option<ParameterId>> {
         for id in parameters.ids() {
             let value = parameters.value(id);
-            let finite = match (&self.squares, cuda::gpu_of(value)?) {
+            let finite = match (&mut self.squares, cuda::gpu_of(value)?) {
                 (Some(squares), Some(gpu)) => squares.of(gpu, std::iter::once(value))?.is_finite(),
                 _ => real_type!("parameters", "value", parameters.dtype(), T => {
                     value.read::<T>().iter().all(|x| x.is_finite())

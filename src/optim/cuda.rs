@@ -1,11 +1,10 @@
-//! Updates and norms on a GPU (kernels/optim.cu, kernels/sums.cu), in f32: one launch a parameter.
+//! Updates and norms on a GPU (kernels/optim.cu, kernels/sums.cu), in f32: all parameters in one launch.
 
-use super::{adam, sgd};
 use crate::device::cuda::{Argument, Context, Grid, context};
 use crate::error::Result;
 use crate::tensor::{DType, Device, Tensor};
 
-/// Elements whose squares a block sums: `SQUARES_CHUNK` of kernels/sums.cu.
+/// Elements that a block has: `PART_BLOCK` of kernels/common.cuh.
 const CHUNK: usize = 16 * Grid::BLOCK;
 
 /// The GPU that a tensor is on; none on the CPU.
@@ -16,42 +15,87 @@ pub(super) fn gpu_of(tensor: &Tensor) -> Result<Option<&'static Context>> {
     }
 }
 
-/// See [`adam`]; `m` and `v` are the moments.
-pub(super) fn adam(
-    context: &Context,
-    scalars: &adam::Scalars<f32>,
-    p: &Tensor,
-    g: &Tensor,
-    [m, v]: [&Tensor; 2],
-) -> Result<()> {
-    let n = p.len();
-    let [scalars, p, g, m, v] =
-        [Argument::plain(scalars.words()), p.argument(), g.argument(), m.argument(), v.argument()];
-    context.launch("adam_update", Grid::elements(n), &[scalars, p, g, m, v, n.into()])
+/// `Scalars` of kernels/common.cuh: those of one update of one parameter.
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct Scalars {
+    pub gradient_scale: f32,
+    pub shrink: f32,
+    pub decay: f32,
+    /// Learning rate; of Adam over its first correction.
+    pub rate: f32,
+    /// Also β1 of Adam.
+    pub momentum: f32,
+    pub one_minus_momentum: f32,
+    pub beta2: f32,
+    pub one_minus_beta2: f32,
+    pub correction2: f32,
+    pub eps: f32,
+    /// Of the present values in an average.
+    pub weight: f32,
+    pub unused: f32,
 }
 
-/// See [`sgd`]; `momentum`: its factor and state.
-pub(super) fn sgd(
-    context: &Context,
-    scalars: &sgd::Scalars<f32>,
-    p: &Tensor,
-    g: &Tensor,
-    momentum: Option<(f32, &Tensor)>,
-) -> Result<()> {
-    let (n, grid, scalars) = (p.len(), Grid::elements(p.len()), Argument::plain(scalars.words()));
-    match momentum {
-        None => context.launch("sgd_update", grid, &[scalars, p.argument(), g.argument(), n.into()]),
-        Some((factor, b)) => {
-            let arguments = [scalars, factor.into(), p.argument(), g.argument(), b.argument(), n.into()];
-            context.launch("sgd_momentum_update", grid, &arguments)
+/// `Part` of kernels/common.cuh.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Part {
+    value: u64,
+    gradient: u64,
+    states: [u64; 2],
+    n: u32,
+    first: u32,
+    scalars: Scalars,
+}
+
+/// What one launch over several parameters reads: where they are, and this step's scalars, in memory of the GPU.
+#[derive(Debug)]
+pub(super) struct Table {
+    parts: Vec<Part>,
+    blocks: usize,
+    /// u32, room for as many parts as there are parameters.
+    device: Tensor,
+}
+
+const WORDS: usize = size_of::<Part>() / 4;
+
+impl Table {
+    /// None on the CPU. `parameters`: how many it may have to hold.
+    pub(super) fn new(device: Device, parameters: usize) -> Result<Option<Self>> {
+        if device == Device::Cpu {
+            return Ok(None);
         }
+        let table = Tensor::zeros_on(device, [parameters.max(1) * WORDS], DType::U32)?;
+        Ok(Some(Table { parts: Vec::with_capacity(parameters), blocks: 0, device: table }))
     }
-}
 
-/// `average ← average + (p − average)·weight`
-pub(super) fn average(context: &Context, weight: f32, p: &Tensor, average: &Tensor) -> Result<()> {
-    let n = p.len();
-    context.launch("average_update", Grid::elements(n), &[weight.into(), p.argument(), average.argument(), n.into()])
+    /// Adds a parameter with its gradient, the states that the optimiser has, and its scalars.
+    pub(super) fn push(&mut self, value: &Tensor, gradient: &Tensor, states: &[&Tensor], scalars: Scalars) {
+        let address = |tensor: &Tensor| tensor.argument().address();
+        let mut addresses = [0; 2];
+        addresses.iter_mut().zip(states).for_each(|(to, state)| *to = address(state));
+        self.parts.push(Part {
+            value: address(value),
+            gradient: address(gradient),
+            states: addresses,
+            n: u32::try_from(value.len()).expect("a parameter is counted in 32 bits"),
+            first: self.blocks as u32,
+            scalars,
+        });
+        self.blocks += value.len().div_ceil(CHUNK);
+    }
+
+    /// Launches kernels over what was added, and forgets it. `more`: arguments that follow the table.
+    pub(super) fn run(&mut self, kernels: &[&'static str], more: &[Argument]) -> Result<()> {
+        let Some(gpu) = gpu_of(&self.device)? else { return Ok(()) };
+        self.device.upload::<u32>(0, bytemuck::cast_slice(&self.parts));
+        let mut arguments = vec![self.device.argument(), self.parts.len().into()];
+        arguments.extend_from_slice(more);
+        let grid = Grid::blocks([self.blocks, 1, 1]);
+        self.parts.clear();
+        self.blocks = 0;
+        kernels.iter().try_for_each(|kernel| gpu.launch(kernel, grid, &arguments))
+    }
 }
 
 /// Exchanges two tensors of one length.
@@ -69,6 +113,7 @@ pub(super) fn scale(context: &Context, scale: f32, g: &Tensor) -> Result<()> {
 /// Sums of squares, with their scratch memory.
 #[derive(Debug)]
 pub(super) struct Squares {
+    table: Table,
     /// f64: of each chunk.
     parts: Tensor,
     /// f64 `[1]`
@@ -76,25 +121,20 @@ pub(super) struct Squares {
 }
 
 impl Squares {
-    /// For sums over at most as many chunks as these tensors have together.
-    pub(super) fn new<'a>(device: Device, tensors: impl Iterator<Item = &'a Tensor>) -> Result<Self> {
-        let chunks: usize = tensors.map(|t| t.len().div_ceil(CHUNK)).sum();
-        Ok(Squares {
-            parts: Tensor::zeros_on(device, [chunks.max(1)], DType::F64)?,
-            total: Tensor::zeros_on(device, [1], DType::F64)?,
-        })
+    /// For sums over at most as many tensors and chunks as there are of these lengths; none on the CPU.
+    pub(super) fn new(device: Device, lengths: &[usize]) -> Result<Option<Self>> {
+        let Some(table) = Table::new(device, lengths.len())? else { return Ok(None) };
+        let chunks: usize = lengths.iter().map(|n| n.div_ceil(CHUNK)).sum();
+        let parts = Tensor::zeros_on(device, [chunks.max(1)], DType::F64)?;
+        Ok(Some(Squares { table, parts, total: Tensor::zeros_on(device, [1], DType::F64)? }))
     }
 
     /// Σ x² over all elements of the tensors, in f64 and in an order that their sizes fix. Waits for the GPU.
-    pub(super) fn of<'a>(&self, context: &Context, tensors: impl Iterator<Item = &'a Tensor>) -> Result<f64> {
-        let mut used = 0;
-        for tensor in tensors {
-            let (n, chunks) = (tensor.len(), tensor.len().div_ceil(CHUNK));
-            let arguments = [tensor.argument(), self.parts.argument_from(used), n.into()];
-            context.launch("squares", Grid::blocks([chunks, 1, 1]), &arguments)?;
-            used += chunks;
-        }
-        let arguments = [self.parts.argument(), self.total.argument(), used.into()];
+    pub(super) fn of<'a>(&mut self, context: &Context, tensors: impl Iterator<Item = &'a Tensor>) -> Result<f64> {
+        tensors.for_each(|tensor| self.table.push(tensor, tensor, &[], Scalars::default()));
+        let chunks = self.table.blocks;
+        self.table.run(&["squares"], &[self.parts.argument()])?;
+        let arguments = [self.parts.argument(), self.total.argument(), chunks.into()];
         context.launch("squares_total", Grid::blocks([1, 1, 1]), &arguments)?;
         let total = self.total.scalar();
         context.synchronise()?;

@@ -24,6 +24,7 @@ pub struct SgdSettings {
 pub struct Sgd {
     settings: SgdSettings,
     state: State,
+    table: Option<cuda::Table>,
 }
 
 /// The scalars of one update of one parameter.
@@ -45,17 +46,18 @@ impl<T: Real> Scalars<T> {
     }
 }
 
-impl Scalars<f32> {
-    /// As `SgdScalars` of kernels/optim.cu.
-    pub(super) fn words(&self) -> [f32; 4] {
-        [self.lr, self.gradient_scale, self.shrink, self.decay]
+impl From<Scalars<f32>> for cuda::Scalars {
+    fn from(s: Scalars<f32>) -> Self {
+        let Scalars { lr: rate, gradient_scale, shrink, decay } = s;
+        cuda::Scalars { gradient_scale, shrink, decay, rate, ..Self::default() }
     }
 }
 
 impl Sgd {
     pub fn new(parameters: &Parameters, settings: SgdSettings) -> Result<Self> {
         let kinds: &[&str] = if settings.momentum { &["b"] } else { &[] };
-        Ok(Sgd { settings, state: State::new("sgd", kinds, parameters)? })
+        let table = cuda::Table::new(parameters.device(), parameters.count())?;
+        Ok(Sgd { settings, state: State::new("sgd", kinds, parameters)?, table })
     }
 }
 
@@ -75,10 +77,11 @@ impl Optimiser for Sgd {
             let group = parameters.group(id);
             let (lr, decay) = (rates.lr(group), self.state.decay(id, rates.weight_decay(group)));
             let (p, g) = (parameters.value(id), parameters.gradient(id));
-            if let Some(gpu) = cuda::gpu_of(p)? {
+            if let Some(table) = &mut self.table {
                 let scalars = Scalars::new(lr, decay, rates.gradient_scale, self.settings.decoupled);
-                let momentum = self.settings.momentum.then(|| (rates.momentum as f32, self.state.slot(0, id)));
-                cuda::sgd(gpu, &scalars, p, g, momentum)?;
+                let momentum = self.settings.momentum.then(|| self.state.slot(0, id));
+                let scalars = cuda::Scalars { momentum: rates.momentum as f32, ..scalars.into() };
+                table.push(p, g, momentum.as_slice(), scalars);
                 continue;
             }
             real_type!("sgd", "parameter", parameters.dtype(), T => {
@@ -94,7 +97,8 @@ impl Optimiser for Sgd {
                 }
             });
         }
-        Ok(())
+        let kernel = if self.settings.momentum { "sgd_momentum_update" } else { "sgd_update" };
+        self.table.as_mut().map_or(Ok(()), |table| table.run(&[kernel], &[]))
     }
 
     fn exempt_from_decay(&mut self, id: ParameterId) {

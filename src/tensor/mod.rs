@@ -138,8 +138,14 @@ impl Tensor {
     fn set_host<T: Element>(&self, values: &[T]) {
         match self.device {
             Device::Cpu => self.write::<T>().copy_from_slice(values),
-            Device::Cuda(_) => self.block.upload(0, bytemuck::cast_slice(values)),
+            Device::Cuda(_) => self.upload(0, values),
         }
+    }
+
+    /// Takes over elements of the host into memory of a GPU, from element `first` on.
+    pub(crate) fn upload<T: Element>(&self, first: usize, values: &[T]) {
+        assert!(T::DTYPE == self.dtype && first + values.len() <= self.len(), "an upload that does not fit");
+        self.block.upload(first * size_of::<T>(), bytemuck::cast_slice(values));
     }
 
     /// The elements, shared. Panics on another element type, while somebody writes, or on a GPU (bugs in an operation).

@@ -15,6 +15,7 @@ use super::observer::{CheckpointReason, Evaluated, Event, Observer, Split, Step}
 use super::recipe::{OnNan, OptimiserName, TrainingSettings};
 use super::{interrupt, rss};
 use crate::autodiff::{Graph, ParameterId, Parameters, Var};
+use crate::device::cuda::Collecting;
 use crate::error::{Error, Result};
 use crate::optim::{GradientNorm, Optimiser, Schedule, StepRates, clip_scale, first_non_finite};
 use crate::random::Stage;
@@ -336,7 +337,9 @@ impl<'a> Training<'a> {
         self.before + self.started.elapsed().as_secs_f64()
     }
 
+    /// On a GPU two graphs: up to the norm, for which the host waits, and what it decides (DESIGN.md, "A step on a GPU").
     fn update(&mut self) -> Result<Outcome> {
+        let collecting = self.graph.device().collect()?;
         self.graph.reset();
         self.graph.set_recording(true);
         self.parameters.clear_gradients();
@@ -350,11 +353,11 @@ impl<'a> Training<'a> {
         self.graph.backward(update.total, self.parameters)?;
         let pass = trace::pass(trace::Pass::Update);
         let norm = self.norm.compute(self.parameters)?;
-        // a GPU has been waited for once, here: what it was asked for before ran without a pause
         let loss = self.graph.tensor(update.cross_entropy).scalar();
         let total = self.graph.tensor(update.total).scalar();
         self.graph.pool().set_reserving(false);
         if !total.is_finite() || !norm.is_finite() {
+            drop(collecting);
             return self.not_finite(total);
         }
         let phase = &self.settings.phases[self.progress.phase];
@@ -374,6 +377,7 @@ impl<'a> Training<'a> {
                 gradient_scale: clip_scale(norm, self.settings.training.clip),
             },
         )?;
+        collecting.map_or(Ok(()), Collecting::finish)?;
         drop(pass);
         let p = &mut self.progress;
         p.update += 1;
@@ -438,7 +442,7 @@ impl<'a> Training<'a> {
     }
 
     /// A parameter that is not finite never becomes so again, and a model with one is of no use.
-    fn check_parameters(&self, update: u64) -> Result<()> {
+    fn check_parameters(&mut self, update: u64) -> Result<()> {
         let Some(id) = self.norm.first_non_finite_value(self.parameters)? else { return Ok(()) };
         let name = self.parameters.name(id);
         let message = format!("update {update}: the parameter '{name}' is not finite: training has diverged");

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::nn::{DropRates, EncoderDropout, LanguageModel, LossSettings, Softmax, State};
 use crate::ops::sampled_softmax::NegativeSampler;
 use crate::random::{Direction, Key};
-use crate::tensor::Tensor;
+use crate::tensor::{Device, Tensor};
 use crate::text::{LmBatches, LmConfig, LmCursor, LmLayout, TokenStore, VariableWindows, Windows};
 use crate::trace;
 
@@ -33,6 +33,8 @@ pub struct LmTask<'a> {
     train: LmBatches,
     valid: Option<LmBatches>,
     state: State,
+    /// What the present window leaves; empty between two updates.
+    next: State,
     inputs: Vec<u32>,
     targets: Vec<u32>,
     sampler: Option<(NegativeSampler, Vec<u32>)>,
@@ -57,10 +59,13 @@ impl<'a> LmTask<'a> {
         };
         let state = State::zeros_on(parameters.device(), &model.settings.encoder, b, parameters.dtype())?;
         let (inputs, targets) = (Vec::new(), Vec::new());
-        Ok(LmTask { model, settings, key, train, valid, state, inputs, targets, sampler })
+        Ok(LmTask { model, settings, key, train, valid, state, next: State::default(), inputs, targets, sampler })
     }
 
+    /// Total and cross-entropy; leaves `next`.
     fn losses(&mut self, g: &mut Graph, parameters: &Parameters, steps: usize, update: u32) -> Result<(Var, Var)> {
+        self.next.h.clone_from(&self.state.h);
+        self.next.c.clone_from(&self.state.c);
         let b = self.train.config().batch_size;
         let (tokens, targets) = (g.indices([steps, b])?, g.indices([steps, b])?);
         tokens.write::<u32>().copy_from_slice(&self.inputs);
@@ -76,8 +81,14 @@ impl<'a> LmTask<'a> {
             }
         };
         let losses = &self.settings.losses;
-        let out = self.model.window(g, parameters, &tokens, &targets, &mut self.state, &dropout, &softmax, losses)?;
+        let out = self.model.window(g, parameters, &tokens, &targets, &mut self.next, &dropout, &softmax, losses)?;
         Ok((out.total, out.cross_entropy))
+    }
+
+    /// Forgets what the window leaves, so that its memory is free.
+    fn forget_next(&mut self) {
+        self.next.h.clear();
+        self.next.c.clear();
     }
 }
 
@@ -97,6 +108,16 @@ impl Task for LmTask<'_> {
         let Some(steps) = self.train.next_window(&mut self.inputs, &mut self.targets) else { return Ok(None) };
         drop(span);
         let (total, cross_entropy) = self.losses(g, parameters, steps, update)?;
+        let (state, next) = (&mut self.state, &mut self.next);
+        match g.device() {
+            Device::Cpu => std::mem::swap(state, next),
+            // a graph of a step finds it always at one place
+            Device::Cuda(_) => {
+                let all = next.h.iter().chain(&next.c).zip(state.h.iter().chain(&state.c));
+                all.for_each(|(from, to)| g.carry(from, to));
+            }
+        }
+        self.forget_next();
         let config = self.train.config();
         let rate_scale = if self.settings.rescale_rate { steps as f64 / config.bptt as f64 } else { 1.0 };
         let tokens = (steps * config.batch_size) as u64;
@@ -110,9 +131,8 @@ impl Task for LmTask<'_> {
         let steps = self.train.max_window();
         let cells = steps * self.train.config().batch_size;
         (self.inputs, self.targets) = (vec![0; cells], vec![0; cells]);
-        let state = self.state.clone();
         let (total, _) = self.losses(g, parameters, steps, u32::MAX)?;
-        self.state = state;
+        self.forget_next();
         Ok(Some(total))
     }
 

@@ -59,6 +59,10 @@ pub fn every_case(gpu: &str) {
         optim::norms();
         no_findings();
     }
+    let case = ops::tied_softmax::cases::many_rows();
+    for one in compare(&case, GPU, None).unwrap() {
+        assert!(one.ratio <= 1.0, "{}: {:.2} times the bound", one.what, one.ratio);
+    }
     log_probabilities();
     adaptive_log_probabilities();
     totals();
@@ -277,10 +281,11 @@ pub fn errors_are_sentences(gpu: &str) {
     let _sim = Sim::new(gpu);
     let mut g = Graph::new(GPU, DType::F64, None);
     let error = g.zeros([3], DType::F64).unwrap_err();
-    assert_eq!((error.to_string().as_str(), error.exit_status()), ("cudasim computes in f32, not in f64", 2));
+    assert_eq!((error.to_string(), error.exit_status()), (format!("{GPU} computes in f32, not in f64"), 2));
     assert!(error.hint_text().unwrap().contains("--device cpu"));
-    let error = cuda::context(1).unwrap_err();
-    assert_eq!(error.to_string(), "cuda:1: the driver presents 1 GPU(s), counted from 0");
+    let gpus = cuda::probe().unwrap().gpus.len();
+    let error = cuda::context(gpus).unwrap_err();
+    assert_eq!(error.to_string(), format!("cuda:{gpus}: the driver presents {gpus} GPU(s), counted from 0"));
     let mut g = Graph::new(GPU, DType::F32, None);
     let error = g.uninitialised([1 << 36], DType::F32).unwrap_err();
     assert!(error.to_string().contains("has no 274877906944 bytes of memory left"), "{error}");

@@ -1,10 +1,34 @@
-//! The simulated CUDA driver in a test's process: loaded in the place of a real one, one test at a time.
+//! The simulated CUDA driver in a test's process: loaded in the place of a real one, one test at a time. With `ULMFIT_REQUIRE_CUDA=1` it is the real
+//! driver and its first GPU, which has no switches and finds nothing: what only the simulator can show is then not asked.
 
 use std::ffi::{CString, c_char, c_uint};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use libloading::os::unix::{Library, Symbol};
 use ulmfit::device::cuda;
+
+/// Whether the tests run on a real GPU.
+pub fn is_real() -> bool {
+    std::env::var("ULMFIT_REQUIRE_CUDA").as_deref() == Ok("1")
+}
+
+/// `--device` of the same.
+pub fn device() -> &'static str {
+    if is_real() { "cuda" } else { "cudasim" }
+}
+
+/// What the program calls that device.
+pub fn name() -> &'static str {
+    if is_real() { "cuda:0" } else { "cudasim" }
+}
+
+/// Whether a test that needs the simulator has to be left out, which is then printed.
+pub fn lacks_simulator(test: &str) -> bool {
+    if is_real() {
+        println!("skipped on a real GPU: {test} asks the simulator");
+    }
+    is_real()
+}
 
 fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
@@ -31,6 +55,10 @@ impl Sim {
     pub fn new(gpu: &str) -> Sim {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_real() && gpu == "v100" {
+            // SAFETY: other tests of the process wait for their turn and read it when they open the GPU, which this one does.
+            unsafe { std::env::set_var("ULMFIT_PTX", "sm_70") };
+        }
         for (key, value) in [("gpu", gpu), ("print", "off"), ("seed", "1")] {
             set(key, value);
         }
@@ -40,6 +68,9 @@ impl Sim {
 
 /// A switch of the simulator.
 pub fn set(key: &str, value: &str) {
+    if is_real() {
+        return;
+    }
     let f: Symbol<unsafe extern "C" fn(*const c_char, *const c_char) -> u32> = symbol("cudasim_set");
     let (key, value) = (CString::new(key).unwrap(), CString::new(value).unwrap());
     // SAFETY: both strings live through the call.
@@ -57,13 +88,41 @@ pub fn counter(kernel: &str, name: &str) -> u64 {
 }
 
 pub fn reset_counters() {
+    assert!(!is_real(), "a real GPU counts nothing");
     let f: Symbol<unsafe extern "C" fn() -> u32> = symbol("cudasim_reset_counters");
     // SAFETY: no arguments.
     assert_eq!(unsafe { f() }, 0);
 }
 
+/// Forgets findings, and the error that a context keeps after one.
+pub fn clear() {
+    if is_real() {
+        return;
+    }
+    let f: Symbol<unsafe extern "C" fn() -> u32> = symbol("cudasim_clear");
+    // SAFETY: no arguments.
+    assert_eq!(unsafe { f() }, 0);
+}
+
+/// What was taken of the driver and not given back, in words.
+pub fn leaks() -> String {
+    if is_real() {
+        return String::new();
+    }
+    let f: Symbol<unsafe extern "C" fn(*mut c_char, usize, *mut usize) -> u32> = symbol("cudasim_leaks");
+    let mut buffer = vec![0u8; 1 << 20];
+    let mut needed = 0;
+    // SAFETY: the buffer has the length that is said.
+    assert_eq!(unsafe { f(buffer.as_mut_ptr().cast(), buffer.len(), &mut needed) }, 0);
+    buffer.truncate(buffer.iter().position(|&b| b == 0).unwrap_or(buffer.len()));
+    String::from_utf8_lossy(&buffer).into_owned()
+}
+
 /// Everything that the simulator has found.
 pub fn findings() -> Vec<String> {
+    if is_real() {
+        return Vec::new();
+    }
     let count: Symbol<unsafe extern "C" fn() -> c_uint> = symbol("cudasim_finding_count");
     let f: Symbol<unsafe extern "C" fn(c_uint, *mut c_char, usize, *mut usize) -> u32> = symbol("cudasim_finding");
     // SAFETY: no arguments.

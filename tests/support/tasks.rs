@@ -15,14 +15,15 @@ use ulmfit::train::driver::{Measured, Task, Update};
 pub const VOCABULARY: usize = 30;
 pub const CLASSES: u32 = 3;
 
-/// Documents of 2 to 21 words; the class of a document is likely its first word's.
-fn store(path: &Path, seed: u32, documents: usize) -> Arc<TokenStore> {
+/// Documents of 2 to 21 words, or of so many; the class of a document is likely its first word's.
+fn store(path: &Path, seed: u32, documents: usize, length: Option<usize>) -> Arc<TokenStore> {
     let words = (0..VOCABULARY).map(|i| format!("w{i}")).collect();
     let vocabulary = Vocabulary::from_words(words, TokenizerKind::Whitespace).unwrap();
     let mut writer = StoreWriter::create(path, &vocabulary).unwrap();
     let mut random = Stream::new(Key([seed, 7]), Site::Custom(0), 0, 0);
     for _ in 0..documents {
         let n = 2 + random.below(20) as usize;
+        let n = length.unwrap_or(n);
         // words follow one another, so that there is something to learn
         let mut word = random.below(VOCABULARY as u32 - 2);
         let ids: Vec<u32> = (0..n)
@@ -48,9 +49,18 @@ pub struct Data {
 impl Data {
     /// 30 documents to train on, and so many to validate with.
     pub fn new(valid: usize) -> Self {
+        Self::of(valid, None)
+    }
+
+    /// The same of documents that are all of one length.
+    pub fn of_length(words: usize) -> Self {
+        Self::of(8, Some(words))
+    }
+
+    fn of(valid: usize, length: Option<usize>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let train = store(&directory.path().join("train.tok"), 1, 30);
-        let valid = store(&directory.path().join("valid.tok"), 2, valid);
+        let train = store(&directory.path().join("train.tok"), 1, 30, length);
+        let valid = store(&directory.path().join("valid.tok"), 2, valid, length);
         Data { directory, train, valid }
     }
 }

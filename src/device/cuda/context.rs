@@ -2,18 +2,20 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::ffi::{CString, c_void};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::{result, sys};
 
 use super::arguments::{Argument, Grid, Parameter, check};
 use super::error::{LESS, failed};
+use super::graphs::{GraphStatistics, Graphs};
 use super::modules::{self, MODULES};
 use super::probe::{Gpu, probe};
-use super::simulate;
+use super::work::{Launch, Work};
 use crate::error::{Error, Result};
+use crate::trace;
 
 /// GPUs of one machine that can be told apart.
 const GPUS: usize = 64;
@@ -31,6 +33,48 @@ pub struct Context {
     fault: Mutex<Option<String>>,
     modules: Mutex<Vec<Module>>,
     allocations: AtomicU64,
+    queue: Mutex<Queue>,
+    /// Whether work is collected where somebody asks for it.
+    with_graphs: AtomicBool,
+}
+
+/// What the stream gets.
+#[derive(Default)]
+struct Queue {
+    work: Work,
+    /// Whether it waits for more.
+    collecting: bool,
+    graphs: Graphs,
+    copies: Copies,
+}
+
+/// Work besides launches since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copies {
+    pub uploads: u64,
+    pub within: u64,
+    pub fills: u64,
+}
+
+/// While this lives, work is collected, to be done as one graph: when somebody asks for a result, and at the end.
+#[derive(Debug)]
+pub struct Collecting(&'static Context);
+
+impl Collecting {
+    /// Gives the stream what there is to do. Without this, an error of then is returned by the next call that can return one.
+    pub fn finish(self) -> Result<()> {
+        self.0.submit(&mut lock(&self.0.queue))
+    }
+}
+
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.0.queue);
+        let outcome = self.0.submit(&mut queue);
+        queue.collecting = false;
+        drop(queue);
+        self.0.keep(outcome);
+    }
 }
 
 /// A loaded module.
@@ -108,6 +152,8 @@ impl Context {
             fault: Mutex::new(None),
             modules: Mutex::new(Vec::new()),
             allocations: AtomicU64::new(0),
+            queue: Mutex::default(),
+            with_graphs: AtomicBool::new(std::env::var_os("ULMFIT_CUDA_GRAPHS").is_none_or(|value| value != "off")),
         })
     }
 
@@ -167,28 +213,74 @@ impl Context {
     }
 
     pub(super) fn free(&self, address: u64) {
-        // SAFETY: the address is that of an allocation that nobody uses any more; the driver waits for what still runs.
+        // work that waits may be for this memory
         let freed = self
             .bind()
+            .and_then(|()| self.submit(&mut lock(&self.queue)))
+            // SAFETY: the address is that of an allocation that nobody uses any more; the driver waits for what still runs.
             .and_then(|()| unsafe { result::free_sync(address) }.map_err(|e| failed("giving memory back", e)));
         self.keep(freed);
     }
 
-    /// Sets bytes to zero.
-    pub(crate) fn zero(&self, address: u64, bytes: usize) -> Result<()> {
-        self.bind()?;
-        // SAFETY: the caller's block holds the range.
-        unsafe { result::memset_d8_async(address, 0, bytes, self.stream) }.map_err(|e| failed("zeroing memory", e))
+    /// Begins to collect work; nothing where graphs are turned off. One at a time.
+    pub fn collect(&'static self) -> Option<Collecting> {
+        self.with_graphs.load(Ordering::Relaxed).then(|| {
+            lock(&self.queue).collecting = true;
+            Collecting(self)
+        })
     }
 
-    /// Copies to the device. The driver has taken the bytes when this returns.
+    /// Turns graphs on or off: without them, all work is done as it comes. Off from the beginning with `ULMFIT_CUDA_GRAPHS=off`.
+    pub fn set_graphs(&self, on: bool) {
+        self.with_graphs.store(on, Ordering::Relaxed);
+    }
+
+    /// What became of collected work.
+    pub fn graphs(&self) -> GraphStatistics {
+        lock(&self.queue).graphs.statistics()
+    }
+
+    /// Work besides launches.
+    pub fn copies(&self) -> Copies {
+        lock(&self.queue).copies
+    }
+
+    /// Adds work, which is done at once unless it is collected.
+    fn add(&self, put: impl FnOnce(&mut Queue)) -> Result<()> {
+        self.bind()?;
+        let mut queue = lock(&self.queue);
+        put(&mut queue);
+        if queue.collecting { Ok(()) } else { self.submit(&mut queue) }
+    }
+
+    /// Gives the stream what there is to do.
+    fn submit(&self, queue: &mut Queue) -> Result<()> {
+        let Queue { work, graphs, collecting, .. } = queue;
+        if work.is_empty() {
+            return Ok(());
+        }
+        let outcome = if *collecting { graphs.run(self.stream, work) } else { work.issue(self.stream, work.host()) };
+        work.clear();
+        outcome
+    }
+
+    /// Sets bytes to zero.
+    pub(crate) fn zero(&self, address: u64, bytes: usize) -> Result<()> {
+        self.add(|queue| {
+            queue.copies.fills += 1;
+            queue.work.zero(address, bytes);
+        })
+    }
+
+    /// Copies to the device. The bytes have been taken when this returns.
     pub(crate) fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.bind()?;
-        // SAFETY: the caller's block holds the range; pageable memory is staged before the call returns.
-        unsafe { result::memcpy_htod_async(address, bytes, self.stream) }.map_err(|e| failed("copying to the GPU", e))
+        self.add(|queue| {
+            queue.copies.uploads += 1;
+            queue.work.upload(address, bytes);
+        })
     }
 
     /// Copies from the device, after everything before it has run.
@@ -197,10 +289,12 @@ impl Context {
             return Ok(());
         }
         self.bind()?;
+        let mut queue = lock(&self.queue);
+        self.submit(&mut queue)?;
         // SAFETY: the caller's block holds the range; the bytes are not looked at before the stream is done.
         unsafe { result::memcpy_dtoh_async(bytes, address, self.stream) }
             .map_err(|e| failed("copying from the GPU", e))?;
-        self.synchronise()
+        queue.graphs.wait(self.stream)
     }
 
     /// Copies within the device.
@@ -208,17 +302,18 @@ impl Context {
         if bytes == 0 {
             return Ok(());
         }
-        self.bind()?;
-        // SAFETY: the callers' blocks hold the ranges, and are not the same.
-        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) }
-            .map_err(|e| failed("copying within the GPU", e))
+        self.add(|queue| {
+            queue.copies.within += 1;
+            queue.work.copy(to, from, bytes);
+        })
     }
 
     /// Waits until everything has run; returns what went wrong on the way. For the border of a step.
     pub fn synchronise(&self) -> Result<()> {
         self.bind()?;
-        // SAFETY: the stream was created in `open`, and is destroyed where nothing comes after it.
-        unsafe { result::stream::synchronize(self.stream) }.map_err(|e| failed("waiting for the GPU", e))
+        let mut queue = lock(&self.queue);
+        self.submit(&mut queue)?;
+        queue.graphs.wait(self.stream)
     }
 
     /// Runs a kernel, after holding the arguments against what its PTX declares. A grid without blocks does nothing. Device code reaches
@@ -246,14 +341,6 @@ impl Context {
         };
         let mut values = Vec::with_capacity(arguments.len());
         check(kernel, &entry.parameters, arguments, &mut values)?;
-        let mut pointers: Vec<*mut c_void> = values
-            .iter_mut()
-            .zip(arguments)
-            .map(|(value, argument)| match argument {
-                Argument::Plain(words, _) => words.as_ptr().cast_mut().cast(),
-                _ => std::ptr::from_mut(value).cast(),
-            })
-            .collect();
         entry.launches += 1;
         let function = match entry.function {
             Some(function) => function,
@@ -277,13 +364,20 @@ impl Context {
             entry.shared = grid.shared;
         }
         drop(kernels);
-        let [x, y, z] = grid.blocks.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-        simulate::expect_arguments(arguments.len());
-        let launch = if cooperative { result::launch_cooperative_kernel } else { result::launch_kernel };
-        let (blocks, threads) = ((x, y, z), (grid.threads as u32, 1, 1));
-        // SAFETY: the function is loaded (`bind` fails once it is not); number and sizes of the arguments are those that its PTX declares.
-        unsafe { launch(function, blocks, threads, grid.shared as u32, self.stream, &mut pointers) }
-            .map_err(|e| failed(&format!("kernel '{kernel}'"), e))
+        let launch = Launch {
+            kernel,
+            function,
+            blocks: grid.blocks.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+            threads: grid.threads as u32,
+            shared: grid.shared as u32,
+            cooperative,
+            purpose: trace::current(),
+        };
+        let words = values.iter().zip(arguments).map(|(value, argument)| match argument {
+            Argument::Plain(words, bytes) => &words[..bytes.div_ceil(8)],
+            _ => std::slice::from_ref(value),
+        });
+        self.add(|queue| queue.work.launch(launch, words))
     }
 
     /// Loads a module and notes its functions.
@@ -304,6 +398,7 @@ impl Context {
 
     fn close(&self) -> Result<()> {
         self.synchronise()?;
+        lock(&self.queue).graphs.clear(self.stream)?;
         lock(&self.fault).get_or_insert_with(|| format!("cuda:{}: this process has closed it", self.gpu.ordinal));
         for Module(module) in lock(&self.modules).drain(..) {
             // SAFETY: the module was loaded and is unloaded once; nothing runs, and the fault keeps later launches away.

@@ -6,19 +6,24 @@
 //!
 //! Some calls cannot return an error (a tensor's host copy, the end of a block). What fails there is kept and returned by the next call
 //! that can: as with the driver itself, an error is never lost, and everything after it fails.
+//!
+//! A training step is [collected](Context::collect) and launched as graphs.
 
 mod arguments;
 mod context;
 mod error;
 pub mod gemm;
+mod graphs;
 mod memory;
 mod modules;
 mod probe;
 mod simulate;
+mod work;
 
 pub use arguments::{Argument, Grid};
-pub use context::{Context, close, context};
+pub use context::{Collecting, Context, Copies, close, context};
+pub use graphs::{GRAPHS, GraphStatistics};
 pub use memory::Buffer;
 pub use modules::kernels;
 pub use probe::{Gpu, Probe, probe};
-pub use simulate::{is_simulated, simulate};
+pub use simulate::{counters, is_simulated, presented, reset_counters, simulate, switch};

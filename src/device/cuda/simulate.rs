@@ -4,17 +4,19 @@ use std::ffi::{CString, c_char};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use libloading::os::unix::Library;
+use libloading::os::unix::{Library, Symbol};
 
 use crate::error::{Error, Result};
+use crate::trace::{Layer, Pass};
 
-/// Takes the number of arguments of the next launch of this thread.
-type ExpectArguments = unsafe extern "C" fn(u32) -> u32;
+/// What the simulated driver has besides a real one's functions (tools/cudasim/README.md).
+struct Simulator {
+    library: Library,
+    /// Takes the number of arguments of the next launch of this thread.
+    expect_arguments: Option<unsafe extern "C" fn(u32) -> u32>,
+}
 
-/// Sets a switch.
-type Set = unsafe extern "C" fn(*const c_char, *const c_char) -> u32;
-
-static SIMULATOR: OnceLock<Option<ExpectArguments>> = OnceLock::new();
+static SIMULATOR: OnceLock<Simulator> = OnceLock::new();
 
 const FILE: &str = "libcudasim.so";
 
@@ -39,19 +41,83 @@ pub fn simulate(gpu: Option<&str>) -> Result<()> {
     // SAFETY: the library has no constructors (tools/cudasim); it stays loaded for ever.
     let library = unsafe { Library::new(&path) }.map_err(|e| Error::file(&path, format!("cannot load: {e}")))?;
     // SAFETY: the type is that of the function in tools/cudasim.
-    let expect = unsafe { library.get::<ExpectArguments>(b"cudasim_expect_arguments") }.ok().map(|f| *f);
-    if let Some(gpu) = gpu {
-        // SAFETY: as above.
-        let set = unsafe { library.get::<Set>(b"cudasim_set") }.map_err(|e| Error::file(&path, e.to_string()))?;
-        let gpu = CString::new(gpu).map_err(|_| Error::usage("the name of a GPU has no zero byte"))?;
+    let expect_arguments = unsafe { library.get(b"cudasim_expect_arguments") }.ok().map(|f| *f);
+    let simulator = SIMULATOR.get_or_init(|| Simulator { library, expect_arguments });
+    match gpu {
+        None => Ok(()),
+        Some(gpu) => simulator.set("gpu", gpu).map_err(|_| Error::usage(format!("cudasim knows no GPU {gpu:?}"))),
+    }
+}
+
+/// Sets a switch of the simulated driver by the name in its README.
+///
+/// # Errors
+/// There is none, or it does not know the switch or the value.
+pub fn switch(key: &str, value: &str) -> Result<()> {
+    simulator()?.set(key, value)
+}
+
+/// Forgets what was counted.
+pub fn reset_counters() -> Result<()> {
+    let f: Symbol<unsafe extern "C" fn() -> u32> = simulator()?.symbol(b"cudasim_reset_counters")?;
+    // SAFETY: takes nothing, touches nothing of ours.
+    match unsafe { f() } {
+        0 => Ok(()),
+        code => Err(Error::data(format!("cudasim does not forget its counters: error {code}"))),
+    }
+}
+
+/// What was counted since, as JSON, by the operation that launched a kernel and by kernel. Operations are known while
+/// [spans](crate::trace) are recorded; a label is `operation|layer|direction`.
+pub fn counters() -> Result<String> {
+    simulator()?.text(b"cudasim_labelled_json")
+}
+
+/// The GPU that is presented and its published peaks, as JSON.
+pub fn presented() -> Result<String> {
+    simulator()?.text(b"cudasim_device_json")
+}
+
+fn simulator() -> Result<&'static Simulator> {
+    SIMULATOR.get().ok_or_else(|| Error::data("the simulated CUDA driver is not in use"))
+}
+
+impl Simulator {
+    fn symbol<T>(&self, name: &[u8]) -> Result<Symbol<T>> {
+        // SAFETY: every caller gives the type that tools/cudasim/README.md declares.
+        unsafe { self.library.get(name) }
+            .map_err(|e| Error::data(format!("the simulated CUDA driver is of another version: {e}")))
+    }
+
+    fn set(&self, key: &str, value: &str) -> Result<()> {
+        let f: Symbol<unsafe extern "C" fn(*const c_char, *const c_char) -> u32> = self.symbol(b"cudasim_set")?;
+        let text = |t: &str| CString::new(t).map_err(|_| Error::usage(format!("{t:?} has a zero byte")));
+        let (name, setting) = (text(key)?, text(value)?);
         // SAFETY: both texts end with a zero and live through the call.
-        if unsafe { set(c"gpu".as_ptr(), gpu.as_ptr()) } != 0 {
-            return Err(Error::usage(format!("cudasim knows no GPU {gpu:?}")));
+        match unsafe { f(name.as_ptr(), setting.as_ptr()) } {
+            0 => Ok(()),
+            _ => Err(Error::data(format!("cudasim takes no {key} '{value}'"))),
         }
     }
-    std::mem::forget(library);
-    SIMULATOR.get_or_init(|| expect);
-    Ok(())
+
+    /// A text that the simulator writes.
+    fn text(&self, name: &[u8]) -> Result<String> {
+        type Give = unsafe extern "C" fn(*mut c_char, usize, *mut usize) -> u32;
+        let give: Symbol<Give> = self.symbol(name)?;
+        let mut needed = 0;
+        // SAFETY: no bytes are written where there is room for none.
+        let mut code = unsafe { give(std::ptr::null_mut(), 0, &mut needed) };
+        let mut text = vec![0u8; needed + 1];
+        if code == 0 {
+            // SAFETY: the buffer has the length that is said.
+            code = unsafe { give(text.as_mut_ptr().cast(), text.len(), &mut needed) };
+        }
+        text.truncate(needed);
+        match code {
+            0 => String::from_utf8(text).map_err(|_| Error::data("cudasim answers in no text")),
+            code => Err(Error::data(format!("cudasim does not answer: error {code}"))),
+        }
+    }
 }
 
 fn find() -> Option<PathBuf> {
@@ -69,10 +135,18 @@ pub fn is_simulated() -> bool {
     SIMULATOR.get().is_some()
 }
 
-/// Tells the simulated driver, where it is there, how many arguments the next launch has.
-pub(super) fn expect_arguments(count: usize) {
-    if let Some(Some(expect)) = SIMULATOR.get() {
+/// Tells the simulated driver, where it is there, how many arguments the next launch has, and what it is for.
+pub(super) fn expect_launch(arguments: usize, purpose: Option<(&'static str, Layer, Pass)>) {
+    let Some(simulator) = SIMULATOR.get() else { return };
+    if let Some(expect) = simulator.expect_arguments {
         // SAFETY: takes a number, touches nothing of ours.
-        unsafe { expect(count as u32) };
+        unsafe { expect(arguments as u32) };
+    }
+    if let Some((operation, layer, pass)) = purpose {
+        let label = CString::new(format!("{operation}|{layer}|{}", pass.name())).expect("names have no zero");
+        if let Ok(f) = simulator.symbol::<unsafe extern "C" fn(*const c_char) -> u32>(b"cudasim_label") {
+            // SAFETY: the text ends with a zero and lives through the call.
+            unsafe { f(label.as_ptr()) };
+        }
     }
 }

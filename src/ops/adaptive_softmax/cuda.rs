@@ -149,7 +149,7 @@ pub(super) fn forward(
             };
             let store = if k == 0 { Store::Set } else { Store::Add };
             gemm(context, d_logits.t(), Matrix::new(gathered.argument(), rows, e), None, dw, store)?;
-            column_sums(context, logits.argument(), rows, width, db, store)?;
+            column_sums(context, logits.argument(), rows, width, (db, store), None)?;
         }
     }
     if let Some(g) = gradients {

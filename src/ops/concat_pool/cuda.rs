@@ -32,5 +32,5 @@ pub(super) fn backward(
     let Chunk { begin, steps, rows, size } = chunk;
     let [dy, spans, argmax, dx] = [dy, spans, argmax, dx].map(Tensor::argument);
     let arguments = arguments![dy, spans, argmax, dx, begin, steps, rows, size, adds(store)];
-    context.launch("concat_pool_backward", Grid::elements(steps * rows * size), arguments)
+    context.launch("concat_pool_backward", Grid::elements(rows * size), arguments)
 }

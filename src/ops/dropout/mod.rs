@@ -3,7 +3,7 @@
 pub mod cases;
 mod cpu;
 
-use super::gpu::multiply;
+use super::gpu::{MaskWords, multiply};
 use super::mask::{Dropout, DropoutWords};
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
 use crate::device::Device;
@@ -62,7 +62,10 @@ pub(super) fn masked(
             }
             cpu::multiply(&g.tensor(x).read::<T>(), &factors.read::<T>(), &mut y.write::<T>(), Store::Set);
         }),
-        Device::Cuda(gpu) => multiply(context(gpu)?, g.tensor(x), mask, [rows, columns], &y, Store::Set)?,
+        Device::Cuda(gpu) => {
+            let words = MaskWords::of(mask, |m| g.counters(m))?;
+            multiply(context(gpu)?, g.tensor(x), (mask, words), [rows, columns], &y, Store::Set)?;
+        }
     }
     let attributes = Attributes::pack(Words { mask: mask.words(), rows: rows as u64, columns: columns as u64 });
     g.record(operation, &[x], mask.given().as_slice(), attributes, y)
@@ -87,7 +90,10 @@ pub(super) fn masked_backward(b: &mut Backward, operation: &'static str) -> Resu
             }
             cpu::multiply(&dy.read::<T>(), &factors.read::<T>(), &mut dx.write::<T>(), store);
         }),
-        Device::Cuda(gpu) => multiply(context(gpu)?, &dy, &mask, [rows, columns], &dx, store)?,
+        Device::Cuda(gpu) => {
+            let words = MaskWords::of(&mask, |m| b.counters(m))?;
+            multiply(context(gpu)?, &dy, (&mask, words), [rows, columns], &dx, store)?;
+        }
     }
     Ok(())
 }

@@ -1,27 +1,43 @@
 use crate::autodiff::Store;
 use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{MaskWords, Places, arguments};
+use crate::ops::gpu::{MaskWords, arguments};
 use crate::ops::mask::Dropout;
+use crate::random::Mask;
 use crate::tensor::Tensor;
 
-/// `Masks` of kernels/embedding.cu.
+/// `MasksOf` of kernels/embedding.cu.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-struct Masks {
+struct MasksWords {
     rows: MaskWords,
     locked: MaskWords,
     rows_given: u32,
     locked_given: u32,
 }
 
-fn masks(rows: &Dropout, locked: &Dropout) -> Argument<'static> {
-    Argument::plain(Masks {
-        rows: MaskWords::of(rows),
-        locked: MaskWords::of(locked),
-        rows_given: u32::from(rows.given().is_some()),
-        locked_given: u32::from(locked.given().is_some()),
-    })
+/// The two dropouts, and what of them kernels take.
+pub(super) struct Masks<'a> {
+    rows: &'a Dropout,
+    locked: &'a Dropout,
+    words: MasksWords,
+}
+
+impl<'a> Masks<'a> {
+    /// `counters`: see [`MaskWords::of`].
+    pub(super) fn new(
+        rows: &'a Dropout,
+        locked: &'a Dropout,
+        mut counters: impl FnMut(&Mask) -> Result<u64>,
+    ) -> Result<Self> {
+        let words = MasksWords {
+            rows: MaskWords::of(rows, &mut counters)?,
+            locked: MaskWords::of(locked, &mut counters)?,
+            rows_given: u32::from(rows.given().is_some()),
+            locked_given: u32::from(locked.given().is_some()),
+        };
+        Ok(Masks { rows, locked, words })
+    }
 }
 
 /// A given mask, or something that is not read.
@@ -30,14 +46,7 @@ fn given<'a>(mask: &'a Dropout, other: &'a Tensor) -> Argument<'a> {
 }
 
 /// `tokens`: on the device.
-pub(super) fn forward(
-    context: &Context,
-    tokens: &Tensor,
-    w: &Tensor,
-    rows: &Dropout,
-    locked: &Dropout,
-    y: &Tensor,
-) -> Result<()> {
+pub(super) fn forward(context: &Context, tokens: &Tensor, w: &Tensor, masks: &Masks, y: &Tensor) -> Result<()> {
     let (n, batch, e) = (tokens.len(), tokens.dims()[1], w.dims()[1]);
     context.launch(
         "embedding_forward",
@@ -45,9 +54,9 @@ pub(super) fn forward(
         arguments![
             tokens.argument(),
             w.argument(),
-            given(rows, w),
-            given(locked, w),
-            masks(rows, locked),
+            given(masks.rows, w),
+            given(masks.locked, w),
+            Argument::plain(masks.words),
             y.argument(),
             n,
             batch,
@@ -56,36 +65,33 @@ pub(super) fn forward(
     )
 }
 
-/// What the gradient is made of.
-pub(super) struct Backward<'a> {
-    pub words: &'a Places,
-    pub dy: &'a Tensor,
-    pub rows: &'a Dropout,
-    pub locked: &'a Dropout,
-}
-
-impl Backward<'_> {
-    pub(super) fn run(&self, context: &Context, dw: &Tensor, store: Store) -> Result<()> {
-        let &Backward { words, dy, rows, locked } = self;
-        if store == Store::Set {
-            dw.fill_zero();
-        }
-        let (batch, e) = (dy.dims()[1], dw.dims()[1]);
-        context.launch(
-            "embedding_backward",
-            Grid::blocks([words.different, e.div_ceil(4 * Grid::BLOCK), 1]),
-            arguments![
-                words.words.argument(),
-                words.places.argument(),
-                words.segments.argument(),
-                dy.argument(),
-                given(rows, dy),
-                given(locked, dy),
-                masks(rows, locked),
-                dw.argument(),
-                batch,
-                e
-            ],
-        )
+/// `tokens`: on the device. Nothing for the word `pad`.
+pub(super) fn backward(
+    context: &Context,
+    tokens: &Tensor,
+    dy: &Tensor,
+    masks: &Masks,
+    pad: u32,
+    (dw, store): (&Tensor, Store),
+) -> Result<()> {
+    if store == Store::Set {
+        dw.fill_zero();
     }
+    let (n, batch, e) = (tokens.len(), dy.dims()[1], dw.dims()[1]);
+    context.launch(
+        "embedding_backward",
+        Grid::blocks([n, e.div_ceil(4 * Grid::BLOCK), 1]),
+        arguments![
+            tokens.argument(),
+            dy.argument(),
+            given(masks.rows, dy),
+            given(masks.locked, dy),
+            Argument::plain(masks.words),
+            dw.argument(),
+            n,
+            batch,
+            e,
+            pad
+        ],
+    )
 }

@@ -57,6 +57,8 @@ pub fn embedding(
     input.check("embedding", "input", b, e)?;
     let dtype = g.dtype(w);
     let y = g.uninitialised([t, b, e], dtype)?;
+    // on a GPU the backward needs them there
+    let mut tokens = tokens.clone();
     match g.device() {
         Device::Cpu => real_type!("embedding", "w", dtype, T => {
             let locked = g.uninitialised([b, e], dtype)?;
@@ -64,12 +66,13 @@ pub fn embedding(
             cpu::forward::<T>(&tokens.read::<u32>(), &g.tensor(w).read::<T>(), rows, &locked.read::<T>(), b, e, &mut y.write::<T>());
         }),
         Device::Cuda(gpu) => {
-            let tokens = gpu::indices(g, tokens)?;
-            cuda::forward(context(gpu)?, &tokens, g.tensor(w), rows, input, &y)?;
+            tokens = gpu::indices(g, &tokens)?;
+            let masks = cuda::Masks::new(rows, input, |mask| g.counters(mask))?;
+            cuda::forward(context(gpu)?, &tokens, g.tensor(w), &masks, &y)?;
         }
     }
     let words = Words { rows: rows.words(), input: input.words(), pad: pad.unwrap_or(u32::MAX), zero: 0 };
-    let mut saved = [tokens; 3];
+    let mut saved = [&tokens; 3];
     let mut count = 1;
     for given in [rows.given(), input.given()].into_iter().flatten() {
         saved[count] = given;
@@ -97,12 +100,8 @@ impl Operation for Embedding {
         let (batch, e) = (dy.dims()[1], dy.dims()[2]);
         if let Device::Cuda(gpu) = b.device() {
             let Some((dw, store)) = b.grad_input(0)? else { return Ok(()) };
-            let words = gpu::Places::new(b, &tokens.read::<u32>(), words.pad)?;
-            return cuda::Backward { words: &words, dy: &dy, rows: &rows, locked: &input }.run(
-                context(gpu)?,
-                &dw,
-                store,
-            );
+            let masks = cuda::Masks::new(&rows, &input, |mask| b.counters(mask))?;
+            return cuda::backward(context(gpu)?, &tokens, &dy, &masks, words.pad, (&dw, store));
         }
         let locked = b.scratch([batch, e], dy.dtype())?;
         if let Some((dw, store)) = b.grad_input(0)? {

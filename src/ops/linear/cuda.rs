@@ -32,5 +32,5 @@ pub(super) fn backward_weight(context: &Context, dy: &Tensor, x: &Tensor, dw: &T
 /// `db = Σ_rows dy`
 pub(super) fn backward_bias(context: &Context, dy: &Tensor, db: &Tensor, store: Store) -> Result<()> {
     let outputs = db.len();
-    column_sums(context, dy.argument(), dy.len() / outputs.max(1), outputs, db.argument(), store)
+    column_sums(context, dy.argument(), dy.len() / outputs.max(1), outputs, (db.argument(), store), None)
 }

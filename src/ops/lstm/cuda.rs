@@ -21,13 +21,46 @@ pub(super) struct Layer<'a> {
     /// Without its mask.
     pub w_hh: &'a Tensor,
     pub weight: &'a Dropout,
+    /// Of `weight`.
+    pub words: MaskWords,
 }
 
-/// Memory that a plan needs besides, of which a persistent one has its grid barrier's counter, the step-wise one W_hh ⊙ mask.
-fn buffer(plan: LstmPlan, h: usize, take: impl FnOnce(&[usize]) -> Result<Tensor>) -> Result<Tensor> {
-    match plan {
-        LstmPlan::StepWise => take(&[4 * h, h]),
-        LstmPlan::Persistent(_) => take(&[1]),
+/// What the backward carries from step to step: the gradients of h and c, in the end those of h0 and c0; and the counter of its grid barrier. One tensor, so
+/// that one launch zeroes it.
+pub(super) struct Carried {
+    /// `[2·B·H + 1]`
+    all: Tensor,
+    /// B·H
+    n: usize,
+}
+
+impl Carried {
+    pub(super) fn new(backward: &mut Backward, Sizes { b, h, .. }: Sizes) -> Result<Self> {
+        let n = b * h;
+        Ok(Carried { all: backward.scratch([2 * n + 1], DType::F32)?, n })
+    }
+
+    /// `[B, H]`
+    pub(super) fn dh(&self) -> Argument<'_> {
+        self.all.argument()
+    }
+
+    /// `[B, H]`
+    pub(super) fn dc(&self) -> Argument<'_> {
+        self.all.argument_from(self.n)
+    }
+
+    fn arrived(&self) -> Argument<'_> {
+        self.all.argument_from(2 * self.n)
+    }
+
+    /// From upstream gradients of the last h and c; absent means zero.
+    fn begin(&self, context: &Context, upstream: [&Option<Tensor>; 2]) -> Result<()> {
+        self.all.fill_zero();
+        let given = upstream.into_iter().zip([self.dh(), self.dc()]);
+        given
+            .filter_map(|(from, to)| from.as_ref().map(|from| (from, to)))
+            .try_for_each(|(from, to)| put_scaled(context, from.argument(), 1.0, to, self.n, Store::Set))
     }
 }
 
@@ -58,10 +91,16 @@ impl Layer<'_> {
         let w_ih = Matrix::new(self.w_ih.argument(), 4 * h, i);
         gemm(context, x, w_ih.t(), Some(bias.argument()), gates.argument(), Store::Set)?;
         let plan = decide(context.gpu(), Pass::Forward, b, h)?;
-        let buffer = buffer(plan, h, |dims| g.uninitialised(dims, DType::F32))?;
         match plan {
-            LstmPlan::StepWise => self.forward_steps(context, &buffer, y, gates, cells),
-            LstmPlan::Persistent(plan) => self.forward_persistent(context, plan, &buffer, y, gates, cells),
+            LstmPlan::StepWise => {
+                let dropped = g.uninitialised([4 * h, h], DType::F32)?;
+                self.forward_steps(context, &dropped, y, gates, cells)
+            }
+            LstmPlan::Persistent(plan) => {
+                // of its grid barrier
+                let arrived = g.zeros([1], DType::F32)?;
+                self.forward_persistent(context, plan, &arrived, y, gates, cells)
+            }
         }
     }
 
@@ -77,7 +116,6 @@ impl Layer<'_> {
         let Sizes { t, b, h, .. } = self.sizes;
         let (h0, y, w) = (self.h0.argument(), y.argument(), self.w_hh.argument());
         let (given, with_given, mask) = self.mask();
-        arrived.fill_zero();
         context.launch_cooperative(
             plan.kernel(Pass::Forward),
             grid(plan),
@@ -105,13 +143,13 @@ impl Layer<'_> {
     fn mask(&self) -> (Argument<'_>, bool, Argument<'_>) {
         let given = self.weight.given();
         let argument = given.map_or(self.w_hh.argument(), |mask| mask.argument());
-        (argument, given.is_some(), Argument::plain(MaskWords::of(self.weight)))
+        (argument, given.is_some(), Argument::plain(self.words))
     }
 
     /// `dropped = W_hh ⊙ mask`
     fn drop_weight(&self, context: &Context, dropped: &Tensor) -> Result<()> {
         let h = self.sizes.h;
-        multiply(context, self.w_hh, self.weight, [4 * h, h], dropped, Store::Set)
+        multiply(context, self.w_hh, (self.weight, self.words), [4 * h, h], dropped, Store::Set)
     }
 
     fn forward_steps(
@@ -150,31 +188,24 @@ impl Layer<'_> {
         Ok(())
     }
 
-    /// Turns `gates` into the gradients of the pre-activations. `upstream`: of `y`, `h`, `c`; absent means zero. `dh` and `dc` `[B, H]` end as the
-    /// gradients of h0 and c0.
+    /// Turns `gates` into the gradients of the pre-activations. `upstream`: of `y`, `h`, `c`; absent means zero.
     pub(super) fn backward_recurrence(
         &self,
         context: &Context,
         backward: &mut Backward,
         upstream: &[Option<Tensor>; 3],
         [cells, gates]: [&Tensor; 2],
-        [dh, dc]: [&Tensor; 2],
+        carried: &Carried,
     ) -> Result<()> {
         let Sizes { b, h, .. } = self.sizes;
-        for (from, to) in [(&upstream[1], dh), (&upstream[2], dc)] {
-            match from {
-                Some(from) => put_scaled(context, from.argument(), 1.0, to.argument(), b * h, Store::Set)?,
-                None => to.fill_zero(),
+        let [dy, dh, dc] = upstream;
+        carried.begin(context, [dh, dc])?;
+        match decide(context.gpu(), Pass::Backward, b, h)? {
+            LstmPlan::StepWise => {
+                let dropped = backward.scratch([4 * h, h], DType::F32)?;
+                self.backward_steps(context, &dropped, dy.as_ref(), [cells, gates], carried)
             }
-        }
-        let dy = upstream[0].as_ref();
-        let plan = decide(context.gpu(), Pass::Backward, b, h)?;
-        let buffer = buffer(plan, h, |dims| backward.scratch(dims, DType::F32))?;
-        match plan {
-            LstmPlan::StepWise => self.backward_steps(context, &buffer, dy, [cells, gates], [dh, dc]),
-            LstmPlan::Persistent(plan) => {
-                self.backward_persistent(context, plan, &buffer, dy, [cells, gates], [dh, dc])
-            }
+            LstmPlan::Persistent(plan) => self.backward_persistent(context, plan, dy.as_ref(), [cells, gates], carried),
         }
     }
 
@@ -182,28 +213,26 @@ impl Layer<'_> {
         &self,
         context: &Context,
         plan: Persistent,
-        arrived: &Tensor,
         dy: Option<&Tensor>,
         [cells, gates]: [&Tensor; 2],
-        [dh, dc]: [&Tensor; 2],
+        carried: &Carried,
     ) -> Result<()> {
         let Sizes { t, b, h, .. } = self.sizes;
         let (w, gates) = (self.w_hh.argument(), gates.argument());
         let (given, with_given, mask) = self.mask();
-        arrived.fill_zero();
         context.launch_cooperative(
             plan.kernel(Pass::Backward),
             grid(plan),
             arguments![
                 self.c0.argument(),
                 cells.argument(),
-                dy.map_or(dh.argument(), |dy| dy.argument()),
+                dy.map_or(carried.dh(), |dy| dy.argument()),
                 w,
                 given,
                 gates,
-                dh.argument(),
-                dc.argument(),
-                arrived.argument(),
+                carried.dh(),
+                carried.dc(),
+                carried.arrived(),
                 t,
                 b,
                 h,
@@ -222,7 +251,7 @@ impl Layer<'_> {
         dropped: &Tensor,
         dy: Option<&Tensor>,
         [cells, gates]: [&Tensor; 2],
-        [dh, dc]: [&Tensor; 2],
+        carried: &Carried,
     ) -> Result<()> {
         let Sizes { t: steps, b, h, .. } = self.sizes;
         self.drop_weight(context, dropped)?;
@@ -238,15 +267,15 @@ impl Layer<'_> {
                     z,
                     c_before,
                     cells.argument_from(at),
-                    dy.map_or(dh.argument(), |dy| dy.argument_from(at)),
-                    dh.argument(),
-                    dc.argument(),
+                    dy.map_or(carried.dh(), |dy| dy.argument_from(at)),
+                    carried.dh(),
+                    carried.dc(),
                     b,
                     h,
                     dy.is_some()
                 ],
             )?;
-            gemm(context, Matrix::new(z, b, 4 * h), w, None, dh.argument(), Store::Set)?;
+            gemm(context, Matrix::new(z, b, 4 * h), w, None, carried.dh(), Store::Set)?;
         }
         Ok(())
     }
@@ -282,12 +311,19 @@ impl Layer<'_> {
             let later = Matrix::new(dz.argument_from(b * 4 * h), rows, 4 * h);
             gemm(context, later.t(), Matrix::new(y.argument(), rows, h), None, total.argument(), Store::Add)?;
         }
-        multiply(context, total, self.weight, [4 * h, h], dw, store)
+        multiply(context, total, (self.weight, self.words), [4 * h, h], dw, store)
     }
 
-    /// `db (+)= Σ_rows dz`
-    pub(super) fn backward_bias(&self, context: &Context, dz: &Tensor, db: &Tensor, store: Store) -> Result<()> {
+    /// `db (+)= Σ_rows dz`, of both biases or one.
+    pub(super) fn backward_biases(
+        &self,
+        context: &Context,
+        dz: &Tensor,
+        all: [Option<(Tensor, Store)>; 2],
+    ) -> Result<()> {
         let Sizes { t, b, h, .. } = self.sizes;
-        column_sums(context, dz.argument(), t * b, 4 * h, db.argument(), store)
+        let mut all = all.iter().flatten().map(|(db, store)| (db.argument(), *store));
+        let Some(first) = all.next() else { return Ok(()) };
+        column_sums(context, dz.argument(), t * b, 4 * h, first, all.next())
     }
 }

@@ -10,7 +10,7 @@ use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
 use crate::device::Device;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
-use crate::ops::gpu::put_scaled;
+use crate::ops::gpu::{MaskWords, put_scaled};
 use crate::real_type;
 
 /// See [`lstm`].
@@ -141,7 +141,8 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
             let gpu = context(gpu)?;
             let [x, h0, c0, w_ih, w_hh] = [x, h0, c0, w_ih, w_hh].map(|v| g.tensor(v).clone());
             let biases = [b_ih, b_hh].map(|v| g.tensor(v).clone());
-            let layer = cuda::Layer { sizes, x: &x, h0: &h0, c0: &c0, w_ih: &w_ih, w_hh: &w_hh, weight };
+            let words = MaskWords::of(weight, |mask| g.counters(mask))?;
+            let layer = cuda::Layer { sizes, x: &x, h0: &h0, c0: &c0, w_ih: &w_ih, w_hh: &w_hh, weight, words };
             layer.forward(gpu, g, biases.each_ref(), [&y, &gates, &cells])?;
             h_n.copy_elements(0, &y, (t - 1) * b * h, b * h);
             c_n.copy_elements(0, &cells, (t - 1) * b * h, b * h);
@@ -170,16 +171,18 @@ impl Operation for Lstm {
         let upstream: [Option<_>; 3] = std::array::from_fn(|k| b.grad_output(k).cloned());
         if let Device::Cuda(gpu) = b.device() {
             let gpu = context(gpu)?;
-            let (dh, dc) = (b.scratch([batch, h], dtype)?, b.scratch([batch, h], dtype)?);
-            let layer = cuda::Layer { sizes, x: &x, h0: &h0, c0: &c0, w_ih: &w_ih, w_hh: &w_hh, weight: &weight };
-            layer.backward_recurrence(gpu, b, &upstream, [&cells, &gates], [&dh, &dc])?;
+            let carried = cuda::Carried::new(b, sizes)?;
+            let words = MaskWords::of(&weight, |mask| b.counters(mask))?;
+            let layer =
+                cuda::Layer { sizes, x: &x, h0: &h0, c0: &c0, w_ih: &w_ih, w_hh: &w_hh, weight: &weight, words };
+            layer.backward_recurrence(gpu, b, &upstream, [&cells, &gates], &carried)?;
             let dz = &gates;
             if let Some((dx, store)) = b.grad_input(0)? {
                 layer.backward_input(gpu, dz, &dx, store)?;
             }
-            for (k, carried) in [(1, &dh), (2, &dc)] {
+            for (k, of_state) in [(1, carried.dh()), (2, carried.dc())] {
                 if let Some((d, store)) = b.grad_input(k)? {
-                    put_scaled(gpu, carried.argument(), 1.0, d.argument(), batch * h, store)?;
+                    put_scaled(gpu, of_state, 1.0, d.argument(), batch * h, store)?;
                 }
             }
             if let Some((dw, store)) = b.grad_input(3)? {
@@ -189,12 +192,8 @@ impl Operation for Lstm {
                 let total = b.scratch([4 * h, h], dtype)?;
                 layer.backward_w_hh(gpu, [dz, &y], &total, &dw, store)?;
             }
-            for k in [5, 6] {
-                if let Some((db, store)) = b.grad_input(k)? {
-                    layer.backward_bias(gpu, dz, &db, store)?;
-                }
-            }
-            return Ok(());
+            let biases = [b.grad_input(5)?, b.grad_input(6)?];
+            return layer.backward_biases(gpu, dz, biases);
         }
         real_type!("lstm", "x", dtype, T => {
             let precision = b.precision();

@@ -92,6 +92,45 @@ impl LstmPlan {
     }
 }
 
+/// The plan of one layer and pass, for people and scripts to read; serialises to an entry of `lstm` in the JSON of `ulmfit info` and `ulmfit plan`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Described {
+    pub hidden: usize,
+    pub batch: usize,
+    pub direction: &'static str,
+    /// `persistent` or `step_wise`
+    pub plan: &'static str,
+    /// Of the persistent plan.
+    pub blocks: Option<usize>,
+    pub units: Option<usize>,
+    pub rows: Option<usize>,
+    pub shared_bytes: Option<usize>,
+    pub reason: String,
+}
+
+/// What [`LstmPlan::choose`] takes for layers of these sizes, forward and backward.
+pub fn describe(gpu: &Gpu, batch: usize, hidden: &[usize]) -> Vec<Described> {
+    let one = |hidden: usize, pass: Pass| {
+        let (plan, reason) = LstmPlan::choose(gpu, pass, batch, hidden);
+        let sizes = match plan {
+            LstmPlan::Persistent(sizes) => Some(sizes),
+            LstmPlan::StepWise => None,
+        };
+        Described {
+            hidden,
+            batch,
+            direction: if pass == Pass::Forward { "forward" } else { "backward" },
+            plan: if sizes.is_some() { "persistent" } else { "step_wise" },
+            blocks: sizes.map(|s| s.blocks),
+            units: sizes.map(|s| s.units),
+            rows: sizes.map(|s| s.rows),
+            shared_bytes: sizes.map(|s| s.shared),
+            reason,
+        }
+    };
+    hidden.iter().flat_map(|&h| [Pass::Forward, Pass::Backward].map(|pass| one(h, pass))).collect()
+}
+
 /// The persistent plan with one of these numbers of units in a block, or what stands against it.
 fn persistent(
     gpu: &Gpu,

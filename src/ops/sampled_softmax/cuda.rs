@@ -3,16 +3,15 @@ use crate::autodiff::Store;
 use crate::device::cuda::gemm::{Matrix, gemm};
 use crate::device::cuda::{Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{Places, arguments, column_sums, gather_rows, sum};
+use crate::ops::gpu::{arguments, column_sums, gather_rows, sum};
 use crate::tensor::Tensor;
 
-/// `hidden` `[N, E]`, `weight` `[V, E]`, `bias` `[V]`; on the device also `targets` `[N]` and `negatives` `[K]`.
+/// `hidden` `[N, E]`, `weight` `[V, E]`, `bias` `[V]`, and `words` `[K + N]`: the negatives, then the targets. All on the device.
 pub(super) struct Inputs<'a> {
     pub hidden: &'a Tensor,
     pub weight: &'a Tensor,
     pub bias: Option<&'a Tensor>,
-    pub targets: &'a Tensor,
-    pub negatives: &'a Tensor,
+    pub words: &'a Tensor,
 }
 
 /// Buffers: `w_k` `[K, E]`, `b_k` `[K]`, `scores` `[block_rows, K]`.
@@ -38,12 +37,12 @@ pub(super) fn forward(
     [losses, loss]: [&Tensor; 2],
     gradients: Option<&Gradients>,
 ) -> Result<()> {
-    let &Inputs { hidden, weight, bias, targets, negatives } = inputs;
+    let &Inputs { hidden, weight, bias, words } = inputs;
     let &Scratch { w_k, b_k, scores } = scratch;
-    let (n, k, e) = (targets.len(), negatives.len(), weight.dims()[1]);
-    gather_rows(context, weight.argument(), negatives.argument(), w_k.argument(), [k, e])?;
+    let (n, k, e) = (losses.len(), w_k.dims()[0], weight.dims()[1]);
+    gather_rows(context, weight.argument(), words.argument(), w_k.argument(), [k, e])?;
     if let Some(bias) = bias {
-        gather_rows(context, bias.argument(), negatives.argument(), b_k.argument(), [k, 1])?;
+        gather_rows(context, bias.argument(), words.argument(), b_k.argument(), [k, 1])?;
     }
     let scale = (1.0 / n as f64) as f32;
     for first in (0..n).step_by(block_rows(n)) {
@@ -52,7 +51,7 @@ pub(super) fn forward(
         let w = Matrix::new(w_k.argument(), k, e);
         let score_bias = bias.map(|_| b_k.argument());
         gemm(context, h, w.t(), score_bias, scores.argument(), Store::Set)?;
-        let targets = targets.argument_from(first);
+        let targets = words.argument_from(k + first);
         // without a bias or gradients their places are taken by something that is not read
         let d_target = gradients.map_or(losses.argument(), |g| g.d_target.argument_from(first));
         context.launch(
@@ -81,16 +80,16 @@ pub(super) fn forward(
         context.launch("add_targets", Grid::elements(rows * e), arguments)?;
         let store = if first == 0 { Store::Set } else { Store::Add };
         gemm(context, d_scores.t(), h, None, dw.argument(), store)?;
-        column_sums(context, scores.argument(), rows, k, db.argument(), store)?;
+        column_sums(context, scores.argument(), rows, k, (db.argument(), store), None)?;
     }
     sum(context, losses, n, scale, loss)
 }
 
 /// Adds the gradients of the negatives `d` `[K, E]` and of the rows' targets, `d_target` `[N]` times `hidden` `[N, E]`, times `factor` to their words' rows
-/// of `out`. For a bias E is 1, and there is no `hidden`.
+/// of `out`. `words` as in [`Inputs`]. For a bias E is 1, and there is no `hidden`.
 pub(super) fn scatter(
     context: &Context,
-    words: &Places,
+    words: &Tensor,
     [d, d_target, factor]: [&Tensor; 3],
     hidden: Option<&Tensor>,
     out: &Tensor,
@@ -99,16 +98,15 @@ pub(super) fn scatter(
     let k = d.len() / e;
     context.launch(
         "scatter_words",
-        Grid::blocks([words.different, e.div_ceil(Grid::BLOCK), 1]),
+        Grid::blocks([words.len(), e.div_ceil(Grid::BLOCK), 1]),
         arguments![
-            words.words.argument(),
-            words.places.argument(),
-            words.segments.argument(),
+            words.argument(),
             d.argument(),
             d_target.argument(),
             hidden.unwrap_or(d).argument(),
             factor.argument(),
             out.argument(),
+            words.len(),
             k,
             e,
             hidden.is_some()

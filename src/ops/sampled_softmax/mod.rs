@@ -11,7 +11,7 @@ use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
 use crate::device::Device;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
-use crate::ops::gpu::{self, put_times};
+use crate::ops::gpu::put_times;
 use crate::real_type;
 use crate::tensor::{DType, Tensor};
 
@@ -77,6 +77,8 @@ pub fn sampled_softmax(
     } else {
         None
     };
+    // on a GPU, of the backward too
+    let mut words = loss.clone();
     match g.device() {
         Device::Cpu => real_type!(NAME, "hidden", dtype, T => {
             let bias = bias.map(|b| g.tensor(b).read::<T>());
@@ -98,17 +100,20 @@ pub fn sampled_softmax(
             loss.set_f64(&[total / n as f64]);
         }),
         Device::Cuda(gpu) => {
-            let (targets, negatives) = (gpu::indices(g, targets)?, gpu::indices(g, negatives)?);
+            // the negatives first: the order in which the CPU adds their gradients
+            words = g.uninitialised([k + n], DType::U32)?;
+            words.copy_elements(0, negatives, 0, k);
+            words.copy_elements(k, targets, 0, n);
             let bias = bias.map(|b| g.tensor(b));
             let (hidden, weight) = (g.tensor(hidden), g.tensor(weight));
-            let inputs = cuda::Inputs { hidden, weight, bias, targets: &targets, negatives: &negatives };
+            let inputs = cuda::Inputs { hidden, weight, bias, words: &words };
             let scratch = cuda::Scratch { w_k: &w_k, b_k: &b_k, scores: &scores };
             let gradients = gradients.as_ref().map(|[dh, dw, db, d_target]| cuda::Gradients { dh, dw, db, d_target });
             cuda::forward(context(gpu)?, &inputs, &scratch, [&row_losses, &loss], gradients.as_ref())?;
         }
     }
     let saved = gradients.unwrap_or_else(|| [&loss; 4].map(Tensor::clone));
-    let saved = [&saved[0], &saved[1], &saved[2], &saved[3], targets, negatives];
+    let saved = [&saved[0], &saved[1], &saved[2], &saved[3], targets, negatives, &words];
     let inputs = [hidden, weight, bias.unwrap_or(weight)];
     let inputs = if bias.is_some() { &inputs[..] } else { &inputs[..2] };
     let loss = g.record(&SampledSoftmax, inputs, &saved, Attributes::none(), loss)?;
@@ -141,9 +146,7 @@ impl Operation for SampledSoftmax {
             if let Some((out, store)) = b.grad_input(0)? {
                 put_times(gpu, dh.argument(), &upstream, &out, store)?;
             }
-            // the negatives first: the order in which the CPU adds
-            let words = [&negatives.read::<u32>()[..], &targets.read::<u32>()].concat();
-            let words = gpu::Places::new(b, &words, u32::MAX)?;
+            let words = b.saved(6).clone();
             for (i, d, hidden, e) in [(1, &dw, Some(&hidden), e), (2, &db, None, 1)] {
                 if i < b.inputs()
                     && let Some((out, store)) = b.grad_input(i)?

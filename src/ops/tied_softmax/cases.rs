@@ -3,7 +3,6 @@ use crate::ops::case::{Case, Data};
 
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
-    // 259 rows are more than one block
     for (n, v, e) in [(1, 2, 3), (7, 23, 6), (5, 37, 9), (259, 5, 2)] {
         for bias in [true, false] {
             all.push(case(300 + all.len() as u64, [n, v, e], 0.7, bias));
@@ -27,6 +26,11 @@ fn case(seed: u64, [n, v, e]: [usize; 3], spread: f64, bias: bool) -> Case {
         let targets = g.detach(x[2]);
         Ok(vec![tied_softmax(g, x[0], x[1], x.get(3).copied(), &targets)?.loss])
     })
+}
+
+/// More rows than a block has on any device.
+pub fn many_rows() -> Case {
+    case(299, [4100, 3, 2], 0.7, true)
 }
 
 /// At the sizes of the paper's model, for benchmarks.

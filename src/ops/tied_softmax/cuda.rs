@@ -1,10 +1,14 @@
-use super::block_rows;
 use crate::autodiff::Store;
 use crate::device::cuda::gemm::{Matrix, gemm};
 use crate::device::cuda::{Context, Grid};
 use crate::error::Result;
 use crate::ops::gpu::{arguments, column_sums, sum};
 use crate::tensor::Tensor;
+
+/// Rows of a block of `n` rows over `v` words: at most 4096, and at most 512 MiB of logits, because every block costs five launches and a pass over dW.
+pub(super) fn block_rows(n: usize, v: usize) -> usize {
+    ((128 << 20) / v.max(1)).clamp(32, 4096).min(n).max(1)
+}
 
 /// `x` `[N, E]`, `w` `[V, E]`, `b` `[V]`.
 pub(super) struct Decoder<'a> {
@@ -46,7 +50,7 @@ impl Decoder<'_> {
         let (v, e, n) = (self.w.dims()[0], self.w.dims()[1], targets.len());
         let scale = (1.0 / n as f64) as f32;
         let wanted = gradients.dx.is_some() || gradients.dw.is_some() || gradients.db.is_some();
-        let block = block_rows(n, v);
+        let block = logits.dims()[0];
         for first in (0..n).step_by(block) {
             let rows = block.min(n - first);
             self.logits(context, first, rows, logits)?;
@@ -64,7 +68,7 @@ impl Decoder<'_> {
                 gemm(context, d.t(), x, None, dw.argument(), store)?;
             }
             if let Some(db) = gradients.db {
-                column_sums(context, logits.argument(), rows, v, db.argument(), store)?;
+                column_sums(context, logits.argument(), rows, v, (db.argument(), store), None)?;
             }
         }
         sum(context, losses, n, scale, loss)

@@ -73,7 +73,7 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
         early => early,
     };
     let db = if wants(g, b) { Some(g.uninitialised([v], dtype)?) } else { None };
-    let rows = block_rows(n, v);
+    let rows = if g.device() == Device::Cpu { block_rows(n, v) } else { cuda::block_rows(n, v) };
     let logits = g.uninitialised([rows, v], dtype)?;
     match g.device() {
         Device::Cpu => real_type!(NAME, "x", dtype, T => {
@@ -148,7 +148,7 @@ pub fn totals(g: &mut Graph, row_losses: &Tensor, correct: &Tensor) -> Result<(f
     Ok((totals[0], totals[1] as u64))
 }
 
-/// Rows of a block of `n` rows over `v` words: few enough for the logits to stay in a third-level cache (16 MiB in f32) until their
+/// Rows of a block of `n` rows over `v` words on the CPU: few enough for the logits to stay in a third-level cache (16 MiB in f32) until their
 /// gradient is consumed, enough to amortise a pass over dW, which is read and written once for every block.
 pub(crate) fn block_rows(n: usize, v: usize) -> usize {
     ((4 << 20) / v.max(1)).clamp(32, 512).min(n).max(1)

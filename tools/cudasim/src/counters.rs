@@ -1,6 +1,6 @@
 //! What kernels did, counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use crate::class::CLASS_NAMES;
@@ -25,16 +25,22 @@ pub struct KernelCounters {
     pub memory: MemoryCounters,
 }
 
-/// A request is one memory instruction of one warp; a sector is 32 bytes; a wavefront is one pass through the banks of
-/// shared memory, and `shared_ideal` what the requests would take without bank conflicts.
+/// A request is one memory instruction of one warp; a sector is 32 bytes; `ideal` sectors are those that the lanes' bytes fill,
+/// each lane's counted; `distinct` sectors are those that a launch touches, each
+/// counted once: what a cache without limit would leave. A wavefront is one pass through the banks of shared memory, and
+/// `shared_ideal` what the requests would take without bank conflicts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryCounters {
     pub global_load_requests: u64,
     pub global_load_sectors: u64,
     pub global_load_bytes: u64,
+    pub global_load_ideal: u64,
+    pub global_load_distinct: u64,
     pub global_store_requests: u64,
     pub global_store_sectors: u64,
     pub global_store_bytes: u64,
+    pub global_store_ideal: u64,
+    pub global_store_distinct: u64,
     pub atomic_requests: u64,
     pub atomic_sectors: u64,
     pub shared_load_requests: u64,
@@ -51,11 +57,36 @@ pub struct Counters {
     pub executed: Vec<[u64; 2]>,
     pub barriers: u64,
     pub memory: MemoryCounters,
+    loaded: Touched,
+    stored: Touched,
+}
+
+/// The sectors that a launch touched: a bit each, by pieces of memory.
+#[derive(Default)]
+struct Touched(HashMap<u64, Box<[u64; 64]>>);
+
+impl Touched {
+    /// Notes a sector; whether it is a new one.
+    #[inline]
+    fn note(&mut self, sector: u64) -> u64 {
+        let piece = self.0.entry(sector >> 12).or_insert_with(|| Box::new([0; 64]));
+        let (word, bit) = (&mut piece[(sector >> 6 & 63) as usize], 1 << (sector & 63));
+        let fresh = u64::from(*word & bit == 0);
+        *word |= bit;
+        fresh
+    }
 }
 
 impl Counters {
     pub fn new(instructions: usize, on: bool) -> Counters {
-        Counters { on, executed: vec![[0; 2]; instructions], barriers: 0, memory: MemoryCounters::default() }
+        Counters {
+            on,
+            executed: vec![[0; 2]; instructions],
+            barriers: 0,
+            memory: MemoryCounters::default(),
+            loaded: Touched::default(),
+            stored: Touched::default(),
+        }
     }
 
     #[inline]
@@ -63,24 +94,29 @@ impl Counters {
         if !self.on || mask == 0 {
             return;
         }
-        let sectors = sectors(at, mask);
         let total = u64::from(mask.count_ones()) * bytes;
-        let m = &mut self.memory;
+        let (m, touched) = (&mut self.memory, if store { &mut self.stored } else { &mut self.loaded });
+        let mut distinct = 0;
+        let sectors = sectors(at, mask, |sector| distinct += touched.note(sector));
         if store {
             m.global_store_requests += 1;
             m.global_store_sectors += sectors;
             m.global_store_bytes += total;
+            m.global_store_ideal += total.div_ceil(32);
+            m.global_store_distinct += distinct;
         } else {
             m.global_load_requests += 1;
             m.global_load_sectors += sectors;
             m.global_load_bytes += total;
+            m.global_load_ideal += total.div_ceil(32);
+            m.global_load_distinct += distinct;
         }
     }
 
     pub fn atomic(&mut self, at: &[u64; 32], mask: u32, _bytes: u64) {
         if self.on {
             self.memory.atomic_requests += 1;
-            self.memory.atomic_sectors += sectors(at, mask);
+            self.memory.atomic_sectors += sectors(at, mask, |_| ());
         }
     }
 
@@ -118,13 +154,15 @@ impl Counters {
     }
 }
 
-/// Distinct sectors of 32 bytes.
-fn sectors(at: &[u64; 32], mask: u32) -> u64 {
+/// Distinct sectors of 32 bytes; `note` hears of each at least once.
+#[inline]
+fn sectors(at: &[u64; 32], mask: u32, mut note: impl FnMut(u64)) -> u64 {
     let (mut n, mut last, mut sorted) = (0, None, true);
     for l in exec_lanes(mask) {
         let sector = at[l] >> 5;
         if last != Some(sector) {
             n += 1;
+            note(sector);
             sorted &= last.is_none_or(|last| last < sector);
             last = Some(sector);
         }
@@ -184,14 +222,31 @@ impl MemoryCounters {
         }
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 13] {
+    /// Adds a copy or fill of `bytes` that reads and writes the GPU's memory so many times.
+    pub fn copied(&mut self, bytes: u64, reads: u64, writes: u64) {
+        let sectors = bytes.div_ceil(32);
+        self.global_load_bytes += reads * bytes;
+        self.global_load_sectors += reads * sectors;
+        self.global_load_ideal += reads * sectors;
+        self.global_load_distinct += reads * sectors;
+        self.global_store_bytes += writes * bytes;
+        self.global_store_sectors += writes * sectors;
+        self.global_store_ideal += writes * sectors;
+        self.global_store_distinct += writes * sectors;
+    }
+
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 17] {
         [
             ("global_load_requests", &mut self.global_load_requests),
             ("global_load_sectors", &mut self.global_load_sectors),
             ("global_load_bytes", &mut self.global_load_bytes),
+            ("global_load_ideal", &mut self.global_load_ideal),
+            ("global_load_distinct", &mut self.global_load_distinct),
             ("global_store_requests", &mut self.global_store_requests),
             ("global_store_sectors", &mut self.global_store_sectors),
             ("global_store_bytes", &mut self.global_store_bytes),
+            ("global_store_ideal", &mut self.global_store_ideal),
+            ("global_store_distinct", &mut self.global_store_distinct),
             ("atomic_requests", &mut self.atomic_requests),
             ("atomic_sectors", &mut self.atomic_sectors),
             ("shared_load_requests", &mut self.shared_load_requests),
@@ -231,16 +286,28 @@ impl KernelCounters {
 
 /// All kernels as a JSON object: name to counters.
 pub fn json(kernels: &BTreeMap<String, KernelCounters>) -> String {
+    let each = kernels.iter().map(|(name, k)| format!("\n  {}: {}", quoted(name), object(k)));
+    format!("{{{}\n}}\n", each.collect::<Vec<_>>().join(","))
+}
+
+/// Kernels by label as a JSON list of objects with `label`, `kernel` and the counters.
+pub fn labelled_json(kernels: &BTreeMap<(String, String), KernelCounters>) -> String {
+    let each = kernels.iter().map(|((label, kernel), k)| {
+        format!("\n{{\"label\": {}, \"kernel\": {}, \"counters\": {}}}", quoted(label), quoted(kernel), object(k))
+    });
+    format!("[{}\n]\n", each.collect::<Vec<_>>().join(","))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace(['"', '\\'], "_"))
+}
+
+fn object(k: &KernelCounters) -> String {
     let mut out = String::from("{");
-    for (i, (name, k)) in kernels.iter().enumerate() {
-        let _ = write!(out, "{}\n  \"{}\": {{", if i > 0 { "," } else { "" }, name.replace(['"', '\\'], "_"));
-        for (j, (field, value)) in k.fields().iter().enumerate() {
-            let _ = write!(out, "{}\n    \"{field}\": {value}", if j > 0 { "," } else { "" });
-        }
-        out.push_str("\n  }");
+    for (j, (field, value)) in k.fields().iter().enumerate() {
+        let _ = write!(out, "{}\n    \"{field}\": {value}", if j > 0 { "," } else { "" });
     }
-    out.push_str("\n}\n");
-    out
+    out + "\n  }"
 }
 
 #[cfg(test)]
@@ -248,8 +315,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_sector_is_distinct_once() {
+        let mut counters = Counters::new(0, true);
+        let lane = |first: u64| std::array::from_fn(|l| 0x7f10_0000_1100 + first + 4 * l as u64);
+        counters.global(&lane(0), u32::MAX, 4, false);
+        counters.global(&lane(64), u32::MAX, 4, false);
+        counters.global(&lane(64), u32::MAX, 4, true);
+        let m = &counters.memory;
+        assert_eq!((m.global_load_sectors, m.global_load_ideal, m.global_load_distinct), (8, 8, 6));
+        counters.global(&lane(4), u32::MAX, 4, false);
+        counters.global(&lane(4), 1, 4, false);
+        let m = &counters.memory;
+        assert_eq!((m.global_load_sectors, m.global_load_ideal, m.global_load_distinct), (14, 13, 6));
+        assert_eq!((m.global_store_sectors, m.global_store_distinct), (4, 4));
+    }
+
+    #[test]
     fn sectors_and_banks() {
         let lane = |f: &dyn Fn(u64) -> u64| std::array::from_fn(|l| f(l as u64));
+        let sectors = |at: &[u64; 32], mask| sectors(at, mask, |_| ());
         assert_eq!(sectors(&lane(&|l| 4 * l), u32::MAX), 4);
         assert_eq!(sectors(&lane(&|l| 4 * (31 - l)), u32::MAX), 4);
         assert_eq!(sectors(&lane(&|l| 32 * l), u32::MAX), 32);

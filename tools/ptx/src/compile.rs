@@ -104,11 +104,34 @@ impl Unit {
             return Err(format!("kernels/{}.cu: {}", self.name, String::from_utf8_lossy(&output.stderr).trim_end()));
         }
         let text = String::from_utf8(output.stdout).map_err(|_| format!("kernels/{}.cu: PTX is no text", self.name))?;
-        // no white space at the ends of lines, a line end at the last one: the files are committed
-        let mut all = self.head();
-        all.extend(text.lines().map(|line| line.trim_end()).flat_map(|line| [line, "\n"]));
-        Ok(all)
+        Ok(self.head() + &trimmed(&text))
     }
+}
+
+/// As it is committed: no white space at the ends of lines, a line end at the last one; without the labels of a debugger, which nothing here names,
+/// and without a place in the source that is another column of the line that is told already.
+fn trimmed(text: &str) -> String {
+    let (mut all, mut told) = (String::new(), "");
+    for line in text.lines().map(str::trim_end) {
+        if line.starts_with("$L__tmp") && line.ends_with(':') {
+            continue;
+        }
+        if let Some(place) = line.trim_start().strip_prefix(".loc") {
+            // file and line; what follows the column (a function that was put in place) says no more
+            let place = place.trim_start();
+            let place = place.match_indices(' ').nth(1).map_or(place, |(at, _)| &place[..at]);
+            if place == told {
+                continue;
+            }
+            told = place;
+        } else if line.ends_with(':') || line.starts_with('}') {
+            // control comes from elsewhere
+            told = "";
+        }
+        all += line;
+        all.push('\n');
+    }
+    all
 }
 
 /// clang 16: `$CLANG`, or `clang-16` on the path. Another version writes another text.
@@ -128,6 +151,14 @@ pub fn find_clang() -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_told_once() {
+        let text = "$L__tmp3:\n\t.loc\t1 5 7\n\tadd; \n\t.loc\t1 5 9, function_name $L__info\n\tsub;\n$L__tmp4:\n\t.loc\t2 5 9\n\tmul;\n\
+                    $L__BB0_1:\n\t.loc\t2 5 1\n\tret;";
+        let short = "\t.loc\t1 5 7\n\tadd;\n\tsub;\n\t.loc\t2 5 9\n\tmul;\n$L__BB0_1:\n\t.loc\t2 5 1\n\tret;\n";
+        assert_eq!(trimmed(text), short);
+    }
 
     #[test]
     fn other_sources_have_another_head() {

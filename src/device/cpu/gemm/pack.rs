@@ -156,7 +156,7 @@ fn pair_rows<T: Real, const WIDTH: usize>(
     to: &mut [[MaybeUninit<T>; WIDTH]],
 ) {
     let columns = first.len();
-    assert!(T::DTYPE == DType::F32 && second.is_none_or(|row| row.len() == columns) && columns % WIDTH == 0);
+    assert!(T::DTYPE == DType::F32 && second.is_none_or(|row| row.len() == columns) && columns.is_multiple_of(WIDTH));
     assert!(columns == 0 || to.len() > (columns / WIDTH - 1) * height);
     // SAFETY: the lengths and the type were asserted; pairs are packed only for a processor that multiplies them.
     #[cfg(target_arch = "x86_64")]

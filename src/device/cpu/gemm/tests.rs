@@ -276,7 +276,7 @@ fn packed_pairs_do_not_depend_on_who_packs_them() {
         eprintln!("skipped: this processor has no AVX-512 BF16");
         return;
     }
-    let special = [f32::MIN_POSITIVE / 3.0, -1e-40, f32::MAX, f32::INFINITY, 0.0, -0.0, 1.0 / 3.0, -1.00390625, 3e-39];
+    let special = [f32::MIN_POSITIVE / 3.0, -1e-40, f32::MAX, f32::INFINITY, 0.0, -0.0, 1.0 / 3.0, -1.003_906_3, 3e-39];
     let (k, n) = (67, 45);
     let b: Vec<f32> = (0..k * n).map(|i| special[i * 7 % special.len()] * if i % 5 == 0 { 0.7 } else { 1.0 }).collect();
     for transposed in [false, true] {

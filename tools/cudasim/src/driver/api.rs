@@ -74,10 +74,32 @@ pub extern "C" fn cudasim_counters_json(to: *mut c_char, len: usize, needed: *mu
     call("cudasim_counters_json", Needs::Nothing, |s| give(&counters::json(&s.kernels), to, len, needed))
 }
 
+/// What the client calls its launches from now on; they are counted by it, too, unless it is empty.
+#[unsafe(no_mangle)]
+pub extern "C" fn cudasim_label(label: *const c_char) -> u32 {
+    call("cudasim_label", Needs::Nothing, |s| {
+        s.label = text(label)?.into();
+        Ok(())
+    })
+}
+
+/// All counters by label and kernel as JSON.
+#[unsafe(no_mangle)]
+pub extern "C" fn cudasim_labelled_json(to: *mut c_char, len: usize, needed: *mut usize) -> u32 {
+    call("cudasim_labelled_json", Needs::Nothing, |s| give(&counters::labelled_json(&s.labelled), to, len, needed))
+}
+
+/// The GPU that is presented, and its published peaks, as JSON.
+#[unsafe(no_mangle)]
+pub extern "C" fn cudasim_device_json(to: *mut c_char, len: usize, needed: *mut usize) -> u32 {
+    call("cudasim_device_json", Needs::Nothing, |s| give(&s.config.device.json(), to, len, needed))
+}
+
 #[unsafe(no_mangle)]
 pub extern "C" fn cudasim_reset_counters() -> u32 {
     call("cudasim_reset_counters", Needs::Nothing, |s| {
         s.kernels.clear();
+        s.labelled.clear();
         Ok(())
     })
 }

@@ -23,6 +23,8 @@ pub(crate) struct Kernel {
     pub dynamic: u32,
     pub params: Arc<Vec<u8>>,
     pub cooperative: bool,
+    /// What the client called its launches at the time.
+    pub label: Arc<str>,
 }
 
 fn refused(code: u32, program: &Program, message: String) -> Refusal {
@@ -182,7 +184,7 @@ impl State {
             }
         }
         let params = Arc::new(gather(&p, a)?);
-        Ok(Kernel { program: p, grid, block, dynamic, params, cooperative })
+        Ok(Kernel { program: p, grid, block, dynamic, params, cooperative, label: self.label.clone() })
     }
 
     /// Runs a kernel; what it finds stays as the error of the context.
@@ -203,9 +205,13 @@ impl State {
         let outcome = run(&k.program, &mut self.memory, &launch, &self.config);
         let sums = self.kernels.entry(k.program.name.clone()).or_default();
         let before = sums.warp_instructions;
-        let blocks = k.grid.iter().map(|&n| u64::from(n)).product();
-        outcome.counters.add_to(sums, &k.program, blocks, k.block.iter().map(|&n| u64::from(n)).product());
+        let [blocks, threads] = [k.grid, k.block].map(|dim| dim.iter().map(|&n| u64::from(n)).product());
+        outcome.counters.add_to(sums, &k.program, blocks, threads);
         self.time += 2000 + (sums.warp_instructions - before) / self.config.device.sms as u64;
+        if !k.label.is_empty() {
+            let key = (k.label.to_string(), k.program.name.clone());
+            outcome.counters.add_to(self.labelled.entry(key).or_default(), &k.program, blocks, threads);
+        }
         let Some(finding) = outcome.finding else { return Ok(()) };
         let code = finding.code;
         self.found(finding);

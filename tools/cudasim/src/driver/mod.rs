@@ -114,6 +114,9 @@ pub(crate) struct State {
     /// One that the client has not seen yet.
     pub delayed: Option<u32>,
     pub kernels: BTreeMap<String, KernelCounters>,
+    /// By what the client called its launches, and by kernel; copies and fills without a label, in parentheses.
+    pub labelled: BTreeMap<(String, String), KernelCounters>,
+    pub label: Arc<str>,
     pub findings: Vec<Finding>,
     pub launch: u64,
     /// Nanoseconds that kernels would take at one warp instruction a clock: what events show.
@@ -146,6 +149,8 @@ impl State {
             sticky: None,
             delayed: None,
             kernels: BTreeMap::new(),
+            labelled: BTreeMap::new(),
+            label: Arc::from(""),
             findings: Vec::new(),
             launch: 0,
             time: 0,

@@ -102,8 +102,24 @@ impl State {
                 function(*data as *mut c_void);
                 Ok(())
             }
-            copy => self.copy(copy),
+            copy => {
+                self.count_copy(copy);
+                self.copy(copy)
+            }
         }
+    }
+
+    fn count_copy(&mut self, node: &Node) {
+        let (name, len, reads, writes) = match *node {
+            Node::ToDevice { len, .. } => ("(copy to the GPU)", len, 0, 1),
+            Node::ToHost { len, .. } => ("(copy from the GPU)", len, 1, 0),
+            Node::Within { len, .. } => ("(copy within the GPU)", len, 1, 1),
+            Node::Fill { len, .. } => ("(fill)", len, 0, 1),
+            Node::Kernel(_) | Node::Host { .. } => return,
+        };
+        let sums = self.labelled.entry((String::new(), name.to_string())).or_default();
+        sums.launches += 1;
+        sums.memory.copied(len as u64, reads, writes);
     }
 }
 

@@ -388,7 +388,10 @@ impl Machine<'_> {
         split(MemSpace::Generic, &mut to, mask);
         split(MemSpace::Generic, &mut from, mask);
         let n = u64::from(bytes);
-        self.counters.global(&from, mask, n, false);
+        // lanes that only fill with zeros read nothing
+        let reads = |l: &usize| src_size == NONE || w.src(src_size)[*l] > 0;
+        let reading = lanes(mask).filter(reads).fold(0u32, |m, l| m | 1 << l);
+        self.counters.global(&from, reading, n, false);
         self.counters.shared(&to, mask, n, true);
         for l in lanes(mask) {
             let src_bytes = if src_size == NONE { u32::from(bytes) } else { w.src(src_size)[l] };
