@@ -33,7 +33,7 @@ impl Form {
 /// A type whose numbers are rounded to bf16, and paired.
 pub trait Round {
     fn rounded(self) -> Self;
-    /// See [`Form::Pairs`].
+    /// Both as bf16 in the bits of one number, this one in the lower half.
     fn pair(self, second: Self) -> Self;
 }
 
