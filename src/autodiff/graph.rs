@@ -218,21 +218,27 @@ impl Graph {
         self.packed = Some(Vec::new());
     }
 
-    /// Where to pack a weight for `purpose`, `len` elements, and whether that is done already. Always done anew, in a buffer of its own, where the promise
-    /// was not made.
+    /// What is packed of a weight for `purpose`, `len` elements: packed by `pack`, unless it was before and is kept.
     ///
     /// # Errors
     /// No memory left.
-    pub fn packed(&mut self, weight: &Tensor, purpose: &'static str, len: usize) -> Result<(Tensor, bool)> {
+    pub fn packed(
+        &mut self,
+        weight: &Tensor,
+        purpose: &'static str,
+        len: usize,
+        pack: impl FnOnce(&Tensor),
+    ) -> Result<Tensor> {
         let found = |(of, what, _): &&(Tensor, &str, Tensor)| of.same_memory(weight) && *what == purpose;
         if let Some((_, _, buffer)) = self.packed.iter().flatten().find(found) {
-            return Ok((buffer.clone(), true));
+            return Ok(buffer.clone());
         }
         let buffer = self.uninitialised([len], weight.dtype())?;
+        pack(&buffer);
         if let Some(packed) = &mut self.packed {
             packed.push((weight.clone(), purpose, buffer.clone()));
         }
-        Ok((buffer, false))
+        Ok(buffer)
     }
 
     /// Whether [`packed`](Self::packed) keeps anything.

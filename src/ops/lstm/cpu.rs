@@ -5,16 +5,13 @@ use rayon::prelude::*;
 
 use super::Sizes;
 use crate::device::Precision;
-use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, pack, pack_once};
+use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, pack};
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::mask::{Dropout, mask_row};
 use crate::tensor::Real;
 use crate::trace;
 
-/// A buffer of [`packed_lens`] for what is packed of a weight, and whether that is there already.
-pub(super) type Buffer<'a, T> = (&'a mut [T], bool);
-
-/// What both passes read. Shapes as in [`super::LstmInputs`]; `dropped` is W_hh ⊙ mask, `[4H, H]`.
+/// What the forward pass reads besides W_hh. Shapes as in [`super::LstmInputs`].
 #[derive(Clone, Copy)]
 pub(super) struct Layer<'a, T> {
     pub sizes: Sizes,
@@ -22,7 +19,6 @@ pub(super) struct Layer<'a, T> {
     pub h0: &'a [T],
     pub c0: &'a [T],
     pub w_ih: &'a [T],
-    pub dropped: &'a [T],
     pub precision: Precision,
 }
 
@@ -53,6 +49,11 @@ pub(super) fn packed_lens<T: Real>(precision: Precision, sizes: Sizes) -> [usize
     let Sizes { i, h, .. } = sizes;
     let len = |rows, columns| gemm::packed_len::<T>(precision, rows, columns);
     [len(i, 4 * h), len(h, 4 * h).max(len(4 * h, h))]
+}
+
+/// Packs the transposed of a weight `[4H, columns]`.
+pub(super) fn pack_transposed<T: Real>(precision: Precision, w: &[T], h: usize, buffer: &mut [T]) {
+    pack(precision, Matrix::new(w, 4 * h, w.len() / (4 * h).max(1)).t(), buffer);
 }
 
 /// `dropped = w ⊙ mask`
@@ -91,12 +92,12 @@ fn by_rows(b: usize, f: impl Fn(usize, usize) + Sync) {
     (0..b.div_ceil(part.max(1))).into_par_iter().for_each(|k| f(k * part, part.min(b - k * part)));
 }
 
-/// `for_recurrence`: of the second of [`packed_lens`]; `for_input`: of the first, if W_ih is to be packed whole.
+/// `recurrent`: W_hh ⊙ mask packed by [`pack_transposed`]; `input`: W_ih, if it is packed whole.
 pub(super) fn forward<T: Real>(
     layer: Layer<T>,
     [b_ih, b_hh]: [&[T]; 2],
-    for_recurrence: Buffer<T>,
-    for_input: Option<Buffer<T>>,
+    recurrent: Packed<T>,
+    input: Option<Packed<T>>,
     trace: Trace<T>,
 ) {
     let Sizes { t: steps, b, i, h } = layer.sizes;
@@ -110,16 +111,11 @@ pub(super) fn forward<T: Real>(
             row.iter_mut().zip(b_ih.iter().zip(b_hh)).for_each(|(z, (&p, &q))| *z = p + q);
         });
     }
-    let w_ih = Matrix::new(layer.w_ih, 4 * h, i).t();
     let x = Matrix::new(layer.x, steps * b, i);
-    match for_input {
-        None => gemm(layer.precision, x, w_ih, trace.gates, Store::Add),
-        Some((buffer, done)) => {
-            gemm_packed(x, &pack_once(layer.precision, w_ih, buffer, done), trace.gates, Store::Add);
-        }
+    match input {
+        None => gemm(layer.precision, x, Matrix::new(layer.w_ih, 4 * h, i).t(), trace.gates, Store::Add),
+        Some(input) => gemm_packed(x, &input, trace.gates, Store::Add),
     }
-    let (buffer, done) = for_recurrence;
-    let packed = pack_once(layer.precision, Matrix::new(layer.dropped, 4 * h, h).t(), buffer, done);
     let (y, gates, cells) = (Rows::new(trace.y), Rows::new(trace.gates), Rows::new(trace.cells));
     let _region = trace::region("recurrence");
     by_rows(b, |first, rows| {
@@ -135,7 +131,7 @@ pub(super) fn forward<T: Real>(
                 // SAFETY: as above; step t-1 differs from step t.
                 unsafe { (y.range((at - b) * h, rows * h), cells.range((at - b) * h, rows * h)) }
             };
-            gemm_packed(Matrix::new(h_before, rows, h), &packed, z, Store::Add);
+            gemm_packed(Matrix::new(h_before, rows, h), &recurrent, z, Store::Add);
             let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(11 * rows * h);
             dispatch(Cell { h, z, c_before, c, out });
         }
@@ -222,15 +218,16 @@ impl<T: Real> Kernel for Cell<'_, T> {
     }
 }
 
-/// Runs the recurrence backwards, turning gates into gradients of their pre-activations in place.
+/// Runs the recurrence backwards, turning gates into gradients of their pre-activations in place. `recurrent`: W_hh ⊙ mask, packed as it lies; `c0` `[B, H]`; `cells` `[T, B, H]`.
 pub(super) fn backward_recurrence<T: Real>(
-    layer: Layer<T>,
+    sizes: Sizes,
+    recurrent: Packed<T>,
+    c0: &[T],
     upstream: Upstream<T>,
     cells: &[T],
-    buffer: &mut [T],
     carried: Carried<T>,
 ) {
-    let Sizes { t: steps, b, h, .. } = layer.sizes;
+    let Sizes { t: steps, b, h, .. } = sizes;
     if b == 0 || h == 0 {
         return;
     }
@@ -240,7 +237,6 @@ pub(super) fn backward_recurrence<T: Real>(
     };
     copy(upstream.dh, carried.dh);
     copy(upstream.dc, carried.dc);
-    let packed: Packed<T> = pack(layer.precision, Matrix::new(layer.dropped, 4 * h, h), buffer);
     let (gates, dh, dc) = (Rows::new(carried.gates), Rows::new(carried.dh), Rows::new(carried.dc));
     let _region = trace::region("recurrence");
     by_rows(b, |first, rows| {
@@ -250,13 +246,13 @@ pub(super) fn backward_recurrence<T: Real>(
             let at = t * b + first;
             // SAFETY: as above.
             let z = unsafe { gates.range(at * 4 * h, rows * 4 * h) };
-            let c_before = if t == 0 { &layer.c0[first * h..][..rows * h] } else { &cells[(at - b) * h..][..rows * h] };
+            let c_before = if t == 0 { &c0[first * h..][..rows * h] } else { &cells[(at - b) * h..][..rows * h] };
             let dy = upstream.dy.map(|dy| &dy[at * h..][..rows * h]);
             {
                 let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(15 * rows * h);
                 dispatch(CellBackward { h, z, c_before, c: &cells[at * h..][..rows * h], dy, dh, dc });
             }
-            gemm_packed(Matrix::new(z, rows, 4 * h), &packed, dh, Store::Set);
+            gemm_packed(Matrix::new(z, rows, 4 * h), &recurrent, dh, Store::Set);
         }
     });
 }

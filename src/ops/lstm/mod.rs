@@ -8,10 +8,12 @@ pub mod plan;
 use super::mask::{Dropout, DropoutWords};
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
 use crate::device::Device;
+use crate::device::cpu::gemm::{Matrix, Packed, pack};
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
 use crate::ops::gpu::{MaskWords, put_scaled};
 use crate::real_type;
+use crate::tensor::Tensor;
 
 /// See [`lstm`].
 pub struct Lstm;
@@ -107,18 +109,25 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
     match g.device() {
         Device::Cpu => real_type!(NAME, "x", dtype, T => {
             let precision = g.precision();
-            let [for_input, for_recurrence] = cpu::packed_lens::<T>(precision, sizes);
+            let [input_len, recurrent_len] = cpu::packed_lens::<T>(precision, sizes);
             let (w_ih, w_hh) = (g.tensor(w_ih).clone(), g.tensor(w_hh).clone());
+            let pack = |w: &Tensor, to: &Tensor| cpu::pack_transposed::<T>(precision, &w.read::<T>(), h, &mut to.write::<T>());
             // a weight that nothing is dropped from needs no copy; of a constant one what is packed is kept
-            let whole = weight.is_off() && !g.is_recording();
-            let dropped = if whole { w_hh.clone() } else { g.uninitialised([4 * h, h], dtype)? };
-            if !whole {
+            let recurrent = if weight.is_off() && !g.is_recording() {
+                g.packed(&w_hh, "recurrence", recurrent_len, |to| pack(&w_hh, to))?
+            } else {
+                let dropped = g.uninitialised([4 * h, h], dtype)?;
                 cpu::drop_weight::<T>(&w_hh.read::<T>(), weight, h, &mut dropped.write::<T>());
-            }
-            let (for_recurrence, recurrence_done) =
-                if whole { g.packed(&w_hh, "recurrence", for_recurrence)? } else { (g.uninitialised([for_recurrence], dtype)?, false) };
-            let input = if g.keeps_packed() { Some(g.packed(&w_ih, "input", for_input)?) } else { None };
-            let mut input = input.as_ref().map(|(buffer, done)| (buffer.write::<T>(), *done));
+                let packed = g.uninitialised([recurrent_len], dtype)?;
+                pack(&dropped, &packed);
+                packed
+            };
+            let input = if g.keeps_packed() {
+                Some(g.packed(&w_ih, "input", input_len, |to| pack(&w_ih, to))?)
+            } else {
+                None
+            };
+            let (recurrent, input) = (recurrent.read::<T>(), input.as_ref().map(|input| input.read::<T>()));
             cpu::forward::<T>(
                 cpu::Layer {
                     sizes,
@@ -126,12 +135,11 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
                     h0: &g.tensor(h0).read::<T>(),
                     c0: &g.tensor(c0).read::<T>(),
                     w_ih: &w_ih.read::<T>(),
-                    dropped: &dropped.read::<T>(),
                     precision,
                 },
                 [&g.tensor(b_ih).read::<T>(), &g.tensor(b_hh).read::<T>()],
-                (&mut for_recurrence.write::<T>(), recurrence_done),
-                input.as_mut().map(|(buffer, done)| (&mut buffer[..], *done)),
+                Packed::new(precision, &recurrent, h, 4 * h),
+                input.as_deref().map(|input| Packed::new(precision, input, i, 4 * h)),
                 cpu::Trace { y: &mut y.write::<T>(), gates: &mut gates.write::<T>(), cells: &mut cells.write::<T>() },
             );
             h_n.write::<T>().copy_from_slice(&y.read::<T>()[(t - 1) * b * h..]);
@@ -205,20 +213,13 @@ impl Operation for Lstm {
             cpu::drop_weight::<T>(&w_hh.read::<T>(), &weight, h, &mut dropped.write::<T>());
             {
                 let views: [Option<_>; 3] = std::array::from_fn(|k| upstream[k].as_ref().map(|d| d.read::<T>()));
-                let layer = cpu::Layer {
-                    sizes,
-                    x: &x.read::<T>(),
-                    h0: &h0.read::<T>(),
-                    c0: &c0.read::<T>(),
-                    w_ih: &w_ih.read::<T>(),
-                    dropped: &dropped.read::<T>(),
-                    precision,
-                };
+                let (mut packed, dropped) = (packed.write::<T>(), dropped.read::<T>());
                 cpu::backward_recurrence::<T>(
-                    layer,
+                    sizes,
+                    pack(precision, Matrix::new(&dropped, 4 * h, h), &mut packed),
+                    &c0.read::<T>(),
                     cpu::Upstream { dy: views[0].as_deref(), dh: views[1].as_deref(), dc: views[2].as_deref() },
                     &cells.read::<T>(),
-                    &mut packed.write::<T>(),
                     cpu::Carried { gates: &mut gates.write::<T>(), dh: &mut dh.write::<T>(), dc: &mut dc.write::<T>() },
                 );
             }

@@ -2,7 +2,7 @@ use rayon::prelude::*;
 
 use super::block_rows;
 use crate::device::Precision;
-use crate::device::cpu::gemm::{self, Matrix, Store, gemm, gemm_packed, pack, pack_once};
+use crate::device::cpu::gemm::{self, Matrix, Packed, Store, gemm, gemm_packed, pack};
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::softmax_row::exponentiate;
 use crate::tensor::Real;
@@ -13,11 +13,16 @@ pub(super) fn packed_lens<T: Real>(precision: Precision, v: usize, e: usize) -> 
     [gemm::packed_len::<T>(precision, e, v), gemm::packed_len::<T>(precision, v, e)]
 }
 
+/// Packs the transposed of a weight `[V, E]` into the first buffer of [`packed_lens`].
+pub(super) fn pack_for_logits<T: Real>(precision: Precision, w: &[T], [v, e]: [usize; 2], buffer: &mut [T]) {
+    pack(precision, Matrix::new(w, v, e).t(), buffer);
+}
+
 /// See [`block_rows`] and [`packed_lens`]; the last one only where dx is wanted.
 pub(super) struct Buffers<'a, T> {
     pub logits: &'a mut [T],
-    /// And whether it is packed already.
-    pub packed_for_logits: (&'a mut [T], bool),
+    /// The weight, by [`pack_for_logits`].
+    pub for_logits: Packed<'a, T>,
     pub packed_for_dx: Option<&'a mut [T]>,
 }
 
@@ -51,14 +56,12 @@ pub(super) fn forward<T: Real>(
     mut gradients: Gradients<T>,
 ) {
     let Decoder { x, w, b, targets, e, v, precision } = decoder;
-    let Buffers { logits, packed_for_logits, packed_for_dx } = buffers;
+    let Buffers { logits, for_logits, packed_for_dx } = buffers;
     let n = targets.len();
     let block = block_rows(n, v);
     let wanted = gradients.dx.is_some() || gradients.dw.is_some() || gradients.db.is_some();
     let scale = T::ONE / T::from_f64(n as f64);
     let weight = Matrix::new(w, v, e);
-    let (buffer, done) = packed_for_logits;
-    let for_logits = pack_once(precision, weight.t(), buffer, done);
     // gradients are backward work, although they are computed here
     let as_backward = || trace::direction(Pass::Backward);
     let backward = as_backward();
@@ -135,11 +138,15 @@ impl<T: Real> Kernel for SoftmaxRow<'_, T> {
     }
 }
 
-/// `packed`: a buffer as long as the first of [`packed_lens`], and whether it is packed already.
-pub(super) fn log_probabilities<T: Real>(decoder: Decoder<T>, (packed, done): (&mut [T], bool), out: &mut [T]) {
-    let Decoder { x, w, b, e, v, precision, .. } = decoder;
-    let n = out.len() / v.max(1);
-    gemm_packed(Matrix::new(x, n, e), &pack_once(precision, Matrix::new(w, v, e).t(), packed, done), out, Store::Set);
+/// `for_logits`: see [`Buffers`].
+pub(super) fn log_probabilities<T: Real>(
+    x: &[T],
+    for_logits: Packed<T>,
+    b: Option<&[T]>,
+    [v, e]: [usize; 2],
+    out: &mut [T],
+) {
+    gemm_packed(Matrix::new(x, out.len() / v.max(1), e), &for_logits, out, Store::Set);
     out.par_chunks_mut(v).for_each(|row| {
         if let Some(bias) = b {
             row.iter_mut().zip(bias).for_each(|(x, &b)| *x += b);

@@ -6,11 +6,12 @@ mod cuda;
 
 use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
 use crate::device::Device;
+use crate::device::cpu::gemm::Packed;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
 use crate::ops::gpu::{self, put_times};
 use crate::real_type;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Real, Tensor};
 
 /// See [`tied_softmax`].
 pub struct TiedSoftmax;
@@ -78,10 +79,10 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
     match g.device() {
         Device::Cpu => real_type!(NAME, "x", dtype, T => {
             let precision = g.precision();
-            let [for_logits, for_dx] = cpu::packed_lens::<T>(precision, v, e);
             let weight = g.tensor(w).clone();
-            let (for_logits, done) = g.packed(&weight, "logits", for_logits)?;
-            let for_dx = if dx.is_some() { Some(g.uninitialised([for_dx], dtype)?) } else { None };
+            let for_logits = packed_for_logits::<T>(g, &weight, [v, e])?;
+            let for_dx = if dx.is_some() { Some(g.uninitialised([cpu::packed_lens::<T>(precision, v, e)[1]], dtype)?) } else { None };
+            let for_logits = for_logits.read::<T>();
             let bias = b.map(|b| g.tensor(b).read::<T>());
             let (mut dx, mut dw, mut db) =
                 (dx.as_ref().map(|d| d.write::<T>()), dw.as_ref().map(|d| d.write::<T>()), db.as_ref().map(|d| d.write::<T>()));
@@ -89,7 +90,7 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
                 cpu::Decoder { x: &g.tensor(x).read::<T>(), w: &g.tensor(w).read::<T>(), b: bias.as_deref(), targets: &targets.read::<u32>(), e, v, precision },
                 cpu::Buffers {
                     logits: &mut logits.write::<T>(),
-                    packed_for_logits: (&mut for_logits.write::<T>(), done),
+                    for_logits: Packed::new(precision, &for_logits, e, v),
                     packed_for_dx: for_dx.as_ref().map(|d| d.write::<T>()).as_deref_mut(),
                 },
                 cpu::Losses { rows: &mut row_losses.write::<T>(), correct: &mut correct.write::<u32>() },
@@ -113,6 +114,13 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
     Ok(TiedLoss { loss, row_losses, correct })
 }
 
+/// The weight `[V, E]`, packed for the products that give logits.
+fn packed_for_logits<T: Real>(g: &mut Graph, w: &Tensor, [v, e]: [usize; 2]) -> Result<Tensor> {
+    let precision = g.precision();
+    let len = cpu::packed_lens::<T>(precision, v, e)[0];
+    g.packed(w, "logits", len, |to| cpu::pack_for_logits::<T>(precision, &w.read::<T>(), [v, e], &mut to.write::<T>()))
+}
+
 /// Natural-log probabilities of every word after every row, `[N, V]`: for generation and for tests; this does hold all logits.
 pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (v, e) = (w.dims()[0], w.dims()[1]);
@@ -124,12 +132,10 @@ pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tenso
     }
     real_type!("tied_softmax", "x", x.dtype(), T => {
         let bias = b.map(|b| b.read::<T>());
-        let (packed, done) = g.packed(w, "logits", cpu::packed_lens::<T>(g.precision(), v, e)[0])?;
-        cpu::log_probabilities::<T>(
-            cpu::Decoder { x: &x.read::<T>(), w: &w.read::<T>(), b: bias.as_deref(), targets: &[], e, v, precision: g.precision() },
-            (&mut packed.write::<T>(), done),
-            &mut out.write::<T>(),
-        );
+        let packed = packed_for_logits::<T>(g, w, [v, e])?;
+        let packed = packed.read::<T>();
+        let for_logits = Packed::new(g.precision(), &packed, e, v);
+        cpu::log_probabilities::<T>(&x.read::<T>(), for_logits, bias.as_deref(), [v, e], &mut out.write::<T>());
     });
     Ok(out)
 }

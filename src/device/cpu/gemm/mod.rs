@@ -188,14 +188,6 @@ fn packed_len_on<T: Real>(isa: Isa, precision: Precision, rows: usize, columns: 
     rows.div_ceil(form.depth()) * columns.next_multiple_of(width)
 }
 
-/// [`pack`], unless `buffer` has it already ([`Packed::new`]).
-///
-/// # Panics
-/// If the buffer is too short.
-pub fn pack_once<'a, T: Real>(precision: Precision, b: Matrix<T>, buffer: &'a mut [T], done: bool) -> Packed<'a, T> {
-    if done { Packed::new(precision, buffer, b.rows, b.columns) } else { pack(precision, b, buffer) }
-}
-
 /// Packs `b` into `buffer` (of at least [`packed_len`] elements).
 ///
 /// # Panics
