@@ -261,7 +261,7 @@ fn launches(stage: Stage, plan: Force) -> Vec<(String, u64)> {
 
 #[test]
 fn a_step_of_the_language_model_has_few_launches() {
-    /// Of kernels alone, and of all that a step asks of the driver.
+    /// Launches of kernels; copies and fills of a step are not counted in it.
     const MOST: u64 = 80;
     let _sim = Sim::new("h100");
     let count = |all: &[(String, u64)]| {

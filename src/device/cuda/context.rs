@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -153,7 +153,7 @@ impl Context {
             modules: Mutex::new(Vec::new()),
             allocations: AtomicU64::new(0),
             queue: Mutex::default(),
-            with_graphs: AtomicBool::new(std::env::var_os("ULMFIT_CUDA_GRAPHS").is_none_or(|value| value != "off")),
+            with_graphs: AtomicBool::new(graphs_wanted(std::env::var_os(GRAPHS_VARIABLE).as_deref())?),
         })
     }
 
@@ -416,6 +416,17 @@ impl Context {
     }
 }
 
+/// Name of the environment variable that turns graphs off.
+const GRAPHS_VARIABLE: &str = "ULMFIT_CUDA_GRAPHS";
+
+fn graphs_wanted(value: Option<&OsStr>) -> Result<bool> {
+    match value.map(OsStr::to_string_lossy).as_deref() {
+        None | Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        Some(other) => Err(Error::usage(format!("{GRAPHS_VARIABLE}={other} is neither 'on' nor 'off'"))),
+    }
+}
+
 fn open_driver(ordinal: usize) -> Result<(sys::CUcontext, sys::CUstream), cudarc::driver::DriverError> {
     let device = result::device::get(ordinal as i32)?;
     // SAFETY: the device was just handed out by the initialised driver; the context is never released.
@@ -429,5 +440,18 @@ fn open_driver(ordinal: usize) -> Result<(sys::CUcontext, sys::CUstream), cudarc
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Context(cuda:{} {})", self.gpu.ordinal, self.gpu.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn graphs_are_on_or_off() {
+        let wanted = |value: &str| graphs_wanted(Some(OsStr::new(value)));
+        assert!(graphs_wanted(None).unwrap() && wanted("on").unwrap() && !wanted("off").unwrap());
+        let error = wanted("of").unwrap_err();
+        assert!(error.exit_status() == 2 && error.to_string().contains("ULMFIT_CUDA_GRAPHS=of"), "{error}");
     }
 }
