@@ -1,5 +1,6 @@
 // The recurrence, one step a launch (the step-wise plan): the product with W_hh and the cell in one kernel.
 #include "common.cuh"
+#include "bf16.cuh"
 
 // Rows of W [4H, H] as columns of a tile: the four gates of a unit side by side.
 struct GateColumns {
@@ -11,6 +12,15 @@ struct GateColumns {
     return unit < hidden ? w[(u64)(column % 4 * hidden + unit) * hidden + k] : 0.0f;
   }
 };
+
+// A unit of a row, z its gate i and the others `hidden` apart: in what came before W_hh·h, out the activated gates. Sets the cell, returns h.
+INLINE float cell_forward(float *z, u32 hidden, float from_i, float from_f, float from_g, float from_o, float c_before, float &cell) {
+  float i = sigmoid(z[0] + from_i), f = sigmoid(z[hidden] + from_f);
+  float g = hyperbolic_tangent(z[2 * hidden] + from_g), o = sigmoid(z[3 * hidden] + from_o);
+  z[0] = i, z[hidden] = f, z[2 * hidden] = g, z[3 * hidden] = o;
+  cell = f * c_before + i * g;
+  return o * hyperbolic_tangent(cell);
+}
 
 // One step of a layer. gates [B, 4H]: in W_ih·x + b_ih + b_hh, out the activated gates; w [4H, H] the dropped W_hh; cells and y [B, H].
 // A block has 64 rows of the batch and 16 units; a thread four rows of one unit.
@@ -26,19 +36,56 @@ __global__ void __launch_bounds__(BLOCK) lstm_step(const float *h_before, const 
     if (row >= batch) continue;
     float *z = gates + (u64)row * 4 * hidden + unit;
     u64 at = (u64)row * hidden + unit;
-    float i = sigmoid(z[0] + acc[r][0]), f = sigmoid(z[hidden] + acc[r][1]);
-    float g = hyperbolic_tangent(z[2 * hidden] + acc[r][2]), o = sigmoid(z[3 * hidden] + acc[r][3]);
-    float cell = f * c_before[at] + i * g;
-    z[0] = i, z[hidden] = f, z[2 * hidden] = g, z[3 * hidden] = o;
-    cells[at] = cell;
-    y[at] = o * hyperbolic_tangent(cell);
+    y[at] = cell_forward(z, hidden, acc[r][0], acc[r][1], acc[r][2], acc[r][3], c_before[at], cells[at]);
   }
 }
 
+#if __CUDA_ARCH__ >= 800
+// Rows of W [4H, H] in bf16 as columns of a tile: by 32, the four gates of eight units.
+struct RoundedGateColumns {
+  static constexpr bool ALONG_K = true;
+  const u16 *data;
+  u32 hidden, ld, first;
+  INLINE const u16 *at(u32 column, u32 k) const {
+    u32 unit = first + column / 32 * 8 + column % 8;
+    return unit < hidden && k < hidden ? data + (u64)(column % 32 / 8 * hidden + unit) * ld + k : (const u16 *)0;
+  }
+};
+
+// As lstm_step, with h_before [B, ld] and w [4H, ld] in bf16; h [B, ld] is y in bf16. A warp has 16 rows and 8 units, a thread two rows of two units, of
+// whose gates each is in a fragment of its own.
+__global__ void __launch_bounds__(BLOCK)
+    lstm_step_bf16(const u16 *h_before, const float *c_before, const u16 *w, float *gates, float *cells, float *y, u16 *h, u32 batch,
+                   u32 hidden, u32 ld) {
+  float acc[1][4][4];
+  u32 first = 64 * block_y(), lane = thread() % 32;
+  RoundedRows a{h_before, batch, hidden, ld, first};
+  tensor_product<64, 64, 16, 32>(a, RoundedGateColumns{w, hidden, ld, 16 * block_x()}, hidden, acc);
+  u32 unit = 16 * block_x() + thread() / 32 % 2 * 8 + lane % 4 * 2;
+#pragma unroll
+  for (u32 r = 0; r < 2; ++r) {
+    u32 row = first + warp_row<64, 16, 32>() + lane / 4 + 8 * r;
+    if (row >= batch) continue;
+    float out[2] = {0.0f, 0.0f};
+#pragma unroll
+    for (u32 n = 0; n < 2; ++n) {
+      if (unit + n >= hidden) continue;
+      u64 at = (u64)row * hidden + unit + n;
+      u32 e = 2 * r + n;
+      out[n] = cell_forward(gates + (u64)row * 4 * hidden + unit + n, hidden, acc[0][0][e], acc[0][1][e], acc[0][2][e], acc[0][3][e],
+                            c_before[at], cells[at]);
+      y[at] = out[n];
+    }
+    *(u32 *)(h + (u64)row * ld + unit) = round_pair(out[0], out[1]);
+  }
+}
+#endif
+
 // One step of the backward recurrence, before the product with W_hh: gates become the gradients of the pre-activations, dc that of the cell
-// before. dh is read; dy is this step's upstream gradient (`with_dy`).
+// before, and are also rounded to `copy`. dh is read; dy is this step's upstream gradient (`with_dy`).
 __global__ void __launch_bounds__(BLOCK) lstm_cell_backward(float *gates, const float *c_before, const float *cells, const float *dy,
-                                                            const float *dh, float *dc, u32 batch, u32 hidden, u32 with_dy) {
+                                                            const float *dh, float *dc, u32 batch, u32 hidden, u32 with_dy,
+                                                            RoundedCopy copy) {
   u32 at = global_thread();
   if (at >= batch * hidden) return;
   float *z = gates + (u64)(at / hidden) * 4 * hidden + at % hidden;
@@ -47,9 +94,15 @@ __global__ void __launch_bounds__(BLOCK) lstm_cell_backward(float *gates, const 
   if (with_dy) d += dy[at];
   float tanh_c = hyperbolic_tangent(cells[at]);
   float d_cell = dc[at] + d * o * (1.0f - tanh_c * tanh_c);
-  z[0] = d_cell * g * i * (1.0f - i);
-  z[hidden] = d_cell * c_before[at] * f * (1.0f - f);
-  z[2 * hidden] = d_cell * i * (1.0f - g * g);
-  z[3 * hidden] = d * tanh_c * o * (1.0f - o);
+  float d_z[4] = {d_cell * g * i * (1.0f - i), d_cell * c_before[at] * f * (1.0f - f), d_cell * i * (1.0f - g * g),
+                  d * tanh_c * o * (1.0f - o)};
   dc[at] = d_cell * f;
+  u32 row = at / hidden, unit = at % hidden;
+#pragma unroll
+  for (u32 n = 0; n < 4; ++n) {
+    z[n * hidden] = d_z[n];
+    if (copy.ld != 0) copy.put(row, n * hidden + unit, d_z[n]);
+  }
+  // a row has fewer than 16 elements beyond its last column
+  for (u32 column = 4 * hidden + unit; column < copy.ld; column += hidden) copy.put(row, column, 0.0f);
 }

@@ -1,14 +1,15 @@
 // The target of every row against negatives that all rows share.
 #include "common.cuh"
+#include "bf16.cuh"
 
 // How often a negative counts: `NEGATIVE_WEIGHT` of src/ops/sampled_softmax/cpu.rs
 #define NEGATIVE_WEIGHT 2.0f
 
 // A block a row; scores[row, k] are those of the negatives. losses[row] = log(e^s_y + Σ 2·e^s_k) - s_y with s_y = hidden[row]·weight[target] + bias. With
-// `gradient` the scores become their gradients times `scale`, and d_target[row] that of s_y.
+// `gradient` the scores become their gradients times `scale`, also in a rounded copy, and d_target[row] that of s_y.
 __global__ void __launch_bounds__(BLOCK)
     sampled_rows(float *scores, const float *hidden, const float *weight, const float *bias, const u32 *targets, float *losses,
-                 float *d_target, u32 k, u32 e, float scale, u32 with_bias, u32 gradient) {
+                 float *d_target, u32 k, u32 e, float scale, u32 with_bias, u32 gradient, RoundedCopy copy) {
   float *row = scores + (u64)block_x() * k;
   u32 target = targets[block_x()];
   const float *h = hidden + (u64)block_x() * e, *w = weight + (u64)target * e;
@@ -28,7 +29,13 @@ __global__ void __launch_bounds__(BLOCK)
   }
   if (!gradient) return;
   float factor = shift / total * scale;
-  for (u32 i = thread(); i < k; i += BLOCK) row[i] = exponential(row[i] - max) * factor;
+  // a copy has zeros beyond the row
+  u32 end = copy.ld != 0 ? copy.ld : k;
+  for (u32 i = thread(); i < end; i += BLOCK) {
+    float d = 0.0f;
+    if (i < k) row[i] = d = exponential(row[i] - max) * factor;
+    if (copy.ld != 0) copy.put(block_x(), i, d);
+  }
 }
 
 // dh[row] += d_target[row]·weight[targets[row]] over n rows of e

@@ -1,10 +1,11 @@
 // Rows of logits over a vocabulary: a block a row.
 #include "common.cuh"
+#include "bf16.cuh"
 
 // losses[row] = logΣ exp - logit of the target; correct[row]: whether the target is the first of the most probable. With `gradient` the row
-// becomes (softmax - onehot)·scale.
+// becomes (softmax - onehot)·scale: in place (1), in the rounded copy alone (2), or in both (3).
 __global__ void __launch_bounds__(BLOCK)
-    softmax_rows(float *logits, const u32 *targets, float *losses, u32 *correct, u32 v, float scale, u32 gradient) {
+    softmax_rows(float *logits, const u32 *targets, float *losses, u32 *correct, u32 v, float scale, u32 gradient, RoundedCopy copy) {
   float *row = logits + (u64)block_x() * v;
   u32 target = targets[block_x()];
   float of_target = row[target], max = NEGATIVE_INFINITY, sum = 0.0f;
@@ -23,9 +24,16 @@ __global__ void __launch_bounds__(BLOCK)
   }
   if (!gradient) return;
   float factor = scale / sum;
-  for (u32 i = thread(); i < v; i += BLOCK) {
-    float d = exponential(row[i] - max) * factor;
-    row[i] = i == target ? d - scale : d;
+  // a copy has zeros beyond the row
+  u32 end = gradient & 2 ? copy.ld : v;
+  for (u32 i = thread(); i < end; i += BLOCK) {
+    float d = 0.0f;
+    if (i < v) {
+      d = exponential(row[i] - max) * factor;
+      if (i == target) d -= scale;
+      if (gradient & 1) row[i] = d;
+    }
+    if (gradient & 2) copy.put(block_x(), i, d);
   }
 }
 

@@ -1,5 +1,9 @@
 //! The graph of one step: values, tape, backward pass.
 
+mod kept;
+
+pub(crate) use kept::Keep;
+
 use super::parameters::{ParameterId, Parameters};
 use super::tape::{Attributes, Backward, Node, Operation};
 use crate::device::cpu::gemm::Store;
@@ -58,6 +62,8 @@ pub struct Graph {
     unit_loss: bool,
     /// See [`promise_constant_parameters`](Self::promise_constant_parameters): weights, the purpose they are packed for, and what is kept.
     packed: Option<Vec<(Tensor, &'static str, Tensor)>>,
+    /// Matrices of a recorded step and their copies in bf16 (see [`rounded`](Self::rounded)).
+    rounded: Vec<(Tensor, Tensor)>,
     /// Parameters whose gradient a forward pass has begun, and whether the backward of that operation was reached.
     early: Vec<(ParameterId, bool)>,
     counters: Counters,
@@ -119,6 +125,7 @@ impl Graph {
             length: 0,
             unit_loss: false,
             packed: None,
+            rounded: Vec::new(),
             early: Vec::with_capacity(4),
             counters: Counters::default(),
             carried: Vec::new(),
@@ -175,6 +182,7 @@ impl Graph {
         }
         self.length = 0;
         self.early.clear();
+        self.rounded.clear();
         self.carried.clear();
         self.counters.places.clear();
         self.generation = self.generation.wrapping_add(1);
@@ -210,40 +218,6 @@ impl Graph {
     /// computes a gradient in its forward pass may write it where it belongs at once ([`early_gradient`](Self::early_gradient)).
     pub fn promise_unit_loss(&mut self) {
         self.unit_loss = true;
-    }
-
-    /// A promise that nobody changes the parameters that this graph computes with, as nobody does in prediction. Then what products pack of them
-    /// is packed once and kept.
-    pub fn promise_constant_parameters(&mut self) {
-        self.packed = Some(Vec::new());
-    }
-
-    /// What is packed of a weight for `purpose`, `len` elements: packed by `pack`, unless it was before and is kept.
-    ///
-    /// # Errors
-    /// No memory left.
-    pub fn packed(
-        &mut self,
-        weight: &Tensor,
-        purpose: &'static str,
-        len: usize,
-        pack: impl FnOnce(&Tensor),
-    ) -> Result<Tensor> {
-        let found = |(of, what, _): &&(Tensor, &str, Tensor)| of.same_memory(weight) && *what == purpose;
-        if let Some((_, _, buffer)) = self.packed.iter().flatten().find(found) {
-            return Ok(buffer.clone());
-        }
-        let buffer = self.uninitialised([len], weight.dtype())?;
-        pack(&buffer);
-        if let Some(packed) = &mut self.packed {
-            packed.push((weight.clone(), purpose, buffer.clone()));
-        }
-        Ok(buffer)
-    }
-
-    /// Whether [`packed`](Self::packed) keeps anything.
-    pub fn keeps_packed(&self) -> bool {
-        self.packed.is_some()
     }
 
     /// Where the forward pass of an operation may write the gradient of a parameter, for an upstream gradient of one; its backward then calls
@@ -478,6 +452,7 @@ impl Graph {
             node.saved.clear();
             self.nodes[self.length] = node;
         }
+        self.rounded.clear();
         self.carried.drain(..).for_each(|(from, to)| to.copy_from(&from));
         let all_due = self.early.iter().all(|&(_, due)| due);
         self.early.clear();

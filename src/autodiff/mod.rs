@@ -56,6 +56,7 @@ mod graph;
 mod parameters;
 mod tape;
 
+pub(crate) use graph::Keep;
 pub use graph::{Fault, Graph, Var};
 pub use parameters::{ParameterId, Parameters, ParametersBuilder};
 pub use tape::{Attributes, Backward, Operation};

@@ -73,6 +73,11 @@ impl Backward<'_> {
         self.graph.precision()
     }
 
+    /// What the execution belongs to: its buffers, and copies that its forward pass has kept.
+    pub(crate) fn graph(&mut self) -> &mut Graph {
+        self.graph
+    }
+
     pub fn inputs(&self) -> usize {
         self.node.inputs.len()
     }

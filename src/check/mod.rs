@@ -21,5 +21,5 @@ pub use golden::{Difference, GoldenReport, GoldenRow, ROUNDING_BF16, TOLERANCE_F
 pub use gradient::{GradientReport, Row, Worst, gradient};
 pub use model::{CheckedModel, ModelCheck};
 pub use mutation::{Mutant, MutationReport, mutation};
-pub use parity::{Compared, ParityReport, ParityRow, ParityWorst, compare, parity, parity_mutation};
+pub use parity::{Compared, ParityReport, ParityRow, ParityWorst, compare, parity, parity_mutation, rounded_alike};
 pub use verdict::{ABSOLUTE, ABSOLUTE_SHARE, MEDIAN, RELATIVE};

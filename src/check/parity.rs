@@ -4,11 +4,16 @@
 //! roundings of the tensor's largest value: `2·max|cpu32 − f64| + 2⁻²²·max|f64|`. One run of a small case can be exact by luck, so the CPU's error
 //! is the largest of four: of the case as it is, and with every input moved by up to one unit in its last place, which is what any f32
 //! computation of it must be expected to do.
+//!
+//! In bf16 the bound is twice the error of a naive computation as well, which errs by the rounding of its operands (measured in f64, on the same four) and
+//! by that of its result: `2·(max|rounded − f64| + 2⁻⁹·max|f64|)`.
 
 use serde::Serialize;
 
+use super::golden::ROUNDING_BF16;
 use super::gradient::cases;
 use crate::autodiff::{Fault, Graph, Parameters, Var};
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::ops::{Case, Data};
 use crate::tensor::{DType, Device, Tensor};
@@ -63,11 +68,11 @@ pub struct ParityReport {
     pub rows: Vec<ParityRow>,
 }
 
-/// Compares outputs and gradients of all operations, or of the one named `op`, on `device` in f32 with the CPU in f64.
+/// Compares outputs and gradients of all operations, or of the one named `op`, on `device` in this precision with the CPU in f64.
 ///
 /// # Errors
 /// No operation has that name, or an operation fails.
-pub fn parity(op: Option<&str>, device: Device) -> Result<ParityReport> {
+pub fn parity(op: Option<&str>, device: Device, precision: Precision) -> Result<ParityReport> {
     let cases = cases(op)?;
     if cases.is_empty() {
         let known: Vec<&str> = crate::ops::ALL.iter().map(|entry| entry.operation.name()).collect();
@@ -82,7 +87,7 @@ pub fn parity(op: Option<&str>, device: Device) -> Result<ParityReport> {
         }
         let row = rows.last_mut().expect("a row was just made");
         row.cases += 1;
-        let compared = compare(case, device, None)?;
+        let compared = compare(case, device, precision, None)?;
         row.failed += usize::from(compared.iter().any(|one| one.ratio > 1.0));
         for one in compared {
             row.elements += one.elements;
@@ -99,12 +104,12 @@ pub fn parity(op: Option<&str>, device: Device) -> Result<ParityReport> {
 }
 
 /// Plants an error in one gradient of one case of every operation: names of the operations, and whether the comparison saw it.
-pub fn parity_mutation(op: Option<&str>, device: Device) -> Result<Vec<(&'static str, bool)>> {
+pub fn parity_mutation(op: Option<&str>, device: Device, precision: Precision) -> Result<Vec<(&'static str, bool)>> {
     let cases = cases(op)?;
     let mut seen = Vec::new();
     for of_operation in cases.chunk_by(|a, b| a.operation == b.operation) {
         let case = &of_operation[of_operation.len() / 2];
-        let compared = compare(case, device, Some(Fault { operation: case.operation, input: 0 }))?;
+        let compared = compare(case, device, precision, Some(Fault { operation: case.operation, input: 0 }))?;
         seen.push((case.operation, compared.iter().any(|one| one.ratio > 1.0)));
     }
     Ok(seen)
@@ -130,9 +135,15 @@ enum Inputs {
 }
 
 /// Runs a case twice and differentiates w·y₁ + 2·w·y₂ for random w: the first gradient of an input is set, the second added.
-fn run(case: &Case, device: Device, dtype: DType, inputs: Inputs, fault: Option<Fault>) -> Result<Results> {
+fn run(
+    case: &Case,
+    device: Device,
+    (dtype, precision): (DType, Precision),
+    inputs: Inputs,
+    fault: Option<Fault>,
+) -> Result<Results> {
     let mut parameters = Parameters::builder().build(dtype)?;
-    let mut g = Graph::new(device, dtype, None);
+    let mut g = Graph::new(device, dtype, None).with_precision(precision);
     let mut shifts = Data::new(if let Inputs::Moved(seed) = inputs { seed } else { 0 });
     let moves = matches!(inputs, Inputs::Moved(_));
     let mut inputs: Vec<Var> = Vec::with_capacity(case.inputs.len());
@@ -170,34 +181,63 @@ fn run(case: &Case, device: Device, dtype: DType, inputs: Inputs, fault: Option<
     Ok(results)
 }
 
-/// Runs a case in f64 and f32 on the CPU and in f32 on `device`, there with a planted fault if one is given.
+/// The largest difference; NaN is larger than any number.
+fn difference(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).fold(0.0f64, |m, (a, b)| if (a - b).abs() <= m { m } else { (a - b).abs() })
+}
+
+/// Runs a case in f64 and f32 on the CPU and in this precision on `device`, there with a planted fault if one is given.
 ///
 /// # Errors
 /// Of the runs.
-pub fn compare(case: &Case, device: Device, fault: Option<Fault>) -> Result<Vec<Compared>> {
-    let truth = run(case, Device::Cpu, DType::F64, Inputs::Exact, None)?;
+pub fn compare(case: &Case, device: Device, precision: Precision, fault: Option<Fault>) -> Result<Vec<Compared>> {
+    let truth = run(case, Device::Cpu, (DType::F64, Precision::Full), Inputs::Exact, None)?;
     let ways = [Inputs::Exact, Inputs::Moved(1), Inputs::Moved(2), Inputs::Moved(3)];
-    let singles = ways.into_iter().map(|inputs| run(case, Device::Cpu, DType::F32, inputs, None));
-    let singles = singles.collect::<Result<Vec<_>>>()?;
-    let found = run(case, device, DType::F32, Inputs::Exact, fault)?;
-    let largest = |values: &[f64]| values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    let error = |a: &[f64], b: &[f64]| {
-        // NaN is the largest error
-        a.iter().zip(b).fold(0.0f64, |m, (a, b)| if (a - b).abs() <= m { m } else { (a - b).abs() })
+    // what a naive computation errs: in f32; or in f64, which errs by the rounding of operands alone
+    let naive = match precision {
+        Precision::Full => DType::F32,
+        Precision::Bf16 => DType::F64,
     };
+    let naive = ways.into_iter().map(|inputs| run(case, Device::Cpu, (naive, precision), inputs, None));
+    let naive = naive.collect::<Result<Vec<_>>>()?;
+    let found = run(case, device, (DType::F32, precision), Inputs::Exact, fault)?;
+    let largest = |values: &[f64]| values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     Ok(truth
         .iter()
         .zip(&found)
         .enumerate()
         .map(|(i, ((name, truth), (_, found)))| {
-            assert_eq!(truth.len(), found.len());
-            let error_of_gpu = error(found, truth);
-            let error_of_cpu = singles.iter().map(|single| error(&single[i].1, truth)).fold(0.0, f64::max);
-            let bound = 2.0 * error_of_cpu + 2f64.powi(-22) * largest(truth);
+            let error_of_gpu = difference(found, truth);
+            let error = naive.iter().map(|naive| difference(&naive[i].1, truth)).fold(0.0, f64::max);
+            let bound = match precision {
+                Precision::Full => 2.0 * error + 2f64.powi(-22) * largest(truth),
+                Precision::Bf16 => 2.0 * (error + ROUNDING_BF16 * largest(truth)),
+            };
             let ratio = if error_of_gpu == 0.0 { 0.0 } else { error_of_gpu / bound };
             let what = format!("{} {}: {name}", case.operation, case.name);
             let size = largest(truth).max(f64::MIN_POSITIVE);
             Compared { what, elements: truth.len(), ratio, error: error_of_gpu / size, bound: bound / size }
+        })
+        .collect())
+}
+
+/// Of every tensor of a case in bf16 its name, and how far `device` is from the same computation in f64 with operands rounded to bf16, over how far that is
+/// from one that rounds nothing; both as norms. A device that rounds the same operands is far below 1, one that rounds others is not. `None` where rounding
+/// changes nothing.
+///
+/// # Errors
+/// Of the runs.
+pub fn rounded_alike(case: &Case, device: Device) -> Result<Vec<(String, Option<f64>)>> {
+    let on_cpu = |precision| run(case, Device::Cpu, (DType::F64, precision), Inputs::Exact, None);
+    let (exact, rounded) = (on_cpu(Precision::Full)?, on_cpu(Precision::Bf16)?);
+    let found = run(case, device, (DType::F32, Precision::Bf16), Inputs::Exact, None)?;
+    let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+    let all = exact.into_iter().zip(rounded).zip(found);
+    Ok(all
+        .map(|(((name, exact), (_, rounded)), (_, found))| {
+            let (of_rounding, of_device) = (distance(&exact, &rounded), distance(&found, &rounded));
+            (name, (of_rounding > 0.0).then(|| of_device / of_rounding))
         })
         .collect())
 }

@@ -115,15 +115,11 @@ impl Global {
         if args.gpu_model.is_some() && args.device != Wanted::CudaSim {
             return Err(Error::usage("--gpu-model is for --device cudasim: a real GPU is what it is"));
         }
-        let (device, device_note) = choose(args.device, args.gpu_model)?;
         let precision = match args.precision {
             Some(Format::Bf16) => Precision::Bf16,
             None | Some(Format::F32) => Precision::Full,
         };
-        if precision == Precision::Bf16 && device != Device::Cpu {
-            return Err(Error::usage(format!("--precision bf16 does not run on {device} yet"))
-                .hint("use --device cpu, or leave --precision out to compute in f32"));
-        }
+        let (device, device_note) = choose(args.device, args.gpu_model, precision)?;
         Ok(Global {
             device,
             precision,
@@ -189,25 +185,29 @@ pub fn start_threads(wanted: Option<u32>) -> Result<()> {
     builder.build_global().map_err(|e| Error::data(format!("cannot start the threads: {e}")))
 }
 
-fn choose(wanted: Wanted, gpu_model: Option<GpuModel>) -> Result<(Device, Option<String>)> {
+fn choose(wanted: Wanted, gpu_model: Option<GpuModel>, precision: Precision) -> Result<(Device, Option<String>)> {
+    let usable = |found: &cuda::Probe, ordinal: usize| {
+        let gpu = found.usable(ordinal)?;
+        gpu.check_precision(precision).map(|()| gpu.name.clone())
+    };
     match wanted {
         Wanted::Cpu => Ok((Device::Cpu, None)),
-        Wanted::Auto => Ok(match cuda::probe().map(|found| found.usable(0).cloned().map_err(|e| e.to_string())) {
-            Ok(Ok(gpu)) => (Device::Cuda(0), Some(format!("device: cuda:0 ({}, the first usable GPU)", gpu.name))),
+        Wanted::Auto => Ok(match cuda::probe().map(|found| usable(&found, 0).map_err(|e| e.to_string())) {
+            Ok(Ok(name)) => (Device::Cuda(0), Some(format!("device: cuda:0 ({name}, the first usable GPU)"))),
             Ok(Err(reason)) | Err(reason) => (Device::Cpu, Some(format!("device: cpu ({reason})"))),
         }),
         Wanted::Cuda(ordinal) => {
             let found = cuda::probe().map_err(|reason| {
                 Error::data(format!("--device cuda: {reason}")).hint("use --device cpu, or leave --device out")
             })?;
-            found.usable(ordinal)?;
+            usable(&found, ordinal)?;
             Ok((Device::Cuda(ordinal), None))
         }
         Wanted::CudaSim => {
             let model = gpu_model.and_then(|model| model.to_possible_value());
             cuda::simulate(model.as_ref().map(|value| value.get_name()))?;
             let found = cuda::probe().map_err(|reason| Error::data(format!("--device cudasim: {reason}")))?;
-            let name = &found.usable(0)?.name;
+            let name = usable(&found, 0)?;
             Ok((Device::Cuda(0), Some(format!("device: cudasim (a simulated {name}: results, not times)"))))
         }
     }

@@ -20,11 +20,12 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    if global.precision == Precision::Bf16 {
+    let checked = global.for_check("gradcheck")?;
+    if global.precision == Precision::Bf16 && checked.device == Device::Cpu {
         return Err(Error::usage("gradcheck differentiates in f64: --precision bf16 is for products in f32")
             .hint("leave --precision out; 'golden --precision bf16' checks results in bf16"));
     }
-    let device = global.for_check("gradcheck")?.announce_device();
+    let device = checked.announce_device();
     if device != Device::Cpu {
         return run_on_gpu(args, global, device);
     }
@@ -59,10 +60,11 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     Ok(())
 }
 
-/// A GPU computes in f32, which is too coarse for finite differences: its results are held to those of the CPU in f64.
+/// A GPU computes in f32, or in bf16, which is too coarse for finite differences: its results are held to those of the CPU in f64.
 fn run_on_gpu(args: &Args, global: &Global, device: Device) -> Result<()> {
-    let report = check::parity(args.op.as_deref(), device)?;
-    let planted = if args.mutate { check::parity_mutation(args.op.as_deref(), device)? } else { Vec::new() };
+    let report = check::parity(args.op.as_deref(), device, global.precision)?;
+    let planted =
+        if args.mutate { check::parity_mutation(args.op.as_deref(), device, global.precision)? } else { Vec::new() };
     let mut text = format!(
         "{:<28} {:>6} {:>9} {:>7}  error    bound    tensor nearest to it\n",
         "operation", "cases", "elements", "failed"
@@ -72,9 +74,13 @@ fn run_on_gpu(args: &Args, global: &Global, device: Device) -> Result<()> {
         let numbers = worst.map_or_else(String::new, |w| format!("{:.1e}  {:.1e}  {}", w.error, w.bound, w.element));
         let _ = writeln!(text, "{:<28} {:>6} {:>9} {:>7}  {numbers}", row.op, row.cases, row.elements, row.failed);
     }
+    let bound = match global.precision {
+        Precision::Full => "twice the error of the CPU in f32, and 2^-22",
+        Precision::Bf16 => "twice the error of a naive computation in bf16",
+    };
     let _ = write!(
         text,
-        "{} operations, {} cases, {} failed; errors and bounds are of a tensor's largest value: twice the error of the CPU in f32, and 2^-22",
+        "{} operations, {} cases, {} failed; errors and bounds are of a tensor's largest value: {bound}",
         report.ops, report.cases, report.failed
     );
     let mut value =

@@ -48,7 +48,7 @@ pub fn run(_args: &Args, global: &Global) -> Result<()> {
             let _ = writeln!(text, "CUDA             none: {reason}");
         }
     }
-    let lstm = shared::lstm_plans(global.device, PAPER_BATCH, &PAPER_HIDDEN)?;
+    let lstm = shared::lstm_plans(global, PAPER_BATCH, &PAPER_HIDDEN)?;
     if let Some(plans) = &lstm {
         text += "LSTM of the paper's model\n";
         text += &shared::lstm_lines(plans);

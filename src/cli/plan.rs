@@ -59,7 +59,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let encoder = recipe.encoder(plan.sizes.vocabulary);
     let mut hidden: Vec<usize> = (0..encoder.layers).map(|l| encoder.layer_sizes(l).1).collect();
     hidden.dedup();
-    let lstm = shared::lstm_plans(global.device, plan.sizes.batch_size, &hidden)?;
+    let lstm = shared::lstm_plans(global, plan.sizes.batch_size, &hidden)?;
     let mut text = describe(&plan);
     if let Some(plans) = &lstm {
         text += &format!("\nLSTM on {}\n{}", global.device, shared::lstm_lines(plans));

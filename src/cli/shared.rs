@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values;
+use super::{Global, values};
 use crate::device::{Device, cuda};
 use crate::error::Result;
 use crate::ops::lstm::plan::{Described, describe};
@@ -78,10 +78,11 @@ impl std::str::FromStr for ModelOrNone {
 ///
 /// # Errors
 /// A GPU that cannot be used.
-pub fn lstm_plans(device: Device, batch: usize, hidden: &[usize]) -> Result<Option<Vec<Described>>> {
+pub fn lstm_plans(global: &Global, batch: usize, hidden: &[usize]) -> Result<Option<Vec<Described>>> {
+    let device = global.device;
     let Device::Cuda(ordinal) = device else { return Ok(None) };
     let found = cuda::probe().map_err(|reason| crate::error::Error::data(format!("cuda:{ordinal}: {reason}")))?;
-    Ok(Some(describe(found.usable(ordinal)?, batch, hidden)))
+    Ok(Some(describe(found.usable(ordinal)?, global.precision, batch, hidden)))
 }
 
 /// A line for each plan.

@@ -1,11 +1,13 @@
-//! What the operations' `cuda.rs` share: launches over elements and rows, sums, masks and indices as kernels take them.
+//! What the operations' `cuda.rs` share: launches over elements and rows, sums, masks and indices as kernels take them, operands of products.
 
-use crate::autodiff::{Graph, Store};
+use crate::autodiff::{Graph, Keep, Store};
+use crate::device::Precision;
+use crate::device::cuda::gemm::{Matrix, round_operand, rounded_pitch};
 use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
 use crate::ops::mask::Dropout;
 use crate::random::Mask;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// The arguments of a launch, each made of what it is given.
 macro_rules! arguments {
@@ -138,4 +140,148 @@ pub(super) fn add_rows(
     [n, columns]: [usize; 2],
 ) -> Result<()> {
     context.launch("add_rows", Grid::elements(n * columns), arguments![from, which, to, n, columns])
+}
+
+/// `RoundedCopy` of kernels/bf16.cuh.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct CopyWords {
+    to: u64,
+    pitch: u32,
+    nothing: u32,
+}
+
+/// A matrix `[rows, columns]` that products take: as it is, or in bf16 where the graph's products are.
+pub(super) struct Operand {
+    tensor: Tensor,
+    /// Element that it begins at.
+    first: usize,
+    rows: usize,
+    columns: usize,
+}
+
+impl Operand {
+    pub fn is_rounded(&self) -> bool {
+        self.tensor.dtype() == DType::BF16
+    }
+
+    pub fn matrix(&self) -> Matrix<'_> {
+        self.rows(0, self.rows)
+    }
+
+    /// Some of the rows.
+    pub fn rows(&self, first: usize, rows: usize) -> Matrix<'_> {
+        assert!(first + rows <= self.rows, "rows past the end of an operand");
+        let data = self.row(first);
+        match self.is_rounded() {
+            true => Matrix::rounded(data, rows, self.columns),
+            false => Matrix::new(data, rows, self.columns),
+        }
+    }
+
+    /// From a row on.
+    pub fn row(&self, first: usize) -> Argument<'_> {
+        let pitch = if self.is_rounded() { rounded_pitch(self.columns) } else { self.columns };
+        self.tensor.argument_from(self.first + first * pitch)
+    }
+
+    /// The copy, to be kept for the rest of the step along with what it is of.
+    pub fn keep_for(&self, graph: &mut Graph, of: &Tensor) {
+        if self.is_rounded() {
+            graph.keep_rounded(of, &self.tensor);
+        }
+    }
+}
+
+/// Where a kernel puts the copy in bf16 of what it computes, from row `first` of an operand on; nowhere if the operand has none.
+pub(super) fn rounded_copy(operand: &Operand, first: usize) -> Argument<'_> {
+    if !operand.is_rounded() {
+        return no_copy();
+    }
+    let (to, pitch) = (operand.row(first).address(), rounded_pitch(operand.columns) as u32);
+    Argument::plain(CopyWords { to, pitch, nothing: 0 })
+}
+
+/// No copy.
+pub(super) fn no_copy() -> Argument<'static> {
+    Argument::plain(CopyWords { to: 0, pitch: 0, nothing: 0 })
+}
+
+/// Makes operands of products in the precision of a graph, with its buffers.
+pub(super) struct Products<'a> {
+    pub context: &'a Context,
+    pub graph: &'a mut Graph,
+}
+
+impl<'a> Products<'a> {
+    /// # Errors
+    /// A GPU without products in the graph's precision.
+    pub fn new(context: &'a Context, graph: &'a mut Graph) -> Result<Self> {
+        context.check_precision(graph.precision())?;
+        Ok(Products { context, graph })
+    }
+
+    pub fn are_rounded(&self) -> bool {
+        self.graph.precision() == Precision::Bf16
+    }
+
+    /// `[rows, columns]` of a tensor from element `first` on.
+    pub fn operand(&mut self, x: &Tensor, first: usize, [rows, columns]: [usize; 2]) -> Result<Operand> {
+        match self.blank([rows, columns])? {
+            None => Ok(Operand { tensor: x.clone(), first, rows, columns }),
+            Some(copy) => {
+                round_operand(self.context, x.argument_from(first), copy.tensor.argument(), [rows, columns])?;
+                Ok(copy)
+            }
+        }
+    }
+
+    /// All of a tensor as a matrix, whose copy may be needed again; it is rounded once.
+    pub fn kept(&mut self, x: &Tensor, columns: usize, keep: Keep) -> Result<Operand> {
+        let rows = x.len() / columns.max(1);
+        let tensor = match self.are_rounded() {
+            true => {
+                let (context, shape) = (self.context, [rows, rounded_pitch(columns)]);
+                let round = |copy: &Tensor| round_operand(context, x.argument(), copy.argument(), [rows, columns]);
+                self.graph.rounded(x, keep, shape, round)?
+            }
+            false => x.clone(),
+        };
+        Ok(Operand { tensor, first: 0, rows, columns })
+    }
+
+    /// Where products are in bf16: an operand that is to be written, with undefined content.
+    pub fn blank(&mut self, [rows, columns]: [usize; 2]) -> Result<Option<Operand>> {
+        if !self.are_rounded() {
+            return Ok(None);
+        }
+        let tensor = self.graph.uninitialised([rows, rounded_pitch(columns)], DType::BF16)?;
+        Ok(Some(Operand { tensor, first: 0, rows, columns }))
+    }
+
+    /// An operand of what a kernel computes into `x`, from its beginning: its copy, or where products are in f32 itself.
+    pub fn of_copy(x: &Tensor, [rows, columns]: [usize; 2], copy: Option<Operand>) -> Operand {
+        copy.unwrap_or_else(|| Operand { tensor: x.clone(), first: 0, rows, columns })
+    }
+}
+
+/// What a row of logits becomes, as kernels/tied_softmax.cu takes it: nothing else, its gradient, or that in bf16 alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowGradient {
+    None = 0,
+    Full = 1,
+    Rounded = 2,
+    Both = 3,
+}
+
+impl RowGradient {
+    /// `sums`: whether gradients are added up, which is done in f32.
+    pub fn new(wanted: bool, sums: bool, rounded: bool) -> Self {
+        match (wanted, rounded) {
+            (false, _) => RowGradient::None,
+            (true, false) => RowGradient::Full,
+            (true, true) if sums => RowGradient::Both,
+            (true, true) => RowGradient::Rounded,
+        }
+    }
 }

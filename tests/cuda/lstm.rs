@@ -1,13 +1,13 @@
 //! Both plans of the LSTM against the CPU.
 
 use ulmfit::check::compare;
-use ulmfit::device::cuda;
+use ulmfit::device::{Precision, cuda};
 use ulmfit::ops::lstm::plan::{Force, UNITS, force};
 use ulmfit::ops::lstm::{LstmInputs, cases, lstm};
 use ulmfit::ops::{Case, Data, Dropout};
 use ulmfit::random::{Direction, Key, Mask, Site, Stage};
 
-use super::parity::{GPU, no_findings, orders};
+use super::parity::{GPU, no_findings, orders, precisions};
 use super::sim::{self, Sim};
 
 /// One plan for as long as this lives.
@@ -59,17 +59,24 @@ pub fn lstm_plans(gpu: &str) {
     let context = cuda::context(0).unwrap();
     let kernels = || context.launches().into_iter().filter(|(name, _)| name.starts_with("lstm_")).collect::<Vec<_>>();
     let persistent = UNITS.map(Force::Persistent);
-    for plan in std::iter::once(Force::StepWise).chain(persistent) {
+    let plans = std::iter::once(Force::StepWise).chain(persistent).map(|plan| (plan, Precision::Full));
+    let rounded = precisions().iter().filter(|p| **p == Precision::Bf16).map(|p| (Force::StepWise, *p));
+    for (plan, precision) in plans.chain(rounded) {
         let _forced = Forced::new(plan);
         let before = kernels();
         let (mut count, mut ratio, mut worst) = (0, 0.0, String::new());
         let mut ask = |case: &Case, order: &str| {
             sim::set("seed", order);
-            let compared = compare(case, GPU, None)
-                .unwrap_or_else(|e| panic!("{plan:?} {}: {e}\n{:#?}", case.name, sim::findings()));
+            let compared = compare(case, GPU, precision, None)
+                .unwrap_or_else(|e| panic!("{plan:?} {precision:?} {}: {e}\n{:#?}", case.name, sim::findings()));
             count += 1;
             for one in compared {
-                assert!(one.ratio <= 1.0, "{plan:?} order {order} {}: {:.2} times the bound", one.what, one.ratio);
+                assert!(
+                    one.ratio <= 1.0,
+                    "{plan:?} {precision:?} order {order} {}: {:.2} times the bound",
+                    one.what,
+                    one.ratio
+                );
                 if one.ratio > ratio {
                     (ratio, worst) = (one.ratio, one.what);
                 }
@@ -86,13 +93,14 @@ pub fn lstm_plans(gpu: &str) {
             }
         }
         no_findings();
-        println!("{gpu} {plan:?}: {count} comparisons, worst {ratio:.2} of the bound ({worst})");
+        println!("{gpu} {plan:?} {precision:?}: {count} comparisons, worst {ratio:.2} of the bound ({worst})");
         for ((name, before), (_, after)) in before.into_iter().zip(kernels()) {
-            let own = match plan {
-                Force::StepWise => ["lstm_step", "lstm_cell_backward"].contains(&name),
-                Force::Persistent(units) => name.contains(&format!("_{units}x")),
+            let own = match (plan, precision) {
+                (Force::StepWise, Precision::Full) => ["lstm_step", "lstm_cell_backward"].contains(&name),
+                (Force::StepWise, Precision::Bf16) => ["lstm_step_bf16", "lstm_cell_backward"].contains(&name),
+                (Force::Persistent(units), _) => name.contains(&format!("_{units}x")),
             };
-            assert_eq!(after > before, own, "{plan:?} and kernel '{name}'");
+            assert_eq!(after > before, own, "{plan:?} {precision:?} and kernel '{name}'");
         }
     }
 }
@@ -102,7 +110,9 @@ pub fn a_forced_plan_that_does_not_fit_is_an_error(gpu: &str) {
     let _sim = Sim::new(gpu);
     let _forced = Forced::new(Force::Persistent(9));
     let units = 9 * cuda::context(0).unwrap().gpu().multiprocessors as usize + 1;
-    let Err(error) = compare(&cases::one([1, 1, 1, units]), GPU, None) else { panic!("{units} units ran") };
+    let Err(error) = compare(&cases::one([1, 1, 1, units]), GPU, Precision::Full, None) else {
+        panic!("{units} units ran")
+    };
     let text = error.to_string();
     assert!(text.starts_with("the persistent LSTM does not run forward on "), "{text}");
     assert!(text.contains(&format!("{units} units on ")), "{text}");

@@ -7,12 +7,13 @@ mod parity;
 pub mod sim;
 
 pub use lstm::{a_forced_plan_that_does_not_fit_is_an_error, lstm_plans};
-use parity::{GPU, no_findings, orders};
+use parity::{GPU, no_findings, orders, precisions};
 use sim::Sim;
 use ulmfit::autodiff::{Fault, Graph, Store};
 use ulmfit::check::compare;
+use ulmfit::device::Precision;
 use ulmfit::device::cuda;
-use ulmfit::device::cuda::gemm::{Matrix, Tile, gemm_tiled};
+use ulmfit::device::cuda::gemm::{Matrix, Tile, gemm_tiled, round_operand, rounded_pitch};
 use ulmfit::ops::{self, Data, Dropout};
 use ulmfit::random::{Direction, Key, Mask, Site, Stage};
 use ulmfit::tensor::{DType, Device, Tensor};
@@ -33,34 +34,34 @@ macro_rules! suite {
 /// Every case of every operation, the optimisers and norms, in every order of blocks, and every kernel.
 pub fn every_case(gpu: &str) {
     let _sim = Sim::new(gpu);
-    for order in orders() {
+    for (order, &precision) in orders().iter().flat_map(|order| precisions().iter().map(move |p| (order, p))) {
         sim::set("seed", order);
         for entry in ops::ALL {
             let name = entry.operation.name();
             let (mut cases, mut ratio, mut error, mut worst) = (0, 0.0, 0.0, String::new());
             for case in (entry.cases)() {
-                let compared = compare(&case, GPU, None)
-                    .unwrap_or_else(|e| panic!("{name} {}: {e}\n{:#?}", case.name, sim::findings()));
+                let compared = compare(&case, GPU, precision, None)
+                    .unwrap_or_else(|e| panic!("{name} {precision:?} {}: {e}\n{:#?}", case.name, sim::findings()));
                 cases += 1;
                 for one in compared {
                     if one.ratio > ratio {
                         (ratio, worst) = (one.ratio, one.what.clone());
                     }
                     error = f64::max(error, one.error);
-                    assert!(one.ratio <= 1.0, "{}: {:.2} times the bound", one.what, one.ratio);
+                    assert!(one.ratio <= 1.0, "{precision:?} {}: {:.2} times the bound", one.what, one.ratio);
                 }
             }
             println!(
-                "{gpu} order {order} {name}: {cases} cases, worst {ratio:.2} of the bound ({worst}), error {error:.1e} of the largest value"
+                "{gpu} order {order} {precision:?} {name}: {cases} cases, worst {ratio:.2} of the bound ({worst}), error {error:.1e} of the largest value"
             );
         }
-        products();
+        products(precision);
         optim::updates();
         optim::norms();
         no_findings();
     }
     let case = ops::tied_softmax::cases::many_rows();
-    for one in compare(&case, GPU, None).unwrap() {
+    for one in compare(&case, GPU, Precision::Full, None).unwrap() {
         assert!(one.ratio <= 1.0, "{}: {:.2} times the bound", one.what, one.ratio);
     }
     log_probabilities();
@@ -73,7 +74,7 @@ pub fn every_case(gpu: &str) {
 }
 
 /// All transpositions and both tiles, with odd edges and with aligned ones.
-fn products() {
+fn products(precision: Precision) {
     let context = cuda::context(0).unwrap();
     let mut data = Data::new(5);
     for [m, n, k] in [[1, 1, 1], [65, 63, 9], [130, 68, 24], [3, 132, 0], [70, 129, 17]] {
@@ -90,18 +91,36 @@ fn products() {
             let at = |t: &[f64], row: usize, column: usize, [rows, columns]: [usize; 2], transposed: bool| {
                 if transposed { t[column * rows + row] } else { t[row * columns + column] }
             };
-            let (av, bv, oldv) = (a.to_f64(), b.to_f64(), old.to_f64());
             let single = |t: &Tensor| {
                 let copy = Tensor::zeros(t.shape(), DType::F32).unwrap();
                 copy.set_f64(&t.to_f64());
                 copy.to_device(GPU).unwrap()
             };
-            for tile in [Tile::Small, Tile::Large] {
+            // of operands in bf16 products are exact in f32
+            let nearest = |t: &Tensor| match precision {
+                Precision::Full => t.clone(),
+                Precision::Bf16 => rounded(t),
+            };
+            let (a, b) = (nearest(&a), nearest(&b));
+            let (av, bv, oldv) = (a.to_f64(), b.to_f64(), old.to_f64());
+            for &tile in Tile::of(precision) {
                 let (a, b, c) = (single(&a), single(&b), single(&old));
                 let device_bias = bias.as_ref().map(single);
-                let matrix = |t, rows, columns, transposed| {
-                    if transposed { Matrix::new(t, columns, rows).t() } else { Matrix::new(t, rows, columns) }
+                // as it is stored
+                let operand = |t: &Tensor| match precision {
+                    Precision::Full => t.clone(),
+                    Precision::Bf16 => {
+                        let [rows, columns] = [t.dims()[0], t.dims()[1]];
+                        let copy = Tensor::zeros_on(GPU, [rows, rounded_pitch(columns)], DType::BF16).unwrap();
+                        round_operand(context, t.argument(), copy.argument(), [rows, columns]).unwrap();
+                        copy
+                    }
                 };
+                let matrix = |t, rows, columns, transposed| {
+                    let of = if precision == Precision::Full { Matrix::new } else { Matrix::rounded };
+                    if transposed { of(t, columns, rows).t() } else { of(t, rows, columns) }
+                };
+                let (a, b) = (operand(&a), operand(&b));
                 let (x, y) = (matrix(a.argument(), m, k, ta), matrix(b.argument(), k, n, tb));
                 let bias_argument = device_bias.as_ref().map(Tensor::argument);
                 gemm_tiled(context, tile, x, y, bias_argument, c.argument(), store).unwrap();
@@ -121,12 +140,18 @@ fn products() {
                     let bound = (k as f64 + 2.0) * 2f64.powi(-24) * size;
                     assert!(
                         (found - truth).abs() <= bound,
-                        "{tile:?} {m}x{n}x{k} {ta} {tb}: {found} at {row}, {column}, not {truth}"
+                        "{precision:?} {tile:?} {m}x{n}x{k} {ta} {tb}: {found} at {row}, {column}, not {truth}"
                     );
                 }
             }
         }
     }
+}
+
+/// Values rounded to bf16.
+fn rounded(t: &Tensor) -> Tensor {
+    let values: Vec<f64> = t.to_f64().iter().map(|&x| half::bf16::from_f64(x).to_f64()).collect();
+    Tensor::from_slice(t.shape(), &values).unwrap()
 }
 
 /// Generation's log-probabilities.
@@ -244,7 +269,7 @@ pub fn planted_errors_are_seen(gpu: &str) {
         let cases = (entry.cases)();
         let case = &cases[cases.len() / 2];
         let fault = Fault { operation, input: 0 };
-        let compared = compare(case, GPU, Some(fault)).unwrap();
+        let compared = compare(case, GPU, Precision::Full, Some(fault)).unwrap();
         assert!(compared.iter().any(|one| one.ratio > 1.0), "{operation} {}", case.name);
     }
 }

@@ -1,5 +1,6 @@
 //! What the tests of kernels share: the comparison is the library's (`ulmfit::check::compare`, which states the bound).
 
+use ulmfit::device::{Precision, cuda};
 use ulmfit::tensor::Device;
 
 use super::sim::findings;
@@ -11,6 +12,14 @@ pub fn orders() -> &'static [&'static str] {
     match std::env::var("ULMFIT_PARITY").as_deref() {
         Ok("full") => &["1", "2", "3"],
         _ => &["1"],
+    }
+}
+
+/// Those that the GPU multiplies in.
+pub fn precisions() -> &'static [Precision] {
+    match cuda::context(0).unwrap().check_precision(Precision::Bf16) {
+        Ok(()) => &[Precision::Full, Precision::Bf16],
+        Err(_) => &[Precision::Full],
     }
 }
 

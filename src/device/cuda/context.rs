@@ -14,6 +14,7 @@ use super::graphs::{GraphStatistics, Graphs};
 use super::modules::{self, MODULES};
 use super::probe::{Gpu, probe};
 use super::work::{Launch, Work};
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::trace;
 
@@ -160,6 +161,18 @@ impl Context {
     /// What the driver says of it.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+
+    /// As [`Gpu::check_precision`], of the kernels that this process runs.
+    ///
+    /// # Errors
+    /// A GPU, or kernels, without products in bf16.
+    pub fn check_precision(&self, precision: Precision) -> Result<()> {
+        self.gpu.check_precision(precision)?;
+        if precision == Precision::Bf16 && !self.sm_80 {
+            return Err(Error::usage("ULMFIT_PTX=sm_70: these kernels have no products in bf16"));
+        }
+        Ok(())
     }
 
     /// Makes this the thread's current context, and returns an error that an earlier call could not.

@@ -1,9 +1,16 @@
-//! Matrix products of our own on a GPU (kernels/gemm.cu): true f32, all transpositions, bias and accumulation in the epilogue.
+//! Matrix products of our own on a GPU, all transpositions, bias and accumulation in the epilogue: true f32 (kernels/gemm.cu), and of operands in bf16 by
+//! tensor cores with sums in f32 (kernels/gemm_bf16.cu).
 
 use super::arguments::{Argument, Grid};
 use super::context::Context;
+use crate::device::Precision;
 use crate::device::cpu::gemm::Store;
 use crate::error::Result;
+
+/// Elements from row to row of an operand in bf16: a multiple of 16, so that every row begins at a sector of memory and can be copied by eights.
+pub fn rounded_pitch(columns: usize) -> usize {
+    columns.next_multiple_of(16)
+}
 
 /// A row-major matrix in memory of a GPU, and whether its transpose is meant.
 #[derive(Clone, Copy, Debug)]
@@ -13,50 +20,95 @@ pub struct Matrix<'a> {
     rows: usize,
     columns: usize,
     transposed: bool,
+    format: Precision,
 }
 
 impl<'a> Matrix<'a> {
     pub fn new(data: Argument<'a>, rows: usize, columns: usize) -> Self {
-        Matrix { data, rows, columns, transposed: false }
+        Matrix { data, rows, columns, transposed: false, format: Precision::Full }
+    }
+
+    /// In bf16, with rows [`rounded_pitch`] apart and zeros in between (see [`round_operand`]).
+    pub fn rounded(data: Argument<'a>, rows: usize, columns: usize) -> Self {
+        Matrix { format: Precision::Bf16, ..Matrix::new(data, rows, columns) }
     }
 
     /// The transpose.
     pub fn t(self) -> Self {
         Matrix { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
     }
+
+    /// Columns of what is stored.
+    fn stored_columns(&self) -> usize {
+        if self.transposed { self.rows } else { self.columns }
+    }
 }
 
-/// Edge of the square that a block computes.
+/// Rows and columns that a block computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tile {
-    /// 64: enough blocks for products of few rows.
+    /// 64 by 64: enough blocks for products of few rows.
     Small,
-    /// 128: half the traffic.
+    /// 128 by 64, in bf16 alone: for widths, as the embedding's 400, that fill the large tile's badly.
+    Tall,
+    /// 128 by 128: half the traffic.
     Large,
 }
 
 impl Tile {
-    fn edge(self) -> usize {
-        match self {
-            Tile::Small => 64,
-            Tile::Large => 128,
+    /// Those that products in a format are compiled for.
+    pub fn of(format: Precision) -> &'static [Tile] {
+        match format {
+            Precision::Full => &[Tile::Small, Tile::Large],
+            Precision::Bf16 => &[Tile::Small, Tile::Tall, Tile::Large],
         }
     }
 
-    /// The large one where it still gives every multiprocessor a block.
-    fn choose(context: &Context, m: usize, n: usize) -> Self {
-        let blocks = m.div_ceil(Tile::Large.edge()) * n.div_ceil(Tile::Large.edge());
-        if blocks >= context.gpu().multiprocessors.max(1) as usize { Tile::Large } else { Tile::Small }
+    fn edges(self) -> [usize; 2] {
+        match self {
+            Tile::Small => [64, 64],
+            Tile::Tall => [128, 64],
+            Tile::Large => [128, 128],
+        }
+    }
+
+    /// Tiles of the rows and of the columns of a product.
+    fn counts(self, m: usize, n: usize) -> [usize; 2] {
+        let [rows, columns] = self.edges();
+        [m.div_ceil(rows), n.div_ceil(columns)]
+    }
+
+    /// What its blocks compute, the unused edges included, weighed by what a smaller tile loses to traffic (an estimate, not measured).
+    fn cost(self, m: usize, n: usize) -> usize {
+        let ([rows, columns], [of_rows, of_columns]) = (self.edges(), self.counts(m, n));
+        let weight = match self {
+            Tile::Large => 10,
+            Tile::Tall => 11,
+            Tile::Small => 13,
+        };
+        rows * of_rows * columns * of_columns * weight
+    }
+
+    /// Of the larger ones that give every multiprocessor a block the cheapest, else the small one. (In f32 the large one costs no less than it gains: it is
+    /// taken wherever it gives enough blocks.)
+    fn choose(context: &Context, format: Precision, m: usize, n: usize) -> Self {
+        let multiprocessors = context.gpu().multiprocessors.max(1) as usize;
+        let enough = |tile: &&Tile| tile.counts(m, n).iter().product::<usize>() >= multiprocessors;
+        let larger = Tile::of(format).iter().filter(|tile| **tile != Tile::Small).filter(enough);
+        larger.min_by_key(|tile| tile.cost(m, n)).copied().unwrap_or(Tile::Small)
     }
 }
 
-/// `c (+)= a·b (+ bias in every row)`: `a` `[m, k]`, `b` `[k, n]`, `bias` `[n]`, `c` `[m, n]`. Every element is one sum over k in order, whatever
-/// the tile.
+/// `c (+)= a·b (+ bias in every row)`: `a` `[m, k]`, `b` `[k, n]`, both of one format, `bias` `[n]`, `c` `[m, n]`. In f32 every element is one sum over k in
+/// order, whatever the tile; in bf16 tensor cores sum 16 products at a time, in that order.
 pub fn gemm(context: &Context, a: Matrix, b: Matrix, bias: Option<Argument>, c: Argument, store: Store) -> Result<()> {
-    gemm_tiled(context, Tile::choose(context, a.rows, b.columns), a, b, bias, c, store)
+    gemm_tiled(context, Tile::choose(context, a.format, a.rows, b.columns), a, b, bias, c, store)
 }
 
 /// As [`gemm`], with a given tile.
+///
+/// # Panics
+/// If shapes or formats do not fit, or there is no such tile in the format.
 pub fn gemm_tiled(
     context: &Context,
     tile: Tile,
@@ -67,20 +119,52 @@ pub fn gemm_tiled(
     store: Store,
 ) -> Result<()> {
     assert_eq!(a.columns, b.rows, "the inner sizes of a product differ");
+    assert_eq!(a.format, b.format, "the formats of a product's operands differ");
     let (m, n, k) = (a.rows, b.columns, a.columns);
-    let kernel = match (tile, a.transposed, b.transposed) {
-        (Tile::Small, false, false) => "gemm_nn_small",
-        (Tile::Small, false, true) => "gemm_nt_small",
-        (Tile::Small, true, false) => "gemm_tn_small",
-        (Tile::Small, true, true) => "gemm_tt_small",
-        (Tile::Large, false, false) => "gemm_nn_large",
-        (Tile::Large, false, true) => "gemm_nt_large",
-        (Tile::Large, true, false) => "gemm_tn_large",
-        (Tile::Large, true, true) => "gemm_tt_large",
-    };
-    let flags = u32::from(store == Store::Add) | u32::from(bias.is_some()) << 1;
-    let grid = Grid::blocks([n.div_ceil(tile.edge()), m.div_ceil(tile.edge()), 1]);
+    let [of_rows, of_columns] = tile.counts(m, n);
+    let kernel = kernel(a.format, tile, a.transposed, b.transposed);
     // without a bias its place is taken by something that is not read
-    let arguments = [a.data, b.data, bias.unwrap_or(c), c, m.into(), n.into(), k.into(), flags.into()];
-    context.launch(kernel, grid, &arguments)
+    let (flags, bias) = (u32::from(store == Store::Add) | u32::from(bias.is_some()) << 1, bias.unwrap_or(c));
+    match a.format {
+        Precision::Full => {
+            let grid = Grid::blocks([of_columns, of_rows, 1]);
+            context.launch(kernel, grid, &[a.data, b.data, bias, c, m.into(), n.into(), k.into(), flags.into()])
+        }
+        Precision::Bf16 => {
+            let (lda, ldb) = (rounded_pitch(a.stored_columns()), rounded_pitch(b.stored_columns()));
+            let rows_first = of_rows <= of_columns;
+            let grid = Grid::blocks(if rows_first { [of_rows, of_columns, 1] } else { [of_columns, of_rows, 1] });
+            let flags = flags | u32::from(rows_first) << 2;
+            let sizes = [m, n, k, lda, ldb].map(Argument::from);
+            let [m, n, k, lda, ldb] = sizes;
+            context.launch(kernel, grid, &[a.data, b.data, bias, c, m, n, k, lda, ldb, flags.into()])
+        }
+    }
+}
+
+fn kernel(format: Precision, tile: Tile, a_transposed: bool, b_transposed: bool) -> &'static str {
+    let of_tile = match (format, tile) {
+        (Precision::Full, Tile::Small) => ["gemm_nn_small", "gemm_nt_small", "gemm_tn_small", "gemm_tt_small"],
+        (Precision::Full, Tile::Large) => ["gemm_nn_large", "gemm_nt_large", "gemm_tn_large", "gemm_tt_large"],
+        (Precision::Full, Tile::Tall) => panic!("products in f32 have no tall tile"),
+        (Precision::Bf16, Tile::Small) => {
+            ["gemm_bf16_nn_small", "gemm_bf16_nt_small", "gemm_bf16_tn_small", "gemm_bf16_tt_small"]
+        }
+        (Precision::Bf16, Tile::Tall) => {
+            ["gemm_bf16_nn_tall", "gemm_bf16_nt_tall", "gemm_bf16_tn_tall", "gemm_bf16_tt_tall"]
+        }
+        (Precision::Bf16, Tile::Large) => {
+            ["gemm_bf16_nn_large", "gemm_bf16_nt_large", "gemm_bf16_tn_large", "gemm_bf16_tt_large"]
+        }
+    };
+    of_tile[usize::from(a_transposed) * 2 + usize::from(b_transposed)]
+}
+
+/// Rounds a matrix `[rows, columns]` of f32 to an operand in bf16, of `rows` times [`rounded_pitch`] elements.
+pub fn round_operand(context: &Context, x: Argument, rounded: Argument, [rows, columns]: [usize; 2]) -> Result<()> {
+    let pitch = rounded_pitch(columns);
+    let fits = |n: &usize| columns.is_multiple_of(*n) && x.address().is_multiple_of(4 * *n as u64);
+    let vector = [4, 2].into_iter().find(fits).unwrap_or(1);
+    let arguments = [x, rounded, rows.into(), columns.into(), pitch.into(), vector.into()];
+    context.launch("round_operand", Grid::elements(rows * pitch / vector), &arguments)
 }

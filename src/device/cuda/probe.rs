@@ -4,6 +4,7 @@ use std::panic;
 
 use cudarc::driver::{result, sys};
 
+use crate::device::Precision;
 use crate::error::{Error, Result};
 
 /// A GPU that the driver presents.
@@ -19,6 +20,22 @@ pub struct Gpu {
     pub shared_bytes_per_block: i32,
     /// Whether all blocks of a launch can be made to run at the same time.
     pub cooperative_launch: bool,
+}
+
+impl Gpu {
+    /// Whether it multiplies in this precision.
+    ///
+    /// # Errors
+    /// bf16 on a GPU that is too old for it.
+    pub fn check_precision(&self, precision: Precision) -> Result<()> {
+        let (name, (major, minor)) = (&self.name, self.compute_capability);
+        if precision == Precision::Full || major >= 8 {
+            return Ok(());
+        }
+        let message =
+            format!("--precision bf16 needs a GPU of compute capability 8.0 or newer, and {name} has {major}.{minor}");
+        Err(Error::usage(message).hint("leave --precision out to compute in f32, or use --device cpu"))
+    }
 }
 
 /// What the CUDA driver presents.

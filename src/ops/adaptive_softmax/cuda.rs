@@ -1,10 +1,12 @@
 use super::AdaptiveDecoder;
 use super::cpu::{block_rows, parts};
-use crate::autodiff::{Graph, Store};
+use crate::autodiff::{Keep, Store};
 use crate::device::cuda::gemm::{Matrix, gemm};
 use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{add_rows, arguments, column_sums, gather_rows, sum};
+use crate::ops::gpu::{
+    Operand, Products, RowGradient, add_rows, arguments, column_sums, gather_rows, rounded_copy, sum,
+};
 use crate::tensor::{DType, Tensor};
 
 /// No tombstone, as kernels/adaptive_softmax.cu takes it.
@@ -48,54 +50,67 @@ fn gather_head(decoder: &AdaptiveDecoder<Tensor>, w_head: &Tensor, b_head: &Tens
     }
 }
 
-/// `logits = x·wᵀ + b` of a part.
-struct Part<'a> {
-    weight: Argument<'a>,
-    bias: Option<Argument<'a>>,
-    width: usize,
-    e: usize,
+/// Weights as operands: that of the head, and that of all words where there is a tail.
+struct Weights {
+    head: Operand,
+    words: Option<Operand>,
 }
 
-impl Part<'_> {
-    fn decode(&self, context: &Context, x: Argument, rows: usize, logits: &Tensor) -> Result<()> {
-        let x = Matrix::new(x, rows, self.e);
-        let w = Matrix::new(self.weight, self.width, self.e);
-        gemm(context, x, w.t(), self.bias, logits.argument(), Store::Set)
+impl Weights {
+    /// `w_head`: by [`gather_head`].
+    fn new(products: &mut Products, decoder: &AdaptiveDecoder<Tensor>, w_head: &Tensor) -> Result<Self> {
+        let (_, e, head) = sizes(decoder);
+        let tails = decoder.splits.len();
+        let words = if tails == 0 { None } else { Some(products.kept(&decoder.weight, e, Keep::Weight)?) };
+        Ok(Weights { head: products.operand(w_head, 0, [head + tails, e])?, words })
     }
 }
 
-/// The parts of a decoder, the head's from its buffers.
+/// `logits = x·wᵀ + b` of a part.
+struct Part<'a> {
+    weight: Matrix<'a>,
+    bias: Option<Argument<'a>>,
+    width: usize,
+}
+
+impl Part<'_> {
+    fn decode(&self, context: &Context, x: Matrix, logits: &Tensor) -> Result<()> {
+        gemm(context, x, self.weight.t(), self.bias, logits.argument(), Store::Set)
+    }
+}
+
+/// The parts of a decoder, the head's bias from its buffer.
 fn part<'a>(
     decoder: &'a AdaptiveDecoder<Tensor>,
-    [w_head, b_head]: [&'a Tensor; 2],
+    weights: &'a Weights,
+    b_head: &'a Tensor,
     i: usize,
     words: &std::ops::Range<usize>,
 ) -> Part<'a> {
-    let (_, e, head) = sizes(decoder);
+    let (_, _, head) = sizes(decoder);
     let bias = decoder.bias.as_ref();
-    match i {
-        0 => {
-            let width = head + decoder.splits.len();
-            Part { weight: w_head.argument(), bias: bias.map(|_| b_head.argument()), width, e }
+    match &weights.words {
+        Some(all) if i > 0 => {
+            let weight = all.rows(words.start, words.len());
+            Part { weight, bias: bias.map(|b| b.argument_from(words.start)), width: words.len() }
         }
         _ => {
-            let weight = decoder.weight.argument_from(words.start * e);
-            Part { weight, bias: bias.map(|b| b.argument_from(words.start)), width: words.len(), e }
+            let width = head + decoder.splits.len();
+            Part { weight: weights.head.matrix(), bias: bias.map(|_| b_head.argument()), width }
         }
     }
 }
 
 /// `hidden` `[N, E]`, `targets` `[N]` (on the host), `losses` `[N]`, `loss` `[1]`.
 pub(super) fn forward(
-    g: &mut Graph,
-    context: &Context,
+    products: &mut Products,
     decoder: &AdaptiveDecoder<Tensor>,
     [hidden, targets]: [&Tensor; 2],
     scratch: &Scratch,
     [losses, loss]: [&Tensor; 2],
     gradients: Option<&Gradients>,
 ) -> Result<()> {
-    let (v, e, head) = sizes(decoder);
+    let (context, (v, e, head)) = (products.context, sizes(decoder));
     let n = targets.len();
     let &Scratch { w_head, b_head, logits, rows: gathered, d_rows } = scratch;
     losses.fill_zero();
@@ -104,7 +119,9 @@ pub(super) fn forward(
         [g.dh, g.dw, g.db].into_iter().for_each(Tensor::fill_zero);
     }
     gather_head(decoder, w_head, b_head);
+    let weights = Weights::new(products, decoder, w_head)?;
     let block = gathered.dims()[0];
+    let g = &mut *products.graph;
     let (order, within) = (g.uninitialised([n], DType::U32)?, g.uninitialised([n], DType::U32)?);
     let (block_losses, correct) = (g.uninitialised([block], DType::F32)?, g.uninitialised([block], DType::U32)?);
     let scale = (1.0 / n as f64) as f32;
@@ -125,30 +142,35 @@ pub(super) fn forward(
         for (to, list) in [(&order, &concerned), (&within, &wanted)] {
             to.copy_elements(0, &Tensor::from_slice([list.len()], list)?, 0, list.len());
         }
-        let part = part(decoder, [w_head, b_head], i, &words);
+        let part = part(decoder, &weights, b_head, i, &words);
         let Part { width, .. } = part;
+        let copy = if gradients.is_some() { products.blank([block_rows(n, width), width])? } else { None };
+        let gradient = RowGradient::new(gradients.is_some(), true, copy.is_some());
+        let d_logits = Products::of_copy(logits, [block_rows(n, width), width], copy);
         for (k, first) in (0..concerned.len()).step_by(block_rows(n, width)).enumerate() {
             let rows = block_rows(n, width).min(concerned.len() - first);
             let which = order.argument_from(first);
             gather_rows(context, hidden.argument(), which, gathered.argument(), [rows, e])?;
-            part.decode(context, gathered.argument(), rows, logits)?;
+            let x = products.operand(gathered, 0, [rows, e])?;
+            part.decode(context, x.matrix(), logits)?;
             let results = [block_losses.argument(), correct.argument()];
             let [losses_of_block, correct] = results;
             let wanted = within.argument_from(first);
+            let (gradient, copy) = (gradient as u32, rounded_copy(&d_logits, 0));
             let arguments =
-                arguments![logits.argument(), wanted, losses_of_block, correct, width, scale, gradients.is_some()];
+                arguments![logits.argument(), wanted, losses_of_block, correct, width, scale, gradient, copy];
             context.launch("softmax_rows", Grid::blocks([rows, 1, 1]), arguments)?;
             add_rows(context, losses_of_block, which, losses.argument(), [rows, 1])?;
             let Some(g) = gradients else { continue };
-            let d_logits = Matrix::new(logits.argument(), rows, width);
-            gemm(context, d_logits, Matrix::new(part.weight, width, e), None, d_rows.argument(), Store::Set)?;
+            let d_logits = d_logits.rows(0, rows);
+            gemm(context, d_logits, part.weight, None, d_rows.argument(), Store::Set)?;
             add_rows(context, d_rows.argument(), which, g.dh.argument(), [rows, e])?;
             let (dw, db) = match i {
                 0 => (g.d_head.argument(), g.db_head.argument()),
                 _ => (g.dw.argument_from(words.start * e), g.db.argument_from(words.start)),
             };
             let store = if k == 0 { Store::Set } else { Store::Add };
-            gemm(context, d_logits.t(), Matrix::new(gathered.argument(), rows, e), None, dw, store)?;
+            gemm(context, d_logits.t(), x.matrix(), None, dw, store)?;
             column_sums(context, logits.argument(), rows, width, (db, store), None)?;
         }
     }
@@ -161,21 +183,22 @@ pub(super) fn forward(
 
 /// Buffers: `[S0+n, E]`, `[S0+n]`, `[block_rows, widest part]`, `[block_rows, S0+n]`; `out` `[N, V]`.
 pub(super) fn log_probabilities(
-    context: &Context,
+    products: &mut Products,
     decoder: &AdaptiveDecoder<Tensor>,
     hidden: &Tensor,
     [w_head, b_head, logits, of_head]: [&Tensor; 4],
     out: &Tensor,
 ) -> Result<()> {
-    let (v, e, head) = sizes(decoder);
+    let (context, (v, e, head)) = (products.context, sizes(decoder));
     let (n, block, head_width) = (hidden.dims()[0], logits.dims()[0], head + decoder.splits.len());
     gather_head(decoder, w_head, b_head);
+    let (weights, hidden) = (Weights::new(products, decoder, w_head)?, products.operand(hidden, 0, [n, e])?);
     for first in (0..n).step_by(block) {
         let rows = block.min(n - first);
         for (i, words) in parts(decoder.splits, v).enumerate() {
-            let part = part(decoder, [w_head, b_head], i, &words);
+            let part = part(decoder, &weights, b_head, i, &words);
             let (result, tombstone) = if i == 0 { (of_head, NO_TOMBSTONE) } else { (logits, (head + i - 1) as u32) };
-            part.decode(context, hidden.argument_from(first * e), rows, result)?;
+            part.decode(context, hidden.rows(first, rows), result)?;
             let normalise = arguments![result.argument(), part.width];
             context.launch("log_softmax_rows", Grid::blocks([rows, 1, 1]), normalise)?;
             let arguments = arguments![

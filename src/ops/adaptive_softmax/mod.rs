@@ -8,7 +8,7 @@ use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
 use crate::device::Device;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
-use crate::ops::gpu::put_times;
+use crate::ops::gpu::{Products, put_times};
 use crate::real_type;
 use crate::tensor::{DType, Tensor};
 
@@ -154,7 +154,8 @@ pub fn adaptive_softmax(
             let wanted = wanted.map(|[dh, dw, db, d_head, db_head]| cuda::Gradients { dh, dw, db, d_head, db_head });
             let inputs = [&g.detach(hidden), targets];
             let results = [&row_losses, &loss];
-            cuda::forward(g, context(gpu)?, &tensors, inputs, &scratch, results, wanted.as_ref())?;
+            let products = &mut Products::new(context(gpu)?, g)?;
+            cuda::forward(products, &tensors, inputs, &scratch, results, wanted.as_ref())?;
         }
     }
     let saved: Vec<&Tensor> = gradients.iter().flatten().collect();
@@ -184,7 +185,8 @@ pub fn log_probabilities(g: &mut Graph, hidden: &Tensor, decoder: &AdaptiveDecod
         g.uninitialised([rows, head + tails], dtype)?,
     ];
     if let Device::Cuda(gpu) = g.device() {
-        cuda::log_probabilities(context(gpu)?, decoder, hidden, scratch.each_ref(), &out)?;
+        let products = &mut Products::new(context(gpu)?, g)?;
+        cuda::log_probabilities(products, decoder, hidden, scratch.each_ref(), &out)?;
         return Ok(out);
     }
     real_type!(NAME, "hidden", dtype, T => {

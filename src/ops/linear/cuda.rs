@@ -1,32 +1,50 @@
-use crate::autodiff::Store;
+use crate::autodiff::{Keep, Store};
 use crate::device::cuda::Context;
-use crate::device::cuda::gemm::{Matrix, gemm};
+use crate::device::cuda::gemm::gemm;
 use crate::error::Result;
-use crate::ops::gpu::column_sums;
+use crate::ops::gpu::{Operand, Products, column_sums};
 use crate::tensor::Tensor;
 
-/// `w` `[O, I]`.
-pub(super) fn forward(context: &Context, x: &Tensor, w: &Tensor, b: Option<&Tensor>, y: &Tensor) -> Result<()> {
-    let (outputs, inputs) = (w.dims()[0], w.dims()[1]);
-    let rows = y.len() / outputs.max(1);
-    let (x, w) = (Matrix::new(x.argument(), rows, inputs), Matrix::new(w.argument(), outputs, inputs));
-    gemm(context, x, w.t(), b.map(Tensor::argument), y.argument(), Store::Set)
+/// `w` `[O, I]`. `keep`: whether the backward will need x.
+pub(super) fn forward(
+    products: &mut Products,
+    [x, w]: [&Tensor; 2],
+    b: Option<&Tensor>,
+    y: &Tensor,
+    keep: Keep,
+) -> Result<()> {
+    let inputs = w.dims()[1];
+    let (x, w) = (products.kept(x, inputs, keep)?, products.kept(w, inputs, Keep::Weight)?);
+    gemm(products.context, x.matrix(), w.matrix().t(), b.map(Tensor::argument), y.argument(), Store::Set)
+}
+
+/// The upstream gradient as an operand.
+pub(super) fn upstream(products: &mut Products, dy: &Tensor, outputs: usize) -> Result<Operand> {
+    products.operand(dy, 0, [dy.len() / outputs.max(1), outputs])
 }
 
 /// `dx = dy·W`
-pub(super) fn backward_input(context: &Context, dy: &Tensor, w: &Tensor, dx: &Tensor, store: Store) -> Result<()> {
-    let (outputs, inputs) = (w.dims()[0], w.dims()[1]);
-    let rows = dy.len() / outputs.max(1);
-    let (dy, w) = (Matrix::new(dy.argument(), rows, outputs), Matrix::new(w.argument(), outputs, inputs));
-    gemm(context, dy, w, None, dx.argument(), store)
+pub(super) fn backward_input(
+    products: &mut Products,
+    dy: &Operand,
+    w: &Tensor,
+    dx: &Tensor,
+    store: Store,
+) -> Result<()> {
+    let w = products.kept(w, w.dims()[1], Keep::Weight)?;
+    gemm(products.context, dy.matrix(), w.matrix(), None, dx.argument(), store)
 }
 
 /// `dW = dyᵀ·x`
-pub(super) fn backward_weight(context: &Context, dy: &Tensor, x: &Tensor, dw: &Tensor, store: Store) -> Result<()> {
-    let (outputs, inputs) = (dw.dims()[0], dw.dims()[1]);
-    let rows = dy.len() / outputs.max(1);
-    let (dy, x) = (Matrix::new(dy.argument(), rows, outputs), Matrix::new(x.argument(), rows, inputs));
-    gemm(context, dy.t(), x, None, dw.argument(), store)
+pub(super) fn backward_weight(
+    products: &mut Products,
+    dy: &Operand,
+    x: &Tensor,
+    dw: &Tensor,
+    store: Store,
+) -> Result<()> {
+    let x = products.kept(x, dw.dims()[1], Keep::Step)?;
+    gemm(products.context, dy.matrix().t(), x.matrix(), None, dw.argument(), store)
 }
 
 /// `db = Σ_rows dy`

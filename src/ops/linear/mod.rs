@@ -4,10 +4,11 @@ pub mod cases;
 mod cpu;
 mod cuda;
 
-use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
+use crate::autodiff::{Attributes, Backward, Graph, Keep, Operation, Var};
 use crate::device::Device;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
+use crate::ops::gpu::Products;
 use crate::real_type;
 
 /// See [`linear`].
@@ -39,7 +40,9 @@ pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>) -> Result<Var> {
             cpu::forward(g.precision(), &g.tensor(x).read::<T>(), &g.tensor(w).read::<T>(), bias.as_deref(), [outputs, inputs], &mut y.write::<T>());
         }),
         Device::Cuda(gpu) => {
-            cuda::forward(context(gpu)?, g.tensor(x), g.tensor(w), b.map(|b| g.tensor(b)), &y)?;
+            let keep = if g.needs_any(&[w]) { Keep::Step } else { Keep::Not };
+            let (x, w, b) = (g.tensor(x).clone(), g.tensor(w).clone(), b.map(|b| g.tensor(b).clone()));
+            cuda::forward(&mut Products::new(context(gpu)?, g)?, [&x, &w], b.as_ref(), &y, keep)?;
         }
     }
     let (all, two) = ([x, w, b.unwrap_or(w)], [x, w]);
@@ -57,11 +60,12 @@ impl Operation for Linear {
         let (outputs, inputs) = (w.dims()[0], w.dims()[1]);
         if let Device::Cuda(gpu) = b.device() {
             let gpu = context(gpu)?;
+            let upstream = cuda::upstream(&mut Products::new(gpu, b.graph())?, &dy, outputs)?;
             if let Some((dx, store)) = b.grad_input(0)? {
-                cuda::backward_input(gpu, &dy, &w, &dx, store)?;
+                cuda::backward_input(&mut Products::new(gpu, b.graph())?, &upstream, &w, &dx, store)?;
             }
             if let Some((dw, store)) = b.grad_input(1)? {
-                cuda::backward_weight(gpu, &dy, &x, &dw, store)?;
+                cuda::backward_weight(&mut Products::new(gpu, b.graph())?, &upstream, &x, &dw, store)?;
             }
             if b.inputs() > 2
                 && let Some((db, store)) = b.grad_input(2)?

@@ -3,11 +3,13 @@
 
 use super::Sizes;
 use super::plan::{LstmPlan, Pass, Persistent, decide};
-use crate::autodiff::{Backward, Graph, Store};
-use crate::device::cuda::gemm::{Matrix, gemm};
+use crate::autodiff::{Backward, Keep, Store};
+use crate::device::cuda::gemm::{gemm, round_operand, rounded_pitch};
 use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{MaskWords, arguments, column_sums, multiply, put_scaled};
+use crate::ops::gpu::{
+    MaskWords, Operand, Products, arguments, column_sums, multiply, no_copy, put_scaled, rounded_copy,
+};
 use crate::ops::mask::Dropout;
 use crate::tensor::{DType, Tensor};
 
@@ -78,27 +80,28 @@ impl Layer<'_> {
     /// `y` `[T, B, H]`, activated `gates` `[T, B, 4H]`, `cells` `[T, B, H]`.
     pub(super) fn forward(
         &self,
-        context: &Context,
-        g: &mut Graph,
+        products: &mut Products,
         [b_ih, b_hh]: [&Tensor; 2],
         [y, gates, cells]: [&Tensor; 3],
+        keep: Keep,
     ) -> Result<()> {
-        let Sizes { t, b, i, h } = self.sizes;
-        let bias = g.uninitialised([4 * h], DType::F32)?;
+        let Sizes { b, i, h, .. } = self.sizes;
+        let context = products.context;
+        let bias = products.graph.uninitialised([4 * h], DType::F32)?;
         let sum = arguments![b_ih.argument(), b_hh.argument(), bias.argument(), 4 * h];
         context.launch("add", Grid::elements(4 * h), sum)?;
-        let x = Matrix::new(self.x.argument(), t * b, i);
-        let w_ih = Matrix::new(self.w_ih.argument(), 4 * h, i);
-        gemm(context, x, w_ih.t(), Some(bias.argument()), gates.argument(), Store::Set)?;
-        let plan = decide(context.gpu(), Pass::Forward, b, h)?;
+        let (x, w_ih) = (products.kept(self.x, i, keep)?, products.kept(self.w_ih, i, Keep::Weight)?);
+        gemm(context, x.matrix(), w_ih.matrix().t(), Some(bias.argument()), gates.argument(), Store::Set)?;
+        let plan = decide(context.gpu(), products.graph.precision(), Pass::Forward, b, h)?;
         match plan {
+            LstmPlan::StepWise if products.are_rounded() => self.forward_steps_rounded(products, [y, gates, cells]),
             LstmPlan::StepWise => {
-                let dropped = g.uninitialised([4 * h, h], DType::F32)?;
+                let dropped = products.graph.uninitialised([4 * h, h], DType::F32)?;
                 self.forward_steps(context, &dropped, y, gates, cells)
             }
             LstmPlan::Persistent(plan) => {
                 // of its grid barrier
-                let arrived = g.zeros([1], DType::F32)?;
+                let arrived = products.graph.zeros([1], DType::F32)?;
                 self.forward_persistent(context, plan, &arrived, y, gates, cells)
             }
         }
@@ -188,25 +191,75 @@ impl Layer<'_> {
         Ok(())
     }
 
-    /// Turns `gates` into the gradients of the pre-activations. `upstream`: of `y`, `h`, `c`; absent means zero.
+    /// W_hh, dropped, as an operand.
+    fn dropped_operand(&self, products: &mut Products) -> Result<Operand> {
+        let h = self.sizes.h;
+        if self.weight.is_off() {
+            return products.kept(self.w_hh, h, Keep::Weight);
+        }
+        let dropped = products.graph.uninitialised([4 * h, h], DType::F32)?;
+        self.drop_weight(products.context, &dropped)?;
+        products.operand(&dropped, 0, [4 * h, h])
+    }
+
+    /// The steps with products in bf16; h is written in both formats.
+    fn forward_steps_rounded(&self, products: &mut Products, [y, gates, cells]: [&Tensor; 3]) -> Result<()> {
+        let Sizes { t: steps, b, h, .. } = self.sizes;
+        let dropped = self.dropped_operand(products)?;
+        let h0 = products.kept(self.h0, h, Keep::Step)?;
+        let all_h = Products::of_copy(y, [steps * b, h], products.blank([steps * b, h])?);
+        all_h.keep_for(products.graph, y);
+        let grid = Grid::blocks([h.div_ceil(16), b.div_ceil(64), 1]);
+        for t in 0..steps {
+            let at = t * b * h;
+            let (h_before, c_before) = match t {
+                0 => (h0.row(0), self.c0.argument()),
+                _ => (all_h.row((t - 1) * b), cells.argument_from(at - b * h)),
+            };
+            products.context.launch(
+                "lstm_step_bf16",
+                grid,
+                arguments![
+                    h_before,
+                    c_before,
+                    dropped.row(0),
+                    gates.argument_from(4 * at),
+                    cells.argument_from(at),
+                    y.argument_from(at),
+                    all_h.row(t * b),
+                    b,
+                    h,
+                    rounded_pitch(h)
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Turns `gates` into the gradients of the pre-activations, and returns them as an operand. `upstream`: of `y`, `h`, `c`; absent means zero.
     pub(super) fn backward_recurrence(
         &self,
-        context: &Context,
-        backward: &mut Backward,
+        products: &mut Products,
         upstream: &[Option<Tensor>; 3],
         [cells, gates]: [&Tensor; 2],
         carried: &Carried,
-    ) -> Result<()> {
-        let Sizes { b, h, .. } = self.sizes;
+    ) -> Result<Operand> {
+        let Sizes { t, b, h, .. } = self.sizes;
+        let context = products.context;
         let [dy, dh, dc] = upstream;
         carried.begin(context, [dh, dc])?;
-        match decide(context.gpu(), Pass::Backward, b, h)? {
+        let shape = [t * b, 4 * h];
+        let dz = Products::of_copy(gates, shape, products.blank(shape)?);
+        match decide(context.gpu(), products.graph.precision(), Pass::Backward, b, h)? {
             LstmPlan::StepWise => {
-                let dropped = backward.scratch([4 * h, h], DType::F32)?;
-                self.backward_steps(context, &dropped, dy.as_ref(), [cells, gates], carried)
+                let dropped = self.dropped_operand(products)?;
+                self.backward_steps(context, &dropped, dy.as_ref(), [cells, gates], &dz, carried)?;
             }
-            LstmPlan::Persistent(plan) => self.backward_persistent(context, plan, dy.as_ref(), [cells, gates], carried),
+            LstmPlan::Persistent(plan) => {
+                self.backward_persistent(context, plan, dy.as_ref(), [cells, gates], carried)?;
+            }
         }
+        Ok(dz)
     }
 
     fn backward_persistent(
@@ -248,14 +301,15 @@ impl Layer<'_> {
     fn backward_steps(
         &self,
         context: &Context,
-        dropped: &Tensor,
+        dropped: &Operand,
         dy: Option<&Tensor>,
         [cells, gates]: [&Tensor; 2],
+        dz: &Operand,
         carried: &Carried,
     ) -> Result<()> {
         let Sizes { t: steps, b, h, .. } = self.sizes;
-        self.drop_weight(context, dropped)?;
-        let w = Matrix::new(dropped.argument(), 4 * h, h);
+        // with an odd number of units, warps would share words of the copy
+        let copies = dz.is_rounded() && h.is_multiple_of(2);
         for t in (0..steps).rev() {
             let at = t * b * h;
             let z = gates.argument_from(4 * at);
@@ -272,44 +326,52 @@ impl Layer<'_> {
                     carried.dc(),
                     b,
                     h,
-                    dy.is_some()
+                    dy.is_some(),
+                    if copies { rounded_copy(dz, t * b) } else { no_copy() }
                 ],
             )?;
-            gemm(context, Matrix::new(z, b, 4 * h), w, None, carried.dh(), Store::Set)?;
+            if dz.is_rounded() && !copies {
+                round_operand(context, z, dz.row(t * b), [b, 4 * h])?;
+            }
+            gemm(context, dz.rows(t * b, b), dropped.matrix(), None, carried.dh(), Store::Set)?;
         }
         Ok(())
     }
 
     /// `dx (+)= dz·W_ih`
-    pub(super) fn backward_input(&self, context: &Context, dz: &Tensor, dx: &Tensor, store: Store) -> Result<()> {
-        let Sizes { t, b, i, h } = self.sizes;
-        let dz = Matrix::new(dz.argument(), t * b, 4 * h);
-        gemm(context, dz, Matrix::new(self.w_ih.argument(), 4 * h, i), None, dx.argument(), store)
+    pub(super) fn backward_input(
+        &self,
+        products: &mut Products,
+        dz: &Operand,
+        dx: &Tensor,
+        store: Store,
+    ) -> Result<()> {
+        let w_ih = products.kept(self.w_ih, self.sizes.i, Keep::Weight)?;
+        gemm(products.context, dz.matrix(), w_ih.matrix(), None, dx.argument(), store)
     }
 
     /// `dW_ih (+)= dzᵀ·x`
-    pub(super) fn backward_w_ih(&self, context: &Context, dz: &Tensor, dw: &Tensor, store: Store) -> Result<()> {
-        let Sizes { t, b, i, h } = self.sizes;
-        let dz = Matrix::new(dz.argument(), t * b, 4 * h);
-        gemm(context, dz.t(), Matrix::new(self.x.argument(), t * b, i), None, dw.argument(), store)
+    pub(super) fn backward_w_ih(&self, products: &mut Products, dz: &Operand, dw: &Tensor, store: Store) -> Result<()> {
+        let x = products.kept(self.x, self.sizes.i, Keep::Step)?;
+        gemm(products.context, dz.matrix().t(), x.matrix(), None, dw.argument(), store)
     }
 
     /// `dW_hh (+)= (Σ_t dz_tᵀ·h_{t-1}) ⊙ mask`; `total` `[4H, H]` is a buffer. h_{t-1} is h0 for the first step, then y shifted by one.
     pub(super) fn backward_w_hh(
         &self,
-        context: &Context,
-        [dz, y]: [&Tensor; 2],
+        products: &mut Products,
+        dz: &Operand,
+        y: &Tensor,
         total: &Tensor,
-        dw: &Tensor,
-        store: Store,
+        (dw, store): (&Tensor, Store),
     ) -> Result<()> {
         let Sizes { t, b, h, .. } = self.sizes;
-        let first = Matrix::new(dz.argument(), b, 4 * h);
-        gemm(context, first.t(), Matrix::new(self.h0.argument(), b, h), None, total.argument(), Store::Set)?;
+        let context = products.context;
+        let h0 = products.kept(self.h0, h, Keep::Step)?;
+        gemm(context, dz.rows(0, b).t(), h0.matrix(), None, total.argument(), Store::Set)?;
         if t > 1 {
-            let rows = (t - 1) * b;
-            let later = Matrix::new(dz.argument_from(b * 4 * h), rows, 4 * h);
-            gemm(context, later.t(), Matrix::new(y.argument(), rows, h), None, total.argument(), Store::Add)?;
+            let (y, rows) = (products.kept(y, h, Keep::Step)?, (t - 1) * b);
+            gemm(context, dz.rows(b, rows).t(), y.rows(0, rows), None, total.argument(), Store::Add)?;
         }
         multiply(context, total, (self.weight, self.words), [4 * h, h], dw, store)
     }

@@ -6,12 +6,12 @@ mod cuda;
 pub mod plan;
 
 use super::mask::{Dropout, DropoutWords};
-use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
+use crate::autodiff::{Attributes, Backward, Graph, Keep, Operation, Store, Var};
 use crate::device::Device;
 use crate::device::cpu::gemm::{Matrix, Packed, pack};
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
-use crate::ops::gpu::{MaskWords, put_scaled};
+use crate::ops::gpu::{MaskWords, Products, put_scaled};
 use crate::real_type;
 use crate::tensor::Tensor;
 
@@ -151,7 +151,9 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
             let biases = [b_ih, b_hh].map(|v| g.tensor(v).clone());
             let words = MaskWords::of(weight, |mask| g.counters(mask))?;
             let layer = cuda::Layer { sizes, x: &x, h0: &h0, c0: &c0, w_ih: &w_ih, w_hh: &w_hh, weight, words };
-            layer.forward(gpu, g, biases.each_ref(), [&y, &gates, &cells])?;
+            let keep = if g.needs_any(&[inputs.w_ih]) { Keep::Step } else { Keep::Not };
+            let products = &mut Products::new(gpu, g)?;
+            layer.forward(products, biases.each_ref(), [&y, &gates, &cells], keep)?;
             h_n.copy_elements(0, &y, (t - 1) * b * h, b * h);
             c_n.copy_elements(0, &cells, (t - 1) * b * h, b * h);
         }
@@ -183,10 +185,10 @@ impl Operation for Lstm {
             let words = MaskWords::of(&weight, |mask| b.counters(mask))?;
             let layer =
                 cuda::Layer { sizes, x: &x, h0: &h0, c0: &c0, w_ih: &w_ih, w_hh: &w_hh, weight: &weight, words };
-            layer.backward_recurrence(gpu, b, &upstream, [&cells, &gates], &carried)?;
-            let dz = &gates;
+            let products = &mut Products::new(gpu, b.graph())?;
+            let dz = layer.backward_recurrence(products, &upstream, [&cells, &gates], &carried)?;
             if let Some((dx, store)) = b.grad_input(0)? {
-                layer.backward_input(gpu, dz, &dx, store)?;
+                layer.backward_input(&mut Products::new(gpu, b.graph())?, &dz, &dx, store)?;
             }
             for (k, of_state) in [(1, carried.dh()), (2, carried.dc())] {
                 if let Some((d, store)) = b.grad_input(k)? {
@@ -194,14 +196,14 @@ impl Operation for Lstm {
                 }
             }
             if let Some((dw, store)) = b.grad_input(3)? {
-                layer.backward_w_ih(gpu, dz, &dw, store)?;
+                layer.backward_w_ih(&mut Products::new(gpu, b.graph())?, &dz, &dw, store)?;
             }
             if let Some((dw, store)) = b.grad_input(4)? {
                 let total = b.scratch([4 * h, h], dtype)?;
-                layer.backward_w_hh(gpu, [dz, &y], &total, &dw, store)?;
+                layer.backward_w_hh(&mut Products::new(gpu, b.graph())?, &dz, &y, &total, (&dw, store))?;
             }
             let biases = [b.grad_input(5)?, b.grad_input(6)?];
-            return layer.backward_biases(gpu, dz, biases);
+            return layer.backward_biases(gpu, &gates, biases);
         }
         real_type!("lstm", "x", dtype, T => {
             let precision = b.precision();

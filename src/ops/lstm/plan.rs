@@ -2,8 +2,8 @@
 
 use std::sync::Mutex;
 
-use crate::device::DType;
 use crate::device::cuda::Gpu;
+use crate::device::{DType, Precision};
 use crate::error::{Error, Result};
 
 /// Direction of pass.
@@ -79,8 +79,8 @@ impl Persistent {
 impl LstmPlan {
     /// The plan for a layer of `hidden` units and a batch of `batch` rows, and the reason in words. The persistent one wherever it fits, because a
     /// step-wise step reads all of W_hh and pays for one or two launches.
-    pub fn choose(gpu: &Gpu, pass: Pass, batch: usize, hidden: usize) -> (LstmPlan, String) {
-        match persistent(gpu, pass, batch, hidden, &UNITS) {
+    pub fn choose(gpu: &Gpu, precision: Precision, pass: Pass, batch: usize, hidden: usize) -> (LstmPlan, String) {
+        match persistent(gpu, precision, pass, batch, hidden, &UNITS) {
             Ok(plan) => {
                 let Persistent { units, blocks, shared, .. } = plan;
                 let reason =
@@ -109,9 +109,9 @@ pub struct Described {
 }
 
 /// What [`LstmPlan::choose`] takes for layers of these sizes, forward and backward.
-pub fn describe(gpu: &Gpu, batch: usize, hidden: &[usize]) -> Vec<Described> {
+pub fn describe(gpu: &Gpu, precision: Precision, batch: usize, hidden: &[usize]) -> Vec<Described> {
     let one = |hidden: usize, pass: Pass| {
-        let (plan, reason) = LstmPlan::choose(gpu, pass, batch, hidden);
+        let (plan, reason) = LstmPlan::choose(gpu, precision, pass, batch, hidden);
         let sizes = match plan {
             LstmPlan::Persistent(sizes) => Some(sizes),
             LstmPlan::StepWise => None,
@@ -134,11 +134,15 @@ pub fn describe(gpu: &Gpu, batch: usize, hidden: &[usize]) -> Vec<Described> {
 /// The persistent plan with one of these numbers of units in a block, or what stands against it.
 fn persistent(
     gpu: &Gpu,
+    precision: Precision,
     pass: Pass,
     batch: usize,
     hidden: usize,
     units: &[usize],
 ) -> std::result::Result<Persistent, String> {
+    if precision == Precision::Bf16 {
+        return Err("its kernels multiply in f32".into());
+    }
     if !gpu.cooperative_launch {
         return Err("the driver offers no cooperative launch".into());
     }
@@ -179,13 +183,13 @@ pub fn force(plan: Option<Force>) {
 }
 
 /// The plan to run: [`LstmPlan::choose`]'s, or the forced one.
-pub(super) fn decide(gpu: &Gpu, pass: Pass, batch: usize, hidden: usize) -> Result<LstmPlan> {
+pub(super) fn decide(gpu: &Gpu, precision: Precision, pass: Pass, batch: usize, hidden: usize) -> Result<LstmPlan> {
     let forced = *FORCED.lock().expect("nothing panics while it is held");
     match forced {
-        None => Ok(LstmPlan::choose(gpu, pass, batch, hidden).0),
+        None => Ok(LstmPlan::choose(gpu, precision, pass, batch, hidden).0),
         Some(Force::StepWise) => Ok(LstmPlan::StepWise),
         Some(Force::Persistent(units)) => {
-            persistent(gpu, pass, batch, hidden, &[units]).map(LstmPlan::Persistent).map_err(|reason| {
+            persistent(gpu, precision, pass, batch, hidden, &[units]).map(LstmPlan::Persistent).map_err(|reason| {
                 Error::data(format!("the persistent LSTM does not run {pass} on {}: {reason}", gpu.name))
             })
         }
@@ -218,7 +222,7 @@ mod tests {
 
     /// As one line: blocks x units, rows, shared memory; or the reason against.
     fn line(name: &str, pass: Pass, batch: usize, hidden: usize) -> String {
-        match LstmPlan::choose(&gpu(name), pass, batch, hidden) {
+        match LstmPlan::choose(&gpu(name), Precision::Full, pass, batch, hidden) {
             (LstmPlan::Persistent(p), reason) => {
                 assert!(reason.starts_with(&format!("{} blocks of {} units", p.blocks, p.units)), "{reason}");
                 format!("{} x {} units, {} rows, {} bytes", p.blocks, p.units, p.rows, p.shared)
@@ -271,7 +275,7 @@ mod tests {
     #[test]
     fn without_cooperative_launches() {
         let gpu = Gpu { cooperative_launch: false, ..gpu("H100") };
-        let (plan, reason) = LstmPlan::choose(&gpu, Pass::Forward, 64, 1150);
+        let (plan, reason) = LstmPlan::choose(&gpu, Precision::Full, Pass::Forward, 64, 1150);
         assert_eq!((plan, reason.as_str()), (LstmPlan::StepWise, "the driver offers no cooperative launch"));
     }
 }

@@ -1,9 +1,9 @@
 use super::cpu::block_rows;
-use crate::autodiff::Store;
-use crate::device::cuda::gemm::{Matrix, gemm};
+use crate::autodiff::{Keep, Store};
+use crate::device::cuda::gemm::gemm;
 use crate::device::cuda::{Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{arguments, column_sums, gather_rows, sum};
+use crate::ops::gpu::{Products, arguments, column_sums, gather_rows, rounded_copy, sum};
 use crate::tensor::Tensor;
 
 /// `hidden` `[N, E]`, `weight` `[V, E]`, `bias` `[V]`, and `words` `[K + N]`: the negatives, then the targets. All on the device.
@@ -31,7 +31,7 @@ pub(super) struct Gradients<'a> {
 
 /// `losses` `[N]`, `loss` `[1]`.
 pub(super) fn forward(
-    context: &Context,
+    products: &mut Products,
     inputs: &Inputs,
     scratch: &Scratch,
     [losses, loss]: [&Tensor; 2],
@@ -39,18 +39,21 @@ pub(super) fn forward(
 ) -> Result<()> {
     let &Inputs { hidden, weight, bias, words } = inputs;
     let &Scratch { w_k, b_k, scores } = scratch;
-    let (n, k, e) = (losses.len(), w_k.dims()[0], weight.dims()[1]);
+    let (context, n, k, e) = (products.context, losses.len(), w_k.dims()[0], weight.dims()[1]);
     gather_rows(context, weight.argument(), words.argument(), w_k.argument(), [k, e])?;
     if let Some(bias) = bias {
         gather_rows(context, bias.argument(), words.argument(), b_k.argument(), [k, 1])?;
     }
     let scale = (1.0 / n as f64) as f32;
+    let (h, w) = (products.kept(hidden, e, Keep::Not)?, products.operand(w_k, 0, [k, e])?);
+    let block = [scores.dims()[0], k];
+    let copy = if gradients.is_some() { products.blank(block)? } else { None };
+    let d_scores = Products::of_copy(scores, block, copy);
     for first in (0..n).step_by(block_rows(n)) {
         let rows = block_rows(n).min(n - first);
-        let h = Matrix::new(hidden.argument_from(first * e), rows, e);
-        let w = Matrix::new(w_k.argument(), k, e);
+        let h = h.rows(first, rows);
         let score_bias = bias.map(|_| b_k.argument());
-        gemm(context, h, w.t(), score_bias, scores.argument(), Store::Set)?;
+        gemm(context, h, w.matrix().t(), score_bias, scores.argument(), Store::Set)?;
         let targets = words.argument_from(k + first);
         // without a bias or gradients their places are taken by something that is not read
         let d_target = gradients.map_or(losses.argument(), |g| g.d_target.argument_from(first));
@@ -69,13 +72,14 @@ pub(super) fn forward(
                 e,
                 scale,
                 bias.is_some(),
-                gradients.is_some()
+                gradients.is_some(),
+                rounded_copy(&d_scores, 0)
             ],
         )?;
         let Some(&Gradients { dh, dw, db, .. }) = gradients else { continue };
-        let d_scores = Matrix::new(scores.argument(), rows, k);
+        let d_scores = d_scores.rows(0, rows);
         let dh = dh.argument_from(first * e);
-        gemm(context, d_scores, w, None, dh, Store::Set)?;
+        gemm(context, d_scores, w.matrix(), None, dh, Store::Set)?;
         let arguments = arguments![weight.argument(), targets, d_target, dh, rows, e];
         context.launch("add_targets", Grid::elements(rows * e), arguments)?;
         let store = if first == 0 { Store::Set } else { Store::Add };

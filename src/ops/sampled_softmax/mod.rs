@@ -11,7 +11,7 @@ use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
 use crate::device::Device;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
-use crate::ops::gpu::put_times;
+use crate::ops::gpu::{Products, put_times};
 use crate::real_type;
 use crate::tensor::{DType, Tensor};
 
@@ -104,12 +104,13 @@ pub fn sampled_softmax(
             words = g.uninitialised([k + n], DType::U32)?;
             words.copy_elements(0, negatives, 0, k);
             words.copy_elements(k, targets, 0, n);
-            let bias = bias.map(|b| g.tensor(b));
-            let (hidden, weight) = (g.tensor(hidden), g.tensor(weight));
-            let inputs = cuda::Inputs { hidden, weight, bias, words: &words };
+            let bias = bias.map(|b| g.tensor(b).clone());
+            let (hidden, weight) = (g.tensor(hidden).clone(), g.tensor(weight).clone());
+            let inputs = cuda::Inputs { hidden: &hidden, weight: &weight, bias: bias.as_ref(), words: &words };
             let scratch = cuda::Scratch { w_k: &w_k, b_k: &b_k, scores: &scores };
             let gradients = gradients.as_ref().map(|[dh, dw, db, d_target]| cuda::Gradients { dh, dw, db, d_target });
-            cuda::forward(context(gpu)?, &inputs, &scratch, [&row_losses, &loss], gradients.as_ref())?;
+            let products = &mut Products::new(context(gpu)?, g)?;
+            cuda::forward(products, &inputs, &scratch, [&row_losses, &loss], gradients.as_ref())?;
         }
     }
     let saved = gradients.unwrap_or_else(|| [&loss; 4].map(Tensor::clone));

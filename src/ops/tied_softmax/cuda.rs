@@ -1,8 +1,8 @@
-use crate::autodiff::Store;
+use crate::autodiff::{Keep, Store};
 use crate::device::cuda::gemm::{Matrix, gemm};
 use crate::device::cuda::{Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{arguments, column_sums, sum};
+use crate::ops::gpu::{Operand, Products, RowGradient, arguments, column_sums, rounded_copy, sum};
 use crate::tensor::Tensor;
 
 /// Rows of a block of `n` rows over `v` words: at most 4096, and at most 512 MiB of logits, because every block costs five launches and a pass over dW.
@@ -32,39 +32,46 @@ pub(super) fn totals(context: &Context, losses: &Tensor, correct: &Tensor, total
 }
 
 impl Decoder<'_> {
+    /// x and w.
+    fn operands(&self, products: &mut Products) -> Result<[Operand; 2]> {
+        let e = self.w.dims()[1];
+        Ok([products.kept(self.x, e, Keep::Not)?, products.kept(self.w, e, Keep::Weight)?])
+    }
+
     /// `logits = x·wᵀ + b` of some rows.
-    fn logits(&self, context: &Context, first: usize, rows: usize, logits: &Tensor) -> Result<()> {
-        let (v, e) = (self.w.dims()[0], self.w.dims()[1]);
-        let x = Matrix::new(self.x.argument_from(first * e), rows, e);
-        let w = Matrix::new(self.w.argument(), v, e);
-        gemm(context, x, w.t(), self.b.map(Tensor::argument), logits.argument(), Store::Set)
+    fn logits(&self, context: &Context, x: Matrix, w: &Operand, logits: &Tensor) -> Result<()> {
+        gemm(context, x, w.matrix().t(), self.b.map(Tensor::argument), logits.argument(), Store::Set)
     }
 
     /// `targets` `[N]` on the device; `logits`: a block's; `losses` `[N]` and `correct` `[N]` of the rows.
     pub(super) fn forward(
         &self,
-        context: &Context,
+        products: &mut Products,
         [targets, logits, losses, correct, loss]: [&Tensor; 5],
         gradients: &Gradients,
     ) -> Result<()> {
-        let (v, e, n) = (self.w.dims()[0], self.w.dims()[1], targets.len());
+        let (context, v, e, n) = (products.context, self.w.dims()[0], self.w.dims()[1], targets.len());
         let scale = (1.0 / n as f64) as f32;
         let wanted = gradients.dx.is_some() || gradients.dw.is_some() || gradients.db.is_some();
         let block = logits.dims()[0];
+        let [x, w] = self.operands(products)?;
+        let copy = if wanted { products.blank([block, v])? } else { None };
+        let gradient = RowGradient::new(wanted, gradients.db.is_some(), copy.is_some());
+        let d = Products::of_copy(logits, [block, v], copy);
         for first in (0..n).step_by(block) {
             let rows = block.min(n - first);
-            self.logits(context, first, rows, logits)?;
+            let x = x.rows(first, rows);
+            self.logits(context, x, &w, logits)?;
             let [targets, losses, correct] = [targets, losses, correct].map(|t| t.argument_from(first));
-            let arguments = arguments![logits.argument(), targets, losses, correct, v, scale, wanted];
+            let copy = rounded_copy(&d, 0);
+            let arguments = arguments![logits.argument(), targets, losses, correct, v, scale, gradient as u32, copy];
             context.launch("softmax_rows", Grid::blocks([rows, 1, 1]), arguments)?;
-            let d = Matrix::new(logits.argument(), rows, v);
+            let d = d.rows(0, rows);
             if let Some(dx) = gradients.dx {
-                let w = Matrix::new(self.w.argument(), v, e);
-                gemm(context, d, w, None, dx.argument_from(first * e), Store::Set)?;
+                gemm(context, d, w.matrix(), None, dx.argument_from(first * e), Store::Set)?;
             }
             let store = if first == 0 { Store::Set } else { Store::Add };
             if let Some(dw) = gradients.dw {
-                let x = Matrix::new(self.x.argument_from(first * e), rows, e);
                 gemm(context, d.t(), x, None, dw.argument(), store)?;
             }
             if let Some(db) = gradients.db {
@@ -75,9 +82,10 @@ impl Decoder<'_> {
     }
 
     /// `out` `[N, V]`
-    pub(super) fn log_probabilities(&self, context: &Context, out: &Tensor) -> Result<()> {
-        let (n, v) = (out.dims()[0], out.dims()[1]);
-        self.logits(context, 0, n, out)?;
+    pub(super) fn log_probabilities(&self, products: &mut Products, out: &Tensor) -> Result<()> {
+        let (context, n, v) = (products.context, out.dims()[0], out.dims()[1]);
+        let [x, w] = self.operands(products)?;
+        self.logits(context, x.matrix(), &w, out)?;
         context.launch("log_softmax_rows", Grid::blocks([n, 1, 1]), arguments![out.argument(), v])
     }
 }

@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::device::cpu::gemm::Packed;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
-use crate::ops::gpu::{self, put_times};
+use crate::ops::gpu::{self, Products, put_times};
 use crate::real_type;
 use crate::tensor::{DType, Real, Tensor};
 
@@ -101,9 +101,11 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
         }),
         Device::Cuda(gpu) => {
             let targets = gpu::indices(g, targets)?;
-            let decoder = cuda::Decoder { x: g.tensor(x), w: g.tensor(w), b: b.map(|b| g.tensor(b)) };
+            let (x, w, b) = (g.tensor(x).clone(), g.tensor(w).clone(), b.map(|b| g.tensor(b).clone()));
+            let decoder = cuda::Decoder { x: &x, w: &w, b: b.as_ref() };
             let gradients = cuda::Gradients { dx: dx.as_ref(), dw: dw.as_ref(), db: db.as_ref() };
-            decoder.forward(context(gpu)?, [&targets, &logits, &row_losses, &correct, &loss], &gradients)?;
+            let products = &mut Products::new(context(gpu)?, g)?;
+            decoder.forward(products, [&targets, &logits, &row_losses, &correct, &loss], &gradients)?;
         }
     }
     // a gradient that nobody wants is stood in for by the loss, so that the positions stay fixed
@@ -127,7 +129,7 @@ pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tenso
     let n = x.len() / e.max(1);
     let out = g.uninitialised([n, v], x.dtype())?;
     if let Device::Cuda(gpu) = g.device() {
-        cuda::Decoder { x, w, b }.log_probabilities(context(gpu)?, &out)?;
+        cuda::Decoder { x, w, b }.log_probabilities(&mut Products::new(context(gpu)?, g)?, &out)?;
         return Ok(out);
     }
     real_type!("tied_softmax", "x", x.dtype(), T => {

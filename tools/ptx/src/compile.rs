@@ -10,6 +10,9 @@ use crate::{Result, read};
 /// Targets, and the PTX version that each is written in: the oldest that has what the kernels use, for the oldest drivers.
 const TARGETS: &[(&str, &str)] = &[("sm_70", "+ptx63"), ("sm_80", "+ptx70")];
 
+/// What a kernel may include; no header includes another.
+const HEADERS: &[&str] = &["common.cuh", "bf16.cuh"];
+
 /// What every kernel is compiled with, beside its target.
 const FLAGS: &[&str] = &[
     "-x",
@@ -54,18 +57,21 @@ pub fn units(kernels: &Path) -> Result<Vec<Unit>> {
         }
     }
     names.sort();
-    let common = read(&kernels.join("common.cuh"))?;
     let mut all = Vec::new();
     for name in names {
         let source = read(&kernels.join(format!("{name}.cu")))?;
+        let mut headers = Vec::new();
         for line in source.lines().filter(|l| l.trim_start().starts_with("#include")) {
-            if line != "#include \"common.cuh\"" {
-                return Err(format!("kernels/{name}.cu: a kernel includes common.cuh alone, not '{line}'"));
-            }
+            let Some(header) = HEADERS.iter().find(|header| line == format!("#include \"{header}\"")) else {
+                let known = HEADERS.join(" and ");
+                return Err(format!("kernels/{name}.cu: a kernel includes {known} alone, not '{line}'"));
+            };
+            headers.push(read(&kernels.join(header))?);
         }
         for &(target, ptx) in TARGETS {
             let mut hasher = Sha256::new();
-            for part in [&common, &source, target, ptx].into_iter().chain(FLAGS.iter().copied()) {
+            let headers = headers.iter().map(String::as_str);
+            for part in headers.chain([&*source, target, ptx]).chain(FLAGS.iter().copied()) {
                 hasher.update(part.as_bytes());
                 hasher.update([0]);
             }
@@ -172,6 +178,11 @@ mod tests {
         assert!(units(folder.path()).unwrap()[0].is_fresh(&before[0]));
         put("common.cuh", "// two\n");
         assert_ne!(head(0), before[0]);
+        put("bf16.cuh", "// one\n");
+        put("a.cu", "#include \"common.cuh\"\n#include \"bf16.cuh\"\n");
+        let before = head(0);
+        put("bf16.cuh", "// two\n");
+        assert_ne!(head(0), before);
         put("a.cu", "#include <math.h>\n");
         assert!(units(folder.path()).err().unwrap().contains("math.h"));
     }

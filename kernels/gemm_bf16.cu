@@ -1,0 +1,94 @@
+// c[m, n] (+)= op(a)·op(b) (+ bias[n]) of operands in bf16, by tensor cores, with sums in f32; and the rounding of operands. All transpositions, three tile
+// sizes. For compute capability 8.0 and newer: older GPUs have neither the format nor asynchronous copies.
+#include "common.cuh"
+#include "bf16.cuh"
+
+#if __CUDA_ARCH__ >= 800
+#define ADD 1
+#define BIAS 2
+// Blocks run along m first: the operand with fewer tiles is read again from the L2 cache, the other one once.
+#define ROWS_FIRST 4
+
+template <u32 TM, u32 TN, u32 WM, u32 WN, typename A, typename B>
+INLINE void gemm(const A &a, const B &b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 flags) {
+  float acc[WM / 16][WN / 8][4];
+  tensor_product<TM, TN, WM, WN>(a, b, k, acc);
+  u32 lane = thread() % 32, row0 = a.first + warp_row<TN, WM, WN>() + lane / 4, column0 = b.first + warp_column<TN, WN>() + lane % 4 * 2;
+#pragma unroll
+  for (u32 i = 0; i < WM / 16; ++i)
+#pragma unroll
+    for (u32 half = 0; half < 2; ++half) {
+      u32 row = row0 + 16 * i + 8 * half;
+      if (row >= m) continue;
+      float *to = c + (u64)row * n;
+#pragma unroll
+      for (u32 j = 0; j < WN / 8; ++j) {
+        u32 column = column0 + 8 * j;
+        if (column >= n) continue;
+        bool both = column + 1 < n;
+        float2 v = {acc[i][j][2 * half], acc[i][j][2 * half + 1]};
+        if (flags & BIAS) v += (float2){bias[column], both ? bias[column + 1] : 0.0f};
+        if (n % 2 == 0) {
+          if (flags & ADD) v += *(const float2 *)(to + column);
+          *(float2 *)(to + column) = v;
+        } else {
+          put(to + column, v.x, flags & ADD);
+          if (both) put(to + column + 1, v.y, flags & ADD);
+        }
+      }
+    }
+}
+
+// n or t: as stored, or transposed. a is [m, k] or [k, m], b is [k, n] or [n, k], with rows lda and ldb apart.
+#define ARGUMENTS \
+  const u16 *a, const u16 *b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 lda, u32 ldb, u32 flags
+#define FIRST_ROW(TM) (TM * (flags & ROWS_FIRST ? block_x() : block_y()))
+#define FIRST_COLUMN(TN) (TN * (flags & ROWS_FIRST ? block_y() : block_x()))
+#define KERNELS(SIZE, TM, TN, WM, WN, RESIDENT)                                                                                           \
+  __global__ void __launch_bounds__(BLOCK, RESIDENT) gemm_bf16_nn_##SIZE(ARGUMENTS) {                                                     \
+    gemm<TM, TN, WM, WN>(RoundedRows{a, m, k, lda, FIRST_ROW(TM)}, RoundedColumns{b, n, k, ldb, FIRST_COLUMN(TN)}, bias, c, m, n, k,      \
+                         flags);                                                                                                          \
+  }                                                                                                                                       \
+  __global__ void __launch_bounds__(BLOCK, RESIDENT) gemm_bf16_nt_##SIZE(ARGUMENTS) {                                                     \
+    gemm<TM, TN, WM, WN>(RoundedRows{a, m, k, lda, FIRST_ROW(TM)}, RoundedRows{b, n, k, ldb, FIRST_COLUMN(TN)}, bias, c, m, n, k, flags); \
+  }                                                                                                                                       \
+  __global__ void __launch_bounds__(BLOCK, RESIDENT) gemm_bf16_tn_##SIZE(ARGUMENTS) {                                                     \
+    gemm<TM, TN, WM, WN>(RoundedColumns{a, m, k, lda, FIRST_ROW(TM)}, RoundedColumns{b, n, k, ldb, FIRST_COLUMN(TN)}, bias, c, m, n, k,   \
+                         flags);                                                                                                          \
+  }                                                                                                                                       \
+  __global__ void __launch_bounds__(BLOCK, RESIDENT) gemm_bf16_tt_##SIZE(ARGUMENTS) {                                                     \
+    gemm<TM, TN, WM, WN>(RoundedColumns{a, m, k, lda, FIRST_ROW(TM)}, RoundedRows{b, n, k, ldb, FIRST_COLUMN(TN)}, bias, c, m, n, k,      \
+                         flags);                                                                                                          \
+  }
+
+KERNELS(small, 64, 64, 32, 16, 3)
+KERNELS(tall, 128, 64, 32, 32, 2)
+KERNELS(large, 128, 128, 64, 32, 2)
+
+// y[rows, ld] = x[rows, columns], and zeros; V neighbours a thread.
+template <u32 V> INLINE void round_rows(const float *x, u16 *y, u32 rows, u32 columns, u32 ld) {
+  u32 row = global_thread() / (ld / V), column = global_thread() % (ld / V) * V;
+  if (row >= rows) return;
+  const float *from = x + (u64)row * columns + column;
+  u16 *to = y + (u64)row * ld + column;
+  bool inside = column < columns;
+  if (V == 4) {
+    float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (inside) v = *(const float4 *)from;
+    *(uint2 *)to = {round_pair(v.x, v.y), round_pair(v.z, v.w)};
+  } else if (V == 2) {
+    float2 v = {0.0f, 0.0f};
+    if (inside) v = *(const float2 *)from;
+    *(u32 *)to = round_pair(v.x, v.y);
+  } else {
+    *to = inside ? round_bf16(*from) : 0;
+  }
+}
+
+// An operand: `vector` neighbours of x can be read at a time.
+__global__ void __launch_bounds__(BLOCK) round_operand(const float *x, u16 *y, u32 rows, u32 columns, u32 ld, u32 vector) {
+  if (vector == 4) round_rows<4>(x, y, rows, columns, ld);
+  else if (vector == 2) round_rows<2>(x, y, rows, columns, ld);
+  else round_rows<1>(x, y, rows, columns, ld);
+}
+#endif
