@@ -14,6 +14,7 @@ typedef unsigned long long u64;
 // A vector of the compiler, not a structure, whose loads and stores clang would take apart.
 typedef float float4 __attribute__((ext_vector_type(4)));
 typedef float float2 __attribute__((ext_vector_type(2)));
+typedef u32 uint4 __attribute__((ext_vector_type(4)));
 
 // ---- where a thread is ----
 INLINE u32 thread() { return __nvvm_read_ptx_sreg_tid_x(); }

@@ -5,24 +5,13 @@
 // dimension, two of them in turn. The warps share out the quads of a chunk; a lane has R rows, 8 apart, and U columns. The sums
 // of the eight warps are added in a fixed order at the end.
 #include "common.cuh"
+#include "grid.cuh"
 
 #define WARPS (BLOCK / 32)
 
 // What is in shared memory: the weights, then two chunks, which afterwards hold partial sums.
 struct alignas(16) Shared { float4 v; };
 extern __shared__ Shared shared_memory[];
-
-// All blocks meet; what each wrote before is seen by all after. `target`: arrivals so far, with these.
-INLINE void grid_barrier(u32 *arrived, u32 target) {
-  barrier();
-  if (thread() == 0) {
-    u32 seen;
-    asm volatile("atom.add.release.gpu.global.u32 %0, [%1], 1;" : "=r"(seen) : "l"(arrived) : "memory");
-    do asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(arrived) : "memory");
-    while (seen < target);
-  }
-  barrier();
-}
 
 // ---- a chunk of rows [rows, k] in shared memory ----
 // Quad `quad` of a row; the exchange keeps eight neighbouring rows in different banks.

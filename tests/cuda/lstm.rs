@@ -2,7 +2,7 @@
 
 use ulmfit::check::compare;
 use ulmfit::device::{Precision, cuda};
-use ulmfit::ops::lstm::plan::{Force, UNITS, force};
+use ulmfit::ops::lstm::plan::{Force, force};
 use ulmfit::ops::lstm::{LstmInputs, cases, lstm};
 use ulmfit::ops::{Case, Data, Dropout};
 use ulmfit::random::{Direction, Key, Mask, Site, Stage};
@@ -42,15 +42,33 @@ fn carried([t, b, i, h]: [usize; 4]) -> Case {
 }
 
 /// Shapes for what the small cases leave out: more rows than are computed at a time, several chunks of the inner dimension, sizes that are odd, even and
-/// multiples of four.
-fn shapes() -> Vec<Case> {
-    vec![
+/// multiples of four; for one of the plans in bf16, whose kernels take more of the inner dimension at a time, also more than that.
+fn shapes(plan: Force) -> Vec<Case> {
+    let mut shapes = vec![
         carried([2, 5, 3, 37]),
         cases::one([2, 17, 4, 67]),
         cases::one([3, 67, 5, 70]),
         cases::one([2, 33, 3, 132]),
         cases::one([2, 2, 3, 135]),
-    ]
+    ];
+    if plan == Force::Persistent([10, 16]) {
+        shapes.push(cases::one([2, 3, 2, 526]));
+    }
+    shapes
+}
+
+/// Every plan in every precision of the GPU.
+fn plans() -> Vec<(Force, Precision)> {
+    let of = |precision: &Precision| {
+        let units: &[[usize; 2]] = match precision {
+            Precision::Full => &[[4, 4], [9, 9]],
+            Precision::Bf16 => &[[4, 8], [10, 16], [12, 16]],
+        };
+        let persistent = units.iter().map(|units| Force::Persistent(*units));
+        let plans: Vec<_> = std::iter::once(Force::StepWise).chain(persistent).map(|plan| (plan, *precision)).collect();
+        plans
+    };
+    precisions().iter().flat_map(of).collect()
 }
 
 /// Every case of the LSTM and the shapes above, by every plan, in three orders of blocks; each plan runs its own kernels, and all of them.
@@ -58,10 +76,7 @@ pub fn lstm_plans(gpu: &str) {
     let _sim = Sim::new(gpu);
     let context = cuda::context(0).unwrap();
     let kernels = || context.launches().into_iter().filter(|(name, _)| name.starts_with("lstm_")).collect::<Vec<_>>();
-    let persistent = UNITS.map(Force::Persistent);
-    let plans = std::iter::once(Force::StepWise).chain(persistent).map(|plan| (plan, Precision::Full));
-    let rounded = precisions().iter().filter(|p| **p == Precision::Bf16).map(|p| (Force::StepWise, *p));
-    for (plan, precision) in plans.chain(rounded) {
+    for (plan, precision) in plans() {
         let _forced = Forced::new(plan);
         let before = kernels();
         let (mut count, mut ratio, mut worst) = (0, 0.0, String::new());
@@ -87,7 +102,7 @@ pub fn lstm_plans(gpu: &str) {
                 ask(&case, order);
             }
         }
-        for case in shapes() {
+        for case in shapes(plan) {
             for order in orders() {
                 ask(&case, order);
             }
@@ -98,7 +113,10 @@ pub fn lstm_plans(gpu: &str) {
             let own = match (plan, precision) {
                 (Force::StepWise, Precision::Full) => ["lstm_step", "lstm_cell_backward"].contains(&name),
                 (Force::StepWise, Precision::Bf16) => ["lstm_step_bf16", "lstm_cell_backward"].contains(&name),
-                (Force::Persistent(units), _) => name.contains(&format!("_{units}x")),
+                (Force::Persistent([units, _]), Precision::Full) => name.contains(&format!("_{units}x")),
+                (Force::Persistent([forward, backward]), Precision::Bf16) => {
+                    name == format!("lstm_forward_bf16_{forward}") || name == format!("lstm_backward_bf16_{backward}")
+                }
             };
             assert_eq!(after > before, own, "{plan:?} {precision:?} and kernel '{name}'");
         }
@@ -108,7 +126,7 @@ pub fn lstm_plans(gpu: &str) {
 /// A plan that cannot run is an error, and not another plan.
 pub fn a_forced_plan_that_does_not_fit_is_an_error(gpu: &str) {
     let _sim = Sim::new(gpu);
-    let _forced = Forced::new(Force::Persistent(9));
+    let _forced = Forced::new(Force::Persistent([9, 9]));
     let units = 9 * cuda::context(0).unwrap().gpu().multiprocessors as usize + 1;
     let Err(error) = compare(&cases::one([1, 1, 1, units]), GPU, Precision::Full, None) else {
         panic!("{units} units ran")

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use ulmfit::autodiff::{Graph, Parameters, ParametersBuilder};
+use ulmfit::device::Precision;
 use ulmfit::device::cuda::{self, Copies};
 use ulmfit::error::Result;
 use ulmfit::nn::classifier::MaskingName;
@@ -63,6 +64,7 @@ impl Observer for Heard {
 #[derive(Clone, Copy)]
 pub struct Share<'a> {
     pub device: Device,
+    pub precision: Precision,
     /// Of the encoder.
     pub layers: usize,
     /// The model to start from.
@@ -75,9 +77,17 @@ pub struct Share<'a> {
 }
 
 impl Share<'_> {
-    /// A whole stage of two layers from random values.
+    /// A whole stage of two layers from random values, in f32.
     pub fn whole(device: Device) -> Self {
-        Share { device, layers: 2, from: None, directory: None, updates: usize::MAX, spoilt: None }
+        Share {
+            device,
+            precision: Precision::Full,
+            layers: 2,
+            from: None,
+            directory: None,
+            updates: usize::MAX,
+            spoilt: None,
+        }
     }
 }
 
@@ -201,7 +211,7 @@ fn train_stage(
         None => Checkpoints::none(),
     };
     let snapshot = if checkpoints.exists() { Some(checkpoints.load()?) } else { None };
-    let mut graph = Graph::new(share.device, DType::F32, None);
+    let mut graph = Graph::new(share.device, DType::F32, None).with_precision(share.precision);
     let mut heard = Heard::default();
     let mut task = Interrupting { task, calls_left: share.updates, evaluations_are_calls: false, spoilt: share.spoilt };
     let mut settings = settings(stage, parameters.groups());
@@ -220,13 +230,13 @@ fn train_stage(
     Ok(heard)
 }
 
-pub fn all_on(device: Device, data: &Data, name: &str) -> Vec<Heard> {
+/// The three stages, each from the model of the one before. `name`: of their files.
+pub fn all_on(device: Device, precision: Precision, data: &Data, name: &str) -> Vec<Heard> {
     let mut heard = Vec::new();
     for (i, stage) in STAGES.into_iter().enumerate() {
         let file = |i: usize| data.directory.path().join(format!("{name}-{i}.safetensors"));
-        // the classifier starts from the fine-tuned model, that one from the pretrained
         let from = i.checked_sub(1).map(file);
-        let share = Share { from: from.as_deref(), ..Share::whole(device) };
+        let share = Share { precision, from: from.as_deref(), ..Share::whole(device) };
         heard.push(run(stage, data, share, Some(&file(i))).unwrap_or_else(|e| panic!("{stage:?}: {e}")));
     }
     heard

@@ -30,6 +30,7 @@ pub(super) static MODULES: &[Module] = modules![
     "gemm_bf16",
     "lstm",
     "lstm_persistent",
+    "lstm_persistent_bf16",
     "optim",
     "relu",
     "sampled_softmax",

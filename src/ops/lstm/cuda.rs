@@ -4,6 +4,7 @@
 use super::Sizes;
 use super::plan::{LstmPlan, Pass, Persistent, decide};
 use crate::autodiff::{Backward, Keep, Store};
+use crate::device::Precision;
 use crate::device::cuda::gemm::{gemm, round_operand, rounded_pitch};
 use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
@@ -99,47 +100,68 @@ impl Layer<'_> {
                 let dropped = products.graph.uninitialised([4 * h, h], DType::F32)?;
                 self.forward_steps(context, &dropped, y, gates, cells)
             }
-            LstmPlan::Persistent(plan) => {
-                // of its grid barrier
-                let arrived = products.graph.zeros([1], DType::F32)?;
-                self.forward_persistent(context, plan, &arrived, y, gates, cells)
-            }
+            LstmPlan::Persistent(plan) => self.forward_persistent(products, plan, [y, gates, cells]),
         }
     }
 
     fn forward_persistent(
         &self,
-        context: &Context,
+        products: &mut Products,
         plan: Persistent,
-        arrived: &Tensor,
-        y: &Tensor,
-        gates: &Tensor,
-        cells: &Tensor,
+        [y, gates, cells]: [&Tensor; 3],
     ) -> Result<()> {
         let Sizes { t, b, h, .. } = self.sizes;
-        let (h0, y, w) = (self.h0.argument(), y.argument(), self.w_hh.argument());
+        // of its grid barrier
+        let arrived = products.graph.zeros([1], DType::F32)?;
+        let (context, kernel, arrived) = (products.context, plan.kernel(Pass::Forward), arrived.argument());
+        let (w, c0) = (self.w_hh.argument(), self.c0.argument());
+        let (gates, cells) = (gates.argument(), cells.argument());
         let (given, with_given, mask) = self.mask();
-        context.launch_cooperative(
-            plan.kernel(Pass::Forward),
-            grid(plan),
-            arguments![
-                h0,
-                self.c0.argument(),
-                w,
-                given,
-                gates.argument(),
-                cells.argument(),
-                y,
-                arrived.argument(),
-                t,
-                b,
-                h,
-                plan.blocks,
-                vector(h, &[h0, y]),
-                with_given,
-                mask
-            ],
-        )
+        match plan.precision {
+            Precision::Full => {
+                let (h0, y) = (self.h0.argument(), y.argument());
+                let (blocks, vector) = (plan.blocks, vector(h, &[h0, y]));
+                let all =
+                    arguments![h0, c0, w, given, gates, cells, y, arrived, t, b, h, blocks, vector, with_given, mask];
+                context.launch_cooperative(kernel, grid(plan), all)
+            }
+            Precision::Bf16 => {
+                let (h0, all_h) = (products.kept(self.h0, h, Keep::Step)?, self.rounded_states(products, y)?);
+                let (ld, y) = (rounded_pitch(h), y.argument());
+                let pairs = vector(h, &[c0, gates, cells, y]) > 1;
+                context.launch_cooperative(
+                    kernel,
+                    grid(plan),
+                    arguments![
+                        h0.row(0),
+                        c0,
+                        w,
+                        given,
+                        gates,
+                        cells,
+                        y,
+                        all_h.row(0),
+                        arrived,
+                        t,
+                        b,
+                        h,
+                        ld,
+                        plan.blocks,
+                        pairs,
+                        with_given,
+                        mask
+                    ],
+                )
+            }
+        }
+    }
+
+    /// Where a kernel writes all states of h as an operand, kept for what multiplies `y`.
+    fn rounded_states(&self, products: &mut Products, y: &Tensor) -> Result<Operand> {
+        let Sizes { t, b, h, .. } = self.sizes;
+        let states = Products::of_copy(y, [t * b, h], products.blank([t * b, h])?);
+        states.keep_for(products.graph, y);
+        Ok(states)
     }
 
     /// A given mask (or something else that is not read), whether it is one, and the mask of the counters.
@@ -207,8 +229,7 @@ impl Layer<'_> {
         let Sizes { t: steps, b, h, .. } = self.sizes;
         let dropped = self.dropped_operand(products)?;
         let h0 = products.kept(self.h0, h, Keep::Step)?;
-        let all_h = Products::of_copy(y, [steps * b, h], products.blank([steps * b, h])?);
-        all_h.keep_for(products.graph, y);
+        let all_h = self.rounded_states(products, y)?;
         let grid = Grid::blocks([h.div_ceil(16), b.div_ceil(64), 1]);
         for t in 0..steps {
             let at = t * b * h;
@@ -255,8 +276,15 @@ impl Layer<'_> {
                 let dropped = self.dropped_operand(products)?;
                 self.backward_steps(context, &dropped, dy.as_ref(), [cells, gates], &dz, carried)?;
             }
+            LstmPlan::Persistent(plan) if products.are_rounded() && h % 2 == 1 => {
+                // blocks would share words of the operand: they pass it on as that of a unit more
+                let exchanged = products.blank([t * b, 4 * (h + 1)])?;
+                let exchanged = Products::of_copy(gates, [t * b, 4 * (h + 1)], exchanged);
+                self.backward_persistent(context, plan, dy.as_ref(), [cells, gates], &exchanged, carried)?;
+                round_operand(context, gates.argument(), dz.row(0), shape)?;
+            }
             LstmPlan::Persistent(plan) => {
-                self.backward_persistent(context, plan, dy.as_ref(), [cells, gates], carried)?;
+                self.backward_persistent(context, plan, dy.as_ref(), [cells, gates], &dz, carried)?;
             }
         }
         Ok(dz)
@@ -268,34 +296,57 @@ impl Layer<'_> {
         plan: Persistent,
         dy: Option<&Tensor>,
         [cells, gates]: [&Tensor; 2],
+        dz: &Operand,
         carried: &Carried,
     ) -> Result<()> {
         let Sizes { t, b, h, .. } = self.sizes;
-        let (w, gates) = (self.w_hh.argument(), gates.argument());
+        let (kernel, blocks, with_dy) = (plan.kernel(Pass::Backward), plan.blocks, dy.is_some());
+        let (w, c0, gates, cells) = (self.w_hh.argument(), self.c0.argument(), gates.argument(), cells.argument());
+        let [dh, dc, arrived] = [carried.dh(), carried.dc(), carried.arrived()];
+        let dy = dy.map_or(dh, |dy| dy.argument());
         let (given, with_given, mask) = self.mask();
-        context.launch_cooperative(
-            plan.kernel(Pass::Backward),
-            grid(plan),
-            arguments![
-                self.c0.argument(),
-                cells.argument(),
-                dy.map_or(carried.dh(), |dy| dy.argument()),
-                w,
-                given,
-                gates,
-                carried.dh(),
-                carried.dc(),
-                carried.arrived(),
-                t,
-                b,
-                h,
-                plan.blocks,
-                vector(4 * h, &[gates]),
-                dy.is_some(),
-                with_given,
-                mask
-            ],
-        )
+        match plan.precision {
+            Precision::Full => {
+                let vector = vector(4 * h, &[gates]);
+                context.launch_cooperative(
+                    kernel,
+                    grid(plan),
+                    arguments![
+                        c0, cells, dy, w, given, gates, dh, dc, arrived, t, b, h, blocks, vector, with_dy, with_given,
+                        mask
+                    ],
+                )
+            }
+            Precision::Bf16 => {
+                let (ld, pairs) =
+                    (rounded_pitch(4 * h.next_multiple_of(2)), vector(h, &[c0, cells, dy, gates, dh, dc]) > 1);
+                context.launch_cooperative(
+                    kernel,
+                    grid(plan),
+                    arguments![
+                        c0,
+                        cells,
+                        dy,
+                        w,
+                        given,
+                        gates,
+                        dz.row(0),
+                        dh,
+                        dc,
+                        arrived,
+                        t,
+                        b,
+                        h,
+                        ld,
+                        blocks,
+                        pairs,
+                        with_dy,
+                        with_given,
+                        mask
+                    ],
+                )
+            }
+        }
     }
 
     fn backward_steps(

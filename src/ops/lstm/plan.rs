@@ -34,6 +34,7 @@ pub enum LstmPlan {
 /// Sizes of the persistent plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persistent {
+    pub precision: Precision,
     /// Hidden units of a block.
     pub units: usize,
     /// Rows of the batch that are computed at a time.
@@ -43,35 +44,58 @@ pub struct Persistent {
     pub shared: usize,
 }
 
-/// Units of a block that kernels/lstm_persistent.cu is compiled for.
-pub const UNITS: [usize; 2] = [4, 9];
+/// Units of a block that kernels/lstm_persistent.cu and kernels/lstm_persistent_bf16.cu are compiled for.
+pub const fn units(precision: Precision, pass: Pass) -> &'static [usize] {
+    match (precision, pass) {
+        (Precision::Full, _) => &[4, 9],
+        (Precision::Bf16, Pass::Forward) => &[4, 10, 12],
+        (Precision::Bf16, Pass::Backward) => &[8, 16],
+    }
+}
 
-/// Rows at a time that it is compiled for: few for small batches.
+/// Rows at a time that kernels/lstm_persistent.cu is compiled for: few for small batches.
 const ROWS: [usize; 2] = [16, 64];
+/// Rows at a time of kernels/lstm_persistent_bf16.cu.
+const ROWS_BF16: usize = 32;
 
 impl Persistent {
-    /// The sizes of a block; shared memory as kernels/lstm_persistent.cu divides it: the block's weights, the inner dimension padded to whole
-    /// chunks, and two chunks of the other operand.
-    fn new(pass: Pass, units: usize, rows: usize, hidden: usize) -> Self {
-        let (chunk, inner, columns) = match pass {
-            Pass::Forward => (64, hidden, 4 * units),
-            Pass::Backward => (128, 4 * hidden, units),
+    /// The sizes of a block; shared memory as the kernels divide it. In f32: the block's weights, the inner dimension padded to whole chunks, and two
+    /// chunks of the other operand. In bf16: the block's weights, the inner dimension padded to slices of 32, and the sums of its columns.
+    fn new(precision: Precision, pass: Pass, units: usize, batch: usize, hidden: usize) -> Self {
+        let (inner, columns) = match pass {
+            Pass::Forward => (hidden, 4 * units),
+            Pass::Backward => (4 * hidden, units),
         };
-        let words = columns * inner.next_multiple_of(chunk) + 2 * rows * chunk;
-        Persistent { units, rows, blocks: hidden.div_ceil(units), shared: words * DType::F32.size() }
+        let (rows, shared) = match precision {
+            Precision::Full => {
+                let rows = if batch <= ROWS[0] { ROWS[0] } else { ROWS[1] };
+                let chunk = if pass == Pass::Forward { 64 } else { 128 };
+                (rows, (columns * inner.next_multiple_of(chunk) + 2 * rows * chunk) * DType::F32.size())
+            }
+            Precision::Bf16 => {
+                let weights = columns * inner.next_multiple_of(32) * DType::BF16.size();
+                (ROWS_BF16, weights + columns * ROWS_BF16 * DType::F32.size())
+            }
+        };
+        Persistent { precision, units, rows, blocks: hidden.div_ceil(units), shared }
     }
 
     /// The kernel's name.
     pub fn kernel(&self, pass: Pass) -> &'static str {
-        match (pass, self.units, self.rows) {
-            (Pass::Forward, 4, 16) => "lstm_forward_4x16",
-            (Pass::Forward, 4, _) => "lstm_forward_4x64",
-            (Pass::Forward, _, 16) => "lstm_forward_9x16",
-            (Pass::Forward, ..) => "lstm_forward_9x64",
-            (Pass::Backward, 4, 16) => "lstm_backward_4x16",
-            (Pass::Backward, 4, _) => "lstm_backward_4x64",
-            (Pass::Backward, _, 16) => "lstm_backward_9x16",
-            (Pass::Backward, ..) => "lstm_backward_9x64",
+        match (self.precision, pass, self.units, self.rows) {
+            (Precision::Full, Pass::Forward, 4, 16) => "lstm_forward_4x16",
+            (Precision::Full, Pass::Forward, 4, _) => "lstm_forward_4x64",
+            (Precision::Full, Pass::Forward, _, 16) => "lstm_forward_9x16",
+            (Precision::Full, Pass::Forward, ..) => "lstm_forward_9x64",
+            (Precision::Full, Pass::Backward, 4, 16) => "lstm_backward_4x16",
+            (Precision::Full, Pass::Backward, 4, _) => "lstm_backward_4x64",
+            (Precision::Full, Pass::Backward, _, 16) => "lstm_backward_9x16",
+            (Precision::Full, Pass::Backward, ..) => "lstm_backward_9x64",
+            (Precision::Bf16, Pass::Forward, 4, _) => "lstm_forward_bf16_4",
+            (Precision::Bf16, Pass::Forward, 10, _) => "lstm_forward_bf16_10",
+            (Precision::Bf16, Pass::Forward, ..) => "lstm_forward_bf16_12",
+            (Precision::Bf16, Pass::Backward, 8, _) => "lstm_backward_bf16_8",
+            (Precision::Bf16, Pass::Backward, ..) => "lstm_backward_bf16_16",
         }
     }
 }
@@ -80,7 +104,7 @@ impl LstmPlan {
     /// The plan for a layer of `hidden` units and a batch of `batch` rows, and the reason in words. The persistent one wherever it fits, because a
     /// step-wise step reads all of W_hh and pays for one or two launches.
     pub fn choose(gpu: &Gpu, precision: Precision, pass: Pass, batch: usize, hidden: usize) -> (LstmPlan, String) {
-        match persistent(gpu, precision, pass, batch, hidden, &UNITS) {
+        match persistent(gpu, precision, pass, batch, hidden, units(precision, pass)) {
             Ok(plan) => {
                 let Persistent { units, blocks, shared, .. } = plan;
                 let reason =
@@ -140,9 +164,6 @@ fn persistent(
     hidden: usize,
     units: &[usize],
 ) -> std::result::Result<Persistent, String> {
-    if precision == Precision::Bf16 {
-        return Err("its kernels multiply in f32".into());
-    }
     if !gpu.cooperative_launch {
         return Err("the driver offers no cooperative launch".into());
     }
@@ -154,8 +175,7 @@ fn persistent(
             "{hidden} units on {multiprocessors} multiprocessors are more than the {most} that a block can have"
         ));
     };
-    let rows = if batch <= ROWS[0] { ROWS[0] } else { ROWS[1] };
-    let plan = Persistent::new(pass, units, rows, hidden);
+    let plan = Persistent::new(precision, pass, units, batch, hidden);
     let limit = gpu.shared_bytes_per_block.max(0) as usize;
     if plan.shared > limit {
         return Err(format!(
@@ -171,8 +191,8 @@ fn persistent(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Force {
     StepWise,
-    /// With this many units in a block, one of [`UNITS`].
-    Persistent(usize),
+    /// With so many units in a block, forward and backward, of those that there are [`units`] for.
+    Persistent([usize; 2]),
 }
 
 static FORCED: Mutex<Option<Force>> = Mutex::new(None);
@@ -189,9 +209,9 @@ pub(super) fn decide(gpu: &Gpu, precision: Precision, pass: Pass, batch: usize, 
         None => Ok(LstmPlan::choose(gpu, precision, pass, batch, hidden).0),
         Some(Force::StepWise) => Ok(LstmPlan::StepWise),
         Some(Force::Persistent(units)) => {
-            persistent(gpu, precision, pass, batch, hidden, &[units]).map(LstmPlan::Persistent).map_err(|reason| {
-                Error::data(format!("the persistent LSTM does not run {pass} on {}: {reason}", gpu.name))
-            })
+            persistent(gpu, precision, pass, batch, hidden, &[units[pass as usize]]).map(LstmPlan::Persistent).map_err(
+                |reason| Error::data(format!("the persistent LSTM does not run {pass} on {}: {reason}", gpu.name)),
+            )
         }
     }
 }
@@ -221,8 +241,8 @@ mod tests {
     const GPUS: [&str; 4] = ["V100", "A100", "H100", "RTX 4090"];
 
     /// As one line: blocks x units, rows, shared memory; or the reason against.
-    fn line(name: &str, pass: Pass, batch: usize, hidden: usize) -> String {
-        match LstmPlan::choose(&gpu(name), Precision::Full, pass, batch, hidden) {
+    fn line(name: &str, precision: Precision, pass: Pass, batch: usize, hidden: usize) -> String {
+        match LstmPlan::choose(&gpu(name), precision, pass, batch, hidden) {
             (LstmPlan::Persistent(p), reason) => {
                 assert!(reason.starts_with(&format!("{} blocks of {} units", p.blocks, p.units)), "{reason}");
                 format!("{} x {} units, {} rows, {} bytes", p.blocks, p.units, p.rows, p.shared)
@@ -231,24 +251,25 @@ mod tests {
         }
     }
 
+    /// Forward and backward on every GPU that multiplies in a precision.
+    fn table(precision: Precision, batch: usize, hidden: usize) -> Vec<String> {
+        let gpus = GPUS.iter().filter(|name| precision == Precision::Full || **name != "V100");
+        let one = |name: &str, pass| format!("{name} {pass}: {}", line(name, precision, pass, batch, hidden));
+        gpus.flat_map(|name| [Pass::Forward, Pass::Backward].map(|pass| one(name, pass))).collect()
+    }
+
     #[test]
     fn plans_at_the_paper_s_sizes() {
-        let found: Vec<String> = GPUS
-            .iter()
-            .flat_map(|name| {
-                [Pass::Forward, Pass::Backward].map(|pass| format!("{name} {pass}: {}", line(name, pass, 64, 1150)))
-            })
-            .collect();
-        let many = |units: usize, at: usize| {
-            format!("step-wise: {units} units on {at} multiprocessors are more than the 9 that a block can have")
+        let many = |at: usize| {
+            format!("step-wise: 1150 units on {at} multiprocessors are more than the 9 that a block can have")
         };
         assert_eq!(
-            found,
+            table(Precision::Full, 64, 1150),
             [
-                format!("V100 forward: {}", many(1150, 80)),
-                format!("V100 backward: {}", many(1150, 80)),
-                format!("A100 forward: {}", many(1150, 108)),
-                format!("A100 backward: {}", many(1150, 108)),
+                format!("V100 forward: {}", many(80)),
+                format!("V100 backward: {}", many(80)),
+                format!("A100 forward: {}", many(108)),
+                format!("A100 backward: {}", many(108)),
                 "H100 forward: 128 x 9 units, 64 rows, 198656 bytes".into(),
                 "H100 backward: 128 x 9 units, 64 rows, 231424 bytes".into(),
                 "RTX 4090 forward: step-wise: a block of 9 units needs 194 KiB of shared memory and may have 99".into(),
@@ -256,20 +277,54 @@ mod tests {
                     .into(),
             ]
         );
+        assert_eq!(
+            table(Precision::Bf16, 64, 1150),
+            [
+                "A100 forward: 96 x 12 units, 32 rows, 116736 bytes",
+                "A100 backward: 72 x 16 units, 32 rows, 149504 bytes",
+                "H100 forward: 115 x 10 units, 32 rows, 97280 bytes",
+                "H100 backward: 72 x 16 units, 32 rows, 149504 bytes",
+                "RTX 4090 forward: 115 x 10 units, 32 rows, 97280 bytes",
+                "RTX 4090 backward: step-wise: a block of 16 units needs 146 KiB of shared memory and may have 99",
+            ]
+        );
     }
 
     #[test]
-    fn plans_of_the_other_layer_and_of_small_batches() {
-        // the last layer of the paper's model has the embedding's size
-        assert_eq!(line("V100", Pass::Forward, 64, 400), "45 x 9 units, 64 rows, 97280 bytes");
-        assert!(line("V100", Pass::Backward, 64, 400).contains("may have 96"));
-        assert_eq!(line("V100", Pass::Backward, 16, 400), "45 x 9 units, 16 rows, 76288 bytes");
-        assert_eq!(line("A100", Pass::Forward, 64, 400), "100 x 4 units, 64 rows, 61440 bytes");
-        assert_eq!(line("A100", Pass::Backward, 64, 400), "100 x 4 units, 64 rows, 92160 bytes");
-        assert_eq!(line("RTX 4090", Pass::Backward, 64, 400), "100 x 4 units, 64 rows, 92160 bytes");
-        assert_eq!(line("H100", Pass::Forward, 20, 1152), "128 x 9 units, 64 rows, 198656 bytes");
-        assert!(line("H100", Pass::Backward, 64, 1184).contains("may have 227"));
-        assert_eq!(line("H100", Pass::Forward, 1, 1), "1 x 4 units, 16 rows, 12288 bytes");
+    fn plans_of_the_last_layer() {
+        // it has the embedding's size
+        assert_eq!(
+            table(Precision::Full, 64, 400),
+            [
+                "V100 forward: 45 x 9 units, 64 rows, 97280 bytes",
+                "V100 backward: step-wise: a block of 9 units needs 123 KiB of shared memory and may have 96",
+                "A100 forward: 100 x 4 units, 64 rows, 61440 bytes",
+                "A100 backward: 100 x 4 units, 64 rows, 92160 bytes",
+                "H100 forward: 100 x 4 units, 64 rows, 61440 bytes",
+                "H100 backward: 100 x 4 units, 64 rows, 92160 bytes",
+                "RTX 4090 forward: 100 x 4 units, 64 rows, 61440 bytes",
+                "RTX 4090 backward: 100 x 4 units, 64 rows, 92160 bytes",
+            ]
+        );
+        let of = |name: &str, forward: &str| {
+            [format!("{name} forward: {forward}"), format!("{name} backward: 50 x 8 units, 32 rows, 26624 bytes")]
+        };
+        let forward = "100 x 4 units, 32 rows, 15360 bytes";
+        assert_eq!(table(Precision::Bf16, 64, 400), ["A100", "H100", "RTX 4090"].map(|gpu| of(gpu, forward)).concat());
+    }
+
+    #[test]
+    fn plans_of_small_batches_and_other_sizes() {
+        let full = |name, pass, batch, hidden| line(name, Precision::Full, pass, batch, hidden);
+        assert_eq!(full("V100", Pass::Backward, 16, 400), "45 x 9 units, 16 rows, 76288 bytes");
+        assert_eq!(full("H100", Pass::Forward, 20, 1152), "128 x 9 units, 64 rows, 198656 bytes");
+        assert!(full("H100", Pass::Backward, 64, 1184).contains("may have 227"));
+        assert_eq!(full("H100", Pass::Forward, 1, 1), "1 x 4 units, 16 rows, 12288 bytes");
+        let rounded = |name, pass, hidden| line(name, Precision::Bf16, pass, 1, hidden);
+        assert_eq!(rounded("A100", Pass::Forward, 1152), "96 x 12 units, 32 rows, 116736 bytes");
+        assert_eq!(rounded("H100", Pass::Backward, 1055), "132 x 8 units, 32 rows, 68608 bytes");
+        assert!(rounded("H100", Pass::Forward, 1585).contains("more than the 12 that a block can have"));
+        assert_eq!(rounded("H100", Pass::Backward, 1), "1 x 8 units, 32 rows, 1536 bytes");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{Result, read};
 const TARGETS: &[(&str, &str)] = &[("sm_70", "+ptx63"), ("sm_80", "+ptx70")];
 
 /// What a kernel may include; no header includes another.
-const HEADERS: &[&str] = &["common.cuh", "bf16.cuh"];
+const HEADERS: &[&str] = &["common.cuh", "bf16.cuh", "grid.cuh"];
 
 /// What every kernel is compiled with, beside its target.
 const FLAGS: &[&str] = &[
@@ -63,7 +63,7 @@ pub fn units(kernels: &Path) -> Result<Vec<Unit>> {
         let mut headers = Vec::new();
         for line in source.lines().filter(|l| l.trim_start().starts_with("#include")) {
             let Some(header) = HEADERS.iter().find(|header| line == format!("#include \"{header}\"")) else {
-                let known = HEADERS.join(" and ");
+                let known = HEADERS.join(", ");
                 return Err(format!("kernels/{name}.cu: a kernel includes {known} alone, not '{line}'"));
             };
             headers.push(read(&kernels.join(header))?);
