@@ -172,12 +172,9 @@ fn commands() {
     assert!(message.contains("'nobody'") && !message.contains("leak"), "{message}");
 
     // what is not there is said in a sentence
-    let output = simulated(&["bench", "--suite", "lstm"]).assert().code(2).get_output().clone();
+    let output = simulated(&["bench", "--suite", "text"]).assert().code(2).get_output().clone();
     let message = support::text(&output.stderr);
-    assert!(
-        message.contains(&format!("does not run on {} yet", sim::name())) && message.contains("--device cpu"),
-        "{message}"
-    );
+    assert!(message.contains("run on the CPU alone") && message.contains("--device cpu"), "{message}");
 }
 
 /// The instruments there.
@@ -192,4 +189,43 @@ fn checks() {
     assert_eq!((&report["mutation"]["mutants"], &report["mutation"]["survivors"]), (&1.into(), &serde_json::json!([])));
     let worst = &report["worst"];
     assert!(worst["error"].as_f64().unwrap() <= worst["bound"].as_f64().unwrap(), "{worst}");
+}
+
+/// Every suite that a GPU has, beside the CPU: on the simulated one projections, never times.
+#[test]
+fn benchmarks() {
+    let found = simulated_json(&["bench", "--reduced", "--quick", "--device", "cpu"]);
+    let rows = found["rows"].as_array().unwrap();
+    let on = |device: &str| rows.iter().filter(|row| row["device"] == device).collect::<Vec<_>>();
+    let (here, there) = (on("cpu"), on(&sim::name()));
+    assert_eq!(here.len() + there.len(), rows.len());
+    let projected = sim::device() == "cudasim";
+    for row in &there {
+        assert_eq!((row["ms"].is_null(), row["projected_ms"].is_number()), (projected, projected), "{row}");
+        assert!(
+            !projected || row["gflops"].is_null() && row["rate"].is_null() && row["peak_fraction"].is_null(),
+            "{row}"
+        );
+        assert!(row["projected_ms"].as_f64().is_none_or(|ms| ms > 0.0), "{row}");
+    }
+    // in each precision of the GPU what the CPU has in f32, but for the tokenizers
+    let name = |row: &&serde_json::Value| {
+        [&row["suite"], &row["name"], &row["shape"], &row["direction"]].map(|key| key.as_str().unwrap().to_string())
+    };
+    let of = |rows: &[&serde_json::Value], precision: &str| {
+        rows.iter().copied().filter(|row| row["precision"] == precision).map(|row| name(&row)).collect::<Vec<_>>()
+    };
+    let right = of(&here, "f32");
+    assert!(right.len() >= 40 && of(&there, "f32") == right && of(&there, "bf16") == right);
+    assert!(here.iter().all(|row| row["ms"].is_number() && row["projected_ms"].is_null()));
+    let peaks = &found["peaks"]["cuda"];
+    assert!(peaks["f32"].as_f64().unwrap() > 0.0 && peaks["source"].is_string(), "{peaks}");
+
+    let refused = |line: &[&str], says: &str| {
+        let output = simulated(line).assert().code(2).get_output().clone();
+        let message = support::text(&output.stderr);
+        assert!(message.contains(says), "{message}");
+    };
+    refused(&["info", "--device", "cpu"], "one is enough");
+    refused(&["bench", "--device", sim::device()], "several are the CPU and one GPU");
 }

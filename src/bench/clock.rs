@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::format::Format;
+use super::projection;
+use crate::device::{Device, cuda};
 use crate::error::Result;
 
 /// How long to measure one thing.
@@ -27,6 +30,12 @@ impl Effort {
     #[must_use]
     pub fn quick(self, quick: bool) -> Self {
         if quick { Effort { least: 1, most: self.most.min(3), within: self.within / 10 } } else { self }
+    }
+
+    /// Nothing is timed where work is counted: one run tells it all.
+    #[must_use]
+    pub fn on(self, format: Format) -> Self {
+        if format.is_counted() { Effort { least: 1, most: 1, within: Duration::ZERO } } else { self }
     }
 
     /// Whether another run is due. What takes ten times the time is content with three.
@@ -68,7 +77,43 @@ pub fn time(effort: Effort, mut run: impl FnMut() -> Result<f64>) -> Result<Timi
     Ok(Timing::of(&seconds, watch.end()))
 }
 
-/// Seconds that `work` takes.
+/// Measures work on a device, from when all before it is done until it is. On the simulated GPU the seconds are projected from what was counted.
+#[derive(Debug)]
+pub struct Stopwatch {
+    format: Format,
+    begun: Instant,
+}
+
+impl Stopwatch {
+    /// # Errors
+    /// Those of earlier work on a GPU.
+    pub fn begin(format: Format) -> Result<Self> {
+        settle(format)?;
+        if format.is_counted() {
+            cuda::reset_counters()?;
+        }
+        Ok(Stopwatch { format, begun: Instant::now() })
+    }
+
+    /// Seconds.
+    ///
+    /// # Errors
+    /// Those of the work on a GPU.
+    pub fn end(self) -> Result<f64> {
+        settle(self.format)?;
+        if self.format.is_counted() { projection::seconds() } else { Ok(self.begun.elapsed().as_secs_f64()) }
+    }
+}
+
+/// Waits for a GPU.
+fn settle(format: Format) -> Result<()> {
+    match format.device {
+        Device::Cpu => Ok(()),
+        Device::Cuda(gpu) => cuda::context(gpu)?.synchronise(),
+    }
+}
+
+/// Seconds that `work` takes on the CPU.
 pub fn seconds(work: impl FnOnce()) -> f64 {
     let begun = Instant::now();
     work();

@@ -1,35 +1,63 @@
-//! What a row computes in.
+//! What a row computes on, and in.
 
 use crate::autodiff::Graph;
 use crate::device::cpu::isa::{isa, multiplies_bf16};
-use crate::device::{Device, Precision};
-use crate::tensor::DType;
+use crate::device::{Device, Precision, cuda};
+use crate::error::Result;
+use crate::tensor::{DType, Tensor};
 
-/// Type of the tensors, and format of the operands of large products.
+/// Where the work is done, the type of the tensors, and the format of the operands of large products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
+    pub device: Device,
     pub tensors: DType,
     pub operands: Precision,
 }
 
 impl Format {
-    pub const F32: Format = Format { tensors: DType::F32, operands: Precision::Full };
-    pub const BF16: Format = Format { tensors: DType::F32, operands: Precision::Bf16 };
-    pub const F64: Format = Format { tensors: DType::F64, operands: Precision::Full };
+    /// Of the CPU, as the other two.
+    pub const F32: Format = Format { device: Device::Cpu, tensors: DType::F32, operands: Precision::Full };
+    pub const BF16: Format = Format { operands: Precision::Bf16, ..Self::F32 };
+    pub const F64: Format = Format { tensors: DType::F64, ..Self::F32 };
 
-    /// Those that this processor has instructions for.
-    pub fn of_processor() -> Vec<Format> {
-        if multiplies_bf16(isa()) { vec![Self::F32, Self::BF16] } else { vec![Self::F32] }
+    /// f32, and bf16 where the device has instructions for it.
+    ///
+    /// # Errors
+    /// The GPU cannot be opened.
+    pub fn of_device(device: Device) -> Result<Vec<Format>> {
+        let rounds = match device {
+            Device::Cpu => multiplies_bf16(isa()),
+            Device::Cuda(gpu) => cuda::context(gpu)?.check_precision(Precision::Bf16).is_ok(),
+        };
+        let formats = if rounds { &[Self::F32, Self::BF16][..] } else { &[Self::F32] };
+        Ok(formats.iter().map(|format| format.on(device)).collect())
     }
 
-    /// Where operands are rounded: f64 with the same rounding. What it errs is what rounding costs at least.
+    #[must_use]
+    pub fn on(self, device: Device) -> Self {
+        Format { device, ..self }
+    }
+
+    /// Where operands are rounded: f64 with the same rounding, on the CPU. What it errs is what rounding costs at least.
     pub fn naive(self) -> Option<Self> {
-        (self.operands == Precision::Bf16).then_some(Format { tensors: DType::F64, ..self })
+        (self.operands == Precision::Bf16).then_some(Format { operands: self.operands, ..Self::F64 })
     }
 
-    /// A graph on the CPU.
     pub fn graph(self) -> Graph {
-        Graph::new(Device::Cpu, self.tensors, None).with_precision(self.operands)
+        Graph::new(self.device, self.tensors, None).with_precision(self.operands)
+    }
+
+    /// The values of a tensor of the CPU in this format, on its device; indices stay where they are.
+    pub fn convert(self, tensor: &Tensor) -> Result<Tensor> {
+        let dtype = if tensor.dtype() == DType::U32 { DType::U32 } else { self.tensors };
+        let copy = Tensor::zeros(tensor.shape(), dtype)?;
+        copy.set_f64(&tensor.to_f64());
+        if dtype == DType::U32 { Ok(copy) } else { copy.to_device(self.device) }
+    }
+
+    /// Whether nothing is timed there: what kernels do is counted and projected ([`super::projection`]).
+    pub fn is_counted(self) -> bool {
+        self.device != Device::Cpu && cuda::is_simulated()
     }
 }
 

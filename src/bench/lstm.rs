@@ -1,24 +1,26 @@
 //! The recurrent core at the paper's sizes: layers forward and backward, the recurrent product, and the other large products of the step in
 //! every transposition it uses.
 
-use super::clock::{Effort, seconds, time};
+use super::clock::{Effort, Stopwatch, Timing, seconds, time};
 use super::format::Format;
 use super::ops::{Subject, same_values, timed};
 use super::report::{Row, Work};
-use super::{Bench, verify};
-use crate::device::Precision;
+use super::{Bench, COUNTED, verify};
 use crate::device::cpu::gemm::{Matrix, Round, Store, gemm, gemm_packed, pack, packed_len};
-use crate::error::Result;
+use crate::device::cuda::gemm::{self as on_gpu, round_operand, rounded_pitch};
+use crate::device::cuda::{self, Context};
+use crate::device::{Device, Precision};
+use crate::error::{Error, Result};
 use crate::ops::case::Case;
 use crate::ops::lstm::cases::one;
 use crate::ops::tied_softmax::block_rows;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// Rows of the batch that are compared with f64.
 const SAMPLED: usize = 2;
 
 pub fn run(bench: &mut Bench) -> Result<()> {
-    let (t, b) = if bench.reduced { (3, 5) } else { (70, 64) };
+    let (t, b) = if bench.reduced { (3, 5) } else { (if bench.is_counted() { COUNTED } else { 70 }, 64) };
     let layers = if bench.reduced { [(8, 12), (12, 12), (12, 8)] } else { [(400, 1150), (1150, 1150), (1150, 400)] };
     for (i, h) in layers {
         if !bench.wants("lstm") {
@@ -114,43 +116,127 @@ impl Layout {
     }
 }
 
-/// Verifies, then times one product of `[m, k]` and `[k, n]`. (What is added to is zero at first.)
-fn product(bench: &mut Bench, what: &str, [m, k, n]: [usize; 3], layout: Layout, format: Format) -> Result<()> {
-    let precision = format.operands;
-    let numbers = |count: usize, step: u32| -> Vec<f32> {
-        let number = |i: u32| (i.wrapping_mul(step) >> 8) as f32 / (1 << 23) as f32 - 1.0;
-        (0..count as u32).map(number).collect()
-    };
-    let (a, b) = (numbers(m * k, 2_654_435_761), numbers(k * n, 2_246_822_519));
-    let mut c = vec![0.0; m * n];
-    let mut buffer = vec![0.0; if layout == Layout::Packed { packed_len::<f32>(precision, k, n) } else { 0 }];
-    let packed = (layout == Layout::Packed).then(|| pack(precision, Matrix::new(&b, k, n), &mut buffer));
-    let multiply = |c: &mut [f32]| match (&packed, layout) {
-        (Some(packed), _) => gemm_packed(Matrix::new(&a, m, k), packed, c, Store::Set),
-        (None, Layout::NT) => gemm(precision, Matrix::new(&a, m, k), Matrix::new(&b, n, k).t(), c, Store::Set),
-        (None, Layout::TN) => gemm(precision, Matrix::new(&a, k, m).t(), Matrix::new(&b, k, n), c, Store::Set),
-        (None, Layout::Added) => gemm(precision, Matrix::new(&a, k, m).t(), Matrix::new(&b, k, n), c, Store::Add),
-        (None, _) => gemm(precision, Matrix::new(&a, m, k), Matrix::new(&b, k, n), c, Store::Set),
-    };
-    multiply(&mut c);
-    let (mut found, mut right) = (Vec::new(), Vec::new());
-    for index in (0..m * n).step_by((m * n / 1000).max(1) | 1) {
-        let (i, j) = (index / n, index % n);
-        // of rounded operands the product is exact: nothing is allowed for them
-        let operand = |x: f32| match precision {
-            Precision::Full => f64::from(x),
-            Precision::Bf16 => f64::from(x.rounded()),
+/// Operands of a product of `[m, k]` and `[k, n]`, as they lie.
+struct Operands {
+    sizes: [usize; 3],
+    layout: Layout,
+    a: Vec<f32>,
+    b: Vec<f32>,
+}
+
+impl Operands {
+    fn new([m, k, n]: [usize; 3], layout: Layout) -> Self {
+        let numbers = |count: usize, step: u32| -> Vec<f32> {
+            let number = |i: u32| (i.wrapping_mul(step) >> 8) as f32 / (1 << 23) as f32 - 1.0;
+            (0..count as u32).map(number).collect()
         };
-        let left =
-            |l: usize| operand(a[if matches!(layout, Layout::TN | Layout::Added) { l * m + i } else { i * k + l }]);
-        let other = |l: usize| operand(b[if layout == Layout::NT { j * k + l } else { l * n + j }]);
-        found.push(f64::from(c[index]));
-        right.push((0..k).map(|l| left(l) * other(l)).sum());
+        Operands { sizes: [m, k, n], layout, a: numbers(m * k, 2_654_435_761), b: numbers(k * n, 2_246_822_519) }
     }
-    let shape = format!("{m}x{k}x{n} {}", layout.name());
-    let error = verify::compare(&format!("{what} {shape}"), &found, &right, verify::TOLERANCE)?;
-    let timing = time(bench.effort(Effort::SHORT), || Ok(seconds(|| multiply(&mut c))))?;
+
+    fn shape(&self) -> String {
+        let [m, k, n] = self.sizes;
+        format!("{m}x{k}x{n} {}", self.layout.name())
+    }
+
+    fn store(&self) -> Store {
+        if self.layout == Layout::Added { Store::Add } else { Store::Set }
+    }
+
+    /// Compares about a thousand elements of a product with f64; returns the error. (What is added to is zero at first.)
+    fn verify(&self, what: &str, precision: Precision, c: &[f32]) -> Result<f64> {
+        let [m, k, n] = self.sizes;
+        let (mut found, mut right) = (Vec::new(), Vec::new());
+        for index in (0..m * n).step_by((m * n / 1000).max(1) | 1) {
+            let (i, j) = (index / n, index % n);
+            // of rounded operands the product is exact: nothing is allowed for them
+            let operand = |x: f32| match precision {
+                Precision::Full => f64::from(x),
+                Precision::Bf16 => f64::from(x.rounded()),
+            };
+            let along = matches!(self.layout, Layout::TN | Layout::Added);
+            let left = |l: usize| operand(self.a[if along { l * m + i } else { i * k + l }]);
+            let other = |l: usize| operand(self.b[if self.layout == Layout::NT { j * k + l } else { l * n + j }]);
+            found.push(f64::from(c[index]));
+            right.push((0..k).map(|l| left(l) * other(l)).sum());
+        }
+        verify::compare(&format!("{what} {}", self.shape()), &found, &right, verify::TOLERANCE)
+    }
+}
+
+/// Verifies, then times one product of `[m, k]` and `[k, n]`.
+fn product(bench: &mut Bench, what: &str, [m, k, n]: [usize; 3], layout: Layout, format: Format) -> Result<()> {
+    let operands = Operands::new([m, k, n], layout);
+    let effort = bench.effort(Effort::SHORT, format);
+    let (error, timing) = match format.device {
+        Device::Cpu => product_on_cpu(&operands, what, format.operands, effort)?,
+        Device::Cuda(gpu) => product_on_gpu(&operands, what, format, cuda::context(gpu)?, effort)?,
+    };
     let work = Work { flop: 2 * (m * k * n) as u64, bytes: ((m * k + k * n + m * n) * size_of::<f32>()) as u64 };
     let direction = if layout == Layout::NT || what == "recurrent_product" { "forward" } else { "backward" };
-    bench.row(Row::new(["lstm", what, direction], shape, format, timing, work).verified(error))
+    bench.row(Row::new(["lstm", what, direction], operands.shape(), format, timing, work).verified(error))
+}
+
+fn product_on_cpu(operands: &Operands, what: &str, precision: Precision, effort: Effort) -> Result<(f64, Timing)> {
+    let Operands { sizes: [m, k, n], layout, a, b } = operands;
+    let (m, k, n, layout) = (*m, *k, *n, *layout);
+    let mut c = vec![0.0; m * n];
+    let mut buffer = vec![0.0; if layout == Layout::Packed { packed_len::<f32>(precision, k, n) } else { 0 }];
+    let packed = (layout == Layout::Packed).then(|| pack(precision, Matrix::new(b, k, n), &mut buffer));
+    let multiply = |c: &mut [f32]| match (&packed, layout) {
+        (Some(packed), _) => gemm_packed(Matrix::new(a, m, k), packed, c, Store::Set),
+        (None, Layout::NT) => gemm(precision, Matrix::new(a, m, k), Matrix::new(b, n, k).t(), c, Store::Set),
+        (None, Layout::TN | Layout::Added) => {
+            gemm(precision, Matrix::new(a, k, m).t(), Matrix::new(b, k, n), c, operands.store())
+        }
+        (None, _) => gemm(precision, Matrix::new(a, m, k), Matrix::new(b, k, n), c, Store::Set),
+    };
+    multiply(&mut c);
+    let error = operands.verify(what, precision, &c)?;
+    Ok((error, time(effort, || Ok(seconds(|| multiply(&mut c))))?))
+}
+
+/// Nothing is packed there; operands in bf16 are rounded before.
+fn product_on_gpu(
+    operands: &Operands,
+    what: &str,
+    format: Format,
+    context: &Context,
+    effort: Effort,
+) -> Result<(f64, Timing)> {
+    let [m, k, n] = operands.sizes;
+    let put = |values: &[f32], [rows, columns]: [usize; 2]| {
+        let full = Tensor::from_slice([rows, columns], values)?.to_device(format.device)?;
+        if format.operands == Precision::Full {
+            return Ok(full);
+        }
+        let rounded = Tensor::zeros_on(format.device, [rows, rounded_pitch(columns)], DType::BF16)?;
+        round_operand(context, full.argument(), rounded.argument(), [rows, columns])?;
+        Ok::<_, Error>(rounded)
+    };
+    let transposed = [matches!(operands.layout, Layout::TN | Layout::Added), operands.layout == Layout::NT];
+    let stored = |[rows, columns]: [usize; 2], transposed| if transposed { [columns, rows] } else { [rows, columns] };
+    let lies = [stored([m, k], transposed[0]), stored([k, n], transposed[1])];
+    let (a, b) = (put(&operands.a, lies[0])?, put(&operands.b, lies[1])?);
+    let c = Tensor::zeros_on(format.device, [m, n], DType::F32)?;
+    let multiply = || {
+        let (a, b) = (on_gpu_as(format, &a, lies[0], transposed[0]), on_gpu_as(format, &b, lies[1], transposed[1]));
+        on_gpu::gemm(context, a, b, None, c.argument(), operands.store())
+    };
+    multiply()?;
+    let error = operands.verify(what, format.operands, &c.to_device(Device::Cpu)?.read::<f32>())?;
+    let timing = time(effort, || {
+        let watch = Stopwatch::begin(format)?;
+        multiply()?;
+        watch.end()
+    })?;
+    Ok((error, timing))
+}
+
+/// An operand as it lies, or its transpose.
+fn on_gpu_as(format: Format, x: &Tensor, [rows, columns]: [usize; 2], transposed: bool) -> on_gpu::Matrix<'_> {
+    let matrix = match format.operands {
+        Precision::Full => on_gpu::Matrix::new(x.argument(), rows, columns),
+        Precision::Bf16 => on_gpu::Matrix::rounded(x.argument(), rows, columns),
+    };
+    if transposed { matrix.t() } else { matrix }
 }

@@ -1,11 +1,12 @@
 //! Instruments of speed: benchmarks that verify before they time (`ulmfit bench`), and the profile of a training step (`ulmfit profile`),
-//! which on the simulated GPU is counted and projected ([`projection`]).
+//! of which on the simulated GPU nothing is timed: both count there what kernels do and project it ([`projection`]).
 //!
 //! Useful operations are those of `train::plan`: matrix products, a multiply-add counted as two, nothing that is computed twice. Times are
 //! medians of several warm runs. Shares are of peaks measured in the same run ([`peaks`]).
 
 pub mod clock;
 pub mod format;
+pub mod gpu_peaks;
 mod lstm;
 mod ops;
 pub mod peaks;
@@ -25,8 +26,10 @@ use serde::Serialize;
 
 use self::clock::Effort;
 use self::format::Format;
-use self::peaks::{Peaks, Probe};
+use self::gpu_peaks::GpuPeaks;
+use self::peaks::{AllPeaks, Probe};
 use self::report::{Compared, Earlier, Row};
+use crate::device::{Device, cuda};
 use crate::error::{Error, Result};
 
 /// What is measured together.
@@ -53,6 +56,9 @@ impl Suite {
     }
 }
 
+/// Steps of a window where work is counted on the simulated GPU, so that it takes minutes; the rows say so.
+const COUNTED: usize = 2;
+
 /// A benchmark in progress.
 pub struct Bench<'a> {
     quick: bool,
@@ -72,8 +78,13 @@ impl Bench<'_> {
         self.only.is_none_or(|only| only == name)
     }
 
-    fn effort(&self, effort: Effort) -> Effort {
-        effort.quick(self.quick || self.reduced)
+    fn effort(&self, effort: Effort, format: Format) -> Effort {
+        effort.quick(self.quick || self.reduced).on(format)
+    }
+
+    /// Whether something is counted on the simulated GPU.
+    fn is_counted(&self) -> bool {
+        self.formats.iter().any(|format| format.is_counted())
     }
 
     fn row(&mut self, row: Row) -> Result<()> {
@@ -95,12 +106,6 @@ pub struct Report {
     pub compared: Option<Compared>,
 }
 
-/// By device.
-#[derive(Clone, Debug, Serialize)]
-pub struct AllPeaks {
-    pub cpu: Peaks,
-}
-
 /// What to measure, and how long.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
@@ -120,6 +125,12 @@ pub struct Options<'a> {
 /// No row of the name asked for; a result that is not that of f64; an earlier run's file that is none (before anything is measured); `told`'s.
 pub fn run(options: &Options, told: &mut dyn FnMut(&Row) -> Result<()>) -> Result<Report> {
     let earlier = options.compare.map(Earlier::read).transpose()?;
+    let gpu = options.formats.iter().map(|format| format.device).find(|device| *device != Device::Cpu);
+    if gpu.is_some() && cuda::is_simulated() {
+        // what a check finds, the tests find; here it would only take time
+        cuda::switch("checks", "off")?;
+    }
+    let cuda = gpu.map(GpuPeaks::of).transpose()?;
     let mut bench = Bench {
         quick: options.quick,
         reduced: options.reduced,
@@ -138,7 +149,8 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&Row) -> Result<()>) -> Resul
     if let Some(only) = options.only.filter(|_| rows.is_empty()) {
         return Err(Error::usage(format!("--only {only}: the suites have no row of that name")));
     }
+    let peaks = AllPeaks { cpu: peaks, cuda };
     rows.iter_mut().for_each(|row| row.relate(&peaks));
     let compared = earlier.map(|earlier| earlier.compare(&mut rows));
-    Ok(Report { rows, peaks: AllPeaks { cpu: peaks }, compared })
+    Ok(Report { rows, peaks, compared })
 }

@@ -1,16 +1,15 @@
 //! Every operation of `ops::ALL` at the sizes of the paper's model, forward and backward.
 
-use std::time::Instant;
-
-use super::clock::{Effort, time};
+use super::clock::{Effort, Stopwatch, time};
 use super::format::Format;
 use super::report::{Row, Work};
 use super::{Bench, verify};
 use crate::autodiff::{Graph, Parameters, Var};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops;
 use crate::ops::case::{Case, Data};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 use crate::trace::{Kind, Recorder, Recording};
 
 /// Walks `ops::ALL`: for each operation all its small cases are compared with f64, then the large ones are compared and timed.
@@ -40,8 +39,15 @@ pub fn timed(bench: &mut Bench, suite: &str, case: &Case, verified: impl Fn(Form
                 continue;
             }
             subject.run(backward)?;
-            let work = counted(|| subject.run(backward))?;
-            let timing = time(bench.effort(Effort::SHORT), || subject.run(backward))?;
+            let work = match format.device {
+                Device::Cpu => counted(|| subject.run(backward))?,
+                // the same on the CPU, where phases are recorded
+                Device::Cuda(_) => {
+                    let mut there = Subject::new(case, Format::F32)?;
+                    counted(|| there.run(backward))?
+                }
+            };
+            let timing = time(bench.effort(Effort::SHORT, format), || subject.run(backward))?;
             let names = [suite, case.operation, direction];
             bench.row(Row::new(names, case.name.clone(), format, timing, work).verified(error))?;
         }
@@ -71,6 +77,7 @@ fn total(recording: &Recording) -> Work {
 /// A case made ready in one precision.
 pub struct Subject<'a> {
     case: &'a Case,
+    format: Format,
     graph: Graph,
     parameters: Parameters,
     inputs: Vec<Tensor>,
@@ -82,12 +89,12 @@ pub struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     pub fn new(case: &'a Case, format: Format) -> Result<Self> {
-        let dtype = format.tensors;
-        let inputs = case.inputs.iter().map(|input| convert(&input.tensor, dtype)).collect::<Result<_>>()?;
+        let inputs = case.inputs.iter().map(|input| format.convert(&input.tensor)).collect::<Result<_>>()?;
         let mut this = Subject {
             case,
+            format,
             graph: format.graph(),
-            parameters: Parameters::builder().build(dtype)?,
+            parameters: Parameters::builder().build_on(format.device, format.tensors)?,
             inputs,
             seeds: Vec::new(),
             inputs_of_graph: Vec::new(),
@@ -97,7 +104,7 @@ impl<'a> Subject<'a> {
         let mut data = Data::new(99);
         for &output in &this.outputs {
             let seed = data.normal("seed", this.graph.shape(output).dims(), 1.0).tensor;
-            this.seeds.push(convert(&seed, dtype)?);
+            this.seeds.push(format.convert(&seed)?);
         }
         this.graph.reset();
         this.graph.pool().set_reserving(false);
@@ -127,14 +134,14 @@ impl<'a> Subject<'a> {
 
     /// Runs the case; returns the seconds of the forward pass, or of the backward pass behind it.
     pub fn run(&mut self, backward: bool) -> Result<f64> {
-        let begun = Instant::now();
+        let watch = Stopwatch::begin(self.format)?;
         self.forward()?;
         if !backward {
-            return Ok(begun.elapsed().as_secs_f64());
+            return watch.end();
         }
-        let begun = Instant::now();
+        let watch = Stopwatch::begin(self.format)?;
         self.backward()?;
-        Ok(begun.elapsed().as_secs_f64())
+        watch.end()
     }
 
     /// Outputs, then gradients of the differentiable inputs, each with a name.
@@ -151,13 +158,6 @@ impl<'a> Subject<'a> {
         }
         Ok(all)
     }
-}
-
-fn convert(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
-    let dtype = if tensor.dtype() == DType::U32 { DType::U32 } else { dtype };
-    let copy = Tensor::zeros(tensor.shape(), dtype)?;
-    copy.set_f64(&tensor.to_f64());
-    Ok(copy)
 }
 
 /// Named tensors.

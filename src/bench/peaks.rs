@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::clock::seconds;
 use super::format::Format;
-use crate::device::Precision;
-use crate::device::Real;
+use super::gpu_peaks::GpuPeaks;
 use crate::device::cpu::isa::{Isa, Kernel, dispatch, isa, multiplies_bf16};
+use crate::device::{Device, Precision, Real};
 
 /// A rate of one thread and of all together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -37,6 +37,34 @@ pub struct Peaks {
     pub bf16: Option<Rate>,
     /// `a = b + s·c` over arrays that no cache holds, normal stores, three transfers an element, GB/s.
     pub triad: Rate,
+}
+
+/// By device.
+#[derive(Clone, Debug, Serialize)]
+pub struct AllPeaks {
+    pub cpu: Peaks,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cuda: Option<GpuPeaks>,
+}
+
+impl AllPeaks {
+    /// Share of the device's peak that bounds the work: of multiply-adds where it has any that count, else of bandwidth. `seconds` is the time taken.
+    pub fn share(&self, format: Format, flop: u64, bytes: u64, seconds: f64) -> Option<f64> {
+        let Some(gpu) = self.cuda.as_ref().filter(|_| format.device != Device::Cpu) else {
+            return self.cpu.share(format, flop, bytes, seconds);
+        };
+        let peak = match format.operands {
+            Precision::Full => gpu.f32,
+            Precision::Bf16 => gpu.bf16.unwrap_or(gpu.f32),
+        };
+        share([peak, gpu.triad], flop, bytes, seconds)
+    }
+}
+
+/// Of peaks of multiply-adds and of bandwidth.
+fn share([flops, bandwidth]: [f64; 2], flop: u64, bytes: u64, seconds: f64) -> Option<f64> {
+    let (amount, peak) = if flop > 0 { (flop as f64, flops) } else { (bytes as f64, bandwidth) };
+    (amount > 0.0 && seconds > 0.0 && peak > 0.0).then(|| amount / seconds / 1e9 / peak)
 }
 
 /// Floats in each of the triad's arrays: 64 MiB.
@@ -120,13 +148,9 @@ impl Peaks {
         }
     }
 
-    /// Share of the peak that bounds the work: of multiply-adds where it has any that count, else of bandwidth. `seconds` is the time taken.
+    /// As [`AllPeaks::share`], of the CPU.
     pub fn share(&self, format: Format, flop: u64, bytes: u64, seconds: f64) -> Option<f64> {
-        let (rate, peak) = match flop {
-            0 => (bytes as f64, self.triad.all_threads),
-            flop => (flop as f64, self.flops(format)),
-        };
-        (rate > 0.0 && seconds > 0.0 && peak > 0.0).then(|| rate / seconds / 1e9 / peak)
+        share([self.flops(format), self.triad.all_threads], flop, bytes, seconds)
     }
 }
 

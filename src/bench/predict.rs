@@ -1,8 +1,6 @@
 //! Prediction with a classifier of the paper's size: the latency of one short text, and many texts of different lengths.
 
-use std::time::Instant;
-
-use super::clock::{Effort, time};
+use super::clock::{Effort, Stopwatch, time};
 use super::format::Format;
 use super::report::{Row, Work};
 use super::step::Sizes;
@@ -66,7 +64,7 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
         ids.iter().filter_map(|&id| vocabulary.word(id)).collect::<Vec<_>>().join(" ")
     };
     let short = Document::new(text(SHORT));
-    let (count, longest) = if bench.reduced { (9, 25) } else { (128, 400) };
+    let (count, longest) = if bench.reduced || format.is_counted() { (9, 25) } else { (128, 400) };
     let lengths: Vec<usize> = (0..count).map(|i| SHORT + (longest - SHORT) * (i * 37 % count) / count).collect();
     let many: Vec<Document> = lengths.iter().map(|&n| Document::new(text(n))).collect();
 
@@ -89,10 +87,10 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
     // one token opens a document
     let work = |tokens: usize| Ok::<_, Error>(Work { flop: flop_per_token(&recipe)? * tokens as u64, bytes: 0 });
     let shape = format!("V{} {SHORT} words", sizes.vocabulary);
-    let timing = time(bench.effort(Effort::SHORT), || {
-        let begun = Instant::now();
+    let timing = time(bench.effort(Effort::SHORT, format), || {
+        let watch = Stopwatch::begin(format)?;
         ensemble.predict(std::slice::from_ref(&short))?;
-        Ok(begun.elapsed().as_secs_f64())
+        watch.end()
     })?;
     let names = ["predict", "predict_short", "forward"];
     let row = Row::new(names, shape, format, timing, work(SHORT + 1)?);
@@ -100,10 +98,10 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
 
     let mut together = |bench: &mut Bench, name, effort, lengths: &[usize], texts: &[Document], shape| {
         let tokens = lengths.iter().map(|n| n + 1).sum();
-        let timing = time(bench.effort(effort), || {
-            let begun = Instant::now();
+        let timing = time(bench.effort(effort, format), || {
+            let watch = Stopwatch::begin(format)?;
             ensemble.predict(texts)?;
-            Ok(begun.elapsed().as_secs_f64())
+            watch.end()
         })?;
         let shape: String = shape;
         let row = Row::new(["predict", name, "forward"], shape, format, timing, work(tokens)?);

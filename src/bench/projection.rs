@@ -230,7 +230,7 @@ pub fn measure(context: &mut Context, trial: Trial, reduced: &[String]) -> Resul
         Next::Stop
     })?;
     let (tokens, documents, counted) = outcome;
-    let gpu: Gpu = parse(&cuda::presented()?)?;
+    let gpu = presented()?;
     let rows = rows(&gpu, &parse::<Vec<Counted>>(&counted?)?);
     let mut bounds = BTreeMap::new();
     rows.iter().for_each(|row| *bounds.entry(row.bound).or_insert(0.0) += row.projected_ms);
@@ -254,6 +254,20 @@ pub fn measure(context: &mut Context, trial: Trial, reduced: &[String]) -> Resul
         documents,
         rows,
     })
+}
+
+/// Seconds projected from everything that was counted.
+pub fn seconds() -> Result<f64> {
+    let gpu = presented()?;
+    let kernels: BTreeMap<String, Counters> = parse(&cuda::kernel_counters()?)?;
+    let labelled: Vec<Counted> = parse(&cuda::counters()?)?;
+    let copies = labelled.iter().map(|one| &one.counters).filter(|c| c.blocks == 0);
+    Ok(1e-3 * kernels.values().chain(copies).map(|counters| gpu.project(counters).0).sum::<f64>())
+}
+
+/// The GPU that the simulator presents.
+pub fn presented() -> Result<Gpu> {
+    parse(&cuda::presented()?)
 }
 
 /// One entry of the simulator's list.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Timing;
 use super::format::Format;
-use super::peaks::Peaks;
+use super::peaks::AllPeaks;
 use crate::error::{Error, Result};
 
 /// One thing that was verified, then timed. The keys up to `peak_fraction` are those of docs/CLI.md.
@@ -17,16 +17,19 @@ pub struct Row {
     pub device: String,
     pub precision: String,
     pub direction: String,
-    /// Median.
-    pub ms: f64,
-    /// Useful operations, a multiply-add counted as two; null where none count.
+    /// Median; null where nothing was timed.
+    pub ms: Option<f64>,
+    /// On the simulated GPU, from what was counted: the least that a real one needs by its published peaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projected_ms: Option<f64>,
+    /// Useful operations, a multiply-add counted as two; null where none count, or nothing was timed.
     pub gflops: Option<f64>,
-    /// Bytes that must be read and written at least; null where nobody counts them.
+    /// Bytes that must be read and written at least; null where nobody counts them, or nothing was timed.
     pub gbs: Option<f64>,
     /// Of multiply-adds where `gflops` is a number, else of bandwidth.
     pub peak_fraction: Option<f64>,
     pub suite: String,
-    pub best_ms: f64,
+    pub best_ms: Option<f64>,
     pub runs: usize,
     /// Units done in a second, where there is a unit that users count in.
     #[serde(default)]
@@ -46,6 +49,9 @@ pub struct Row {
     pub ratio: Option<f64>,
     #[serde(skip)]
     work: Work,
+    /// The format, where rates are shares of peaks.
+    #[serde(skip)]
+    format: Option<Format>,
 }
 
 /// What one run of a thing computes and moves.
@@ -56,7 +62,6 @@ pub struct Work {
 }
 
 impl Row {
-    /// A row of the CPU.
     pub fn new(
         [suite, name, direction]: [&str; 3],
         shape: impl Into<String>,
@@ -64,40 +69,44 @@ impl Row {
         timing: Timing,
         work: Work,
     ) -> Self {
-        let rate = |amount: u64| (amount > 0).then(|| amount as f64 / timing.median / 1e9);
+        let timed = !format.is_counted();
+        let rate = |amount: u64| (timed && amount > 0).then(|| amount as f64 / timing.median / 1e9);
         Row {
             name: name.into(),
             shape: shape.into(),
-            device: crate::device::Device::Cpu.to_string(),
+            device: format.device.to_string(),
             precision: format.to_string(),
             direction: direction.into(),
-            ms: 1e3 * timing.median,
+            ms: timed.then_some(1e3 * timing.median),
+            projected_ms: (!timed).then_some(1e3 * timing.median),
             gflops: rate(work.flop),
             gbs: rate(work.bytes),
             peak_fraction: None,
             suite: suite.into(),
-            best_ms: 1e3 * timing.best,
+            best_ms: timed.then_some(1e3 * timing.best),
             runs: timing.runs,
             rate: None,
             unit: None,
             error: None,
-            foreign: timing.foreign,
+            foreign: timing.foreign.filter(|_| timed),
             before_ms: None,
             ratio: None,
             work,
+            format: Some(format),
         }
     }
 
     /// A row without arithmetic: so many bytes go through.
     pub fn moving(names: [&str; 3], shape: impl Into<String>, timing: Timing, bytes: u64) -> Self {
         let row = Self::new(names, shape, Format::F32, timing, Work { flop: 0, bytes });
-        Row { precision: String::new(), ..row }
+        Row { precision: String::new(), format: None, ..row }
     }
 
     /// With what users count: so many units in one run.
     #[must_use]
     pub fn counting(self, units: f64, unit: &str) -> Self {
-        Row { rate: Some(1e3 * units / self.ms), unit: Some(unit.into()), ..self }
+        let rate = self.ms.map(|ms| 1e3 * units / ms);
+        Row { rate, unit: rate.map(|_| unit.into()), ..self }
     }
 
     /// With the error that the verification found.
@@ -106,11 +115,15 @@ impl Row {
         Row { error: Some(error), ..self }
     }
 
-    /// Sets the share of the peaks, once those are final.
-    pub fn relate(&mut self, peaks: &Peaks) {
-        let format = [Format::F32, Format::BF16].into_iter().find(|format| format.to_string() == self.precision);
-        let share = |format| peaks.share(format, self.work.flop, self.work.bytes, self.ms / 1e3);
-        self.peak_fraction = format.and_then(share);
+    /// Sets the share of the device's peaks, once those are final.
+    pub fn relate(&mut self, peaks: &AllPeaks) {
+        let (Some(format), Some(ms)) = (self.format, self.ms) else { return };
+        self.peak_fraction = peaks.share(format, self.work.flop, self.work.bytes, ms / 1e3);
+    }
+
+    /// Measured or projected.
+    pub fn milliseconds(&self) -> Option<f64> {
+        self.ms.or(self.projected_ms)
     }
 
     /// What makes two rows the same thing.
@@ -164,7 +177,8 @@ impl Earlier {
         for row in rows.iter_mut() {
             if let Some(before) = self.rows.iter().find(|before| before.key() == row.key()) {
                 matched += 1;
-                (row.before_ms, row.ratio) = (Some(before.ms), Some(before.ms / row.ms));
+                row.before_ms = before.milliseconds();
+                row.ratio = before.milliseconds().zip(row.milliseconds()).map(|(before, now)| before / now);
             }
         }
         let same_suite = |before: &&Row| rows.iter().any(|row| row.suite == before.suite);
@@ -186,7 +200,8 @@ mod tests {
     #[test]
     fn rates_follow_from_the_median() {
         let row = row("a", 2.0).counting(10.0, "tokens/s").verified(1e-6);
-        assert_eq!((row.ms, row.gflops, row.gbs, row.rate, row.error), (2e3, Some(2.0), None, Some(5.0), Some(1e-6)));
+        assert_eq!((row.ms, row.projected_ms, row.gflops, row.gbs), (Some(2e3), None, Some(2.0), None));
+        assert_eq!((row.rate, row.error), (Some(5.0), Some(1e-6)));
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::clock::{Effort, Foreign, Timing, time};
+use super::clock::{Effort, Foreign, Stopwatch, Timing, time};
 use super::format::Format;
 use super::report::{Row, Work};
 use super::steps::{self, Next};
-use super::{Bench, verify};
+use super::{Bench, COUNTED, verify};
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
 use crate::nn::{Classifier, EncoderDropout, LanguageModel, State};
@@ -97,7 +97,11 @@ impl Sizes {
 const CLASSES: usize = 2;
 
 pub fn run(bench: &mut Bench) -> Result<()> {
-    let [paper, small] = if bench.reduced { [Sizes::REDUCED; 2] } else { [Sizes::PAPER, Sizes::SMALL] };
+    let mut sizes = if bench.reduced { [Sizes::REDUCED; 2] } else { [Sizes::PAPER, Sizes::SMALL] };
+    if bench.is_counted() && !bench.reduced {
+        sizes.iter_mut().for_each(|of| (of.bptt, of.length) = (COUNTED, COUNTED));
+    }
+    let [paper, small] = sizes;
     for &format in bench.formats {
         for (name, evaluation, sizes) in
             [("lm_step", "lm_evaluation", paper), ("lm_step_small", "lm_evaluation_small", small)]
@@ -130,8 +134,8 @@ struct LmSubject {
 impl LmSubject {
     fn new(sizes: Sizes, format: Format) -> Result<Self> {
         let recipe = sizes.recipe()?;
-        let (model, parameters) =
-            LanguageModel::new(recipe.language_model(Stage::Pretrain, sizes.vocabulary), format.tensors)?;
+        let (model, declared) = LanguageModel::declare(recipe.language_model(Stage::Pretrain, sizes.vocabulary))?;
+        let parameters = declared.build_on(format.device, format.tensors)?;
         let key = Key::new(42, Stage::Pretrain, Direction::Forward);
         model.initialise(&parameters, key);
         let directory = TemporaryDirectory::new()?;
@@ -238,7 +242,7 @@ fn sampled_rows(subject: &mut LmSubject, format: Format, name: &str) -> Result<f
     let run = |model: &LanguageModel, parameters: &Parameters, g: &mut Graph, words: &[u32], b: usize| {
         let dtype = parameters.dtype();
         let tokens = Tensor::from_slice([bptt, b], words)?;
-        let mut state = State::zeros(&model.settings.encoder, b, dtype)?;
+        let mut state = State::zeros_on(g.device(), &model.settings.encoder, b, dtype)?;
         let dropout = EncoderDropout::Random { key, step: 1, chunk: 0, rates };
         g.reset();
         g.set_recording(false);
@@ -282,7 +286,7 @@ fn language_model(
     let flop = plan(&subject.recipe, Stage::Pretrain, &options)?.flop;
     let shape = sizes.of_language_model();
     if bench.wants(name) {
-        let (timing, tokens) = timed_updates(bench, 2, |next| subject.updates(next))?;
+        let (timing, tokens) = timed_updates(bench, format, 2, |next| subject.updates(next))?;
         let work = Work { flop: flop.per_step, bytes: 0 };
         let row = Row::new(["step", name, "train"], shape.clone(), format, timing, work);
         bench.row(row.counting(tokens, "tokens/s").verified(error))?;
@@ -293,10 +297,10 @@ fn language_model(
     let b = sizes.batch;
     let mut batches = evaluation_batches(subject.store.clone(), None, b, sizes.bptt, Direction::Forward)?;
     let averaging = subject.recipe.pretrain.valid_average;
-    let timing = time(bench.effort(Effort::MEDIUM), || {
-        let begun = Instant::now();
+    let timing = time(bench.effort(Effort::MEDIUM, format), || {
+        let watch = Stopwatch::begin(format)?;
         evaluate(&subject.model, &mut subject.graph, &subject.parameters, &mut batches, averaging)?;
-        Ok(begun.elapsed().as_secs_f64())
+        watch.end()
     })?;
     let predicted = batches.tokens() as usize / b * b - b;
     let work = Work { flop: flop.forward / (b * sizes.bptt) as u64 * predicted as u64, bytes: 0 };
@@ -307,10 +311,14 @@ fn language_model(
 /// Times updates: some to warm up (the second is the first that takes no fresh memory), then those that count. Returns the tokens of one, too.
 fn timed_updates(
     bench: &Bench,
+    format: Format,
     warm_ups: usize,
     run: impl FnOnce(&mut dyn FnMut(steps::Done) -> Next) -> Result<()>,
 ) -> Result<(Timing, f64)> {
-    let effort = bench.effort(Effort::LONG);
+    if format.is_counted() {
+        return counted_update(format, run);
+    }
+    let effort = bench.effort(Effort::LONG, format);
     let (mut warm, mut seconds, mut tokens) = (0, Vec::new(), 0.0);
     let (mut begun, mut watch) = (Instant::now(), Foreign::begin());
     run(&mut |done| {
@@ -326,6 +334,27 @@ fn timed_updates(
     Ok((Timing::of(&seconds, watch.end()), tokens))
 }
 
+/// The second update, as the simulated GPU counts it.
+fn counted_update(
+    format: Format,
+    run: impl FnOnce(&mut dyn FnMut(steps::Done) -> Next) -> Result<()>,
+) -> Result<(Timing, f64)> {
+    let (mut watch, mut seconds, mut tokens) = (None, None, 0.0);
+    run(&mut |done| match watch.take() {
+        None => {
+            watch = Some(Stopwatch::begin(format));
+            Next::Plain
+        }
+        Some(watch) => {
+            seconds = Some(watch.and_then(Stopwatch::end));
+            tokens = done.tokens as f64;
+            Next::Stop
+        }
+    })?;
+    let seconds = seconds.ok_or_else(|| Error::data("no update was done"))??;
+    Ok((Timing::of(&[seconds], None), tokens))
+}
+
 /// Updates of a classifier on documents of one length, from scratch: head and all groups train.
 fn classifier_updates(
     sizes: Sizes,
@@ -334,8 +363,8 @@ fn classifier_updates(
 ) -> Result<(Recipe, Parameters)> {
     let recipe = sizes.recipe()?;
     let settings = &recipe.classifier;
-    let (model, mut parameters) =
-        Classifier::new(recipe.classifier_architecture(sizes.vocabulary, CLASSES), format.tensors)?;
+    let (model, declared) = Classifier::declare(recipe.classifier_architecture(sizes.vocabulary, CLASSES))?;
+    let mut parameters = declared.build_on(format.device, format.tensors)?;
     let key = Key::new(42, Stage::Classifier, Direction::Forward);
     model.initialise(&parameters, key);
     let directory = TemporaryDirectory::new()?;
@@ -366,7 +395,7 @@ fn reduced_classifier(format: Format) -> Result<f64> {
 
 fn classifier(bench: &mut Bench, sizes: Sizes, format: Format, error: f64) -> Result<()> {
     let mut recipe = None;
-    let (timing, tokens) = timed_updates(bench, 1, |next| {
+    let (timing, tokens) = timed_updates(bench, format, 1, |next| {
         recipe = Some(classifier_updates(sizes, format, next)?.0);
         Ok(())
     })?;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Bench;
 use super::clock::{Effort, time};
+use super::format::Format as OnDevice;
 use super::report::Row;
 use crate::error::{Error, Result};
 use crate::text::synthetic::{Synthetic, SyntheticSizes};
@@ -26,7 +27,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
         let tokens = verify(name, &tokenizer, &documents)?;
         let shape = format!("{name}, {} documents, {tokens} tokens", documents.len());
         let mut scratch = Scratch::default();
-        let timing = time(bench.effort(Effort::SHORT), || {
+        let timing = time(bench.effort(Effort::SHORT, OnDevice::F32), || {
             let (begun, mut found) = (Instant::now(), 0);
             documents.iter().for_each(|d| tokenizer.tokenize(d, &mut scratch, &mut |_| found += 1));
             let seconds = begun.elapsed().as_secs_f64();
@@ -39,7 +40,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
                 OpenOptions { role: Role::Corpus, format: Some(Format::by_name("plain")?), ..Default::default() };
             let source = Source::from_bytes("generated", texts.join("\n").into_bytes(), &options)?;
             let mut counted = 0;
-            let timing = time(bench.effort(Effort::SHORT), || {
+            let timing = time(bench.effort(Effort::SHORT, OnDevice::F32), || {
                 let begun = Instant::now();
                 let sources = std::slice::from_ref(&source);
                 let (_, text) = count_words(sources, &tokenizer, &BuildOptions::default(), &mut |_| Ok(()))?;

@@ -7,9 +7,10 @@ use clap::ValueEnum;
 
 use super::{Global, output};
 use crate::bench::format::Format;
+use crate::bench::gpu_peaks::GpuPeaks;
 use crate::bench::report::{Compared, Row};
 use crate::bench::{Options, Report, Suite, run as measure};
-use crate::device::Precision;
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::report::environment::processor;
 
@@ -48,26 +49,34 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let global = &global.on_cpu("bench")?;
+    let global = &global.for_check("bench")?;
     global.announce_device();
+    let on_cpu = global.devices.contains(&Device::Cpu);
+    if args.suite == SuiteName::Text && !on_cpu {
+        return Err(Error::usage("--suite text: tokenizers run on the CPU alone").hint("add --device cpu"));
+    }
     let suites = match args.suite {
         SuiteName::Ops => vec![Suite::Ops],
         SuiteName::Lstm => vec![Suite::Lstm],
         SuiteName::Step => vec![Suite::Step],
         SuiteName::Text => vec![Suite::Text],
         SuiteName::Predict => vec![Suite::Predict],
-        SuiteName::All => Suite::ALL.to_vec(),
+        SuiteName::All => Suite::ALL.into_iter().filter(|suite| on_cpu || *suite != Suite::Text).collect(),
     };
+    let mut formats = Vec::new();
+    for &device in &global.devices {
+        match global.precision {
+            _ if !global.precision_given => formats.extend(Format::of_device(device)?),
+            Precision::Full => formats.push(Format::F32.on(device)),
+            Precision::Bf16 => formats.push(Format::BF16.on(device)),
+        }
+    }
     let options = Options {
         suites,
         quick: args.quick,
         reduced: args.reduced,
         only: args.only.as_deref(),
-        formats: match global.precision {
-            _ if !global.precision_given => Format::of_processor(),
-            Precision::Full => vec![Format::F32],
-            Precision::Bf16 => vec![Format::BF16],
-        },
+        formats,
         compare: args.compare.as_deref(),
     };
     let report = measure(&options, &mut |row| {
@@ -85,7 +94,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
 
 fn progress(row: &Row) -> String {
     let direction = if row.direction.is_empty() { String::new() } else { format!(" {}", row.direction) };
-    format!("{}: {} {}{direction}: {} ms", row.suite, row.name, row.shape, digits(row.ms))
+    let (how, ms) = if row.ms.is_some() { ("", row.ms) } else { (" projected", row.projected_ms) };
+    let ms = digits(ms.unwrap_or_default());
+    format!("{} {}: {} {}{direction}: {ms} ms{how}", row.device, row.suite, row.name, row.shape)
 }
 
 /// Three digits or more.
@@ -107,6 +118,11 @@ fn table(report: &Report) -> String {
         let (one, all) = (rate.one_thread, rate.all_threads);
         let _ = writeln!(text, "peak {what:<18} {all:>8.1} {unit} on all threads, {one:.1} on one");
     }
+    if let Some(gpu) = &report.peaks.cuda {
+        let bf16 = gpu.bf16.map_or_else(String::new, |rate| format!(", {rate:.0} bf16"));
+        let GpuPeaks { name, f32, triad, source, .. } = gpu;
+        let _ = writeln!(text, "peak of {name}: {f32:.0} GFLOP/s f32{bf16}, triad {triad:.0} GB/s ({source})");
+    }
     let compared = report.compared.is_some();
     let _ = write!(
         text,
@@ -118,14 +134,18 @@ fn table(report: &Report) -> String {
     for row in &report.rows {
         let number = |x: Option<f64>| x.map_or_else(|| "-".to_string(), digits);
         let share = row.peak_fraction.map_or_else(|| "-".to_string(), |x| format!("{:.0} %", 100.0 * x));
-        let precision = if row.precision.is_empty() { String::new() } else { format!(" {}", row.precision) };
+        let mut name = row.name.clone();
+        for word in [&row.precision, &row.device].into_iter().filter(|word| !word.is_empty() && *word != "cpu") {
+            name += " ";
+            name += word;
+        }
         let _ = write!(
             text,
             "{:<27} {:<44} {:<9} {:>10} {:>9} {:>7} {share:>6}",
-            format!("{}{precision}", row.name),
+            name,
             row.shape,
             row.direction,
-            digits(row.ms),
+            number(row.milliseconds()),
             number(row.gflops),
             number(row.gbs),
         );
@@ -140,6 +160,10 @@ fn table(report: &Report) -> String {
             text += " *";
         }
         text.push('\n');
+    }
+    if report.rows.iter().any(|row| row.projected_ms.is_some()) {
+        text +=
+            "on cudasim nothing was timed: milliseconds are projected from what kernels did, by the published peaks\n";
     }
     if disturbed {
         text += "* other processes had more than a tenth of a processor meanwhile\n";

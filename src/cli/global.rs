@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 pub struct GlobalArgs {
     /// Where to compute: auto, cpu, cuda, cuda:N or cudasim
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
-    pub device: Wanted,
+    pub device: Vec<Wanted>,
     /// The GPU that cudasim presents
     #[arg(long, global = true, value_enum, value_name = "GPU")]
     pub gpu_model: Option<GpuModel>,
@@ -89,6 +89,8 @@ impl FromStr for Wanted {
 #[derive(Clone, Debug)]
 pub struct Global {
     pub device: Device,
+    /// All that were asked for, `device` first; one but for `bench`.
+    pub devices: Vec<Device>,
     /// Format of the operands of large products.
     pub precision: Precision,
     /// Whether that was asked for.
@@ -112,19 +114,26 @@ impl Global {
     /// Checks the flags, chooses the device and builds the thread pool.
     pub fn new(args: GlobalArgs, from_config: BTreeSet<String>) -> Result<Self> {
         crate::device::cpu::isa::isa_from_environment()?;
-        if args.gpu_model.is_some() && args.device != Wanted::CudaSim {
+        let wanted = &args.device;
+        if args.gpu_model.is_some() && !wanted.contains(&Wanted::CudaSim) {
             return Err(Error::usage("--gpu-model is for --device cudasim: a real GPU is what it is"));
         }
         let precision = match args.precision {
             Some(Format::Bf16) => Precision::Bf16,
             None | Some(Format::F32) => Precision::Full,
         };
-        let (device, device_note) = choose(args.device, args.gpu_model, precision)?;
+        if wanted.len() > 1 && wanted.iter().filter(|one| **one != Wanted::Cpu).count() != 1 {
+            return Err(Error::usage("--device: several are the CPU and one GPU"));
+        }
+        let chosen = wanted.iter().map(|&one| choose(one, args.gpu_model, precision)).collect::<Result<Vec<_>>>()?;
+        let (devices, notes): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
+        let device_note = notes.into_iter().flatten().next();
         Ok(Global {
-            device,
+            device: devices[0],
+            devices,
             precision,
             precision_given: args.precision.is_some(),
-            automatic: args.device == Wanted::Auto,
+            automatic: wanted[..] == [Wanted::Auto],
             device_note,
             seed: args.seed,
             json: args.json,
@@ -149,7 +158,7 @@ impl Global {
             Device::Cpu => Ok(self.clone()),
             Device::Cuda(_) if self.automatic => {
                 let device_note = Some(format!("device: cpu (where all of '{command}' runs)"));
-                Ok(Global { device: Device::Cpu, device_note, ..self.clone() })
+                Ok(Global { device: Device::Cpu, devices: vec![Device::Cpu], device_note, ..self.clone() })
             }
             Device::Cuda(_) => Err(Error::usage(format!("'{command}' does not run on {} yet", self.device))
                 .hint("use --device cpu, or leave --device out")),

@@ -164,6 +164,9 @@ fn parse_and_run(line: Vec<OsString>) -> Result<(), Stop> {
     })?;
     global::start_threads(cli.global.threads)?;
     let global = Global::new(cli.global, merged.from_config)?;
+    if global.devices.len() > 1 && !matches!(cli.command, Command::Bench(_)) {
+        return Err(Error::usage("--device: one is enough; 'bench' alone takes several").into());
+    }
     Ok(cli.command.run(&global)?)
 }
 

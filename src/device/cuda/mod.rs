@@ -26,4 +26,4 @@ pub use graphs::{GRAPHS, GraphStatistics};
 pub use memory::Buffer;
 pub use modules::kernels;
 pub use probe::{Gpu, Probe, probe};
-pub use simulate::{counters, is_simulated, presented, reset_counters, simulate, switch};
+pub use simulate::{counters, is_simulated, kernel_counters, presented, reset_counters, simulate, switch};

@@ -32,6 +32,7 @@ pub(super) static MODULES: &[Module] = modules![
     "lstm_persistent",
     "lstm_persistent_bf16",
     "optim",
+    "probe",
     "relu",
     "sampled_softmax",
     "softmax_cross_entropy",

@@ -67,8 +67,13 @@ pub fn reset_counters() -> Result<()> {
     }
 }
 
+/// What kernels did since, as JSON: an object of their names and counters.
+pub fn kernel_counters() -> Result<String> {
+    simulator()?.text(b"cudasim_counters_json")
+}
+
 /// What was counted since, as JSON, by the operation that launched a kernel and by kernel. Operations are known while
-/// [spans](crate::trace) are recorded; a label is `operation|layer|direction`.
+/// [spans](crate::trace) are recorded; a label is `operation|layer|direction`. Copies and fills are under none.
 pub fn counters() -> Result<String> {
     simulator()?.text(b"cudasim_labelled_json")
 }
