@@ -197,7 +197,7 @@ fn benchmarks() {
     let found = simulated_json(&["bench", "--reduced", "--quick", "--device", "cpu"]);
     let rows = found["rows"].as_array().unwrap();
     let on = |device: &str| rows.iter().filter(|row| row["device"] == device).collect::<Vec<_>>();
-    let (here, there) = (on("cpu"), on(&sim::name()));
+    let (here, there) = (on("cpu"), on(sim::name()));
     assert_eq!(here.len() + there.len(), rows.len());
     let projected = sim::device() == "cudasim";
     for row in &there {

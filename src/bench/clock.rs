@@ -67,9 +67,11 @@ impl Timing {
     }
 }
 
-/// Times `run`, which returns the seconds of its timed part. One run before the first that counts warms up.
+/// Times `run`, which returns the seconds of its timed part. One run before the first that counts warms up, unless one is all there is.
 pub fn time(effort: Effort, mut run: impl FnMut() -> Result<f64>) -> Result<Timing> {
-    run()?;
+    if effort.most > 1 {
+        run()?;
+    }
     let (watch, begun, mut seconds) = (Foreign::begin(), Instant::now(), Vec::new());
     while effort.wants_more(seconds.len(), begun) {
         seconds.push(run()?);
