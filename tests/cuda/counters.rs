@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use ulmfit::autodiff::{Graph, Parameters, Var};
 use ulmfit::device::cuda::gemm::{Matrix, Tile, gemm_tiled};
-use ulmfit::device::{DType, Device, cuda};
+use ulmfit::device::{DType, Device, Precision, cuda};
 use ulmfit::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
 use ulmfit::ops::adaptive_softmax::AdaptiveDecoder;
 use ulmfit::ops::batch_norm::{Mode, batch_norm};
@@ -24,6 +24,9 @@ use ulmfit::random::{Direction, Key, Mask, Site, Stage};
 use ulmfit::tensor::Tensor;
 
 use super::sim::{self, Sim};
+
+#[path = "counters_bf16.rs"]
+mod bf16;
 
 const GPU: Device = Device::Cuda(0);
 /// Bytes of a sector and of a float.
@@ -115,8 +118,12 @@ fn device(tensor: &Tensor) -> Tensor {
 
 /// Runs a case forward and backward once, and counts that alone.
 fn run(case: &Case) {
+    run_in(Precision::Full, case);
+}
+
+fn run_in(precision: Precision, case: &Case) {
     let mut parameters = Parameters::builder().build(DType::F32).unwrap();
-    let mut g = Graph::new(GPU, DType::F32, None);
+    let mut g = Graph::new(GPU, DType::F32, None).with_precision(precision);
     let put = |g: &mut Graph, tensor: Tensor, differentiable: bool| {
         if differentiable { g.variable(tensor) } else { g.constant(tensor) }
     };
@@ -280,6 +287,9 @@ fn kernels_move_and_compute_little_more_than_they_must() {
     adaptive_softmax(&mut failures);
     updates(&mut failures);
     products(&mut failures);
+    bf16::products(&mut failures);
+    bf16::of_a_step(&mut failures);
+    bf16::operations(&mut failures);
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
