@@ -10,7 +10,7 @@ use super::parity::GPU;
 const WORDS: usize = 6;
 const PAD: u32 = 1;
 
-/// Of whole numbers, whose sums are exact: the CPU's to the last bit.
+/// Of numbers whose sums depend on the order of their terms: the CPU's to the last bit.
 pub fn gradients_of_rows() {
     // the first and the last word, the pad word, one that stands eleven times and one that never does
     let often = [2, 5, 2, 2, 1, 2, 0, 2, 2, 2, 5, 1, 2, 2, 4, 2, 2, 1];
@@ -19,7 +19,7 @@ pub fn gradients_of_rows() {
             for pad in [None, Some(PAD), Some(WORDS as u32 - 1)] {
                 let tokens = Tensor::from_slice(shape, tokens).unwrap();
                 let found = gradient(GPU, &tokens, e, pad);
-                assert_eq!(found, gradient(Device::Cpu, &tokens, e, pad), "{shape:?} of {e}, pad {pad:?}");
+                assert!(found == gradient(Device::Cpu, &tokens, e, pad), "{shape:?} of {e}, pad {pad:?}: other bits");
                 assert!(pad.is_none_or(|pad| found[pad as usize * e..][..e].iter().all(|&d| d == 0.0)));
             }
             let mut g = Graph::new(GPU, DType::F32, None);
@@ -31,14 +31,16 @@ pub fn gradients_of_rows() {
     }
 }
 
-fn whole(device: Device, shape: &[usize]) -> Tensor {
+/// Whole numbers; beside every third one the others are too small to be added without rounding.
+fn numbers(device: Device, shape: &[usize]) -> Tensor {
     let n = shape.iter().product();
-    let numbers: Vec<f32> = (0..n).map(|i: usize| (i * 37 % 101) as f32 - 50.0).collect();
+    let large = |i| if i % 3 == 0 { 2f32.powi(21) } else { 1.0 };
+    let numbers: Vec<f32> = (0..n).map(|i: usize| ((i * 37 % 101) as f32 - 50.0) * large(i)).collect();
     Tensor::from_slice(shape, &numbers).unwrap().to_device(device).unwrap()
 }
 
 fn weights(device: Device, e: usize) -> Tensor {
-    whole(device, &[WORDS, e])
+    numbers(device, &[WORDS, e])
 }
 
 /// Of a matrix that two embeddings read: the second adds to what the first has set.
@@ -49,7 +51,7 @@ fn gradient(device: Device, tokens: &Tensor, e: usize, pad: Option<u32>) -> Vec<
     let seeds: Vec<_> = (0..2)
         .map(|_| {
             let y = embedding(&mut g, tokens, w, &Dropout::Off, &Dropout::Off, pad).unwrap();
-            (y, whole(device, g.shape(y).dims()))
+            (y, numbers(device, g.shape(y).dims()))
         })
         .collect();
     g.backward_from(&seeds, &mut parameters).unwrap();
