@@ -37,6 +37,16 @@ template <u32 BYTES> INLINE float4 load_shared(u32 at) {
   return {x, y, z, w};
 }
 
+// ---- memory of the GPU ----
+// Four words that no kernel writes. As an instruction: clang makes two loads of it where one of the words is not used.
+INLINE uint4 load_words(const uint4 *p) {
+  uint4 v;
+  asm("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+      : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+      : "l"((u64)(__attribute__((address_space(1))) const void *)p));
+  return v;
+}
+
 // ---- storing a gradient: the first writer sets, later ones add ----
 INLINE void put(float *to, float value, u32 add) { *to = add ? *to + value : value; }
 
@@ -63,8 +73,8 @@ INLINE Lanes philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
 
 // A dropout mask from the counters, as the host gives it. What changes from step to step is in memory, so that a launch can be repeated as it is.
 struct MaskOf {
-  // key0, key1, step; read only where there is a dropout
-  const u32 *counters;
+  // key0, key1, step, nothing; read only where there is a dropout
+  const uint4 *counters;
   // 0 to 2^32
   u64 threshold;
   u32 site;
@@ -79,7 +89,9 @@ struct Mask {
   u64 threshold;
   float scale;
   INLINE Mask(const MaskOf &m) : site(m.site), on(m.on), threshold(m.threshold), scale(m.scale) {
-    if (on) key0 = m.counters[0], key1 = m.counters[1], step = m.counters[2];
+    if (!on) return;
+    uint4 words = load_words(m.counters);
+    key0 = words.x, key1 = words.y, step = words.z;
   }
 };
 
@@ -226,28 +238,75 @@ INLINE void softmax_total(float &max, float &sum) {
   max = all;
 }
 
-// ---- the places of a word ----
-INLINE u32 ballot(bool x) { return __nvvm_vote_ballot_sync(0xFFFFFFFFu, x); }
-
-// Whether no place before this one has its word. All threads of a block ask.
-INLINE bool is_first_place(const u32 *words, u32 place) {
-  u32 word = words[place], before = 0;
-  for (u32 i = thread(); i < place; i += BLOCK) before |= words[i] == word;
-  return block_or(before) == 0;
+// ---- rows of words ----
+// Columns 4·quad .. 4·quad+4 of a row of e, as far as there are any; whole where e is a multiple of four.
+INLINE float4 load_columns(const float *row, u32 quad, u32 e) {
+  const float *from = row + 4 * quad;
+  u32 left = e - 4 * quad;
+  if (e % 4 == 0) return *(const float4 *)from;
+  return {from[0], left > 1 ? from[1] : 0.0f, left > 2 ? from[2] : 0.0f, left > 3 ? from[3] : 0.0f};
+}
+INLINE void store_columns(float *row, u32 quad, u32 e, float4 value) {
+  float *to = row + 4 * quad;
+  u32 left = e - 4 * quad;
+  if (e % 4 == 0) {
+    *(float4 *)to = value;
+    return;
+  }
+  to[0] = value.x;
+  if (left > 1) to[1] = value.y;
+  if (left > 2) to[2] = value.z;
+  if (left > 3) to[3] = value.w;
 }
 
-// Visits the places from `first` on that have its word among words[n], in their order. All threads of a block visit all of them.
-template <typename Visit> INLINE void visit_places(const u32 *words, u32 n, u32 first, const Visit &visit) {
-  static __shared__ u32 found[BLOCK / 32];
-  u32 word = words[first];
-  for (u32 from = first; from < n; from += BLOCK) {
-    u32 i = from + thread(), here = ballot(i < n && words[i] == word);
-    if (thread() % 32 == 0) found[thread() / 32] = here;
-    barrier();
-    for (u32 warp = 0; warp < BLOCK / 32; ++warp)
-      for (u32 left = found[warp]; left != 0; left &= left - 1) visit(from + 32 * warp + (u32)__builtin_ctz(left));
-    barrier();
+// Places of words in the order of words, those of a word in their own (`sorted_places` of src/ops/gpu.rs): the word above, the place below 32 bits.
+INLINE u32 word_at(u64 entry) { return (u32)(entry >> 32); }
+INLINE u32 place_at(u64 entry) { return (u32)entry; }
+// Whether entry i is the first of its word.
+INLINE bool begins_word(const u64 *places, u32 i) { return i == 0 || word_at(places[i - 1]) != word_at(places[i]); }
+
+// Columns of a word's row that a warp adds up: `WARP_COLUMNS` of src/ops/gpu.rs.
+#define WARP_COLUMNS 256
+
+// row[e] += Σ over the places of the word that begins at entry `first` of n, one after the other: `load` gives four columns of a place (place, quad), `term`
+// adds them (sum, place, quad, columns). By one warp, the columns of its `chunk`. Four places are loaded before the first of them is added: the word that
+// stands most often is what the launch waits for in the end.
+template <typename Load, typename Term>
+INLINE void add_places(const u64 *places, u32 n, u32 first, float *row, u32 e, u32 chunk, const Load &load, const Term &term) {
+  constexpr u32 AHEAD = 4, QUADS = WARP_COLUMNS / 128;
+  u32 word = word_at(places[first]), quads = (e + 3) / 4, from = chunk * (WARP_COLUMNS / 4) + thread() % 32;
+  float4 sums[QUADS];
+#pragma unroll
+  for (u32 q = 0; q < QUADS; ++q)
+    if (from + 32 * q < quads) sums[q] = load_columns(row, from + 32 * q, e);
+  bool more = true;
+  for (u32 i = first; more; i += AHEAD) {
+    u32 at[AHEAD];
+    bool here[AHEAD];
+#pragma unroll
+    for (u32 k = 0; k < AHEAD; ++k) {
+      u64 entry = 0;
+      here[k] = more && i + k < n;
+      if (here[k]) entry = places[i + k];
+      more = here[k] = here[k] && word_at(entry) == word;
+      at[k] = place_at(entry);
+    }
+#pragma unroll
+    for (u32 q = 0; q < QUADS; ++q) {
+      u32 quad = from + 32 * q;
+      if (quad >= quads) continue;
+      float4 columns[AHEAD];
+#pragma unroll
+      for (u32 k = 0; k < AHEAD; ++k)
+        if (here[k]) columns[k] = load(at[k], quad);
+#pragma unroll
+      for (u32 k = 0; k < AHEAD; ++k)
+        if (here[k]) sums[q] = term(sums[q], at[k], quad, columns[k]);
+    }
   }
+#pragma unroll
+  for (u32 q = 0; q < QUADS; ++q)
+    if (from + 32 * q < quads) store_columns(row, from + 32 * q, e, sums[q]);
 }
 
 // ---- one launch over several tensors ----

@@ -38,29 +38,30 @@ __global__ void __launch_bounds__(BLOCK)
   }
 }
 
-// dh[row] += d_target[row]·weight[targets[row]] over n rows of e
+// dh[row] += d_target[row]·weight[targets[row]] over n rows of e; a thread for four columns
 __global__ void __launch_bounds__(BLOCK)
     add_targets(const float *weight, const u32 *targets, const float *d_target, float *dh, u32 n, u32 e) {
-  u32 i = global_thread();
-  if (i < n * e) dh[i] += d_target[i / e] * weight[(u64)targets[i / e] * e + i % e];
+  u32 quads = (e + 3) / 4, i = global_thread(), r = i / quads, quad = i % quads;
+  if (r >= n) return;
+  float *row = dh + (u64)r * e;
+  store_columns(row, quad, e, load_columns(row, quad, e) + d_target[r] * load_columns(weight + (u64)targets[r] * e, quad, e));
 }
 
 // out[word] += factor[0]·Σ over the places where a word stands, in their order: place p < k is negative p, with d[p]; the others are rows, with
-// d_target[p - k]·hidden[p - k], or d_target alone for a bias (no `hidden`). A block has one of the n places and 256 columns of e; that of a word's
-// first place adds up all of them.
+// d_target[p - k]·hidden[p - k], or d_target alone for a bias (no `hidden`). A warp has one of the n sorted places and WARP_COLUMNS; that
+// of a word's first place adds up all of them.
 __global__ void __launch_bounds__(BLOCK)
-    scatter_words(const u32 *words, const float *d, const float *d_target, const float *hidden, const float *factor, float *out, u32 n, u32 k,
+    scatter_words(const u64 *places, const float *d, const float *d_target, const float *hidden, const float *factor, float *out, u32 n, u32 k,
                   u32 e, u32 with_hidden) {
-  if (!is_first_place(words, block_x())) return;
-  u32 column = block_y() * BLOCK + thread();
-  float *to = out + (u64)words[block_x()] * e + column;
-  float sum = column < e ? *to : 0.0f, by = factor[0];
-  visit_places(words, n, block_x(), [&](u32 p) {
-    if (column >= e) return;
-    if (p < k)
-      sum += by * d[(u64)p * e + column];
-    else
-      sum += by * d_target[p - k] * (with_hidden ? hidden[(u64)(p - k) * e + column] : 1.0f);
-  });
-  if (column < e) *to = sum;
+  u32 chunks = (e + WARP_COLUMNS - 1) / WARP_COLUMNS, warp = global_thread() / 32, first = warp / chunks;
+  if (first >= n || !begins_word(places, first)) return;
+  float by = factor[0];
+  add_places(
+      places, n, first, out + (u64)word_at(places[first]) * e, e, warp % chunks,
+      [&](u32 p, u32 quad) -> float4 {
+        if (p < k) return load_columns(d + (u64)p * e, quad, e);
+        if (with_hidden) return load_columns(hidden + (u64)(p - k) * e, quad, e);
+        return {1.0f, 1.0f, 1.0f, 1.0f};
+      },
+      [&](float4 sum, u32 p, u32, float4 x) { return sum + (p < k ? by : by * d_target[p - k]) * x; });
 }

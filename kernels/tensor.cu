@@ -43,14 +43,16 @@ __global__ void __launch_bounds__(BLOCK) sum(const float *x, float c, float *to,
   if (thread() == 0) to[0] = c * total;
 }
 
-// to[r, c] = from[which[r], c] over n rows of `columns`
+// to[r, c] = from[which[r], c] over n rows of `columns`; a thread for four columns
 __global__ void __launch_bounds__(BLOCK) gather_rows(const float *from, const u32 *which, float *to, u32 n, u32 columns) {
-  u32 i = global_thread();
-  if (i < n * columns) to[i] = from[(u64)which[i / columns] * columns + i % columns];
+  u32 quads = (columns + 3) / 4, i = global_thread(), r = i / quads, quad = i % quads;
+  if (r < n) store_columns(to + (u64)r * columns, quad, columns, load_columns(from + (u64)which[r] * columns, quad, columns));
 }
 
-// to[which[r], c] += from[r, c] over n rows of `columns`; no row comes twice
+// to[which[r], c] += from[r, c] over n rows of `columns`; no row comes twice; a thread for four columns
 __global__ void __launch_bounds__(BLOCK) add_rows(const float *from, const u32 *which, float *to, u32 n, u32 columns) {
-  u32 i = global_thread();
-  if (i < n * columns) to[(u64)which[i / columns] * columns + i % columns] += from[i];
+  u32 quads = (columns + 3) / 4, i = global_thread(), r = i / quads, quad = i % quads;
+  if (r >= n) return;
+  float *row = to + (u64)which[r] * columns;
+  store_columns(row, quad, columns, load_columns(row, quad, columns) + load_columns(from + (u64)r * columns, quad, columns));
 }

@@ -58,6 +58,42 @@ pub(super) fn indices(g: &mut Graph, host: &Tensor) -> Result<Tensor> {
     Ok(copy)
 }
 
+/// Columns of a word's row that a warp adds up: `WARP_COLUMNS` of kernels/common.cuh.
+const WARP_COLUMNS: usize = 256;
+
+/// The places of words (which live on the host) in the order of words, those of a word in their own: u32 `[N, 2]` on the graph's device, each place with
+/// its word above it. Sorted by the host, which prepares a step while the GPU is busy with the one before; the kernels that add up a word's rows then
+/// find them side by side.
+pub(super) fn sorted_places(g: &mut Graph, words: &[&Tensor]) -> Result<Tensor> {
+    let n = words.iter().map(|part| part.len()).sum::<usize>();
+    let host = g.indices([n, 2])?;
+    {
+        let mut pairs = host.write::<u32>();
+        let pairs: &mut [u64] = bytemuck::cast_slice_mut(&mut pairs);
+        let (mut left, mut place) = (&mut pairs[..], 0);
+        for part in words {
+            let (of_part, rest) = left.split_at_mut(part.len());
+            for (pair, &word) in of_part.iter_mut().zip(part.read::<u32>().iter()) {
+                *pair = u64::from(word) << 32 | place;
+                place += 1;
+            }
+            left = rest;
+        }
+        pairs.sort_unstable();
+    }
+    indices(g, &host)
+}
+
+/// The grid of a kernel that has a thread for every four of `e` columns of `n` rows.
+pub(super) fn quads_grid(n: usize, e: usize) -> Grid {
+    Grid::elements(n * e.div_ceil(4))
+}
+
+/// The grid of a kernel that adds up the rows of `n` sorted places, of `e` columns: a warp for each place and [`WARP_COLUMNS`].
+pub(super) fn places_grid(n: usize, e: usize) -> Grid {
+    Grid::elements(n * e.div_ceil(WARP_COLUMNS) * 32)
+}
+
 /// `y (+)= x ⊙ mask`, the `[rows, columns]` mask repeated over what of `x` is before it. `mask`: with its words.
 pub(super) fn multiply(
     context: &Context,
@@ -128,7 +164,7 @@ pub(super) fn gather_rows(
     to: Argument,
     [n, columns]: [usize; 2],
 ) -> Result<()> {
-    context.launch("gather_rows", Grid::elements(n * columns), arguments![from, which, to, n, columns])
+    context.launch("gather_rows", quads_grid(n, columns), arguments![from, which, to, n, columns])
 }
 
 /// `to[which[r]] += from[r]`, `n` rows of `columns`; no row may come twice.
@@ -139,7 +175,7 @@ pub(super) fn add_rows(
     to: Argument,
     [n, columns]: [usize; 2],
 ) -> Result<()> {
-    context.launch("add_rows", Grid::elements(n * columns), arguments![from, which, to, n, columns])
+    context.launch("add_rows", quads_grid(n, columns), arguments![from, which, to, n, columns])
 }
 
 /// `RoundedCopy` of kernels/bf16.cuh.

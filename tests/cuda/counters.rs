@@ -8,19 +8,25 @@
 //!
 //! Where a kernel does not keep one of them, the table says which, the bound that it does keep, and why.
 
+use std::collections::BTreeSet;
+
 use ulmfit::autodiff::{Graph, Parameters, Var};
 use ulmfit::device::cuda::gemm::{Matrix, Tile, gemm_tiled};
-use ulmfit::device::{DType, Device, cuda};
+use ulmfit::device::{DType, Device, Precision, cuda};
 use ulmfit::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
+use ulmfit::ops::adaptive_softmax::AdaptiveDecoder;
 use ulmfit::ops::batch_norm::{Mode, batch_norm};
 use ulmfit::ops::concat_pool::{Masking, concat_pool};
 use ulmfit::ops::lstm::plan::{Force, force};
 use ulmfit::ops::{self, Case, Data, Dropout};
-use ulmfit::optim::{Adam, AdamSettings, GradientNorm, Optimiser, StepRates};
+use ulmfit::optim::{Adam, AdamSettings, Asgd, AsgdSettings, GradientNorm, Optimiser, Sgd, SgdSettings, StepRates};
 use ulmfit::random::{Direction, Key, Mask, Site, Stage};
 use ulmfit::tensor::Tensor;
 
 use super::sim::{self, Sim};
+
+#[path = "counters_bf16.rs"]
+mod bf16;
 
 const GPU: Device = Device::Cuda(0);
 /// Bytes of a sector and of a float.
@@ -112,8 +118,12 @@ fn device(tensor: &Tensor) -> Tensor {
 
 /// Runs a case forward and backward once, and counts that alone.
 fn run(case: &Case) {
+    run_in(Precision::Full, case);
+}
+
+fn run_in(precision: Precision, case: &Case) {
     let mut parameters = Parameters::builder().build(DType::F32).unwrap();
-    let mut g = Graph::new(GPU, DType::F32, None);
+    let mut g = Graph::new(GPU, DType::F32, None).with_precision(precision);
     let put = |g: &mut Graph, tensor: Tensor, differentiable: bool| {
         if differentiable { g.variable(tensor) } else { g.constant(tensor) }
     };
@@ -134,19 +144,26 @@ fn run(case: &Case) {
     cuda::context(0).unwrap().synchronise().unwrap();
 }
 
+fn mask_of(site: Site) -> Mask {
+    Mask::new(Key::new(11, Stage::Other, Direction::Forward), 3, site, 0, 0.4)
+}
+
 fn mask(site: Site) -> Dropout {
-    Dropout::random(Mask::new(Key::new(11, Stage::Other, Direction::Forward), 3, site, 0, 0.4))
+    Dropout::random(mask_of(site))
 }
 
 const ROWS_OF_1150: &str = "rows of 1150 floats do not begin at a sector: a request of 128 bytes may touch five";
 const CACHED_ROW: &str = "a row of the vocabulary is more than a block can keep: the second reading is the L2 cache's";
+const CACHED_SCORES: &str = "scores of any number of negatives (15,000 of the script) are more than a block can keep";
+const HEAD_ROWS: &str = "the head has a column for each tail beside its words: its rows do not begin at a sector";
+const CACHED_HEAD: &str = "the second reading is the L2 cache's, and rows of the head do not begin at a sector";
 const NEIGHBOURS: &str = "steps before and after are read again by other blocks, from the L2 cache";
 const BY_FEATURE: &str = "four numbers of a feature are read again in every row, from the caches";
 const TWO_PASSES: &str = "the variance needs the mean: a second pass, from the caches";
 const NINE_UNITS: &str = "a block owns nine units: parts of 36 bytes of every row of gates, cells and y";
-const BY_TOKEN: &str =
-    "a block looks for its token among all others: 4·N² bytes from the caches, and no list from the host";
 const ABOVE_ZERO: &str = "only gradients of what is above zero are read, of a sector perhaps one";
+const BIAS: &str = "a bias may begin anywhere, as that of a tail: its floats are read one by one";
+const AGAIN: &str = "the row of a word that stands often is read again at each place, from the caches";
 const EDGES: &str = "edges of tiles at rows that do not begin at a sector";
 
 /// Everything at once, because a process has one simulated GPU and what fails is shown together.
@@ -160,19 +177,7 @@ fn kernels_move_and_compute_little_more_than_they_must() {
     let mut failures = Vec::new();
     let mut data = Data::new(1);
 
-    // embedding: T4 B64 E400, all tokens different
-    let (n, e) = (256, 400);
-    let tokens: Vec<u32> = (0..n as u32).map(|i| i * 7 + 2).collect();
-    let inputs = vec![data.normal("w", &[2000, e], 1.0), Data::given("tokens", &[4, 64], &tokens)];
-    run(&Case::new("embedding", "", inputs, |g, v| {
-        let tokens = g.detach(v[1]);
-        Ok(vec![ops::embedding::embedding(g, &tokens, v[0], &Dropout::Off, &mask(Site::Input), None)?])
-    }));
-    let table = [
-        memory("embedding_forward", 2 * n * e + n, &[]),
-        memory("embedding_backward", 3 * n * e + n, &[(Requested, 1.51, BY_TOKEN)]),
-    ];
-    check("embedding", &table, &mut failures);
+    embeddings(&mut failures);
 
     // a layer of 1150 units: T2 B64 I400
     let [t, b, i, h] = [2, 64, 400, 1150];
@@ -277,27 +282,202 @@ fn kernels_move_and_compute_little_more_than_they_must() {
     ];
     check("batch_norm", &table, &mut failures);
 
-    update(&mut failures);
+    linear(&mut failures);
+    sampled_softmax(&mut failures);
+    adaptive_softmax(&mut failures);
+    updates(&mut failures);
     products(&mut failures);
+    bf16::products(&mut failures);
+    bf16::of_a_step(&mut failures);
+    bf16::operations(&mut failures);
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
-/// An update of a million parameters.
-fn update(failures: &mut Vec<String>) {
-    let n = 1 << 20;
-    let mut builder = Parameters::builder();
-    builder.add("w", &[n], 0);
-    let mut parameters = builder.build_on(GPU, DType::F32).unwrap();
-    parameters.set_frozen(0, false);
-    parameters.zero_missing_gradients();
-    let mut adam = Adam::new(&parameters, AdamSettings { beta2: 0.99, eps: 1e-7, decoupled: true }).unwrap();
-    let mut norm = GradientNorm::new(&parameters).unwrap();
+/// A window of the paper's model, T70 B64 E400: with all words different, and with words as frequent as those of a text.
+fn embeddings(failures: &mut Vec<String>) {
+    let (t, b, e, v) = (70, 64, 400, 5000);
+    let n = t * b;
+    let different: Vec<u32> = (0..n as u32).map(|i| i * 7 % v + 2).collect();
+    // the r-th word about 1/r of the time
+    let frequent = (0..n).map(|i| f64::from(v).powf((i as f64 * 0.618_034).fract()) as u32).collect();
+    for (name, tokens, again) in [
+        ("embedding, all words different", different, &[][..]),
+        ("embedding, frequent words", frequent, &[(Requested, 1.65, AGAIN)]),
+    ] {
+        let different = |tokens: &[u32]| tokens.iter().collect::<BTreeSet<_>>().len();
+        // a dropped word has no gradient
+        let kept: Vec<u32> =
+            tokens.iter().copied().filter(|&token| mask_of(Site::EmbeddingRow).keeps(token, 0)).collect();
+        let (words, kept_words) = (different(&tokens), different(&kept));
+        let inputs = vec![Data::new(1).normal("w", &[v as usize + 2, e], 1.0), Data::given("tokens", &[t, b], &tokens)];
+        run(&Case::new("embedding", "", inputs, |g, x| {
+            let tokens = g.detach(x[1]);
+            Ok(vec![ops::embedding::embedding(g, &tokens, x[0], &mask(Site::EmbeddingRow), &mask(Site::Input), None)?])
+        }));
+        let table = [
+            memory("embedding_forward", n * e + words * e + n, again),
+            memory("embedding_backward", kept.len() * e + 2 * kept_words * e + 2 * n, &[]),
+        ];
+        check(name, &table, failures);
+    }
+}
+
+/// The first layer of a classifier's head, for 128 documents: 1200 to 64 features (the paper's 50 leave a fifth of a tile of 64 idle).
+fn linear(failures: &mut Vec<String>) {
+    let [n, i, o] = [128, 1200, 64];
+    let mut data = Data::new(1);
+    let inputs = vec![data.normal("x", &[n, i], 1.0), data.normal("w", &[o, i], 0.1), data.normal("b", &[o], 0.1)];
+    run(&Case::new("linear", "", inputs, |g, x| Ok(vec![ops::linear::linear(g, x[0], x[1], Some(x[2]))?])));
+    let least = n * i + o * i + n * o;
+    let table = [
+        product("gemm_nt_small", least + o, n * o * i, &[(Sectors, 1.03, BIAS)]),
+        product("gemm_nn_small", least, n * o * i, &[]),
+        product("gemm_tn_small", least, n * o * i, &[]),
+        memory("column_sums", n * o + o, &[]),
+    ];
+    check("linear", &table, failures);
+}
+
+/// Targets and negatives of rows: some targets are negatives, and some stand more than once.
+fn sampled_words([n, k, v]: [usize; 3]) -> (Vec<u32>, Vec<u32>) {
+    ((0..n as u32).map(|i| i * i % v as u32).collect(), (0..k as u32).map(|i| i * 3).collect())
+}
+
+fn sampled([n, k, v, e]: [usize; 4]) -> Case {
+    let mut data = Data::new(1);
+    let (targets, negatives) = sampled_words([n, k, v]);
+    let inputs = vec![data.normal("hidden", &[n, e], 1.0), data.normal("weight", &[v, e], 0.1)];
+    Case::new("sampled_softmax", "", inputs, move |g, x| {
+        let (targets, negatives) = (Tensor::from_slice([n], &targets)?, Tensor::from_slice([k], &negatives)?);
+        Ok(vec![ops::sampled_softmax::sampled_softmax(g, x[0], x[1], None, &targets, &negatives)?.loss])
+    })
+}
+
+/// 256 rows against 512 negatives of 2000 words, E400.
+fn sampled_softmax(failures: &mut Vec<String>) {
+    let [n, k, v, e] = [256, 512, 2000, 400];
+    let (targets, negatives) = sampled_words([n, k, v]);
+    let different = |words: &[u32]| words.iter().collect::<BTreeSet<_>>().len();
+    let (of_targets, all) = (different(&targets), different(&[&negatives[..], &targets].concat()));
+    run(&sampled([n, k, v, e]));
+    let least = n * e + k * e + n * k;
+    let table = [
+        memory("gather_rows", 2 * k * e + k, &[]),
+        product("gemm_nt_small", least, n * k * e, &[]),
+        memory("sampled_rows", 2 * n * k + n * e + of_targets * e + 3 * n, &[(Requested, 1.49, CACHED_SCORES)]),
+        product("gemm_nn_small", least, n * k * e, &[]),
+        memory("add_targets", 2 * n * e + of_targets * e + 2 * n, &[]),
+        product("gemm_tn_small", least, n * k * e, &[]),
+        memory("put_times", 2 * n * e + 1, &[]),
+        memory("scatter_words", n * e + k * e + 2 * all * e + 3 * n + 2 * k, &[]),
+    ];
+    check("sampled_softmax", &table, failures);
+}
+
+/// A quarter of the targets in each of two tails, the others in the head.
+fn tailed_targets(n: usize) -> Vec<u32> {
+    (0..n as u32).map(|i| [i, 1100 + i, 500 + i, 3000 + i][i as usize % 4]).collect()
+}
+
+fn adaptive([n, v, e]: [usize; 3], splits: &'static [usize]) -> Case {
+    let mut data = Data::new(1);
+    let inputs = vec![
+        data.normal("hidden", &[n, e], 1.0),
+        data.normal("weight", &[v, e], 0.1),
+        data.normal("bias", &[v], 0.1),
+        data.normal("tail_vectors", &[2, e], 0.1),
+        data.normal("tail_bias", &[2], 0.1),
+    ];
+    Case::new("adaptive_softmax", "", inputs, move |g, x| {
+        let targets = Tensor::from_slice([n], &tailed_targets(n))?;
+        let decoder = AdaptiveDecoder { weight: x[1], bias: Some(x[2]), tails: Some((x[3], Some(x[4]))), splits };
+        Ok(vec![ops::adaptive_softmax::adaptive_softmax(g, x[0], decoder, &targets)?.loss])
+    })
+}
+
+/// 256 rows over 4096 words, of which 1024 are in the head, with two tails, E400; then their log-probabilities, and what an evaluation makes of them.
+fn adaptive_softmax(failures: &mut Vec<String>) {
+    let splits = &[1024, 2048];
+    let [n, v, e] = [256, 4096, 400];
+    let head = splits[0] + splits.len();
+    let case = adaptive([n, v, e], splits);
+    run(&case);
+    // rows and words of the three parts
+    let parts = [(n, head), (n / 4, splits[1] - splits[0]), (n / 4, v - splits[1])];
+    let sum = |f: &dyn Fn(usize, usize) -> usize| parts.iter().map(|&(rows, width)| f(rows, width)).sum::<usize>();
+    let least = sum(&|rows, width| rows * e + width * e + rows * width);
+    let multiply_adds = sum(&|rows, width| rows * width * e);
+    let rows = sum(&|rows, _| rows);
+    let table = [
+        memory("gather_rows", rows * (2 * e + 1), &[]),
+        product("gemm_nt_small", least, multiply_adds, &[(Sectors, 1.12, HEAD_ROWS)]),
+        memory("softmax_rows", sum(&|rows, width| 2 * rows * width), &[(Requested, 1.74, CACHED_HEAD)]),
+        product("gemm_nn_small", least, multiply_adds, &[(Sectors, 1.23, HEAD_ROWS)]),
+        memory("add_rows", rows * (3 * e + 1), &[]),
+        product("gemm_tn_small", least, multiply_adds, &[(Sectors, 1.05, HEAD_ROWS)]),
+        memory("column_sums", sum(&|rows, width| rows * width + width), &[(Sectors, 1.11, HEAD_ROWS)]),
+    ];
+    check("adaptive_softmax", &table, failures);
+
+    let mut g = Graph::new(GPU, DType::F32, None);
+    let [hidden, weight, bias, vectors, tail_bias] = [0, 1, 2, 3, 4].map(|i| device(&case.inputs[i].tensor));
+    let decoder = AdaptiveDecoder { weight, bias: Some(bias), tails: Some((vectors, Some(tail_bias))), splits };
+    let [losses, correct] =
+        [DType::F32, DType::U32].map(|dtype| Tensor::zeros([n], dtype).unwrap().to_device(GPU).unwrap());
+    let targets = Tensor::from_slice([n], &tailed_targets(n)).unwrap();
     sim::reset_counters();
-    norm.compute(&parameters).unwrap();
-    let rates = StepRates { lr: &[0.1], momentum: 0.9, weight_decay: &[0.01], gradient_scale: 1.0 };
-    adam.step(&mut parameters, &rates).unwrap();
+    let all = ops::adaptive_softmax::log_probabilities(&mut g, &hidden, &decoder).unwrap();
+    ops::adaptive_softmax::row_results(&mut g, &all, &targets, 0, &losses, &correct).unwrap();
     cuda::context(0).unwrap().synchronise().unwrap();
-    check("update", &[memory("adam_update", 7 * n, &[]), memory("squares", n, &[])], failures);
+    let widths = head + v - splits[0];
+    let table = [
+        memory("log_softmax_rows", 2 * n * widths, &[(Sectors, 1.05, HEAD_ROWS), (Requested, 1.58, CACHED_HEAD)]),
+        memory("place_part", 2 * n * v + 2 * n, &[]),
+        memory("row_results", n * v + 3 * n, &[]),
+    ];
+    check("adaptive_softmax, log-probabilities", &table, failures);
+}
+
+/// Updates of a million parameters.
+fn updates(failures: &mut Vec<String>) {
+    let n = 1 << 20;
+    let mut count = |optimiser: fn(&Parameters) -> Box<dyn Optimiser>, table: &[Of]| {
+        let mut builder = Parameters::builder();
+        builder.add("w", &[n], 0);
+        let mut parameters = builder.build_on(GPU, DType::F32).unwrap();
+        parameters.set_frozen(0, false);
+        parameters.zero_missing_gradients();
+        let mut optimiser = optimiser(&parameters);
+        let mut norm = GradientNorm::new(&parameters).unwrap();
+        let rates = StepRates { lr: &[0.1], momentum: 0.9, weight_decay: &[0.01], gradient_scale: 1.0 };
+        sim::reset_counters();
+        // the third update of an average is the first that does not copy
+        for _ in 0..3 {
+            norm.compute(&parameters).unwrap();
+            optimiser.step(&mut parameters, &rates).unwrap();
+        }
+        optimiser.swap_averages(&mut parameters).unwrap();
+        cuda::context(0).unwrap().synchronise().unwrap();
+        check(optimiser.name(), table, failures);
+    };
+    count(
+        |p| Box::new(Adam::new(p, AdamSettings { beta2: 0.99, eps: 1e-7, decoupled: true }).unwrap()),
+        &[memory("adam_update", 3 * 7 * n, &[]), memory("squares", 3 * n, &[])],
+    );
+    let plain = memory("sgd_update", 3 * 3 * n, &[]);
+    count(|p| Box::new(Sgd::new(p, SgdSettings { momentum: false, decoupled: true }).unwrap()), &[plain]);
+    count(
+        |p| Box::new(Sgd::new(p, SgdSettings { momentum: true, decoupled: true }).unwrap()),
+        &[memory("sgd_momentum_update", 3 * 5 * n, &[])],
+    );
+    count(
+        |p| Box::new(Asgd::new(p, AsgdSettings { t0: 0, as_pytorch: true, decoupled: false }).unwrap()),
+        &[
+            memory("sgd_update", 3 * 3 * n, &[]),
+            memory("average_update", 3 * 3 * n, &[]),
+            memory("exchange", 4 * n, &[]),
+        ],
+    );
 }
 
 /// Every transposition and tile, of edges that tiles fill.

@@ -5,6 +5,7 @@ mod lstm;
 mod optim;
 mod parity;
 pub mod sim;
+mod words;
 
 pub use lstm::{a_forced_plan_that_does_not_fit_is_an_error, lstm_plans};
 use parity::{GPU, no_findings, orders, precisions};
@@ -58,6 +59,7 @@ pub fn every_case(gpu: &str) {
         products(precision);
         optim::updates();
         optim::norms();
+        words::gradients_of_rows();
         no_findings();
     }
     let case = ops::tied_softmax::cases::many_rows();

@@ -64,7 +64,8 @@ impl Tile {
         }
     }
 
-    fn edges(self) -> [usize; 2] {
+    /// Rows and columns.
+    pub fn edges(self) -> [usize; 2] {
         match self {
             Tile::Small => [64, 64],
             Tile::Tall => [128, 64],
@@ -91,7 +92,7 @@ impl Tile {
 
     /// Of the larger ones that give every multiprocessor a block the cheapest, else the small one. (In f32 the large one costs no less than it gains: it is
     /// taken wherever it gives enough blocks.)
-    fn choose(context: &Context, format: Precision, m: usize, n: usize) -> Self {
+    pub fn choose(context: &Context, format: Precision, m: usize, n: usize) -> Self {
         let multiprocessors = context.gpu().multiprocessors.max(1) as usize;
         let enough = |tile: &&Tile| tile.counts(m, n).iter().product::<usize>() >= multiprocessors;
         let larger = Tile::of(format).iter().filter(|tile| **tile != Tile::Small).filter(enough);
@@ -142,7 +143,8 @@ pub fn gemm_tiled(
     }
 }
 
-fn kernel(format: Precision, tile: Tile, a_transposed: bool, b_transposed: bool) -> &'static str {
+/// The kernel of a product whose operands are transposed or not.
+pub fn kernel(format: Precision, tile: Tile, a_transposed: bool, b_transposed: bool) -> &'static str {
     let of_tile = match (format, tile) {
         (Precision::Full, Tile::Small) => ["gemm_nn_small", "gemm_nt_small", "gemm_tn_small", "gemm_tt_small"],
         (Precision::Full, Tile::Large) => ["gemm_nn_large", "gemm_nt_large", "gemm_tn_large", "gemm_tt_large"],

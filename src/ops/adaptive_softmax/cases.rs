@@ -7,7 +7,7 @@ const SPLITS: [&[usize]; 5] = [&[], &[1], &[10, 25], &[4, 5, 9], &[6]];
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for (splits, (n, v, e, targets)) in
-        SPLITS.into_iter().zip([(5, 9, 3, 9), (1, 2, 2, 2), (12, 50, 6, 50), (23, 31, 5, 9), (261, 13, 2, 13)])
+        SPLITS.into_iter().zip([(5, 9, 3, 9), (1, 2, 2, 2), (12, 50, 8, 50), (23, 31, 5, 9), (261, 13, 2, 13)])
     {
         for bias in [true, false] {
             all.push(case(700 + all.len() as u64, [n, v, e], targets, 0.7, splits, bias));

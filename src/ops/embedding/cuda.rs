@@ -1,7 +1,7 @@
 use crate::autodiff::Store;
-use crate::device::cuda::{Argument, Context, Grid};
+use crate::device::cuda::{Argument, Context};
 use crate::error::Result;
-use crate::ops::gpu::{MaskWords, arguments};
+use crate::ops::gpu::{MaskWords, arguments, places_grid, quads_grid};
 use crate::ops::mask::Dropout;
 use crate::random::Mask;
 use crate::tensor::Tensor;
@@ -50,7 +50,7 @@ pub(super) fn forward(context: &Context, tokens: &Tensor, w: &Tensor, masks: &Ma
     let (n, batch, e) = (tokens.len(), tokens.dims()[1], w.dims()[1]);
     context.launch(
         "embedding_forward",
-        Grid::elements(n * e.div_ceil(4)),
+        quads_grid(n, e),
         arguments![
             tokens.argument(),
             w.argument(),
@@ -65,10 +65,10 @@ pub(super) fn forward(context: &Context, tokens: &Tensor, w: &Tensor, masks: &Ma
     )
 }
 
-/// `tokens`: on the device. Nothing for the word `pad`.
+/// `places`: those of the tokens, sorted ([`sorted_places`](crate::ops::gpu::sorted_places)). Nothing for the word `pad`.
 pub(super) fn backward(
     context: &Context,
-    tokens: &Tensor,
+    places: &Tensor,
     dy: &Tensor,
     masks: &Masks,
     pad: u32,
@@ -77,12 +77,12 @@ pub(super) fn backward(
     if store == Store::Set {
         dw.fill_zero();
     }
-    let (n, batch, e) = (tokens.len(), dy.dims()[1], dw.dims()[1]);
+    let (n, batch, e) = (places.dims()[0], dy.dims()[1], dw.dims()[1]);
     context.launch(
         "embedding_backward",
-        Grid::blocks([n, e.div_ceil(4 * Grid::BLOCK), 1]),
+        places_grid(n, e),
         arguments![
-            tokens.argument(),
+            places.argument(),
             dy.argument(),
             given(masks.rows, dy),
             given(masks.locked, dy),

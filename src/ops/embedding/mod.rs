@@ -57,7 +57,7 @@ pub fn embedding(
     input.check("embedding", "input", b, e)?;
     let dtype = g.dtype(w);
     let y = g.uninitialised([t, b, e], dtype)?;
-    // on a GPU the backward needs them there
+    // what the backward reads of them
     let mut tokens = tokens.clone();
     match g.device() {
         Device::Cpu => real_type!("embedding", "w", dtype, T => {
@@ -66,9 +66,12 @@ pub fn embedding(
             cpu::forward::<T>(&tokens.read::<u32>(), &g.tensor(w).read::<T>(), rows, &locked.read::<T>(), b, e, &mut y.write::<T>());
         }),
         Device::Cuda(gpu) => {
-            tokens = gpu::indices(g, &tokens)?;
+            let there = gpu::indices(g, &tokens)?;
             let masks = cuda::Masks::new(rows, input, |mask| g.counters(mask))?;
-            cuda::forward(context(gpu)?, &tokens, g.tensor(w), &masks, &y)?;
+            cuda::forward(context(gpu)?, &there, g.tensor(w), &masks, &y)?;
+            if g.needs_any(&[w]) {
+                tokens = gpu::sorted_places(g, &[&tokens])?;
+            }
         }
     }
     let words = Words { rows: rows.words(), input: input.words(), pad: pad.unwrap_or(u32::MAX), zero: 0 };

@@ -3,7 +3,7 @@ use crate::autodiff::{Keep, Store};
 use crate::device::cuda::gemm::gemm;
 use crate::device::cuda::{Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{Products, arguments, column_sums, gather_rows, rounded_copy, sum};
+use crate::ops::gpu::{Products, arguments, column_sums, gather_rows, places_grid, quads_grid, rounded_copy, sum};
 use crate::tensor::Tensor;
 
 /// `hidden` `[N, E]`, `weight` `[V, E]`, `bias` `[V]`, and `words` `[K + N]`: the negatives, then the targets. All on the device.
@@ -81,7 +81,7 @@ pub(super) fn forward(
         let dh = dh.argument_from(first * e);
         gemm(context, d_scores, w.matrix(), None, dh, Store::Set)?;
         let arguments = arguments![weight.argument(), targets, d_target, dh, rows, e];
-        context.launch("add_targets", Grid::elements(rows * e), arguments)?;
+        context.launch("add_targets", quads_grid(rows, e), arguments)?;
         let store = if first == 0 { Store::Set } else { Store::Add };
         gemm(context, d_scores.t(), h, None, dw.argument(), store)?;
         column_sums(context, scores.argument(), rows, k, (db.argument(), store), None)?;
@@ -90,27 +90,27 @@ pub(super) fn forward(
 }
 
 /// Adds the gradients of the negatives `d` `[K, E]` and of the rows' targets, `d_target` `[N]` times `hidden` `[N, E]`, times `factor` to their words' rows
-/// of `out`. `words` as in [`Inputs`]. For a bias E is 1, and there is no `hidden`.
+/// of `out`. `places`: those of the words (as in [`Inputs`]), sorted. For a bias E is 1, and there is no `hidden`.
 pub(super) fn scatter(
     context: &Context,
-    words: &Tensor,
+    places: &Tensor,
     [d, d_target, factor]: [&Tensor; 3],
     hidden: Option<&Tensor>,
     out: &Tensor,
     e: usize,
 ) -> Result<()> {
-    let k = d.len() / e;
+    let (n, k) = (places.dims()[0], d.len() / e);
     context.launch(
         "scatter_words",
-        Grid::blocks([words.len(), e.div_ceil(Grid::BLOCK), 1]),
+        places_grid(n, e),
         arguments![
-            words.argument(),
+            places.argument(),
             d.argument(),
             d_target.argument(),
             hidden.unwrap_or(d).argument(),
             factor.argument(),
             out.argument(),
-            words.len(),
+            n,
             k,
             e,
             hidden.is_some()

@@ -11,7 +11,7 @@ use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
 use crate::device::Device;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
-use crate::ops::gpu::{Products, put_times};
+use crate::ops::gpu::{Products, put_times, sorted_places};
 use crate::real_type;
 use crate::tensor::{DType, Tensor};
 
@@ -77,8 +77,8 @@ pub fn sampled_softmax(
     } else {
         None
     };
-    // on a GPU, of the backward too
-    let mut words = loss.clone();
+    // on a GPU, for the backward; elsewhere nothing reads it
+    let mut places = loss.clone();
     match g.device() {
         Device::Cpu => real_type!(NAME, "hidden", dtype, T => {
             let bias = bias.map(|b| g.tensor(b).read::<T>());
@@ -101,9 +101,12 @@ pub fn sampled_softmax(
         }),
         Device::Cuda(gpu) => {
             // the negatives first: the order in which the CPU adds their gradients
-            words = g.uninitialised([k + n], DType::U32)?;
+            let words = g.uninitialised([k + n], DType::U32)?;
             words.copy_elements(0, negatives, 0, k);
             words.copy_elements(k, targets, 0, n);
+            if needs {
+                places = sorted_places(g, &[negatives, targets])?;
+            }
             let bias = bias.map(|b| g.tensor(b).clone());
             let (hidden, weight) = (g.tensor(hidden).clone(), g.tensor(weight).clone());
             let inputs = cuda::Inputs { hidden: &hidden, weight: &weight, bias: bias.as_ref(), words: &words };
@@ -114,7 +117,7 @@ pub fn sampled_softmax(
         }
     }
     let saved = gradients.unwrap_or_else(|| [&loss; 4].map(Tensor::clone));
-    let saved = [&saved[0], &saved[1], &saved[2], &saved[3], targets, negatives, &words];
+    let saved = [&saved[0], &saved[1], &saved[2], &saved[3], targets, negatives, &places];
     let inputs = [hidden, weight, bias.unwrap_or(weight)];
     let inputs = if bias.is_some() { &inputs[..] } else { &inputs[..2] };
     let loss = g.record(&SampledSoftmax, inputs, &saved, Attributes::none(), loss)?;
@@ -147,7 +150,7 @@ impl Operation for SampledSoftmax {
             if let Some((out, store)) = b.grad_input(0)? {
                 put_times(gpu, dh.argument(), &upstream, &out, store)?;
             }
-            let words = b.saved(6).clone();
+            let places = b.saved(6).clone();
             for (i, d, hidden, e) in [(1, &dw, Some(&hidden), e), (2, &db, None, 1)] {
                 if i < b.inputs()
                     && let Some((out, store)) = b.grad_input(i)?
@@ -155,7 +158,7 @@ impl Operation for SampledSoftmax {
                     if store == Store::Set {
                         out.fill_zero();
                     }
-                    cuda::scatter(gpu, &words, [d, &d_target, &upstream], hidden, &out, e)?;
+                    cuda::scatter(gpu, &places, [d, &d_target, &upstream], hidden, &out, e)?;
                 }
             }
             return Ok(());
