@@ -26,12 +26,20 @@ pub struct Device {
 
 /// What the vendor publishes as the most that the GPU can do, at the boost clock. Beside it hold for all of them, from the CUDA programming guide:
 /// four warp instructions a clock and multiprocessor, and one wavefront (32 banks of 4 bytes) of shared memory.
+///
+/// Checked: rates of cores, tensor cores and memories follow from their number and clocks (a test computes them); limits of a multiprocessor are those of its
+/// compute capability (CUDA C++ programming guide, "Technical specifications per compute capability"); the two L2 rates stand in the ratio of 2.3 that
+/// the A100's paper names, and are those that a comparison of both cards in Ultrasonics Sonochemistry 99 (2023), 106546, table 3, gives. Not checked:
+/// the papers themselves were not at hand, only what others print from them.
 #[derive(Clone, Copy, Debug)]
 pub struct Peaks {
     /// GFLOP/s of f32 outside of the tensor cores.
     pub f32_gflops: f64,
-    /// GFLOP/s of 16-bit products with f32 sums on the tensor cores, without sparsity.
+    /// GFLOP/s of products of f16, and of bf16 from compute capability 8.0 on (older tensor cores have no bf16), with f32 sums on the tensor cores, without
+    /// sparsity.
     pub tensor_gflops: f64,
+    /// kHz at which the tensor cores reach it.
+    pub tensor_clock: i32,
     /// GB/s of the memory.
     pub memory_gbs: f64,
     /// Bytes a clock that the L2 cache reads; `None` where nothing is published.
@@ -73,6 +81,7 @@ pub const DEVICES: [Device; 5] = [
         peaks: Peaks {
             f32_gflops: 15_700.0,
             tensor_gflops: 125_000.0,
+            tensor_clock: 1_530_000,
             memory_gbs: 900.0,
             l2_bytes_per_clock: Some(2048.0),
             source: "NVIDIA Tesla V100 GPU architecture, 2017 (WP-08608); L2: NVIDIA A100 tensor core GPU architecture, 2020",
@@ -96,6 +105,7 @@ pub const DEVICES: [Device; 5] = [
         peaks: Peaks {
             f32_gflops: 8_100.0,
             tensor_gflops: 65_000.0,
+            tensor_clock: 1_590_000,
             memory_gbs: 320.0,
             l2_bytes_per_clock: None,
             source: "NVIDIA Turing GPU architecture, 2018 (WP-09183)",
@@ -119,6 +129,7 @@ pub const DEVICES: [Device; 5] = [
         peaks: Peaks {
             f32_gflops: 19_500.0,
             tensor_gflops: 312_000.0,
+            tensor_clock: 1_410_000,
             memory_gbs: 1_555.0,
             l2_bytes_per_clock: Some(5120.0),
             source: "NVIDIA A100 tensor core GPU architecture, 2020",
@@ -142,9 +153,11 @@ pub const DEVICES: [Device; 5] = [
         peaks: Peaks {
             f32_gflops: 66_900.0,
             tensor_gflops: 989_400.0,
+            // below the boost clock of the other cores
+            tensor_clock: 1_830_000,
             memory_gbs: 3_350.0,
             l2_bytes_per_clock: None,
-            source: "NVIDIA H100 tensor core GPU architecture, 2022 (SXM5)",
+            source: "NVIDIA H100 tensor core GPU architecture, 2022 (SXM5; final numbers, not the preliminary ones of the first edition)",
         },
     },
     Device {
@@ -165,9 +178,10 @@ pub const DEVICES: [Device; 5] = [
         peaks: Peaks {
             f32_gflops: 82_600.0,
             tensor_gflops: 165_200.0,
+            tensor_clock: 2_520_000,
             memory_gbs: 1_008.0,
             l2_bytes_per_clock: None,
-            source: "NVIDIA Ada GPU architecture, 2022",
+            source: "NVIDIA Ada GPU architecture, version 2.01",
         },
     },
 ];
@@ -205,7 +219,7 @@ impl Device {
 
     /// What a projection from counts needs, as one JSON object.
     pub fn json(&self) -> String {
-        let Peaks { f32_gflops, tensor_gflops, memory_gbs, l2_bytes_per_clock, source } = self.peaks;
+        let Peaks { f32_gflops, tensor_gflops, memory_gbs, l2_bytes_per_clock, source, .. } = self.peaks;
         let l2 = l2_bytes_per_clock.map_or("null".to_string(), |bytes| bytes.to_string());
         format!(
             "{{\"model\": \"{}\", \"name\": \"{}\", \"multiprocessors\": {}, \"clock_ghz\": {}, \"f32_gflops\": {f32_gflops}, \
@@ -261,9 +275,18 @@ mod tests {
     #[test]
     fn peaks_follow_from_cores_and_clocks() {
         for d in &DEVICES {
-            let cores = if (d.major, d.minor) < (8, 9) { 64.0 } else { 128.0 };
+            // f32 cores of a multiprocessor, and operations that its tensor cores do a clock: GeForce cards have half the rate with f32 sums
+            let (cores, tensor) = match (d.major, d.minor) {
+                (7, 0 | 5) => (64.0, 1024.0),
+                (8, 0) => (64.0, 2048.0),
+                (8, 9) => (128.0, 512.0),
+                (9, 0) => (128.0, 4096.0),
+                other => panic!("{}: {other:?}", d.key),
+            };
             let f32_gflops = 2.0 * cores * f64::from(d.sms) * f64::from(d.clock) / 1e6;
             assert!((f32_gflops / d.peaks.f32_gflops - 1.0).abs() < 0.01, "{}: {f32_gflops}", d.key);
+            let tensor_gflops = tensor * f64::from(d.sms) * f64::from(d.peaks.tensor_clock) / 1e6;
+            assert!((tensor_gflops / d.peaks.tensor_gflops - 1.0).abs() < 0.01, "{}: {tensor_gflops}", d.key);
             // two transfers a clock of the memory
             let memory_gbs = 2.0 * f64::from(d.memory_clock) * f64::from(d.bus) / 8e6;
             assert!((memory_gbs / d.peaks.memory_gbs - 1.0).abs() < 0.01, "{}: {memory_gbs}", d.key);
