@@ -5,7 +5,6 @@ use super::races::{self, Who};
 use super::shared::Thread;
 use super::warp::{AsyncCopy, Lanes, Warp};
 use super::{Res, fault, lanes};
-use crate::decode::SHARED_BASE;
 use crate::op::*;
 use crate::report::Kind;
 
@@ -20,16 +19,22 @@ pub(super) fn addresses(w: &Warp, address: Address) -> [u64; 32] {
     if address.base == NONE {
         return [address.offset as u64; 32];
     }
-    let low = w.src(address.base);
+    let (low, mut at) = (w.src(address.base), [0u64; 32]);
     if address.wide {
         let high = w.src(address.base + 1);
-        std::array::from_fn(|l| (u64::from(low[l]) | u64::from(high[l]) << 32).wrapping_add(address.offset as u64))
+        for l in 0..32 {
+            at[l] = (u64::from(low[l]) | u64::from(high[l]) << 32).wrapping_add(address.offset as u64);
+        }
     } else {
-        std::array::from_fn(|l| u64::from(low[l].wrapping_add(address.offset as u32)))
+        for l in 0..32 {
+            at[l] = u64::from(low[l].wrapping_add(address.offset as u32));
+        }
     }
+    at
 }
 
 /// Splits generic addresses by the window they lie in, made relative to it: (global, shared, local) lanes.
+#[inline]
 pub(super) fn split(space: MemSpace, at: &mut [u64; 32], mask: u32) -> (u32, u32, u32) {
     match space {
         MemSpace::Global => (mask, 0, 0),
@@ -175,9 +180,6 @@ impl Machine<'_> {
         let mut at = addresses(w, a.address);
         let (global, shared, local) = split(a.space, &mut at, mask);
         let bytes = a.size as usize * a.count as usize;
-        if a.size == 4 && !a.wide && self.load_words(b, w, a, &at, (global, shared, mask))? {
-            return Ok(());
-        }
         let mut values: Values = [[[0; 32]; 2]; 4];
         if global != 0 {
             self.counters.global(&at, global, bytes as u64, false);
@@ -216,66 +218,6 @@ impl Machine<'_> {
         }
         w.polls |= a.order.is_strong();
         Ok(())
-    }
-
-    /// The common loads, of 32-bit words in one allocation or in shared memory; false leaves the work, and the search
-    /// for what is wrong with an address, to `load`.
-    fn load_words(
-        &mut self,
-        b: &mut Block,
-        w: &mut Warp,
-        a: &Access,
-        at: &[u64; 32],
-        (global, shared, mask): (u32, u32, u32),
-    ) -> Res<bool> {
-        let bytes = 4 * u64::from(a.count);
-        let first = at[mask.trailing_zeros() as usize];
-        let (base, len, index) = if global == mask && !a.order.is_strong() {
-            let Ok((index, _)) = self.mem.find(first, bytes) else { return Ok(false) };
-            let found = &self.mem.allocations[index];
-            (found.base, found.len, index)
-        } else if shared == mask {
-            (u64::from(SHARED_BASE), b.shared.data.len() as u64, 0)
-        } else {
-            return Ok(false);
-        };
-        if len < bytes {
-            return Ok(false);
-        }
-        let mut offsets = [0usize; 32];
-        let mut bad = 0u32;
-        for l in 0..32 {
-            let offset = at[l].wrapping_sub(base);
-            bad |= u32::from(offset > len - bytes || at[l] & (bytes - 1) != 0) << l;
-            offsets[l] = offset as usize;
-        }
-        if bad & mask != 0 {
-            return Ok(false);
-        }
-        if global != 0 {
-            self.counters.global(at, mask, bytes, false);
-        } else {
-            self.counters.shared(at, mask, bytes, false);
-        }
-        if self.check.init || self.check.races {
-            for l in lanes(mask) {
-                if global != 0 {
-                    self.note_global_read(b, w, l, (index, offsets[l], at[l]), a.order, bytes as usize)?;
-                } else {
-                    self.note_shared_read(b, w, l, offsets[l], bytes as usize, a.order.is_strong())?;
-                }
-            }
-        }
-        let data = if global != 0 { &self.mem.allocations[index].data } else { &b.shared.data };
-        for (i, &d) in a.regs[..a.count as usize].iter().enumerate() {
-            let mut words: Lanes = [0; 32];
-            for l in lanes(mask) {
-                words[l] = get(&data[offsets[l] + 4 * i..][..4], 4) as u32;
-            }
-            w.put(d, &words, mask);
-        }
-        w.polls |= a.order.is_strong();
-        Ok(true)
     }
 
     #[inline]

@@ -201,9 +201,8 @@ fn blend(to: &mut Lanes, value: &Lanes, mask: u32) {
         *to = *value;
     } else {
         for lane in 0..32 {
-            if mask >> lane & 1 != 0 {
-                to[lane] = value[lane];
-            }
+            let keep = (mask >> lane & 1).wrapping_sub(1);
+            to[lane] = (to[lane] & keep) | (value[lane] & !keep);
         }
     }
 }
