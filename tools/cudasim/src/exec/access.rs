@@ -1,5 +1,6 @@
 //! Loads, stores and asynchronous copies of a warp.
 
+use super::alu::{each, put_wide, wide};
 use super::grid::{Block, Machine};
 use super::races::{self, Who};
 use super::shared::Thread;
@@ -316,11 +317,9 @@ impl Machine<'_> {
             MemSpace::Local => LOCAL_WINDOW,
             _ => 0,
         };
-        let r: [u64; 32] = std::array::from_fn(|l| {
-            let v = w.src64(a, l);
-            if to { v.wrapping_sub(window) } else { v.wrapping_add(window) }
-        });
-        w.put64(d, &r.map(|v| v as u32), &r.map(|v| (v >> 32) as u32), mask);
+        let shift = if to { 0u64.wrapping_sub(window) } else { window };
+        let from = wide(w, a);
+        put_wide(w, d, &each(|l| from[l].wrapping_add(shift)), mask);
     }
 
     /// `cp.async`: noted now, copied at the wait.
@@ -369,37 +368,52 @@ impl Machine<'_> {
 
     /// `cp.async.wait_group`: copies of all but the last `groups` groups of each lane land.
     pub(super) fn cp_wait(&mut self, b: &mut Block, w: &mut Warp, groups: u16, mask: u32) -> Res {
-        let copies = std::mem::take(&mut w.copies);
-        let mut rest = Vec::with_capacity(copies.len());
-        for c in copies {
+        let mut copies = std::mem::take(&mut w.copies);
+        let mut rest = 0;
+        for i in 0..copies.len() {
+            let c = copies[i];
             let l = c.lane as usize;
             let done = groups == NONE || c.group + u32::from(groups) < w.committed[l];
             if mask >> l & 1 == 0 || !done {
-                rest.push(c);
+                copies[rest] = c;
+                rest += 1;
                 continue;
             }
             let (offset, n, used) = (c.dst as usize, c.bytes as usize, c.src_bytes as usize);
-            let mut line = [0u8; 16];
+            // without copies of a length that only the instruction knows, which are calls
+            let mut line = 0u128;
             if used > 0 {
                 let (index, from) = match self.mem.find(c.src, used as u64) {
                     Ok(found) => found,
                     Err(bad) => return fault(Kind::OutOfBounds, c.lane.into(), Some(c.src), bad.0),
                 };
-                for part in (0..used).step_by(4) {
-                    let n = 4.min(used - part);
-                    let at = (index, from + part, c.src + part as u64);
-                    self.note_global_read(b, w, l, at, Order::Weak, n)?;
+                if self.check.init || self.check.races {
+                    // the address is aligned to n; what is read of it ends anywhere
+                    let step = if used == n { n } else { 4 };
+                    for part in (0..used).step_by(step) {
+                        let at = (index, from + part, c.src + part as u64);
+                        self.note_global_read(b, w, l, at, Order::Weak, step.min(used - part))?;
+                    }
                 }
-                line[..used].copy_from_slice(&self.mem.allocations[index].data[from..from + used]);
+                let data = &self.mem.allocations[index].data[from..from + used];
+                line = match data.first_chunk() {
+                    Some(all) => u128::from_le_bytes(*all),
+                    None => data.iter().rev().fold(0, |line, &byte| line << 8 | u128::from(byte)),
+                };
             }
             b.shared.set_pending(offset, n, -1);
             if self.check.races {
                 b.shared.note_write(offset, n, thread(w, l, false), false)?;
             }
-            b.shared.set_init(offset, n);
-            b.shared.data[offset..offset + n].copy_from_slice(&line[..n]);
+            if self.check.init {
+                b.shared.set_init(offset, n);
+            }
+            for (i, part) in b.shared.data[offset..offset + n].chunks_exact_mut(4).enumerate() {
+                part.copy_from_slice(&((line >> (32 * i)) as u32).to_le_bytes());
+            }
         }
-        w.copies = rest;
+        copies.truncate(rest);
+        w.copies = copies;
         Ok(())
     }
 

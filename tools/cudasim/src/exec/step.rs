@@ -191,7 +191,7 @@ impl Machine<'_> {
                     if !self.gather(w, u32::MAX, mask)? {
                         continue;
                     }
-                    matrix::mma(w, m);
+                    matrix::mma(w, m, self.fast);
                 }
                 Op::LdMatrix { .. } => {
                     if !self.gather(w, u32::MAX, mask)? {

@@ -73,10 +73,19 @@ pub struct Warp {
 }
 
 impl Warp {
-    pub fn new(id: u32, live: u32, registers: u32, predicates: u32, constants: Arc<Vec<Lanes>>) -> Warp {
+    /// `regs` is memory for the registers, whatever it holds.
+    pub fn new(
+        id: u32,
+        live: u32,
+        (registers, predicates): (u32, u32),
+        constants: Arc<Vec<Lanes>>,
+        mut regs: Vec<Lanes>,
+    ) -> Warp {
+        regs.clear();
+        regs.resize(registers as usize, [POISON; 32]);
         Warp {
             id,
-            regs: vec![[POISON; 32]; registers as usize],
+            regs,
             constants,
             init: vec![0; registers as usize],
             preds: vec![0xaaaa_aaaa; predicates as usize],
