@@ -133,7 +133,7 @@ part_peer() {
   local python=${PYTHON:-python3}
   "$python" -c 'import torch' 2> /dev/null || { skip peer "$python has no PyTorch"; return; }
   if [ -n "$rehearsal" ] || ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-    run peer "PyTorch, small, on the processor" "$python" tools/peer/step_cuda.py --small
+    run peer "PyTorch, small, on the processor" "$python" tools/peer/step_cuda.py --device cpu
   else
     run peer "PyTorch with cuDNN: the paper's language model" "$python" tools/peer/step_cuda.py
   fi

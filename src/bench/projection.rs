@@ -346,16 +346,29 @@ mod tests {
                     ..some
                 },
             ),
-            (Bound::L2Bandwidth, Counters { global_load_sectors: sectors(10.0, 1000.0), ..some }),
+            (
+                Bound::L2Bandwidth,
+                Counters {
+                    global_load_sectors: sectors(5.0, 1000.0),
+                    global_store_sectors: sectors(3.0, 1000.0),
+                    atomic_sectors: sectors(2.0, 1000.0),
+                    ..some
+                },
+            ),
             (Bound::F32Rate, Counters { flops: 10_000_000_000, ..some }),
             (Bound::TensorRate, Counters { tensor_flops: 80_000_000_000, ..some }),
             (Bound::InstructionIssue, Counters { warp_instructions: 400_000_000, ..some }),
             (Bound::SharedMemory, Counters { shared_wavefronts: 100_000_000, ..some }),
         ];
-        for (expected, counters) in cases {
+        for &(expected, counters) in &cases {
             let (ms, bound) = gpu().project(&counters);
             assert!(bound == expected && (ms - 10.001).abs() < 1e-9, "{expected:?}: {bound:?}, {ms}");
+            // a copy has no blocks
+            let (of_copy, _) = gpu().project(&Counters { blocks: 0, ..counters });
+            assert!((of_copy - ms).abs() < 1e-9, "{expected:?}: {of_copy}");
         }
+        let unpublished = Gpu { l2_bytes_per_clock: None, ..gpu() };
+        assert_eq!(unpublished.project(&cases[1].1).1, Bound::LaunchLatency);
         assert_eq!(gpu().project(&Counters { flops: 1000, ..some }).1, Bound::LaunchLatency);
         let (ms, _) = gpu().project(&Counters { launches: 7, blocks: 7, ..Counters::default() });
         assert!((ms - 0.007).abs() < 1e-12);
@@ -363,10 +376,18 @@ mod tests {
 
     #[test]
     fn few_blocks_have_few_multiprocessors() {
-        let counters = Counters { launches: 2, blocks: 10, flops: 10_000_000_000, ..Counters::default() };
-        let (ms, bound) = gpu().project(&counters);
         // five of ten
-        assert!(bound == Bound::F32Rate && (ms - 20.002).abs() < 1e-9, "{ms}");
+        let some = Counters { launches: 2, blocks: 10, ..Counters::default() };
+        let cases = [
+            (Bound::F32Rate, Counters { flops: 10_000_000_000, ..some }),
+            (Bound::TensorRate, Counters { tensor_flops: 80_000_000_000, ..some }),
+            (Bound::InstructionIssue, Counters { warp_instructions: 400_000_000, ..some }),
+            (Bound::SharedMemory, Counters { shared_wavefronts: 100_000_000, ..some }),
+        ];
+        for (expected, counters) in cases {
+            let (ms, bound) = gpu().project(&counters);
+            assert!(bound == expected && (ms - 20.002).abs() < 1e-9, "{expected:?}: {bound:?}, {ms}");
+        }
     }
 
     #[test]
@@ -384,7 +405,15 @@ mod tests {
         let names = [&row.op, &row.layer, &row.direction, &row.phase].map(String::as_str);
         assert_eq!(names, ["lstm", "lstm2", "backward", "gemm_nn_small"]);
         assert_eq!((row.bytes, row.requested_bytes, row.bank_conflicts, row.calls), (7 * 32, 13 * 32, 3, 2));
-        assert!(row.ms.is_none() && row.peak_fraction.is_some());
+        // of the f32 peak: operations a millisecond
+        let share = |row: &Row| row.peak_fraction.unwrap() * row.projected_ms;
+        assert!(row.ms.is_none() && row.flop == 64 && (share(row) * 1e9 - 64.0).abs() < 1e-9);
+        assert!(rows[1].peak_fraction.is_none());
         assert_eq!((rows[1].op.as_str(), rows[1].layer.as_str(), rows[1].bytes), ("step", "", 128));
+        // with products on tensor cores these decide
+        let counters = Counters { launches: 1, blocks: 1, flops: 5, tensor_flops: 80, ..Counters::default() };
+        let counted = Counted { label: String::new(), kernel: "k".into(), counters };
+        let row = &super::rows(&gpu(), &[counted])[0];
+        assert!(row.flop == 85 && (share(row) * 8e9 - 80.0).abs() < 1e-9);
     }
 }

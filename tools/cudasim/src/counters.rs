@@ -191,6 +191,10 @@ fn wavefronts(at: &[u64; 32], mask: u32, bytes: u64) -> (u64, u64) {
             continue;
         }
         ideal += 1;
+        if conflict_free(at, part, words) {
+            total += 1;
+            continue;
+        }
         // the distinct words of each bank, as lists in one array
         let (mut head, mut load) = ([u8::MAX; 32], [0u64; 32]);
         let mut list = [(0u64, u8::MAX); 32];
@@ -213,6 +217,23 @@ fn wavefronts(at: &[u64; 32], mask: u32, bytes: u64) -> (u64, u64) {
         total += load.into_iter().max().unwrap_or(0);
     }
     (total, ideal)
+}
+
+/// Whether no bank has two words; the common case made short.
+#[inline]
+fn conflict_free(at: &[u64; 32], mask: u32, words: u64) -> bool {
+    let (mut used, mut of_bank) = (0u32, [0u64; 32]);
+    for l in exec_lanes(mask) {
+        for word in at[l] / 4..at[l] / 4 + words {
+            let bank = (word % 32) as usize;
+            if used >> bank & 1 != 0 && of_bank[bank] != word {
+                return false;
+            }
+            used |= 1 << bank;
+            of_bank[bank] = word;
+        }
+    }
+    true
 }
 
 impl MemoryCounters {
@@ -345,5 +366,66 @@ mod tests {
         assert_eq!(wavefronts(&lane(&|l| 16 * l), u32::MAX, 16), (4, 4));
         assert_eq!(wavefronts(&lane(&|l| 80 * l), u32::MAX, 16), (4, 4));
         assert_eq!(wavefronts(&lane(&|l| 64 * l), u32::MAX, 16), (16, 4));
+        // half warps, lanes that take no part, bytes of one word
+        assert_eq!(wavefronts(&lane(&|l| 8 * l), u32::MAX, 8), (2, 2));
+        assert_eq!(wavefronts(&lane(&|l| 128 * l), 0b1011, 4), (3, 1));
+        assert_eq!(wavefronts(&lane(&|l| l), u32::MAX, 1), (1, 1));
+        assert_eq!(wavefronts(&lane(&|l| 64 * l), 0xffff, 16), (8, 2));
+    }
+
+    /// By the definition: in each part of a warp the bank with the most words that differ.
+    #[test]
+    fn wavefronts_of_any_addresses() {
+        let mut rng = crate::rng::Rng::new(1);
+        for round in 0..2000 {
+            let bytes = [1, 2, 4, 8, 16][round % 5];
+            let spread = [4, 32, 200][round % 3];
+            let at: [u64; 32] = std::array::from_fn(|_| bytes * rng.below(spread));
+            let mask = rng.below(1 << 32) as u32;
+            let (lanes, words) = if bytes == 16 {
+                (8, 4)
+            } else if bytes == 8 {
+                (16, 2)
+            } else {
+                (32, 1)
+            };
+            let (mut total, mut ideal) = (0, 0);
+            for part in (0..32).step_by(lanes) {
+                let mut banks = [const { std::collections::BTreeSet::new() }; 32];
+                for l in (part..part + lanes).filter(|l| mask >> l & 1 != 0) {
+                    for word in at[l] / 4..at[l] / 4 + words {
+                        banks[(word % 32) as usize].insert(word);
+                    }
+                }
+                let most = banks.iter().map(|bank| bank.len() as u64).max().unwrap_or(0);
+                (total, ideal) = (total + most, ideal + u64::from(most > 0));
+            }
+            assert_eq!(wavefronts(&at, mask, bytes), (total, ideal), "{bytes} bytes, lanes {mask:08x} at {at:?}");
+        }
+    }
+
+    #[test]
+    fn sums_have_every_counter_once() {
+        let mut counters = Counters::new(0, true);
+        counters.global(&[0; 32], 1, 4, false);
+        counters.shared(&[0; 32], 1, 4, true);
+        counters.atomic(&[0; 32], 1, 4);
+        let mut sums = MemoryCounters::default();
+        sums.add(&counters.memory);
+        sums.add(&counters.memory);
+        sums.copied(33, 1, 2);
+        let all = KernelCounters { launches: 2, memory: sums, ..KernelCounters::default() };
+        let text = json(&BTreeMap::from([("k".to_string(), all.clone())]));
+        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let fields = all.fields();
+        assert_eq!(parsed["k"].as_object().unwrap().len(), fields.len(), "a name comes twice");
+        let counter = |name: &str| parsed["k"][name].as_u64().unwrap();
+        assert_eq!((counter("launches"), counter("atomic_requests"), counter("atomic_sectors")), (2, 2, 2));
+        assert_eq!((counter("global_load_bytes"), counter("global_store_bytes")), (2 * 4 + 33, 66));
+        assert_eq!((counter("global_load_sectors"), counter("global_store_distinct")), (2 + 2, 4));
+        assert_eq!(
+            (counter("shared_store_requests"), counter("shared_load_requests"), counter("shared_bytes")),
+            (2, 0, 8)
+        );
     }
 }

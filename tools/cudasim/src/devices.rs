@@ -293,6 +293,23 @@ mod tests {
         }
     }
 
+    /// What the programming guide says of a compute capability: shared memory of a multiprocessor and the most of it for a block (KiB), threads, blocks.
+    #[test]
+    fn limits_are_those_of_the_compute_capability() {
+        for d in &DEVICES {
+            let (shared, of_block, threads, blocks) = match (d.major, d.minor) {
+                (7, 0) => (96, 96, 2048, 32),
+                (7, 5) => (64, 64, 1024, 16),
+                (8, 0) => (164, 163, 2048, 32),
+                (8, 9) => (100, 99, 1536, 24),
+                (9, 0) => (228, 227, 2048, 32),
+                other => panic!("{}: {other:?}", d.key),
+            };
+            let found = (d.shared_per_sm, d.shared_per_block, d.threads_per_sm, d.blocks_per_sm);
+            assert_eq!(found, (shared * KIB, of_block * KIB, threads, blocks), "{}", d.key);
+        }
+    }
+
     #[test]
     fn occupancy() {
         let h100 = Device::find("H100").unwrap();

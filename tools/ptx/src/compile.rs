@@ -178,11 +178,20 @@ mod tests {
         assert!(units(folder.path()).unwrap()[0].is_fresh(&before[0]));
         put("common.cuh", "// two\n");
         assert_ne!(head(0), before[0]);
+        assert!(!units(folder.path()).unwrap()[0].is_fresh(&before[0]));
+        let before = head(0);
+        put("a.cu", "#include \"common.cuh\"\n// more\n");
+        assert_ne!(head(0), before);
         put("bf16.cuh", "// one\n");
         put("a.cu", "#include \"common.cuh\"\n#include \"bf16.cuh\"\n");
         let before = head(0);
         put("bf16.cuh", "// two\n");
         assert_ne!(head(0), before);
+        for name in ["d", "c", "f", "b", "e"] {
+            put(&format!("{name}.cu"), "");
+        }
+        let names: Vec<String> = units(folder.path()).unwrap().iter().map(|unit| unit.name.clone()).collect();
+        assert!(names.len() == 6 * TARGETS.len() && names.is_sorted(), "{names:?}");
         put("a.cu", "#include <math.h>\n");
         assert!(units(folder.path()).err().unwrap().contains("math.h"));
     }

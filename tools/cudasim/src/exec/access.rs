@@ -1,11 +1,11 @@
 //! Loads, stores and asynchronous copies of a warp.
 
+use super::alu::{each, put_wide, wide};
 use super::grid::{Block, Machine};
 use super::races::{self, Who};
 use super::shared::Thread;
 use super::warp::{AsyncCopy, Lanes, Warp};
 use super::{Res, fault, lanes};
-use crate::decode::SHARED_BASE;
 use crate::op::*;
 use crate::report::Kind;
 
@@ -20,16 +20,22 @@ pub(super) fn addresses(w: &Warp, address: Address) -> [u64; 32] {
     if address.base == NONE {
         return [address.offset as u64; 32];
     }
-    let low = w.src(address.base);
+    let (low, mut at) = (w.src(address.base), [0u64; 32]);
     if address.wide {
         let high = w.src(address.base + 1);
-        std::array::from_fn(|l| (u64::from(low[l]) | u64::from(high[l]) << 32).wrapping_add(address.offset as u64))
+        for l in 0..32 {
+            at[l] = (u64::from(low[l]) | u64::from(high[l]) << 32).wrapping_add(address.offset as u64);
+        }
     } else {
-        std::array::from_fn(|l| u64::from(low[l].wrapping_add(address.offset as u32)))
+        for l in 0..32 {
+            at[l] = u64::from(low[l].wrapping_add(address.offset as u32));
+        }
     }
+    at
 }
 
 /// Splits generic addresses by the window they lie in, made relative to it: (global, shared, local) lanes.
+#[inline]
 pub(super) fn split(space: MemSpace, at: &mut [u64; 32], mask: u32) -> (u32, u32, u32) {
     match space {
         MemSpace::Global => (mask, 0, 0),
@@ -175,9 +181,6 @@ impl Machine<'_> {
         let mut at = addresses(w, a.address);
         let (global, shared, local) = split(a.space, &mut at, mask);
         let bytes = a.size as usize * a.count as usize;
-        if a.size == 4 && !a.wide && self.load_words(b, w, a, &at, (global, shared, mask))? {
-            return Ok(());
-        }
         let mut values: Values = [[[0; 32]; 2]; 4];
         if global != 0 {
             self.counters.global(&at, global, bytes as u64, false);
@@ -216,66 +219,6 @@ impl Machine<'_> {
         }
         w.polls |= a.order.is_strong();
         Ok(())
-    }
-
-    /// The common loads, of 32-bit words in one allocation or in shared memory; false leaves the work, and the search
-    /// for what is wrong with an address, to `load`.
-    fn load_words(
-        &mut self,
-        b: &mut Block,
-        w: &mut Warp,
-        a: &Access,
-        at: &[u64; 32],
-        (global, shared, mask): (u32, u32, u32),
-    ) -> Res<bool> {
-        let bytes = 4 * u64::from(a.count);
-        let first = at[mask.trailing_zeros() as usize];
-        let (base, len, index) = if global == mask && !a.order.is_strong() {
-            let Ok((index, _)) = self.mem.find(first, bytes) else { return Ok(false) };
-            let found = &self.mem.allocations[index];
-            (found.base, found.len, index)
-        } else if shared == mask {
-            (u64::from(SHARED_BASE), b.shared.data.len() as u64, 0)
-        } else {
-            return Ok(false);
-        };
-        if len < bytes {
-            return Ok(false);
-        }
-        let mut offsets = [0usize; 32];
-        let mut bad = 0u32;
-        for l in 0..32 {
-            let offset = at[l].wrapping_sub(base);
-            bad |= u32::from(offset > len - bytes || at[l] & (bytes - 1) != 0) << l;
-            offsets[l] = offset as usize;
-        }
-        if bad & mask != 0 {
-            return Ok(false);
-        }
-        if global != 0 {
-            self.counters.global(at, mask, bytes, false);
-        } else {
-            self.counters.shared(at, mask, bytes, false);
-        }
-        if self.check.init || self.check.races {
-            for l in lanes(mask) {
-                if global != 0 {
-                    self.note_global_read(b, w, l, (index, offsets[l], at[l]), a.order, bytes as usize)?;
-                } else {
-                    self.note_shared_read(b, w, l, offsets[l], bytes as usize, a.order.is_strong())?;
-                }
-            }
-        }
-        let data = if global != 0 { &self.mem.allocations[index].data } else { &b.shared.data };
-        for (i, &d) in a.regs[..a.count as usize].iter().enumerate() {
-            let mut words: Lanes = [0; 32];
-            for l in lanes(mask) {
-                words[l] = get(&data[offsets[l] + 4 * i..][..4], 4) as u32;
-            }
-            w.put(d, &words, mask);
-        }
-        w.polls |= a.order.is_strong();
-        Ok(true)
     }
 
     #[inline]
@@ -374,11 +317,9 @@ impl Machine<'_> {
             MemSpace::Local => LOCAL_WINDOW,
             _ => 0,
         };
-        let r: [u64; 32] = std::array::from_fn(|l| {
-            let v = w.src64(a, l);
-            if to { v.wrapping_sub(window) } else { v.wrapping_add(window) }
-        });
-        w.put64(d, &r.map(|v| v as u32), &r.map(|v| (v >> 32) as u32), mask);
+        let shift = if to { 0u64.wrapping_sub(window) } else { window };
+        let from = wide(w, a);
+        put_wide(w, d, &each(|l| from[l].wrapping_add(shift)), mask);
     }
 
     /// `cp.async`: noted now, copied at the wait.
@@ -427,37 +368,52 @@ impl Machine<'_> {
 
     /// `cp.async.wait_group`: copies of all but the last `groups` groups of each lane land.
     pub(super) fn cp_wait(&mut self, b: &mut Block, w: &mut Warp, groups: u16, mask: u32) -> Res {
-        let copies = std::mem::take(&mut w.copies);
-        let mut rest = Vec::with_capacity(copies.len());
-        for c in copies {
+        let mut copies = std::mem::take(&mut w.copies);
+        let mut rest = 0;
+        for i in 0..copies.len() {
+            let c = copies[i];
             let l = c.lane as usize;
             let done = groups == NONE || c.group + u32::from(groups) < w.committed[l];
             if mask >> l & 1 == 0 || !done {
-                rest.push(c);
+                copies[rest] = c;
+                rest += 1;
                 continue;
             }
             let (offset, n, used) = (c.dst as usize, c.bytes as usize, c.src_bytes as usize);
-            let mut line = [0u8; 16];
+            // without copies of a length that only the instruction knows, which are calls
+            let mut line = 0u128;
             if used > 0 {
                 let (index, from) = match self.mem.find(c.src, used as u64) {
                     Ok(found) => found,
                     Err(bad) => return fault(Kind::OutOfBounds, c.lane.into(), Some(c.src), bad.0),
                 };
-                for part in (0..used).step_by(4) {
-                    let n = 4.min(used - part);
-                    let at = (index, from + part, c.src + part as u64);
-                    self.note_global_read(b, w, l, at, Order::Weak, n)?;
+                if self.check.init || self.check.races {
+                    // the address is aligned to n; what is read of it ends anywhere
+                    let step = if used == n { n } else { 4 };
+                    for part in (0..used).step_by(step) {
+                        let at = (index, from + part, c.src + part as u64);
+                        self.note_global_read(b, w, l, at, Order::Weak, step.min(used - part))?;
+                    }
                 }
-                line[..used].copy_from_slice(&self.mem.allocations[index].data[from..from + used]);
+                let data = &self.mem.allocations[index].data[from..from + used];
+                line = match data.first_chunk() {
+                    Some(all) => u128::from_le_bytes(*all),
+                    None => data.iter().rev().fold(0, |line, &byte| line << 8 | u128::from(byte)),
+                };
             }
             b.shared.set_pending(offset, n, -1);
             if self.check.races {
                 b.shared.note_write(offset, n, thread(w, l, false), false)?;
             }
-            b.shared.set_init(offset, n);
-            b.shared.data[offset..offset + n].copy_from_slice(&line[..n]);
+            if self.check.init {
+                b.shared.set_init(offset, n);
+            }
+            for (i, part) in b.shared.data[offset..offset + n].chunks_exact_mut(4).enumerate() {
+                part.copy_from_slice(&((line >> (32 * i)) as u32).to_le_bytes());
+            }
         }
-        w.copies = rest;
+        copies.truncate(rest);
+        w.copies = copies;
         Ok(())
     }
 

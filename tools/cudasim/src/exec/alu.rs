@@ -39,17 +39,26 @@ macro_rules! map3 {
 }
 pub(super) use {map1, map2, map3};
 
+/// A value of every lane. A loop, because `std::array::from_fn` is left as a call within code for a later processor.
+#[inline(always)]
+pub(super) fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; 32] {
+    let mut all = [T::default(); 32];
+    for l in 0..32 {
+        all[l] = f(l);
+    }
+    all
+}
+
 /// All lanes of a 64-bit operand.
 #[inline(always)]
 pub(super) fn wide(w: &Warp, slot: Slot) -> [u64; 32] {
     let (low, high) = (w.src(slot), w.src(slot + 1));
-    std::array::from_fn(|l| u64::from(low[l]) | u64::from(high[l]) << 32)
+    each(|l| u64::from(low[l]) | u64::from(high[l]) << 32)
 }
 
 #[inline(always)]
 pub(super) fn put_wide(w: &mut Warp, slot: Slot, value: &[u64; 32], mask: u32) {
-    let low: Lanes = std::array::from_fn(|l| value[l] as u32);
-    let high: Lanes = std::array::from_fn(|l| (value[l] >> 32) as u32);
+    let (low, high) = (each(|l| value[l] as u32), each(|l| (value[l] >> 32) as u32));
     w.put64(slot, &low, &high, mask);
 }
 
@@ -57,7 +66,7 @@ macro_rules! wide1 {
     ($w:expr, $mask:expr, $d:expr, $a:expr, $f:expr) => {{
         let a = wide($w, $a);
         let f = $f;
-        let r: [u64; 32] = std::array::from_fn(|l| f(a[l]));
+        let r: [u64; 32] = each(|l| f(a[l]));
         put_wide($w, $d, &r, $mask);
     }};
 }
@@ -65,7 +74,7 @@ macro_rules! wide2 {
     ($w:expr, $mask:expr, $d:expr, $a:expr, $b:expr, $f:expr) => {{
         let (a, b) = (wide($w, $a), wide($w, $b));
         let f = $f;
-        let r: [u64; 32] = std::array::from_fn(|l| f(a[l], b[l]));
+        let r: [u64; 32] = each(|l| f(a[l], b[l]));
         put_wide($w, $d, &r, $mask);
     }};
 }
@@ -73,7 +82,7 @@ macro_rules! wide3 {
     ($w:expr, $mask:expr, $d:expr, $a:expr, $b:expr, $c:expr, $f:expr) => {{
         let (a, b, c) = (wide($w, $a), wide($w, $b), wide($w, $c));
         let f = $f;
-        let r: [u64; 32] = std::array::from_fn(|l| f(a[l], b[l], c[l]));
+        let r: [u64; 32] = each(|l| f(a[l], b[l], c[l]));
         put_wide($w, $d, &r, $mask);
     }};
 }
@@ -91,10 +100,10 @@ pub(super) fn integer(w: &mut Warp, op: &Op, mask: u32) -> bool {
         Op::MulWide { ty, d, a, b } => {
             let (x, y) = (*w.src(a), *w.src(b));
             if bits(ty) == 16 {
-                let r: Lanes = std::array::from_fn(|l| wide_product(ty, x[l], y[l]) as u32);
+                let r: Lanes = each(|l| wide_product(ty, x[l], y[l]) as u32);
                 w.put(d, &r, mask);
             } else {
-                let r: [u64; 32] = std::array::from_fn(|l| wide_product(ty, x[l], y[l]));
+                let r: [u64; 32] = each(|l| wide_product(ty, x[l], y[l]));
                 put_wide(w, d, &r, mask);
             }
         }
@@ -102,11 +111,11 @@ pub(super) fn integer(w: &mut Warp, op: &Op, mask: u32) -> bool {
             let (x, y) = (*w.src(a), *w.src(b));
             if bits(ty) == 16 {
                 let z = *w.src(c);
-                let r: Lanes = std::array::from_fn(|l| (wide_product(ty, x[l], y[l]) as u32).wrapping_add(z[l]));
+                let r: Lanes = each(|l| (wide_product(ty, x[l], y[l]) as u32).wrapping_add(z[l]));
                 w.put(d, &r, mask);
             } else {
                 let z = wide(w, c);
-                let r: [u64; 32] = std::array::from_fn(|l| wide_product(ty, x[l], y[l]).wrapping_add(z[l]));
+                let r: [u64; 32] = each(|l| wide_product(ty, x[l], y[l]).wrapping_add(z[l]));
                 put_wide(w, d, &r, mask);
             }
         }
@@ -139,12 +148,11 @@ pub(super) fn integer(w: &mut Warp, op: &Op, mask: u32) -> bool {
             let (start, len) = (*w.src(b), *w.src(c));
             if bits(ty) == 64 {
                 let x = wide(w, a);
-                let r: [u64; 32] = std::array::from_fn(|l| bfe(x[l], start[l], len[l], 64, ty == IntType::S64));
+                let r: [u64; 32] = each(|l| bfe(x[l], start[l], len[l], 64, ty == IntType::S64));
                 put_wide(w, d, &r, mask);
             } else {
                 let x = *w.src(a);
-                let r: Lanes =
-                    std::array::from_fn(|l| bfe(u64::from(x[l]), start[l], len[l], 32, ty == IntType::S32) as u32);
+                let r: Lanes = each(|l| bfe(u64::from(x[l]), start[l], len[l], 32, ty == IntType::S32) as u32);
                 w.put(d, &r, mask);
             }
         }
@@ -152,12 +160,11 @@ pub(super) fn integer(w: &mut Warp, op: &Op, mask: u32) -> bool {
             let (start, n) = (*w.src(c), *w.src(len));
             if is_wide {
                 let (x, y) = (wide(w, a), wide(w, b));
-                let r: [u64; 32] = std::array::from_fn(|l| bfi(x[l], y[l], start[l], n[l], 64));
+                let r: [u64; 32] = each(|l| bfi(x[l], y[l], start[l], n[l], 64));
                 put_wide(w, d, &r, mask);
             } else {
                 let (x, y) = (*w.src(a), *w.src(b));
-                let r: Lanes =
-                    std::array::from_fn(|l| bfi(u64::from(x[l]), u64::from(y[l]), start[l], n[l], 32) as u32);
+                let r: Lanes = each(|l| bfi(u64::from(x[l]), u64::from(y[l]), start[l], n[l], 32) as u32);
                 w.put(d, &r, mask);
             }
         }
@@ -213,13 +220,13 @@ pub(super) fn integer(w: &mut Warp, op: &Op, mask: u32) -> bool {
             if u32::from(bits) * u32::from(n) == 64 {
                 put_wide(w, d, &r, mask);
             } else {
-                w.put(d, &r.map(|x| x as u32), mask);
+                w.put(d, &each(|l| r[l] as u32), mask);
             }
         }
         Op::Unpack { bits, n, d, a } => {
-            let from = if u32::from(bits) * u32::from(n) == 64 { wide(w, a) } else { w.src(a).map(u64::from) };
+            let from = if u32::from(bits) * u32::from(n) == 64 { wide(w, a) } else { each(|l| u64::from(w.src(a)[l])) };
             for (i, &slot) in d[..n as usize].iter().enumerate() {
-                let r = from.map(|x| (x >> (bits as usize * i) & ((1 << bits) - 1)) as u32);
+                let r = each(|l| (from[l] >> (bits as usize * i) & ((1 << bits) - 1)) as u32);
                 w.put(slot, &r, mask);
             }
         }
@@ -227,7 +234,7 @@ pub(super) fn integer(w: &mut Warp, op: &Op, mask: u32) -> bool {
             let choose = if negated { !w.preds[p as usize] } else { w.preds[p as usize] };
             for part in 0..=u16::from(wide) {
                 let (x, y) = (*w.src(a + part), *w.src(b + part));
-                let r: Lanes = std::array::from_fn(|l| if choose >> l & 1 != 0 { x[l] } else { y[l] });
+                let r: Lanes = each(|l| if choose >> l & 1 != 0 { x[l] } else { y[l] });
                 w.put(d + part, &r, mask);
             }
         }
@@ -247,7 +254,7 @@ pub(super) fn integer(w: &mut Warp, op: &Op, mask: u32) -> bool {
         Op::Set { cmp, ty, float, d, a, b } => {
             let result = compare(w, cmp, ty, a, b);
             let one = if float { 1f32.to_bits() } else { u32::MAX };
-            w.put(d, &std::array::from_fn(|l| if result >> l & 1 != 0 { one } else { 0 }), mask);
+            w.put(d, &each(|l| if result >> l & 1 != 0 { one } else { 0 }), mask);
         }
         Op::PredOp { op, d, a, b, not_a, not_b } => {
             let x = w.preds[a as usize] ^ if not_a { u32::MAX } else { 0 };
@@ -372,7 +379,7 @@ fn int16(w: &mut Warp, op: IntOp, signed: bool, d: Slot, a: Slot, b: Slot, mask:
 fn int64(w: &mut Warp, op: IntOp, signed: bool, d: Slot, a: Slot, b: Slot, mask: u32) {
     if matches!(op, IntOp::Shl | IntOp::Shr) {
         let (x, n) = (wide(w, a), *w.src(b));
-        let r: [u64; 32] = std::array::from_fn(|l| match (op, signed) {
+        let r: [u64; 32] = each(|l| match (op, signed) {
             (IntOp::Shl, _) => x[l].checked_shl(n[l]).unwrap_or(0),
             (_, false) => x[l].checked_shr(n[l]).unwrap_or(0),
             (_, true) => ((x[l] as i64) >> n[l].min(63)) as u64,
@@ -426,8 +433,8 @@ fn unary(w: &mut Warp, op: IntUnary, ty: IntType, d: Slot, a: Slot, mask: u32) {
     let narrow = matches!(op, IntUnary::Popc | IntUnary::Clz | IntUnary::Bfind);
     if n == 64 {
         let x = wide(w, a);
-        let r: [u64; 32] = std::array::from_fn(|l| f(x[l]));
-        if narrow { w.put(d, &r.map(|v| v as u32), mask) } else { put_wide(w, d, &r, mask) }
+        let r: [u64; 32] = each(|l| f(x[l]));
+        if narrow { w.put(d, &each(|l| r[l] as u32), mask) } else { put_wide(w, d, &r, mask) }
     } else {
         let limit = if n == 16 && !narrow { 0xffff } else { u32::MAX };
         map1!(w, mask, d, a, |x: u32| f(u64::from(x)) as u32 & limit);

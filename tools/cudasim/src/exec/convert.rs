@@ -1,6 +1,6 @@
 //! `cvt`: between integers and floats of every width.
 
-use super::alu::{put_wide, wide};
+use super::alu::{each, put_wide, wide};
 use super::warp::{Lanes, Warp};
 use crate::float::*;
 use crate::op::*;
@@ -22,12 +22,12 @@ pub(super) fn convert(w: &mut Warp, op: &Op, mask: u32) -> bool {
                 }
                 _ => {}
             }
-            let from: [u64; 32] = if how.from.is_wide() { wide(w, a) } else { w.src(a).map(u64::from) };
-            let r: [u64; 32] = std::array::from_fn(|l| one(how, from[l]));
+            let from: [u64; 32] = if how.from.is_wide() { wide(w, a) } else { each(|l| u64::from(w.src(a)[l])) };
+            let r: [u64; 32] = each(|l| one(how, from[l]));
             if how.to.is_wide() {
                 put_wide(w, d, &r, mask);
             } else {
-                let r: Lanes = r.map(|v| v as u32);
+                let r: Lanes = each(|l| r[l] as u32);
                 w.put(d, &r, mask);
             }
         }
@@ -40,7 +40,7 @@ pub(super) fn convert(w: &mut Warp, op: &Op, mask: u32) -> bool {
                 let v = f64::from(f32::from_bits(bits));
                 u32::from(half_from_f64(if relu && v < 0.0 { 0.0 } else { v }, format, round))
             };
-            let r: Lanes = std::array::from_fn(|l| h(x[l]) << 16 | h(y[l]));
+            let r: Lanes = each(|l| h(x[l]) << 16 | h(y[l]));
             w.put(d, &r, mask);
         }
         _ => return false,

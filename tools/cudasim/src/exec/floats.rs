@@ -1,6 +1,6 @@
 //! Floating-point arithmetic of a warp.
 
-use super::alu::{map1, map2, map3, put_wide, wide, wide1, wide2, wide3};
+use super::alu::{each, map1, map2, map3, put_wide, wide, wide1, wide2, wide3};
 use super::warp::Warp;
 use crate::float::*;
 use crate::op::*;

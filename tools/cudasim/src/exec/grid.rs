@@ -53,6 +53,8 @@ pub(crate) struct Machine<'a> {
     pub progress: u64,
     /// The instruction under way.
     pub pc: u32,
+    /// Registers of warps that are done, for others: most kernels have hundreds, and fresh memory costs more than filling it.
+    spare: Vec<Vec<Lanes>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -139,7 +141,8 @@ impl Running {
             .map(|id| {
                 let count = (threads - id * 32).min(32);
                 let live = if count == 32 { u32::MAX } else { (1 << count) - 1 };
-                let mut w = Warp::new(id, live, p.registers, p.predicates, constants.clone());
+                let regs = m.spare.pop().unwrap_or_default();
+                let mut w = Warp::new(id, live, (p.registers, p.predicates), constants.clone(), regs);
                 specials(&mut w, launch, at, shared_bytes);
                 w
             })
@@ -254,6 +257,7 @@ pub fn run(program: &Program, mem: &mut DeviceMemory, launch: &Launch, config: &
         clock: 0,
         progress: 0,
         pc: 0,
+        spare: Vec::new(),
     };
     let constants = Arc::new(program.constants.clone());
     let mut order: Vec<u32> = (0..m.blocks).collect();
@@ -301,7 +305,9 @@ fn rounds(m: &mut Machine, running: &mut Vec<Running>, launch: &Launch, config: 
             let fault = Fault { kind, lane: ready.live.trailing_zeros(), address: None, message };
             return Some(finding(m, launch, &r.block, ready, fault));
         }
-        running.retain(|r| !r.done);
+        for done in running.extract_if(.., |r| r.done) {
+            m.spare.extend(done.warps.into_iter().map(|w| w.regs));
+        }
     }
     None
 }

@@ -12,6 +12,7 @@ mod shared;
 mod step;
 mod sync;
 mod warp;
+mod words;
 
 pub use grid::{Dim, Launch, Outcome, run};
 pub use races::MAX_LAUNCH;

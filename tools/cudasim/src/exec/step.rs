@@ -23,17 +23,11 @@ pub enum Turn {
 }
 
 #[inline(always)]
-fn alu(w: &mut Warp, op: &Op, mask: u32) -> bool {
+fn arithmetic(w: &mut Warp, op: &Op, mask: u32) -> bool {
     integer(w, op, mask) || float(w, op, mask) || convert(w, op, mask)
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-fn alu_fast(w: &mut Warp, op: &Op, mask: u32) -> bool {
-    alu(w, op, mask)
-}
-
-/// Whether the processor has what the fast arithmetic needs.
+/// Whether the processor has what the fast form of the interpreter is compiled for.
 pub fn has_fast() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
@@ -48,17 +42,6 @@ pub fn has_fast() -> bool {
     {
         false
     }
-}
-
-#[inline(always)]
-fn arithmetic(fast: bool, w: &mut Warp, op: &Op, mask: u32) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if fast {
-        // SAFETY: `fast` comes from `has_fast`, which found every feature of `alu_fast`.
-        return unsafe { alu_fast(w, op, mask) };
-    }
-    let _ = fast;
-    alu(w, op, mask)
 }
 
 /// Instructions that several lanes do together.
@@ -78,6 +61,22 @@ fn converges(op: &Op) -> bool {
 impl Machine<'_> {
     /// Runs a warp for at most `turn` instructions.
     pub(super) fn turn(&mut self, b: &mut Block, w: &mut Warp, turn: u64) -> Res<Turn> {
+        #[cfg(target_arch = "x86_64")]
+        if self.fast {
+            // SAFETY: `fast` comes from `has_fast`, which found every feature of `fast_turn`.
+            return unsafe { self.fast_turn(b, w, turn) };
+        }
+        self.any_turn(b, w, turn)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+    fn fast_turn(&mut self, b: &mut Block, w: &mut Warp, turn: u64) -> Res<Turn> {
+        self.any_turn(b, w, turn)
+    }
+
+    #[inline(always)]
+    fn any_turn(&mut self, b: &mut Block, w: &mut Warp, turn: u64) -> Res<Turn> {
         let program = self.program;
         let mut left = turn;
         w.polls = false;
@@ -139,13 +138,21 @@ impl Machine<'_> {
             if self.check.init && !matches!(inst.op, Op::Mov { .. }) {
                 self.check_reads(w, inst, mask)?;
             }
-            if arithmetic(self.fast, w, &inst.op, mask) {
+            if arithmetic(w, &inst.op, mask) {
                 w.pc += 1;
                 continue;
             }
             match inst.op {
-                Op::Load(ref a) => self.load(b, w, a, mask)?,
-                Op::Store(ref a) => self.store(b, w, a, mask)?,
+                Op::Load(ref a) => {
+                    if !self.load_words(b, w, a, mask)? {
+                        self.load(b, w, a, mask)?;
+                    }
+                }
+                Op::Store(ref a) => {
+                    if !self.store_words(b, w, a, mask)? {
+                        self.store(b, w, a, mask)?;
+                    }
+                }
                 Op::Atom(ref a) => self.atom(b, w, a, mask)?,
                 Op::LoadParam { .. } => self.load_param(w, &inst.op, mask)?,
                 Op::Cvta { .. } => self.cvta(w, &inst.op, mask),
@@ -184,7 +191,7 @@ impl Machine<'_> {
                     if !self.gather(w, u32::MAX, mask)? {
                         continue;
                     }
-                    matrix::mma(w, m);
+                    matrix::mma(w, m, self.fast);
                 }
                 Op::LdMatrix { .. } => {
                     if !self.gather(w, u32::MAX, mask)? {

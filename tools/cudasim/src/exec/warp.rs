@@ -73,10 +73,19 @@ pub struct Warp {
 }
 
 impl Warp {
-    pub fn new(id: u32, live: u32, registers: u32, predicates: u32, constants: Arc<Vec<Lanes>>) -> Warp {
+    /// `regs` is memory for the registers, whatever it holds.
+    pub fn new(
+        id: u32,
+        live: u32,
+        (registers, predicates): (u32, u32),
+        constants: Arc<Vec<Lanes>>,
+        mut regs: Vec<Lanes>,
+    ) -> Warp {
+        regs.clear();
+        regs.resize(registers as usize, [POISON; 32]);
         Warp {
             id,
-            regs: vec![[POISON; 32]; registers as usize],
+            regs,
             constants,
             init: vec![0; registers as usize],
             preds: vec![0xaaaa_aaaa; predicates as usize],
@@ -201,9 +210,8 @@ fn blend(to: &mut Lanes, value: &Lanes, mask: u32) {
         *to = *value;
     } else {
         for lane in 0..32 {
-            if mask >> lane & 1 != 0 {
-                to[lane] = value[lane];
-            }
+            let keep = (mask >> lane & 1).wrapping_sub(1);
+            to[lane] = (to[lane] & keep) | (value[lane] & !keep);
         }
     }
 }
