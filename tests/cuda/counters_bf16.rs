@@ -10,6 +10,9 @@ const ENDS: &str = "k, rows or columns end in the middle of a sector";
 const PAIRS: &str =
     "gates and cells of a thread's two units are read and written one after the other: half a sector at a time";
 
+const OWN_UNITS: &str = "a block owns 10 or 16 units: a warp has parts of 16 bytes of every row of gates, cells and y, and weights once a launch \
+                         in parts of 32";
+
 /// Floats that a matrix takes as an operand in bf16.
 fn operand([rows, columns]: [usize; 2]) -> usize {
     rows * rounded_pitch(columns) / 2
@@ -176,4 +179,25 @@ pub fn operations(failures: &mut Vec<String>) {
         memory("lstm_cell_backward", rows * (2 * gates + 6 * h) + operand([rows, gates]), &[]),
     ];
     check("bf16 lstm 400, step by step", &table, failures);
+
+    // of 1150 units, in one launch a pass: the masked weights, of which a mask of the counters is none to read
+    let [t, b, i, h] = [4, 64, 400, 1150];
+    run_in(Precision::Bf16, &ops::lstm::cases::one([t, b, i, h]));
+    let (rows, gates) = (t * b, 4 * h);
+    let states = operand([b, h]) + (2 * t - 1) * operand([b, h]);
+    let table = [
+        product(
+            "lstm_forward_bf16_10",
+            gates * h + 2 * rows * gates + 3 * rows * h + states,
+            rows * gates * h,
+            &[(Sectors, 2.45, OWN_UNITS)],
+        ),
+        product(
+            "lstm_backward_bf16_16",
+            gates * h + 2 * rows * gates + 2 * operand([rows, gates]) + 2 * rows * h + 5 * b * h,
+            rows * gates * h,
+            &[(Sectors, 1.67, OWN_UNITS)],
+        ),
+    ];
+    check("bf16 lstm 1150", &table, failures);
 }
