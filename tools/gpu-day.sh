@@ -6,7 +6,7 @@
 #   golden       the f32 fixtures                      gradcheck    every operation against the CPU, with planted errors
 #   determinism  the same training twice, the same bits
 #   sanitizer    compute-sanitizer (memcheck, racecheck, synccheck) over the fixtures, where it is installed
-#   speed        a training step of the paper's model  peer         the same step by PyTorch with cuDNN, where it is installed ($PYTHON)
+#   speed        benchmarks, a training of the paper's model  peer         the same step by PyTorch with cuDNN, where it is installed ($PYTHON)
 # usage: tools/gpu-day.sh [PART..]     without parts: all of them
 # Results, with date, GPU, driver and commit: benches/results/gpu-DATE.md, and each part's output beside it.
 # ULMFIT_GPU_DAY_DEVICE: cuda (default), cuda:N, or cudasim for a rehearsal of the script itself, in small, whose record goes to $ULMFIT_GPU_DAY_OUT
@@ -120,8 +120,13 @@ part_speed() {
   if [ -n "$rehearsal" ]; then
     corpus 300 200 > "$work/corpus.txt"
     run speed "a small step, counted" "$ulmfit" profile pretrain --corpus "$work/corpus.txt" --device "$device" --recipe tiny
+    run speed "benchmarks, small, counted" "$ulmfit" bench --reduced --quick --device "$device" --json
     return
   fi
+  local suite
+  for suite in lstm step ops predict; do
+    run speed "bench --suite $suite" "$ulmfit" bench --suite "$suite" --device "$device" --json
+  done
   # the paper's sizes: vocabulary 30,000, 400-1150-1150-400, batches of 64, windows of 70
   corpus 60000 60000 > "$work/corpus.txt"
   local sizes="--vocab-size 30000 --emb-size 400 --hidden-size 1150 --layers 3 --batch-size 64 --bptt 70 --set pretrain.windows=fixed"

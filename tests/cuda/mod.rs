@@ -11,6 +11,7 @@ pub use lstm::{a_forced_plan_that_does_not_fit_is_an_error, lstm_plans};
 use parity::{GPU, no_findings, orders, precisions};
 use sim::Sim;
 use ulmfit::autodiff::{Fault, Graph, Store};
+use ulmfit::bench::gpu_peaks::GpuPeaks;
 use ulmfit::check::compare;
 use ulmfit::device::Precision;
 use ulmfit::device::cuda;
@@ -69,6 +70,9 @@ pub fn every_case(gpu: &str) {
     log_probabilities();
     adaptive_log_probabilities();
     totals();
+    // the benchmarks' probes, which verify themselves
+    GpuPeaks::of(GPU).unwrap();
+    no_findings();
     // those of the LSTM are asked for in `lstm_plans`
     let idle = |(name, launches): &(&str, u64)| *launches == 0 && !name.starts_with("lstm_");
     let idle: Vec<_> = cuda::context(0).unwrap().launches().into_iter().filter(idle).collect();
