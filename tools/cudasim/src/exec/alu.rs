@@ -43,8 +43,8 @@ pub(super) use {map1, map2, map3};
 #[inline(always)]
 pub(super) fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; 32] {
     let mut all = [T::default(); 32];
-    for l in 0..32 {
-        all[l] = f(l);
+    for (l, value) in all.iter_mut().enumerate() {
+        *value = f(l);
     }
     all
 }
