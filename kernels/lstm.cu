@@ -1,6 +1,7 @@
 // The recurrence, one step a launch (the step-wise plan): the product with W_hh and the cell in one kernel.
 #include "common.cuh"
 #include "bf16.cuh"
+#include "pairs.cuh"
 
 // Rows of W [4H, H] as columns of a tile: the four gates of a unit side by side.
 struct GateColumns {
@@ -12,15 +13,6 @@ struct GateColumns {
     return unit < hidden ? w[(u64)(column % 4 * hidden + unit) * hidden + k] : 0.0f;
   }
 };
-
-// A unit of a row, z its gate i and the others `hidden` apart: in what came before W_hh·h, out the activated gates. Sets the cell, returns h.
-INLINE float cell_forward(float *z, u32 hidden, float from_i, float from_f, float from_g, float from_o, float c_before, float &cell) {
-  float i = sigmoid(z[0] + from_i), f = sigmoid(z[hidden] + from_f);
-  float g = hyperbolic_tangent(z[2 * hidden] + from_g), o = sigmoid(z[3 * hidden] + from_o);
-  z[0] = i, z[hidden] = f, z[2 * hidden] = g, z[3 * hidden] = o;
-  cell = f * c_before + i * g;
-  return o * hyperbolic_tangent(cell);
-}
 
 // One step of a layer. gates [B, 4H]: in W_ih·x + b_ih + b_hh, out the activated gates; w [4H, H] the dropped W_hh; cells and y [B, H].
 // A block has 64 rows of the batch and 16 units; a thread four rows of one unit.
@@ -36,7 +28,12 @@ __global__ void __launch_bounds__(BLOCK) lstm_step(const float *h_before, const 
     if (row >= batch) continue;
     float *z = gates + (u64)row * 4 * hidden + unit;
     u64 at = (u64)row * hidden + unit;
-    y[at] = cell_forward(z, hidden, acc[r][0], acc[r][1], acc[r][2], acc[r][3], c_before[at], cells[at]);
+    float i = sigmoid(z[0] + acc[r][0]), f = sigmoid(z[hidden] + acc[r][1]);
+    float g = hyperbolic_tangent(z[2 * hidden] + acc[r][2]), o = sigmoid(z[3 * hidden] + acc[r][3]);
+    z[0] = i, z[hidden] = f, z[2 * hidden] = g, z[3 * hidden] = o;
+    float cell = f * c_before[at] + i * g;
+    cells[at] = cell;
+    y[at] = o * hyperbolic_tangent(cell);
   }
 }
 
@@ -61,22 +58,26 @@ __global__ void __launch_bounds__(BLOCK)
   u32 first = 64 * block_y(), lane = thread() % 32;
   RoundedRows a{h_before, batch, hidden, ld, first};
   tensor_product<64, 64, 16, 32>(a, RoundedGateColumns{w, hidden, ld, 16 * block_x()}, hidden, acc);
-  u32 unit = 16 * block_x() + thread() / 32 % 2 * 8 + lane % 4 * 2;
+  u32 unit = 16 * block_x() + thread() / 32 % 2 * 8 + lane % 4 * 2, pairs = hidden % 2 == 0;
+  bool both = unit + 1 < hidden;
 #pragma unroll
   for (u32 r = 0; r < 2; ++r) {
     u32 row = first + warp_row<64, 16, 32>() + lane / 4 + 8 * r;
     if (row >= batch) continue;
-    float out[2] = {0.0f, 0.0f};
+    float2 out = {0.0f, 0.0f};
+    if (unit < hidden) {
+      u64 at = (u64)row * hidden + unit;
+      float *gate = gates + (u64)row * 4 * hidden + unit;
+      float2 z[4], c = load_pair(c_before + at, pairs, both);
 #pragma unroll
-    for (u32 n = 0; n < 2; ++n) {
-      if (unit + n >= hidden) continue;
-      u64 at = (u64)row * hidden + unit + n;
-      u32 e = 2 * r + n;
-      out[n] = cell_forward(gates + (u64)row * 4 * hidden + unit + n, hidden, acc[0][0][e], acc[0][1][e], acc[0][2][e], acc[0][3][e],
-                            c_before[at], cells[at]);
-      y[at] = out[n];
+      for (u32 n = 0; n < 4; ++n) z[n] = load_pair(gate + n * hidden, pairs, both) + (float2){acc[0][n][2 * r], acc[0][n][2 * r + 1]};
+      out = cells_forward(z, c);
+#pragma unroll
+      for (u32 n = 0; n < 4; ++n) store_pair(gate + n * hidden, z[n], pairs, both);
+      store_pair(cells + at, c, pairs, both);
+      store_pair(y + at, out, pairs, both);
     }
-    *(u32 *)(h + (u64)row * ld + unit) = round_pair(out[0], out[1]);
+    round_to(h + (u64)row * ld + unit, out, both);
   }
 }
 #endif

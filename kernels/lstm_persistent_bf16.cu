@@ -11,6 +11,7 @@
 #include "common.cuh"
 #include "bf16.cuh"
 #include "grid.cuh"
+#include "pairs.cuh"
 
 #if __CUDA_ARCH__ >= 800
 #define ROWS 32u
@@ -35,21 +36,6 @@ INLINE uint4 load_shared_words(u32 at) {
 INLINE u32 cell_row() { return thread() / 32 % 2 * 16 + thread() % 16; }
 INLINE u32 cell_pair() { return thread() / 64 * 2 + thread() % 32 / 16; }
 
-// Two neighbours; the second one is there if `both`.
-INLINE float2 load_pair(const float *from, u32 pairs, bool both) {
-  if (pairs) return *(const float2 *)from;
-  return {from[0], both ? from[1] : 0.0f};
-}
-INLINE void store_pair(float *to, float2 v, u32 pairs, bool both) {
-  if (pairs) {
-    *(float2 *)to = v;
-    return;
-  }
-  to[0] = v.x;
-  if (both) to[1] = v.y;
-}
-// In bf16; zero instead of a second one that is not there.
-INLINE void round_to(u16 *to, float2 v, bool both) { *(u32 *)to = round_pair(v.x, both ? v.y : 0.0f); }
 // The columns of a row of an operand from `end` to `ld` are zero: the first units of a layer see to it. `width`: all units, and one that is not there
 // where their number is odd.
 INLINE void zero_beyond(u16 *row, u32 end, u32 ld, u32 unit, u32 width) {
@@ -111,21 +97,29 @@ template <u32 NT> INLINE void product(const uint4 *weights, float2 *sums, const 
   }
 }
 
-// Eight neighbours in k of row `row` of W_hh [4H, H] from column k0 on, masked and rounded.
-INLINE uint4 load_row_part(const float *w, const float *given, u32 row, u32 k0, u32 hidden, u32 with_given, const Mask &mask) {
-  float v[8];
+// Two neighbours of W_hh [4H, H], masked: element `at`, and the next one if `both`; `x`, `y`: their factors where none are given.
+INLINE float2 load_weights(const float *w, const float *given, u64 at, float x, float y, u32 pairs, bool both, u32 with_given) {
+  float2 factors = {x, y};
+  if (with_given) factors = load_pair(given + at, pairs, both);
+  return load_pair(w + at, pairs, both) * factors;
+}
+
+// Eight neighbours in k of row `row` of W_hh from column k0 on, masked and rounded.
+INLINE uint4 load_row_part(const float *w, const float *given, u32 row, u32 k0, u32 hidden, u32 pairs, u32 with_given, const Mask &mask) {
+  u32 rounded[4];
 #pragma unroll
   for (u32 half = 0; half < 2; ++half) {
     float4 f = mask_factors(mask, row, k0 / 4 + half);
     const float factor[4] = {f.x, f.y, f.z, f.w};
 #pragma unroll
-    for (u32 e = 0; e < 4; ++e) {
+    for (u32 e = 0; e < 4; e += 2) {
       u32 k = k0 + 4 * half + e;
-      u64 at = (u64)row * hidden + k;
-      v[4 * half + e] = k < hidden ? w[at] * (with_given ? given[at] : factor[e]) : 0.0f;
+      float2 v = {0.0f, 0.0f};
+      if (k < hidden) v = load_weights(w, given, (u64)row * hidden + k, factor[e], factor[e + 1], pairs, k + 1 < hidden, with_given);
+      rounded[2 * half + e / 2] = round_pair(v.x, v.y);
     }
   }
-  return {round_pair(v[0], v[1]), round_pair(v[2], v[3]), round_pair(v[4], v[5]), round_pair(v[6], v[7])};
+  return {rounded[0], rounded[1], rounded[2], rounded[3]};
 }
 
 // ---- forward ----
@@ -144,7 +138,7 @@ INLINE void forward(const u16 *h0, const float *c0, const float *w, const float 
     for (u32 n = thread() / 32; n < slices * NT; n += BLOCK / 32) {
       u32 column = n % NT * 8 + lane / 4, unit = first + column % U;
       uint4 v = {0, 0, 0, 0};
-      if (unit < hidden) v = load_row_part(w, given, column / U * hidden + unit, n / NT * 32 + lane % 4 * 8, hidden, with_given, mask);
+      if (unit < hidden) v = load_row_part(w, given, column / U * hidden + unit, n / NT * 32 + lane % 4 * 8, hidden, pairs, with_given, mask);
       weights[n * 32 + lane] = v;
     }
   }
@@ -166,19 +160,11 @@ INLINE void forward(const u16 *h0, const float *c0, const float *w, const float 
       if (mine) c = load_pair(c_before + (u64)(row0 + row) * hidden + unit, pairs, both);
       product<NT>(weights, sums, h_before + (u64)row0 * ld, batch - row0, hidden, ld);
       if (mine) {
-        float2 i, f, g, o, out;
 #pragma unroll
         for (u32 n = 0; n < 4; ++n) before[n] += sums[sum_at(row, n * U + 2 * pair)];
+        float2 out = cells_forward(before, c);
 #pragma unroll
-        for (u32 n = 0; n < 2; ++n) {
-          i[n] = sigmoid(before[0][n]), f[n] = sigmoid(before[1][n]), o[n] = sigmoid(before[3][n]);
-          g[n] = hyperbolic_tangent(before[2][n]);
-          c[n] = f[n] * c[n] + i[n] * g[n];
-          out[n] = o[n] * hyperbolic_tangent(c[n]);
-        }
-        const float2 activated[4] = {i, f, g, o};
-#pragma unroll
-        for (u32 n = 0; n < 4; ++n) store_pair(z + n * hidden, activated[n], pairs, both);
+        for (u32 n = 0; n < 4; ++n) store_pair(z + n * hidden, before[n], pairs, both);
         store_pair(cells + here * hidden + unit, c, pairs, both);
         store_pair(y + here * hidden + unit, out, pairs, both);
         round_to(h + here * ld + unit, out, both);
@@ -207,19 +193,26 @@ INLINE void backward(const float *c0, const float *cells, const float *dy, const
     Mask mask(mask_of);
     u32 lane = thread() % 32;
     for (u32 n = thread() / 32; n < slices * NT; n += BLOCK / 32) {
-      u32 column = first + n % NT * 8 + lane / 4, row0 = n / NT * 32 + lane % 4 * 8;
-      float v[8];
+      // a lane has a row of the slice, and of it what masks are drawn for together
+      u32 k = n / NT * 32 + lane, of_gate = k % width, row = k / width * hidden + of_gate, column = first + n % NT * 8;
+      bool there = k < inner && of_gate < hidden;
+      u32 *to = (u32 *)(weights + n * 32) + lane % 2 * 16 + lane / 2;
 #pragma unroll
-      for (u32 e = 0; e < 8; ++e) {
-        u32 of_gate = (row0 + e) % width, row = (row0 + e) / width * hidden + of_gate;
-        v[e] = 0.0f;
-        if (row0 + e >= inner || of_gate >= hidden || column >= hidden) continue;
-        float4 f = mask_factors(mask, row, column / 4);
-        u64 at = (u64)row * hidden + column;
-        float even = column % 4 < 2 ? f.x : f.z, odd = column % 4 < 2 ? f.y : f.w, factor = column % 2 == 0 ? even : odd;
-        v[e] = w[at] * (with_given ? given[at] : factor);
+      for (u32 half = 0; half < 2; ++half) {
+        float4 f = mask_factors(mask, row, column / 4 + half);
+        const float factor[4] = {f.x, f.y, f.z, f.w};
+#pragma unroll
+        for (u32 e = 0; e < 4; e += 2) {
+          u32 c = 4 * half + e;
+          bool both = column + c + 1 < hidden;
+          float2 v = {0.0f, 0.0f};
+          if (there && column + c < hidden)
+            v = load_weights(w, given, (u64)row * hidden + column + c, factor[e], factor[e + 1], pairs, both, with_given);
+          // two lanes have two columns of two rows; each stores one of the columns
+          u32 mine = round_pair(v.x, v.y), other = other_lane(mine, 1);
+          to[16 * c] = lane % 2 == 0 ? (mine & 0xFFFFu) | other << 16 : other >> 16 | (mine & 0xFFFF0000u);
+        }
       }
-      weights[n * 32 + lane] = {round_pair(v[0], v[1]), round_pair(v[2], v[3]), round_pair(v[4], v[5]), round_pair(v[6], v[7])};
     }
   }
   barrier();

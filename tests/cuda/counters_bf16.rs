@@ -7,11 +7,9 @@ use ulmfit::device::cuda::gemm::{kernel, round_operand, rounded_pitch};
 use super::*;
 
 const ENDS: &str = "k, rows or columns end in the middle of a sector";
-const PAIRS: &str =
-    "gates and cells of a thread's two units are read and written one after the other: half a sector at a time";
 
-const OWN_UNITS: &str = "a block owns 10 or 16 units: a warp has parts of 16 bytes of every row of gates, cells and y, and weights once a launch \
-                         in parts of 32";
+const HALF_ROWS: &str = "a warp has eight units of rows of h, in bf16 half a sector";
+const OWN_UNITS: &str = "a block owns 10 or 16 units: a warp has parts of 16 bytes of every row of gates, cells and y";
 
 /// Floats that a matrix takes as an operand in bf16.
 fn operand([rows, columns]: [usize; 2]) -> usize {
@@ -174,7 +172,7 @@ pub fn operations(failures: &mut Vec<String>) {
             "lstm_step_bf16",
             t * (operand([gates, h]) + 2 * operand([b, h]) + 2 * b * gates + 3 * b * h),
             rows * gates * h,
-            &[(Sectors, 1.32, PAIRS)],
+            &[(Sectors, 1.02, HALF_ROWS)],
         ),
         memory("lstm_cell_backward", rows * (2 * gates + 6 * h) + operand([rows, gates]), &[]),
     ];
@@ -190,13 +188,13 @@ pub fn operations(failures: &mut Vec<String>) {
             "lstm_forward_bf16_10",
             gates * h + 2 * rows * gates + 3 * rows * h + states,
             rows * gates * h,
-            &[(Sectors, 2.45, OWN_UNITS)],
+            &[(Sectors, 1.8, OWN_UNITS)],
         ),
         product(
             "lstm_backward_bf16_16",
             gates * h + 2 * rows * gates + 2 * operand([rows, gates]) + 2 * rows * h + 5 * b * h,
             rows * gates * h,
-            &[(Sectors, 1.67, OWN_UNITS)],
+            &[(Sectors, 1.47, OWN_UNITS)],
         ),
     ];
     check("bf16 lstm 1150", &table, failures);
