@@ -1,22 +1,23 @@
 #!/usr/bin/env bash
 # Everything in full, part by part; leaves a dated record in docs/.
 #   tests   cargo test, with the data sets            checks  every gradient, planted errors, the fixtures
+#   cuda    every kernel on the simulated GPU: parity in three orders of blocks, fixtures, gradients, training, graphs, counters, the PTX
 #   demo    the demonstration, seeds 1 to 5           peer    WikiText-2 and TREC-6 with the peer's recipe (tools/peer/ours.sh)
 #   ptb     what each regulariser is worth (hours)    imdb    Wikipedia, then IMDb (hours)
 # usage: tools/proof.sh DATA_DIR OUT_DIR [PART..]   without parts: all of them; JOBS=N: processes or threads of the long parts, else all
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|demo|peer|ptb|imdb ..]" >&2; exit 2; }
+[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|cuda|demo|peer|ptb|imdb ..]" >&2; exit 2; }
 data=$1 out=$2
 shift 2
-[ $# -gt 0 ] || set -- tests checks demo peer ptb imdb
+[ $# -gt 0 ] || set -- tests checks cuda demo peer ptb imdb
 record=docs/proof-$(date +%F).md
 mkdir -p "$out"
 export ULMFIT_DATA=$data
 cargo build --release --locked
 ulmfit=target/release/ulmfit
 [ -e "$record" ] || echo "# Proof of $(date +%F)" > "$record"
-commit="$(git rev-parse --short HEAD)$(git diff --quiet HEAD -- src Cargo.toml Cargo.lock tools tests || echo ' with local changes')"
+commit="$(git rev-parse --short HEAD)$(git diff --quiet HEAD -- src kernels Cargo.toml Cargo.lock tools tests || echo ' with local changes')"
 machine=$($ulmfit info | sed -n 's/^\(processor\|instruction set\|threads\) *//p' | paste -sd ';' | sed 's/;/, /; s/;/, threads /')
 step() { # step TITLE COMMAND...: what it prints last goes into the record
   local title=$1 start=$SECONDS
@@ -24,7 +25,7 @@ step() { # step TITLE COMMAND...: what it prints last goes into the record
   echo "== $title"
   "$@" | tee "$out/last"
   printf '\n## %s\nCommit %s; %s; %s s.\n`%s`\n```\n%s\n```\n' "$title" "$commit" "$machine" "$((SECONDS - start))" \
-    "$(echo "$*" | sed "s|$data|DATA|g; s|$out|OUT|g")" "$(tail -n 30 "$out/last")" >> "$record"
+    "$(echo "$*" | sed "s|$data|DATA|g; s|$out|OUT|g")" "$(tail -n 40 "$out/last")" >> "$record"
 }
 for part in "$@"; do
   case $part in
@@ -32,6 +33,20 @@ for part in "$@"; do
     checks)
       step "Gradients, with planted errors" $ulmfit gradcheck --mutate --json
       step "Fixtures" $ulmfit golden tests/golden --json ;;
+    cuda)
+      cargo build --release --locked -p cudasim
+      tools/ptx/install.sh > /dev/null
+      step "PTX: the same text, assembled, within its limits" cargo run --release --locked --quiet -p ptx -- --check
+      step "The simulated driver: its tests" bash -c "cargo test --locked -p cudasim 2>&1 | grep -E '^test result|Running'"
+      step "The simulated driver: million thread instructions a second" cargo run --release --locked --quiet -p cudasim --example speed
+      for target in cuda_parity cuda_parity_sm_70 cuda_training cuda_graphs cuda_counters; do
+        step "On the simulated GPU: $target" env ULMFIT_PARITY=full cargo test --locked --test $target -- --nocapture
+      done
+      step "The same by the interpreter's form without AVX2" env CUDASIM_AVX2=off cargo test --locked --test cuda_parity
+      for precision in f32 bf16; do
+        step "Fixtures on the simulated GPU, $precision" $ulmfit golden tests/golden --device cudasim --precision $precision
+        step "Gradients on the simulated GPU, $precision, with planted errors" $ulmfit gradcheck --mutate --device cudasim --precision $precision
+      done ;;
     demo) for seed in 1 2 3 4 5; do
       step "Demonstration, seed $seed" $ulmfit demo --seed "$seed" --out "$out/demo-$seed" --overwrite --quiet --json
     done ;;

@@ -23,6 +23,8 @@ pub struct Config {
     pub delay_errors: bool,
     /// Warp instructions a launch may take.
     pub limit: u64,
+    /// The interpreter's form for AVX2 runs, where the processor has it; results are the same.
+    pub avx2: bool,
     /// Findings go to standard error.
     pub print: bool,
     /// Counters go here at the end.
@@ -38,6 +40,7 @@ impl Default for Config {
             seed: 0,
             delay_errors: false,
             limit: 20_000_000_000,
+            avx2: true,
             print: true,
             json: None,
         }
@@ -48,7 +51,7 @@ impl Config {
     /// From `CUDASIM_*`; the error says which variable is wrong.
     pub fn from_env() -> Result<Config, String> {
         let mut config = Config::default();
-        for key in ["GPU", "CHECKS", "COUNTERS", "SEED", "DELAY_ERRORS", "LIMIT", "PRINT", "JSON"] {
+        for key in ["GPU", "CHECKS", "COUNTERS", "SEED", "DELAY_ERRORS", "LIMIT", "AVX2", "PRINT", "JSON"] {
             if let Ok(value) = std::env::var(format!("CUDASIM_{key}")) {
                 config.set(&key.to_ascii_lowercase(), &value).map_err(|e| format!("CUDASIM_{key}: {e}"))?;
             }
@@ -82,6 +85,7 @@ impl Config {
             "seed" => self.seed = number()?,
             "delay_errors" => self.delay_errors = switch()?,
             "limit" => self.limit = number()?,
+            "avx2" => self.avx2 = switch()?,
             "print" => self.print = switch()?,
             "json" => self.json = Some(value.to_string()).filter(|v| !v.is_empty()),
             _ => return Err(format!("unknown switch `{key}`")),

@@ -253,7 +253,7 @@ pub fn run(program: &Program, mem: &mut DeviceMemory, launch: &Launch, config: &
         rng: Rng::new(config.seed.wrapping_add(launch.number)),
         launch: launch.number,
         blocks: blocks.min(u64::from(u32::MAX)) as u32,
-        fast: has_fast(),
+        fast: config.avx2 && has_fast(),
         clock: 0,
         progress: 0,
         pc: 0,

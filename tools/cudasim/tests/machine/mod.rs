@@ -43,8 +43,15 @@ impl Default for Run {
 }
 
 impl Run {
-    /// Runs a whole PTX text on 32 bytes a thread of input and output.
+    /// Runs a whole PTX text on 32 bytes a thread of input and output, by both forms of the interpreter, which must agree.
     pub fn text(&self, ptx: &str, input: &[u8]) -> Result<Vec<u8>, Finding> {
+        let [wide, plain] = [true, false].map(|avx2| self.once(ptx, input, avx2));
+        let outcome = |run: &Result<Vec<u8>, Finding>| run.clone().map_err(|finding| finding.kind);
+        assert!(outcome(&wide) == outcome(&plain), "the two forms of the interpreter differ: {ptx}");
+        wide
+    }
+
+    fn once(&self, ptx: &str, input: &[u8], avx2: bool) -> Result<Vec<u8>, Finding> {
         let module = parse(ptx).unwrap_or_else(|e| panic!("{e}"));
         let programs = decode(&module, &HashMap::new()).unwrap_or_else(|e| panic!("{e}"));
         let mut memory = DeviceMemory::default();
@@ -64,7 +71,7 @@ impl Run {
             number: 1,
         };
         let mut config = self.config.clone();
-        config.seed = self.seed;
+        (config.seed, config.avx2) = (self.seed, avx2);
         if let Some(finding) = run(&programs[0], &mut memory, &launch, &config).finding {
             return Err(finding);
         }
