@@ -227,5 +227,6 @@ fn benchmarks() {
         assert!(message.contains(says), "{message}");
     };
     refused(&["info", "--device", "cpu"], "one is enough");
-    refused(&["bench", "--device", sim::device()], "several are the CPU and one GPU");
+    refused(&["bench", "--device", "cpu", "--device", "cpu"], "two of them are the CPU and one GPU");
+    refused(&["bench", "--device", sim::device()], "two of them are the CPU and one GPU");
 }

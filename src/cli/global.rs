@@ -122,8 +122,11 @@ impl Global {
             Some(Format::Bf16) => Precision::Bf16,
             None | Some(Format::F32) => Precision::Full,
         };
-        if wanted.len() > 1 && wanted.iter().filter(|one| **one != Wanted::Cpu).count() != 1 {
-            return Err(Error::usage("--device: several are the CPU and one GPU"));
+        let gpus = wanted.iter().filter(|one| **one != Wanted::Cpu).count();
+        if wanted.len() > 1 && (wanted.len() != 2 || gpus != 1 || wanted.contains(&Wanted::Auto)) {
+            return Err(
+                Error::usage("--device: two of them are the CPU and one GPU").hint("as in --device cpu --device cuda")
+            );
         }
         let chosen = wanted.iter().map(|&one| choose(one, args.gpu_model, precision)).collect::<Result<Vec<_>>>()?;
         let (devices, notes): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();

@@ -128,7 +128,7 @@ impl Layer<'_> {
             Precision::Bf16 => {
                 let (h0, all_h) = (products.kept(self.h0, h, Keep::Step)?, self.rounded_states(products, y)?);
                 let (ld, y) = (rounded_pitch(h), y.argument());
-                let pairs = vector(h, &[c0, gates, cells, y]) > 1;
+                let pairs = vector(h, &[c0, w, given, gates, cells, y]) > 1;
                 context.launch_cooperative(
                     kernel,
                     grid(plan),
@@ -318,8 +318,10 @@ impl Layer<'_> {
                 )
             }
             Precision::Bf16 => {
-                let (ld, pairs) =
-                    (rounded_pitch(4 * h.next_multiple_of(2)), vector(h, &[c0, cells, dy, gates, dh, dc]) > 1);
+                let (ld, pairs) = (
+                    rounded_pitch(4 * h.next_multiple_of(2)),
+                    vector(h, &[c0, cells, dy, w, given, gates, dh, dc]) > 1,
+                );
                 context.launch_cooperative(
                     kernel,
                     grid(plan),
