@@ -27,7 +27,7 @@ use rayon::prelude::*;
 use self::bf16::Form;
 pub use self::bf16::Round;
 pub use self::kernels::Multiply;
-use self::kernels::{MicroKernel, ROW_PANELS};
+use self::kernels::{Ahead, MicroKernel, ROW_PANELS};
 use self::pack::{LEFT_BYTES, RIGHT_BYTES, pack_panels, with_left, with_right};
 use super::super::{Precision, Real};
 use super::isa::{Isa, isa};
@@ -351,6 +351,7 @@ impl<'a, T: Real> Product<'a, T> {
         let MicroKernel { rows: tile_rows, columns: tile_columns, form, run, run_row } = self.kernel;
         let height = k.len().div_ceil(form.depth());
         let add = self.store == Store::Add || k.start > 0;
+        let tile_count = rows.len().div_ceil(tile_rows);
         let tiles = || rows.clone().step_by(tile_rows).map(|from| from..(from + tile_rows).min(rows.end));
         pack_panels(self.isa, form, self.a.t().rows(k).columns(rows.clone()), tile_rows, false, left);
         // of a single row most panels together, the rest of them as always
@@ -365,14 +366,17 @@ impl<'a, T: Real> Product<'a, T> {
         }
         for (index, panel) in right.chunks_exact(tile_columns * height).enumerate() {
             let from = columns.start + (together + index) * tile_columns;
-            for tile in tiles() {
+            let next = panel.as_ptr().wrapping_add(panel.len()).cast::<i8>();
+            let share = (size_of_val(panel) / 64).div_ceil(tile_count);
+            for (number, tile) in tiles().enumerate() {
+                let ahead = Ahead { from: next.wrapping_add(number * share * 64), lines: share };
                 let left = &left[(tile.start - rows.start) * height..][..tile.len() * height];
                 // SAFETY: `left` and `panel` have the lengths that the kernel reads and were packed above; the tile lies in C, which is
                 // borrowed mutably, and belongs to this thread alone; `Product::new` asserted that the processor has the instructions.
                 unsafe {
                     let c = self.c.0.add(tile.start * self.n + from);
                     let used = tile_columns.min(columns.end - from);
-                    run(tile.len(), height, left.as_ptr().cast(), panel.as_ptr(), c, self.n, used, add);
+                    run(tile.len(), height, left.as_ptr().cast(), panel.as_ptr(), ahead, c, self.n, used, add);
                 }
             }
         }
