@@ -76,9 +76,10 @@ INLINE void multiply_fragments(const u32 (&a)[4], u32 b0, u32 b1, float (&acc)[4
 template <u32 TN, u32 WM, u32 WN> INLINE u32 warp_row() { return thread() / 32 / (TN / WN) * WM; }
 template <u32 TN, u32 WN> INLINE u32 warp_column() { return thread() / 32 % (TN / WN) * WN; }
 
-// The fragments of a warp's part: acc[i][j] begins at its row 16·i, column 8·j.
+// The fragments of a warp's part: acc[i][j] begins at its row 16·i, column 8·j. Returns where the operands were, 2·STAGES·TM·SLICE bytes that nobody needs
+// once all threads are here.
 template <u32 TM, u32 TN, u32 WM, u32 WN, typename A, typename B>
-INLINE void tensor_product(const A &a, const B &b, u32 k, float (&acc)[WM / 16][WN / 8][4]) {
+INLINE void *tensor_product(const A &a, const B &b, u32 k, float (&acc)[WM / 16][WN / 8][4]) {
   static_assert(TM / WM * (TN / WN) == BLOCK / 32, "eight warps share a tile");
   constexpr u32 BYTES_A = 2 * TM * SLICE, BYTES_B = 2 * TN * SLICE;
   alignas(128) static __shared__ u16 as[STAGES * TM * SLICE], bs[STAGES * TN * SLICE];
@@ -126,6 +127,7 @@ INLINE void tensor_product(const A &a, const B &b, u32 k, float (&acc)[WM / 16][
     stage = stage + 1 == STAGES ? 0 : stage + 1;
     next = next + 1 == STAGES ? 0 : next + 1;
   }
+  return as;
 }
 
 // Rows of an operand from row `first` on; k runs along them.

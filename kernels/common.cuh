@@ -203,6 +203,12 @@ INLINE u32 warp_or(u32 x) {
   for (int d = 16; d > 0; d >>= 1) x |= other_lane(x, d);
   return x;
 }
+INLINE u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
+INLINE u32 warp_min(u32 x) {
+#pragma unroll
+  for (int d = 16; d > 0; d >>= 1) x = smaller(x, other_lane(x, d));
+  return x;
+}
 
 // Of a block of 256 threads, all of which take part.
 #define BLOCK 256
@@ -223,20 +229,7 @@ INLINE u32 warp_or(u32 x) {
 BLOCK_REDUCTION(block_sum, float, warp_sum, total + y)
 BLOCK_REDUCTION(block_max, float, warp_max, larger(total, y))
 BLOCK_REDUCTION(block_or, u32, warp_or, total | y)
-
-// ---- softmax ----
-// One more value: max becomes the largest of all, sum Σ e^(value - max).
-INLINE void softmax_add(float x, float &max, float &sum) {
-  float d = x - max, e = exponential(-absolute(d));
-  sum = d > 0.0f ? fma(sum, e, 1.0f) : sum + e;
-  max = larger(max, x);
-}
-// From each thread's to the block's, known to every thread.
-INLINE void softmax_total(float &max, float &sum) {
-  float all = block_max(max);
-  sum = block_sum(sum * exponential(max - all));
-  max = all;
-}
+BLOCK_REDUCTION(block_min, u32, warp_min, smaller(total, y))
 
 // ---- rows of words ----
 // Columns 4·quad .. 4·quad+4 of a row of e, as far as there are any; whole where e is a multiple of four.

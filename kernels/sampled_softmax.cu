@@ -1,39 +1,38 @@
 // The target of every row against negatives that all rows share.
 #include "common.cuh"
 #include "bf16.cuh"
+#include "row_parts.cuh"
 
 // How often a negative counts: `NEGATIVE_WEIGHT` of src/ops/sampled_softmax/cpu.rs
 #define NEGATIVE_WEIGHT 2.0f
 
-// A block a row; scores[row, k] are those of the negatives. losses[row] = log(e^s_y + Σ 2·e^s_k) - s_y with s_y = hidden[row]·weight[target] + bias. With
+// A block a row; scores[row, k] are those of the negatives, `parts` what their product has told about them. losses[row] = log(e^s_y + Σ 2·e^s_k) - s_y with s_y = hidden[row]·weight[target] + bias. With
 // `gradient` the scores become their gradients times `scale`, also in a rounded copy, and d_target[row] that of s_y.
 __global__ void __launch_bounds__(BLOCK)
-    sampled_rows(float *scores, const float *hidden, const float *weight, const float *bias, const u32 *targets, float *losses,
+    sampled_rows(float *scores, const uint4 *parts, u32 tiles, const float *hidden, const float *weight, const float *bias, const u32 *targets, float *losses,
                  float *d_target, u32 k, u32 e, float scale, u32 with_bias, u32 gradient, RoundedCopy copy) {
-  float *row = scores + (u64)block_x() * k;
   u32 target = targets[block_x()];
   const float *h = hidden + (u64)block_x() * e, *w = weight + (u64)target * e;
-  float of_target = 0.0f, max = NEGATIVE_INFINITY, sum = 0.0f;
+  float of_target = 0.0f;
   for (u32 i = thread(); i < e; i += BLOCK) of_target += h[i] * w[i];
   of_target = block_sum(of_target);
   if (with_bias) of_target += bias[target];
-  for (u32 i = thread(); i < k; i += BLOCK) softmax_add(row[i], max, sum);
-  softmax_total(max, sum);
+  RowPart negatives = row_of_parts(parts + (u64)block_x() * tiles, tiles);
   // the sum is relative to the largest negative; bring it and the target to the common maximum
-  float top = larger(max, of_target), shift = NEGATIVE_WEIGHT * exponential(max - top);
-  float total = shift * sum + exponential(of_target - top);
+  float top = larger(negatives.max, of_target), shift = NEGATIVE_WEIGHT * exponential(negatives.max - top);
+  float total = shift * negatives.sum + exponential(of_target - top);
   if (thread() == 0) {
     losses[block_x()] = logarithm(total) + top - of_target;
     // 1 - p of the target, without cancellation where p is close to 1
-    if (gradient) d_target[block_x()] = -(shift * sum / total) * scale;
+    if (gradient) d_target[block_x()] = -(shift * negatives.sum / total) * scale;
   }
   if (!gradient) return;
-  float factor = shift / total * scale;
+  float *row = scores + (u64)block_x() * k, factor = shift / total * scale;
   // a copy has zeros beyond the row
   u32 end = copy.ld != 0 ? copy.ld : k;
   for (u32 i = thread(); i < end; i += BLOCK) {
     float d = 0.0f;
-    if (i < k) row[i] = d = exponential(row[i] - max) * factor;
+    if (i < k) row[i] = d = exponential(row[i] - negatives.max) * factor;
     if (copy.ld != 0) copy.put(block_x(), i, d);
   }
 }

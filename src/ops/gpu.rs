@@ -300,24 +300,3 @@ impl<'a> Products<'a> {
         copy.unwrap_or_else(|| Operand { tensor: x.clone(), first: 0, rows, columns })
     }
 }
-
-/// What a row of logits becomes, as kernels/tied_softmax.cu takes it: nothing else, its gradient, or that in bf16 alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RowGradient {
-    None = 0,
-    Full = 1,
-    Rounded = 2,
-    Both = 3,
-}
-
-impl RowGradient {
-    /// `sums`: whether gradients are added up, which is done in f32.
-    pub fn new(wanted: bool, sums: bool, rounded: bool) -> Self {
-        match (wanted, rounded) {
-            (false, _) => RowGradient::None,
-            (true, false) => RowGradient::Full,
-            (true, true) if sums => RowGradient::Both,
-            (true, true) => RowGradient::Rounded,
-        }
-    }
-}

@@ -16,6 +16,7 @@ pub mod locked_dropout;
 pub mod lstm;
 pub mod mask;
 pub mod relu;
+mod row_parts;
 pub mod sampled_softmax;
 pub mod softmax_cross_entropy;
 mod softmax_row;

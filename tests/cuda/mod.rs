@@ -1,6 +1,7 @@
 //! What is asked of the kernels on a simulated GPU; each file of tests asks it of another GPU, because a process has one.
 #![allow(dead_code)]
 
+mod logits;
 mod lstm;
 mod optim;
 mod parity;
@@ -58,6 +59,8 @@ pub fn every_case(gpu: &str) {
             );
         }
         products(precision);
+        logits::parts(precision);
+        logits::without_gradients(precision);
         optim::updates();
         optim::norms();
         words::gradients_of_rows();

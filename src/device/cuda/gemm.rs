@@ -122,24 +122,81 @@ pub fn gemm_tiled(
     assert_eq!(a.columns, b.rows, "the inner sizes of a product differ");
     assert_eq!(a.format, b.format, "the formats of a product's operands differ");
     let (m, n, k) = (a.rows, b.columns, a.columns);
-    let [of_rows, of_columns] = tile.counts(m, n);
+    let (grid, rows_first) = grid(a.format, tile.counts(m, n));
     let kernel = kernel(a.format, tile, a.transposed, b.transposed);
     // without a bias its place is taken by something that is not read
-    let (flags, bias) = (u32::from(store == Store::Add) | u32::from(bias.is_some()) << 1, bias.unwrap_or(c));
+    let flags = u32::from(store == Store::Add) | u32::from(bias.is_some()) << 1 | rows_first;
+    let bias = bias.unwrap_or(c);
     match a.format {
         Precision::Full => {
-            let grid = Grid::blocks([of_columns, of_rows, 1]);
             context.launch(kernel, grid, &[a.data, b.data, bias, c, m.into(), n.into(), k.into(), flags.into()])
         }
         Precision::Bf16 => {
             let (lda, ldb) = (rounded_pitch(a.stored_columns()), rounded_pitch(b.stored_columns()));
-            let rows_first = of_rows <= of_columns;
-            let grid = Grid::blocks(if rows_first { [of_rows, of_columns, 1] } else { [of_columns, of_rows, 1] });
-            let flags = flags | u32::from(rows_first) << 2;
             let sizes = [m, n, k, lda, ldb].map(Argument::from);
             let [m, n, k, lda, ldb] = sizes;
             context.launch(kernel, grid, &[a.data, b.data, bias, c, m, n, k, lda, ldb, flags.into()])
         }
+    }
+}
+
+/// What [`logits`] tells about a row and a tile's columns, in bytes: `RowPart` of kernels/row_parts.cuh.
+pub const ROW_PART: usize = 16;
+
+/// `x·wᵀ (+ bias in every row)`, `x` `[m, k]`, `w` `[n, k]` (as it lies), and of every row what a softmax needs to know beforehand: largest, sum and target,
+/// one [`ROW_PART`] for each of the tile's columns, into `parts` `[m, n / columns of the tile]`. The logits themselves are stored in `c` `[m, n]` where one is
+/// given. `targets`: u32 `[m]`.
+///
+/// # Panics
+/// If shapes or formats do not fit.
+pub fn logits(
+    context: &Context,
+    tile: Tile,
+    [x, w]: [Matrix; 2],
+    bias: Option<Argument>,
+    targets: Option<Argument>,
+    c: Option<Argument>,
+    parts: Argument,
+) -> Result<()> {
+    const TARGETS: u32 = 8;
+    const KEEP: u32 = 16;
+    assert_eq!(x.columns, w.columns, "the inner sizes of a product differ");
+    assert!(
+        x.format == w.format && !x.transposed && !w.transposed,
+        "logits are of operands of one format, as they lie"
+    );
+    let (m, n, k) = (x.rows, w.rows, x.columns);
+    let kernel = match (x.format, tile) {
+        (Precision::Full, Tile::Small) => "logits_small",
+        (Precision::Full, Tile::Large) => "logits_large",
+        (Precision::Full, Tile::Tall) => panic!("products in f32 have no tall tile"),
+        (Precision::Bf16, Tile::Small) => "logits_bf16_small",
+        (Precision::Bf16, Tile::Tall) => "logits_bf16_tall",
+        (Precision::Bf16, Tile::Large) => "logits_bf16_large",
+    };
+    let (grid, rows_first) = grid(x.format, tile.counts(m, n));
+    let flags = u32::from(bias.is_some()) << 1
+        | rows_first
+        | if targets.is_some() { TARGETS } else { 0 }
+        | if c.is_some() { KEEP } else { 0 };
+    // what is not there is not read or written
+    let [bias, targets, c] = [bias, targets, c].map(|argument| argument.unwrap_or(parts));
+    let (first, sizes) = ([x.data, w.data, bias, targets, c, parts], [m, n, k].map(Argument::from));
+    match x.format {
+        Precision::Full => context.launch(kernel, grid, &[&first[..], &sizes, &[flags.into()]].concat()),
+        Precision::Bf16 => {
+            let pitch = rounded_pitch(k).into();
+            context.launch(kernel, grid, &[&first[..], &sizes, &[pitch, pitch, flags.into()]].concat())
+        }
+    }
+}
+
+/// The grid of a product of so many tiles of rows and columns, and the flag that says which of them its first dimension counts.
+fn grid(format: Precision, [of_rows, of_columns]: [usize; 2]) -> (Grid, u32) {
+    const ROWS_FIRST: u32 = 4;
+    match format {
+        Precision::Bf16 if of_rows <= of_columns => (Grid::blocks([of_rows, of_columns, 1]), ROWS_FIRST),
+        _ => (Grid::blocks([of_columns, of_rows, 1]), 0),
     }
 }
 

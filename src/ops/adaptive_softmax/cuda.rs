@@ -4,9 +4,8 @@ use crate::autodiff::{Keep, Store};
 use crate::device::cuda::gemm::{Matrix, gemm};
 use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{
-    Operand, Products, RowGradient, add_rows, arguments, column_sums, gather_rows, rounded_copy, sum,
-};
+use crate::ops::gpu::{Operand, Products, add_rows, arguments, column_sums, gather_rows, sum};
+use crate::ops::row_parts::{RowGradient, RowParts, SoftmaxRows};
 use crate::tensor::{DType, Tensor};
 
 /// No tombstone, as kernels/adaptive_softmax.cu takes it.
@@ -66,17 +65,11 @@ impl Weights {
     }
 }
 
-/// `logits = x·wᵀ + b` of a part.
+/// What the logits of a part are made of: `x·wᵀ + b`.
 struct Part<'a> {
     weight: Matrix<'a>,
     bias: Option<Argument<'a>>,
     width: usize,
-}
-
-impl Part<'_> {
-    fn decode(&self, context: &Context, x: Matrix, logits: &Tensor) -> Result<()> {
-        gemm(context, x, self.weight.t(), self.bias, logits.argument(), Store::Set)
-    }
 }
 
 /// The parts of a decoder, the head's bias from its buffer.
@@ -143,27 +136,27 @@ pub(super) fn forward(
             to.copy_elements(0, &Tensor::from_slice([list.len()], list)?, 0, list.len());
         }
         let part = part(decoder, &weights, b_head, i, &words);
-        let Part { width, .. } = part;
-        let copy = if gradients.is_some() { products.blank([block_rows(n, width), width])? } else { None };
+        let Part { weight, bias, width } = part;
+        let block = block_rows(n, width);
+        let told = RowParts::new(products, block.min(concerned.len()).max(1), width)?;
+        let copy = if gradients.is_some() { products.blank([block, width])? } else { None };
         let gradient = RowGradient::new(gradients.is_some(), true, copy.is_some());
-        let d_logits = Products::of_copy(logits, [block_rows(n, width), width], copy);
-        for (k, first) in (0..concerned.len()).step_by(block_rows(n, width)).enumerate() {
-            let rows = block_rows(n, width).min(concerned.len() - first);
+        let kept = gradients.map(|_| logits);
+        let d_logits = Products::of_copy(logits, [block, width], copy);
+        for (k, first) in (0..concerned.len()).step_by(block).enumerate() {
+            let rows = block.min(concerned.len() - first);
             let which = order.argument_from(first);
             gather_rows(context, hidden.argument(), which, gathered.argument(), [rows, e])?;
             let x = products.operand(gathered, 0, [rows, e])?;
-            part.decode(context, x.matrix(), logits)?;
-            let results = [block_losses.argument(), correct.argument()];
-            let [losses_of_block, correct] = results;
-            let wanted = within.argument_from(first);
-            let (gradient, copy) = (gradient as u32, rounded_copy(&d_logits, 0));
-            let arguments =
-                arguments![logits.argument(), wanted, losses_of_block, correct, width, scale, gradient, copy];
-            context.launch("softmax_rows", Grid::blocks([rows, 1, 1]), arguments)?;
+            let targets = within.argument_from(first);
+            told.decode(context, [x.matrix(), weight], bias, Some(targets), kept)?;
+            let (losses_of_block, correct) = (block_losses.argument(), correct.argument());
+            let softmax = SoftmaxRows { parts: &told, targets, losses: losses_of_block, correct, scale, gradient };
+            softmax.launch(context, rows, kept, Some(&d_logits))?;
             add_rows(context, losses_of_block, which, losses.argument(), [rows, 1])?;
             let Some(g) = gradients else { continue };
             let d_logits = d_logits.rows(0, rows);
-            gemm(context, d_logits, part.weight, None, d_rows.argument(), Store::Set)?;
+            gemm(context, d_logits, weight, None, d_rows.argument(), Store::Set)?;
             add_rows(context, d_rows.argument(), which, g.dh.argument(), [rows, e])?;
             let (dw, db) = match i {
                 0 => (g.d_head.argument(), g.db_head.argument()),
@@ -198,9 +191,9 @@ pub(super) fn log_probabilities(
         for (i, words) in parts(decoder.splits, v).enumerate() {
             let part = part(decoder, &weights, b_head, i, &words);
             let (result, tombstone) = if i == 0 { (of_head, NO_TOMBSTONE) } else { (logits, (head + i - 1) as u32) };
-            part.decode(context, hidden.rows(first, rows), result)?;
-            let normalise = arguments![result.argument(), part.width];
-            context.launch("log_softmax_rows", Grid::blocks([rows, 1, 1]), normalise)?;
+            let told = RowParts::new(products, rows, part.width)?;
+            told.decode(context, [hidden.rows(first, rows), part.weight], part.bias, None, Some(result))?;
+            told.log_softmax(context, rows, result)?;
             let arguments = arguments![
                 result.argument(),
                 part.width,

@@ -4,6 +4,7 @@ use crate::device::cuda::gemm::gemm;
 use crate::device::cuda::{Context, Grid};
 use crate::error::Result;
 use crate::ops::gpu::{Products, arguments, column_sums, gather_rows, places_grid, quads_grid, rounded_copy, sum};
+use crate::ops::row_parts::RowParts;
 use crate::tensor::Tensor;
 
 /// `hidden` `[N, E]`, `weight` `[V, E]`, `bias` `[V]`, and `words` `[K + N]`: the negatives, then the targets. All on the device.
@@ -47,13 +48,15 @@ pub(super) fn forward(
     let scale = (1.0 / n as f64) as f32;
     let (h, w) = (products.kept(hidden, e, Keep::Not)?, products.operand(w_k, 0, [k, e])?);
     let block = [scores.dims()[0], k];
+    let told = RowParts::new(products, block[0], k)?;
     let copy = if gradients.is_some() { products.blank(block)? } else { None };
     let d_scores = Products::of_copy(scores, block, copy);
     for first in (0..n).step_by(block_rows(n)) {
         let rows = block_rows(n).min(n - first);
         let h = h.rows(first, rows);
         let score_bias = bias.map(|_| b_k.argument());
-        gemm(context, h, w.matrix().t(), score_bias, scores.argument(), Store::Set)?;
+        told.decode(context, [h, w.matrix()], score_bias, None, gradients.map(|_| scores))?;
+        let [parts, tiles] = told.arguments();
         let targets = words.argument_from(k + first);
         // without a bias or gradients their places are taken by something that is not read
         let d_target = gradients.map_or(losses.argument(), |g| g.d_target.argument_from(first));
@@ -62,6 +65,8 @@ pub(super) fn forward(
             Grid::blocks([rows, 1, 1]),
             arguments![
                 scores.argument(),
+                parts,
+                tiles,
                 hidden.argument_from(first * e),
                 weight.argument(),
                 bias.unwrap_or(weight).argument(),

@@ -8,6 +8,9 @@ pub fn cases() -> Vec<Case> {
             all.push(case(300 + all.len() as u64, [n, v, e], 0.7, bias));
         }
     }
+    // over several tiles of a GPU's product; then with logits of a hundred and more, whose exponentials differ by all that f32 can hold
+    all.push(case(308, [9, 150, 4], 0.7, true));
+    all.push(case(309, [6, 131, 7], 20.0, true));
     all
 }
 

@@ -1,13 +1,16 @@
 use crate::autodiff::{Keep, Store};
-use crate::device::cuda::gemm::{Matrix, gemm};
+use crate::device::cuda::gemm::gemm;
 use crate::device::cuda::{Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{Operand, Products, RowGradient, arguments, column_sums, rounded_copy, sum};
+use crate::ops::gpu::{Operand, Products, arguments, column_sums, sum};
+use crate::ops::row_parts::{RowGradient, RowParts, SoftmaxRows};
 use crate::tensor::Tensor;
 
-/// Rows of a block of `n` rows over `v` words: at most 4096, and at most 512 MiB of logits, because every block costs five launches and a pass over dW.
-pub(super) fn block_rows(n: usize, v: usize) -> usize {
-    ((128 << 20) / v.max(1)).clamp(32, 4096).min(n).max(1)
+/// Rows of a block of `n` rows over `v` words: at most 4096, and at most 512 MiB of logits, because every block costs five launches and a pass over dW. Without
+/// gradients there are no logits but what is told about them, a sixteenth and less.
+pub(super) fn block_rows(n: usize, v: usize, gradients: bool) -> usize {
+    let most = if gradients { 4096 } else { 65_536 };
+    ((128 << 20) / v.max(1)).clamp(32, most).min(n).max(1)
 }
 
 /// `x` `[N, E]`, `w` `[V, E]`, `b` `[V]`.
@@ -38,34 +41,30 @@ impl Decoder<'_> {
         Ok([products.kept(self.x, e, Keep::Not)?, products.kept(self.w, e, Keep::Weight)?])
     }
 
-    /// `logits = x·wᵀ + b` of some rows.
-    fn logits(&self, context: &Context, x: Matrix, w: &Operand, logits: &Tensor) -> Result<()> {
-        gemm(context, x, w.matrix().t(), self.b.map(Tensor::argument), logits.argument(), Store::Set)
-    }
-
-    /// `targets` `[N]` on the device; `logits`: a block's; `losses` `[N]` and `correct` `[N]` of the rows.
+    /// `targets` `[N]` on the device; `losses` `[N]` and `correct` `[N]` of the rows. `logits`: a block's, where gradients are wanted.
     pub(super) fn forward(
         &self,
         products: &mut Products,
-        [targets, logits, losses, correct, loss]: [&Tensor; 5],
+        [targets, losses, correct, loss]: [&Tensor; 4],
+        logits: Option<&Tensor>,
         gradients: &Gradients,
     ) -> Result<()> {
         let (context, v, e, n) = (products.context, self.w.dims()[0], self.w.dims()[1], targets.len());
         let scale = (1.0 / n as f64) as f32;
-        let wanted = gradients.dx.is_some() || gradients.dw.is_some() || gradients.db.is_some();
-        let block = logits.dims()[0];
+        let block = block_rows(n, v, logits.is_some());
         let [x, w] = self.operands(products)?;
-        let copy = if wanted { products.blank([block, v])? } else { None };
-        let gradient = RowGradient::new(wanted, gradients.db.is_some(), copy.is_some());
-        let d = Products::of_copy(logits, [block, v], copy);
+        let parts = RowParts::new(products, block, v)?;
+        let copy = if logits.is_some() { products.blank([block, v])? } else { None };
+        let gradient = RowGradient::new(logits.is_some(), gradients.db.is_some(), copy.is_some());
+        let d = logits.map(|logits| Products::of_copy(logits, [block, v], copy));
         for first in (0..n).step_by(block) {
             let rows = block.min(n - first);
             let x = x.rows(first, rows);
-            self.logits(context, x, &w, logits)?;
             let [targets, losses, correct] = [targets, losses, correct].map(|t| t.argument_from(first));
-            let copy = rounded_copy(&d, 0);
-            let arguments = arguments![logits.argument(), targets, losses, correct, v, scale, gradient as u32, copy];
-            context.launch("softmax_rows", Grid::blocks([rows, 1, 1]), arguments)?;
+            parts.decode(context, [x, w.matrix()], self.b.map(Tensor::argument), Some(targets), logits)?;
+            let softmax = SoftmaxRows { parts: &parts, targets, losses, correct, scale, gradient };
+            softmax.launch(context, rows, logits, d.as_ref())?;
+            let (Some(logits), Some(d)) = (logits, &d) else { continue };
             let d = d.rows(0, rows);
             if let Some(dx) = gradients.dx {
                 gemm(context, d, w.matrix(), None, dx.argument_from(first * e), Store::Set)?;
@@ -85,7 +84,8 @@ impl Decoder<'_> {
     pub(super) fn log_probabilities(&self, products: &mut Products, out: &Tensor) -> Result<()> {
         let (context, n, v) = (products.context, out.dims()[0], out.dims()[1]);
         let [x, w] = self.operands(products)?;
-        self.logits(context, x.matrix(), &w, out)?;
-        context.launch("log_softmax_rows", Grid::blocks([n, 1, 1]), arguments![out.argument(), v])
+        let parts = RowParts::new(products, n, v)?;
+        parts.decode(context, [x.matrix(), w.matrix()], self.b.map(Tensor::argument), None, Some(out))?;
+        parts.log_softmax(context, n, out)
     }
 }

@@ -74,10 +74,9 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
         early => early,
     };
     let db = if wants(g, b) { Some(g.uninitialised([v], dtype)?) } else { None };
-    let rows = if g.device() == Device::Cpu { block_rows(n, v) } else { cuda::block_rows(n, v) };
-    let logits = g.uninitialised([rows, v], dtype)?;
     match g.device() {
         Device::Cpu => real_type!(NAME, "x", dtype, T => {
+            let logits = g.uninitialised([block_rows(n, v), v], dtype)?;
             let precision = g.precision();
             let weight = g.tensor(w).clone();
             let for_logits = packed_for_logits::<T>(g, &weight, [v, e])?;
@@ -104,8 +103,10 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
             let (x, w, b) = (g.tensor(x).clone(), g.tensor(w).clone(), b.map(|b| g.tensor(b).clone()));
             let decoder = cuda::Decoder { x: &x, w: &w, b: b.as_ref() };
             let gradients = cuda::Gradients { dx: dx.as_ref(), dw: dw.as_ref(), db: db.as_ref() };
+            let wanted = dx.is_some() || dw.is_some() || db.is_some();
+            let logits = if wanted { Some(g.uninitialised([cuda::block_rows(n, v, true), v], dtype)?) } else { None };
             let products = &mut Products::new(context(gpu)?, g)?;
-            decoder.forward(products, [&targets, &logits, &row_losses, &correct, &loss], &gradients)?;
+            decoder.forward(products, [&targets, &row_losses, &correct, &loss], logits.as_ref(), &gradients)?;
         }
     }
     // a gradient that nobody wants is stood in for by the loss, so that the positions stay fixed
