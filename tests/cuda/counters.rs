@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use ulmfit::autodiff::{Graph, Parameters, Var};
-use ulmfit::device::cuda::gemm::{Matrix, Tile, gemm_tiled};
+use ulmfit::device::cuda::gemm::{Matrix, ROW_PART, Tile, gemm_tiled};
 use ulmfit::device::{DType, Device, Precision, cuda};
 use ulmfit::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
 use ulmfit::ops::adaptive_softmax::AdaptiveDecoder;
@@ -153,10 +153,9 @@ fn mask(site: Site) -> Dropout {
 }
 
 const ROWS_OF_1150: &str = "rows of 1150 floats do not begin at a sector: a request of 128 bytes may touch five";
-const CACHED_ROW: &str = "a row of the vocabulary is more than a block can keep: the second reading is the L2 cache's";
-const CACHED_SCORES: &str = "scores of any number of negatives (15,000 of the script) are more than a block can keep";
+const PARTS: &str =
+    "what is told about a row and a tile has 16 bytes, half a sector: the other half is of another block";
 const HEAD_ROWS: &str = "the head has a column for each tail beside its words: its rows do not begin at a sector";
-const CACHED_HEAD: &str = "the second reading is the L2 cache's, and rows of the head do not begin at a sector";
 const NEIGHBOURS: &str = "steps before and after are read again by other blocks, from the L2 cache";
 const BY_FEATURE: &str = "four numbers of a feature are read again in every row, from the caches";
 const TWO_PASSES: &str = "the variance needs the mean: a second pass, from the caches";
@@ -221,8 +220,11 @@ fn kernels_move_and_compute_little_more_than_they_must() {
         let targets = Tensor::from_slice([n], &targets).unwrap();
         Ok(vec![ops::tied_softmax::tied_softmax(g, x[0], x[1], Some(x[2]), &targets)?.loss])
     }));
-    let table =
-        [memory("softmax_rows", 2 * n * v, &[(Requested, 1.54, CACHED_ROW)]), memory("column_sums", n * v + v, &[])];
+    let table = [
+        product("logits_small", n * e + v * e + n * v + v + n + told(n, v), n * v * e, &[(Sectors, 1.01, PARTS)]),
+        memory("softmax_rows", 2 * n * v + told(n, v) + 3 * n, &[]),
+        memory("column_sums", n * v + v, &[]),
+    ];
     check("tied_softmax", &table, &mut failures);
 
     // activations: T16 B32 E400
@@ -338,6 +340,11 @@ fn linear(failures: &mut Vec<String>) {
     check("linear", &table, failures);
 }
 
+/// Words that a product by small tiles tells about rows of logits.
+pub fn told(rows: usize, words: usize) -> usize {
+    rows * words.div_ceil(Tile::Small.edges()[1]) * (ROW_PART / 4)
+}
+
 /// Targets and negatives of rows: some targets are negatives, and some stand more than once.
 fn sampled_words([n, k, v]: [usize; 3]) -> (Vec<u32>, Vec<u32>) {
     ((0..n as u32).map(|i| i * i % v as u32).collect(), (0..k as u32).map(|i| i * 3).collect())
@@ -363,8 +370,8 @@ fn sampled_softmax(failures: &mut Vec<String>) {
     let least = n * e + k * e + n * k;
     let table = [
         memory("gather_rows", 2 * k * e + k, &[]),
-        product("gemm_nt_small", least, n * k * e, &[]),
-        memory("sampled_rows", 2 * n * k + n * e + of_targets * e + 3 * n, &[(Requested, 1.49, CACHED_SCORES)]),
+        product("logits_small", least + told(n, k), n * k * e, &[(Sectors, 1.01, PARTS)]),
+        memory("sampled_rows", 2 * n * k + told(n, k) + n * e + of_targets * e + 3 * n, &[]),
         product("gemm_nn_small", least, n * k * e, &[]),
         memory("add_targets", 2 * n * e + of_targets * e + 2 * n, &[]),
         product("gemm_tn_small", least, n * k * e, &[]),
@@ -410,8 +417,12 @@ fn adaptive_softmax(failures: &mut Vec<String>) {
     let rows = sum(&|rows, _| rows);
     let table = [
         memory("gather_rows", rows * (2 * e + 1), &[]),
-        product("gemm_nt_small", least, multiply_adds, &[(Sectors, 1.12, HEAD_ROWS)]),
-        memory("softmax_rows", sum(&|rows, width| 2 * rows * width), &[(Requested, 1.74, CACHED_HEAD)]),
+        product("logits_small", least + sum(&told), multiply_adds, &[(Sectors, 1.06, HEAD_ROWS)]),
+        memory(
+            "softmax_rows",
+            sum(&|rows, width| 2 * rows * width + told(rows, width) + 3 * rows),
+            &[(Sectors, 1.03, HEAD_ROWS)],
+        ),
         product("gemm_nn_small", least, multiply_adds, &[(Sectors, 1.23, HEAD_ROWS)]),
         memory("add_rows", rows * (3 * e + 1), &[]),
         product("gemm_tn_small", least, multiply_adds, &[(Sectors, 1.05, HEAD_ROWS)]),
@@ -431,7 +442,7 @@ fn adaptive_softmax(failures: &mut Vec<String>) {
     cuda::context(0).unwrap().synchronise().unwrap();
     let widths = head + v - splits[0];
     let table = [
-        memory("log_softmax_rows", 2 * n * widths, &[(Sectors, 1.05, HEAD_ROWS), (Requested, 1.58, CACHED_HEAD)]),
+        memory("log_softmax_rows", 2 * n * widths + told(n, widths), &[(Sectors, 1.05, HEAD_ROWS)]),
         memory("place_part", 2 * n * v + 2 * n, &[]),
         memory("row_results", n * v + 3 * n, &[]),
     ];

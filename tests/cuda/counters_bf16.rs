@@ -126,8 +126,8 @@ pub fn operations(failures: &mut Vec<String>) {
         }),
     );
     let table = [
-        product("gemm_bf16_nt_small", least([n, v, e], NT) + v, n * v * e, &[]),
-        memory("softmax_rows", 2 * n * v + operand([n, v]), &[(Requested, 1.5, CACHED_ROW)]),
+        product("logits_bf16_small", least([n, v, e], NT) + v + n + told(n, v), n * v * e, &[]),
+        memory("softmax_rows", 2 * n * v + operand([n, v]) + told(n, v) + 3 * n, &[]),
         product("gemm_bf16_nn_small", least([n, e, v], NN), n * v * e, &[]),
         product("gemm_bf16_tn_small", least([v, e, n], TN), n * v * e, &[]),
         memory("round_operand", n * e + v * e + operand([n, e]) + operand([v, e]), &[]),
@@ -138,7 +138,7 @@ pub fn operations(failures: &mut Vec<String>) {
     let [n, k, v, e] = [256, 512, 2000, 400];
     run_in(Precision::Bf16, &sampled([n, k, v, e]));
     let table = [
-        product("gemm_bf16_nt_small", least([n, k, e], NT), n * k * e, &[]),
+        product("logits_bf16_small", least([n, k, e], NT) + told(n, k), n * k * e, &[(Sectors, 1.01, PARTS)]),
         product("gemm_bf16_nn_small", least([n, e, k], NN), n * k * e, &[]),
         product("gemm_bf16_tn_small", least([k, e, n], TN), n * k * e, &[]),
         memory("round_operand", n * e + k * e + operand([n, e]) + operand([k, e]), &[]),
@@ -154,10 +154,19 @@ pub fn operations(failures: &mut Vec<String>) {
     let sum = |f: &dyn Fn(usize, usize) -> usize| parts.iter().map(|&(rows, width)| f(rows, width)).sum::<usize>();
     let multiply_adds = sum(&|rows, width| rows * width * e);
     let table = [
-        product("gemm_bf16_nt_small", sum(&|n, v| least([n, v, e], NT) + v), multiply_adds, &[]),
+        product(
+            "logits_bf16_small",
+            sum(&|n, v| least([n, v, e], NT) + v + n + told(n, v)),
+            multiply_adds,
+            &[(Sectors, 1.02, HEAD_ROWS)],
+        ),
         product("gemm_bf16_nn_small", sum(&|n, v| least([n, e, v], NN)), multiply_adds, &[(Sectors, 1.01, ENDS)]),
         product("gemm_bf16_tn_small", sum(&|n, v| least([v, e, n], TN)), multiply_adds, &[(Sectors, 1.01, ENDS)]),
-        memory("softmax_rows", sum(&|n, v| 2 * n * v + operand([n, v])), &[(Requested, 1.59, CACHED_HEAD)]),
+        memory(
+            "softmax_rows",
+            sum(&|n, v| 2 * n * v + operand([n, v]) + told(n, v) + 3 * n),
+            &[(Sectors, 1.02, HEAD_ROWS)],
+        ),
     ];
     check("bf16 adaptive_softmax", &table, failures);
 
