@@ -92,6 +92,10 @@ fn works() -> Vec<Work> {
             grid: [rows, 1, 1],
             args: vec![
                 Buffer(u64::from(4 * rows * words), SMALL),
+                // what a product has told about tiles of 64 logits
+                Buffer(u64::from(16 * rows * words.div_ceil(64)), SMALL),
+                U32(words.div_ceil(64)),
+                U32(64),
                 Buffer(u64::from(4 * rows), 0),
                 Buffer(u64::from(4 * rows), 0),
                 Buffer(u64::from(4 * rows), 0),
