@@ -66,9 +66,10 @@ pub fn every_case(gpu: &str) {
         words::gradients_of_rows();
         no_findings();
     }
-    let case = ops::tied_softmax::cases::many_rows();
-    for one in compare(&case, GPU, Precision::Full, None).unwrap() {
-        assert!(one.ratio <= 1.0, "{}: {:.2} times the bound", one.what, one.ratio);
+    for case in [ops::tied_softmax::cases::many_rows(), ops::tied_softmax::cases::wide()] {
+        for one in compare(&case, GPU, Precision::Full, None).unwrap() {
+            assert!(one.ratio <= 1.0, "{}: {:.2} times the bound", one.what, one.ratio);
+        }
     }
     log_probabilities();
     adaptive_log_probabilities();
