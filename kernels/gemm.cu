@@ -1,12 +1,10 @@
-// c[m, n] (+)= op(a)·op(b) (+ bias[n]): true f32, each element one sum over k in order. All transpositions, two tile sizes; and logits, whose parts are told.
+// c[m, n] (+)= op(a)·op(b) (+ bias[n]): true f32, each element one sum over k in order. All transpositions, two tile sizes; and logits, whose
+// parts are told.
 #include "common.cuh"
 #include "row_parts.cuh"
 
 #define ADD 1
 #define BIAS 2
-// Of logits: whether rows have targets, and whether the logits are stored.
-#define TARGETS 8
-#define KEEP 16
 
 // The products of a thread, to which the bias is added.
 template <int TM, typename B> INLINE void add_bias(const B &b, const float *bias, u32 n, float (&acc)[TM][TM]) {

@@ -10,10 +10,6 @@
 // Blocks run along m first: the operand with fewer tiles is read again from the L2 cache, the other one once.
 #define ROWS_FIRST 4
 
-// Of logits: whether rows have targets, and whether the logits are stored.
-#define TARGETS 8
-#define KEEP 16
-
 // The sums of a warp's part of c, and where they belong: those of a lane begin at row0, column0.
 template <u32 TM, u32 TN, u32 WM, u32 WN> struct Sums {
   float acc[WM / 16][WN / 8][4];

@@ -10,6 +10,10 @@ struct RowPart {
 };
 #define NO_COLUMN 0xFFFFFFFFu
 
+// Flags of the product, beside those of any: whether rows have targets, and whether the logits are stored.
+#define TARGETS 8
+#define KEEP 16
+
 INLINE void store_part(uint4 *to, const RowPart &p) { *to = {to_bits(p.max), to_bits(p.sum), p.best, to_bits(p.of_target)}; }
 INLINE RowPart load_part(const uint4 *from) {
   uint4 words = load_words(from);

@@ -6,11 +6,12 @@
 // How often a negative counts: `NEGATIVE_WEIGHT` of src/ops/sampled_softmax/cpu.rs
 #define NEGATIVE_WEIGHT 2.0f
 
-// A block a row; scores[row, k] are those of the negatives, `parts` what their product has told about them. losses[row] = log(e^s_y + Σ 2·e^s_k) - s_y with s_y = hidden[row]·weight[target] + bias. With
-// `gradient` the scores become their gradients times `scale`, also in a rounded copy, and d_target[row] that of s_y.
+// A block a row; scores[row, k] are those of the negatives, `parts` what their product has told about them. losses[row] = log(e^s_y + Σ 2·e^s_k) - s_y
+// with s_y = hidden[row]·weight[target] + bias. With `gradient` the scores become their gradients times `scale`, also in a rounded copy, and
+// d_target[row] that of s_y; without it they are not read.
 __global__ void __launch_bounds__(BLOCK)
-    sampled_rows(float *scores, const uint4 *parts, u32 tiles, const float *hidden, const float *weight, const float *bias, const u32 *targets, float *losses,
-                 float *d_target, u32 k, u32 e, float scale, u32 with_bias, u32 gradient, RoundedCopy copy) {
+    sampled_rows(float *scores, const uint4 *parts, u32 tiles, const float *hidden, const float *weight, const float *bias, const u32 *targets,
+                 float *losses, float *d_target, u32 k, u32 e, float scale, u32 with_bias, u32 gradient, RoundedCopy copy) {
   u32 target = targets[block_x()];
   const float *h = hidden + (u64)block_x() * e, *w = weight + (u64)target * e;
   float of_target = 0.0f;

@@ -30,6 +30,7 @@ impl RowGradient {
 
 /// What products that compute rows of logits over `words` words tell about each of them (kernels/row_parts.cuh), for the kernel that comes after.
 pub(super) struct RowParts {
+    /// `[rows, tiles, ROW_PART]`
     parts: Tensor,
     words: usize,
     tile: Tile,
@@ -40,7 +41,7 @@ impl RowParts {
     pub fn new(products: &mut Products, rows: usize, words: usize) -> Result<Self> {
         let tile = Tile::choose(products.context, products.graph.precision(), rows, words);
         let tiles = words.div_ceil(tile.edges()[1]);
-        let parts = products.graph.uninitialised([rows, tiles, ROW_PART / size_of::<f32>()], DType::F32)?;
+        let parts = products.graph.uninitialised([rows, tiles, ROW_PART], DType::F32)?;
         Ok(RowParts { parts, words, tile })
     }
 
@@ -65,7 +66,7 @@ impl RowParts {
 
     /// The parts and how many a row has.
     pub fn arguments(&self) -> [Argument<'_>; 2] {
-        [self.parts.argument(), self.words.div_ceil(self.columns()).into()]
+        [self.parts.argument(), self.parts.dims()[1].into()]
     }
 
     /// Columns of one part.

@@ -342,7 +342,7 @@ fn linear(failures: &mut Vec<String>) {
 
 /// Words that a product by small tiles tells about rows of logits.
 pub fn told(rows: usize, words: usize) -> usize {
-    rows * words.div_ceil(Tile::Small.edges()[1]) * (ROW_PART / 4)
+    rows * words.div_ceil(Tile::Small.edges()[1]) * ROW_PART
 }
 
 /// Targets and negatives of rows: some targets are negatives, and some stand more than once.

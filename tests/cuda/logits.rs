@@ -4,24 +4,13 @@ use ulmfit::autodiff::Graph;
 use ulmfit::device::Precision;
 use ulmfit::device::cpu::gemm::Store;
 use ulmfit::device::cuda;
-use ulmfit::device::cuda::gemm::{Matrix, ROW_PART, Tile, gemm_tiled, logits, round_operand, rounded_pitch};
+use ulmfit::device::cuda::gemm::{Matrix, ROW_PART, Tile, gemm_tiled, logits};
 use ulmfit::ops;
 use ulmfit::ops::adaptive_softmax::AdaptiveDecoder;
 use ulmfit::ops::case::Data;
 use ulmfit::tensor::{DType, Tensor};
 
-use super::GPU;
-
-/// A matrix `[rows, columns]` on the GPU, as products take it.
-fn operand(precision: Precision, values: &[f32], [rows, columns]: [usize; 2]) -> Tensor {
-    let single = Tensor::from_slice([rows, columns], values).unwrap().to_device(GPU).unwrap();
-    if precision == Precision::Full {
-        return single;
-    }
-    let copy = Tensor::zeros_on(GPU, [rows, rounded_pitch(columns)], DType::BF16).unwrap();
-    round_operand(cuda::context(0).unwrap(), single.argument(), copy.argument(), [rows, columns]).unwrap();
-    copy
-}
+use super::parity::{GPU, operand};
 
 /// Logits are those of [`gemm_tiled`], bit for bit; largest, its first place and the target's are those of what is stored; the sum is that of exponentials.
 pub fn parts(precision: Precision) {
@@ -41,17 +30,18 @@ pub fn parts(precision: Precision) {
                 b[word] = 2.0;
             }
             let targets: Vec<u32> = (0..m).map(|row| (row * 37 % n) as u32).collect();
-            let [a, w] = [operand(precision, &x, [m, k]), operand(precision, &w, [n, k])];
+            let device =
+                |dims: &[usize], values: &[f32]| Tensor::from_slice(dims, values).unwrap().to_device(GPU).unwrap();
+            let [a, w] = [(m, &x), (n, &w)].map(|(rows, values)| operand(precision, &device(&[rows, k], values)));
             let of = if precision == Precision::Full { Matrix::new } else { Matrix::rounded };
             let (a, w) = (of(a.argument(), m, k), of(w.argument(), n, k));
-            let device = |t: Tensor| t.to_device(GPU).unwrap();
-            let bias = device(Tensor::from_slice([n], &b).unwrap());
+            let bias = device(&[n], &b);
             let bias = with_bias.then(|| bias.argument());
-            let list = device(Tensor::from_slice([m], &targets).unwrap());
+            let list = Tensor::from_slice([m], &targets).unwrap().to_device(GPU).unwrap();
             for &tile in Tile::of(precision) {
                 let [c, wanted] = [0, 1].map(|_| Tensor::zeros_on(GPU, [m, n], DType::F32).unwrap());
                 let (columns, tiles) = (tile.edges()[1], n.div_ceil(tile.edges()[1]));
-                let parts = Tensor::zeros_on(GPU, [m, tiles, ROW_PART / 4], DType::F32).unwrap();
+                let parts = Tensor::zeros_on(GPU, [m, tiles, ROW_PART], DType::F32).unwrap();
                 let (of_rows, to) = (with_targets.then(|| list.argument()), keep.then(|| c.argument()));
                 logits(context, tile, [a, w], bias, of_rows, to, parts.argument()).unwrap();
                 gemm_tiled(context, tile, a, w.t(), bias, wanted.argument(), Store::Set).unwrap();
@@ -61,7 +51,7 @@ pub fn parts(precision: Precision) {
                 }
                 for (row, all) in wanted.chunks(n).enumerate() {
                     for (index, values) in all.chunks(columns).enumerate() {
-                        let part = &parts[(row * tiles + index) * 4..][..4];
+                        let part = &parts[(row * tiles + index) * ROW_PART..][..ROW_PART];
                         let first = index * columns;
                         let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                         let best = first + values.iter().position(|&x| x == max).unwrap();

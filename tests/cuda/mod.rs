@@ -9,14 +9,14 @@ pub mod sim;
 mod words;
 
 pub use lstm::{a_forced_plan_that_does_not_fit_is_an_error, lstm_plans};
-use parity::{GPU, no_findings, orders, precisions};
+use parity::{GPU, no_findings, operand, orders, precisions};
 use sim::Sim;
 use ulmfit::autodiff::{Fault, Graph, Store};
 use ulmfit::bench::gpu_peaks::GpuPeaks;
 use ulmfit::check::compare;
 use ulmfit::device::Precision;
 use ulmfit::device::cuda;
-use ulmfit::device::cuda::gemm::{Matrix, Tile, gemm_tiled, round_operand, rounded_pitch};
+use ulmfit::device::cuda::gemm::{Matrix, Tile, gemm_tiled};
 use ulmfit::ops::{self, Data, Dropout};
 use ulmfit::random::{Direction, Key, Mask, Site, Stage};
 use ulmfit::tensor::{DType, Device, Tensor};
@@ -116,21 +116,11 @@ fn products(precision: Precision) {
             for &tile in Tile::of(precision) {
                 let (a, b, c) = (single(&a), single(&b), single(&old));
                 let device_bias = bias.as_ref().map(single);
-                // as it is stored
-                let operand = |t: &Tensor| match precision {
-                    Precision::Full => t.clone(),
-                    Precision::Bf16 => {
-                        let [rows, columns] = [t.dims()[0], t.dims()[1]];
-                        let copy = Tensor::zeros_on(GPU, [rows, rounded_pitch(columns)], DType::BF16).unwrap();
-                        round_operand(context, t.argument(), copy.argument(), [rows, columns]).unwrap();
-                        copy
-                    }
-                };
                 let matrix = |t, rows, columns, transposed| {
                     let of = if precision == Precision::Full { Matrix::new } else { Matrix::rounded };
                     if transposed { of(t, columns, rows).t() } else { of(t, rows, columns) }
                 };
-                let (a, b) = (operand(&a), operand(&b));
+                let (a, b) = (operand(precision, &a), operand(precision, &b));
                 let (x, y) = (matrix(a.argument(), m, k, ta), matrix(b.argument(), k, n, tb));
                 let bias_argument = device_bias.as_ref().map(Tensor::argument);
                 gemm_tiled(context, tile, x, y, bias_argument, c.argument(), store).unwrap();

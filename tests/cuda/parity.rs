@@ -1,7 +1,8 @@
 //! What the tests of kernels share: the comparison is the library's (`ulmfit::check::compare`, which states the bound).
 
+use ulmfit::device::cuda::gemm::{round_operand, rounded_pitch};
 use ulmfit::device::{Precision, cuda};
-use ulmfit::tensor::Device;
+use ulmfit::tensor::{DType, Device, Tensor};
 
 use super::sim::findings;
 
@@ -27,4 +28,15 @@ pub fn precisions() -> &'static [Precision] {
 pub fn no_findings() {
     let found = findings();
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// A matrix of f32 on the GPU as products take it.
+pub fn operand(precision: Precision, t: &Tensor) -> Tensor {
+    if precision == Precision::Full {
+        return t.clone();
+    }
+    let [rows, columns] = [t.dims()[0], t.dims()[1]];
+    let copy = Tensor::zeros_on(GPU, [rows, rounded_pitch(columns)], DType::BF16).unwrap();
+    round_operand(cuda::context(0).unwrap(), t.argument(), copy.argument(), [rows, columns]).unwrap();
+    copy
 }

@@ -140,8 +140,8 @@ pub fn gemm_tiled(
     }
 }
 
-/// What [`logits`] tells about a row and a tile's columns, in bytes: `RowPart` of kernels/row_parts.cuh.
-pub const ROW_PART: usize = 16;
+/// What [`logits`] tells about a row and a tile's columns, in words of four bytes: `RowPart` of kernels/row_parts.cuh.
+pub const ROW_PART: usize = 4;
 
 /// `x·wᵀ (+ bias in every row)`, `x` `[m, k]`, `w` `[n, k]` (as it lies), and of every row what a softmax needs to know beforehand: largest, sum and target,
 /// one [`ROW_PART`] for each of the tile's columns, into `parts` `[m, n / columns of the tile]`. The logits themselves are stored in `c` `[m, n]` where one is
@@ -158,8 +158,6 @@ pub fn logits(
     c: Option<Argument>,
     parts: Argument,
 ) -> Result<()> {
-    const TARGETS: u32 = 8;
-    const KEEP: u32 = 16;
     assert_eq!(x.columns, w.columns, "the inner sizes of a product differ");
     assert!(
         x.format == w.format && !x.transposed && !w.transposed,
@@ -175,10 +173,8 @@ pub fn logits(
         (Precision::Bf16, Tile::Large) => "logits_bf16_large",
     };
     let (grid, rows_first) = grid(x.format, tile.counts(m, n));
-    let flags = u32::from(bias.is_some()) << 1
-        | rows_first
-        | if targets.is_some() { TARGETS } else { 0 }
-        | if c.is_some() { KEEP } else { 0 };
+    let flag = |there: bool, bit: u32| u32::from(there) << bit;
+    let flags = flag(bias.is_some(), 1) | rows_first | flag(targets.is_some(), 3) | flag(c.is_some(), 4);
     // what is not there is not read or written
     let [bias, targets, c] = [bias, targets, c].map(|argument| argument.unwrap_or(parts));
     let (first, sizes) = ([x.data, w.data, bias, targets, c, parts], [m, n, k].map(Argument::from));

@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 
 /// Rows of a block of `n` rows over `v` words: at most 4096, and at most 512 MiB of logits, because every block costs five launches and a pass over dW. Without
 /// gradients there are no logits but what is told about them, a sixteenth and less.
-pub(super) fn block_rows(n: usize, v: usize, gradients: bool) -> usize {
+fn block_rows(n: usize, v: usize, gradients: bool) -> usize {
     let most = if gradients { 4096 } else { 65_536 };
     ((128 << 20) / v.max(1)).clamp(32, most).min(n).max(1)
 }
@@ -41,21 +41,23 @@ impl Decoder<'_> {
         Ok([products.kept(self.x, e, Keep::Not)?, products.kept(self.w, e, Keep::Weight)?])
     }
 
-    /// `targets` `[N]` on the device; `losses` `[N]` and `correct` `[N]` of the rows. `logits`: a block's, where gradients are wanted.
+    /// `targets` `[N]` on the device; `losses` `[N]` and `correct` `[N]` of the rows; `loss` `[1]`.
     pub(super) fn forward(
         &self,
         products: &mut Products,
         [targets, losses, correct, loss]: [&Tensor; 4],
-        logits: Option<&Tensor>,
         gradients: &Gradients,
     ) -> Result<()> {
         let (context, v, e, n) = (products.context, self.w.dims()[0], self.w.dims()[1], targets.len());
         let scale = (1.0 / n as f64) as f32;
-        let block = block_rows(n, v, logits.is_some());
+        let wanted = gradients.dx.is_some() || gradients.dw.is_some() || gradients.db.is_some();
+        let block = block_rows(n, v, wanted);
         let [x, w] = self.operands(products)?;
         let parts = RowParts::new(products, block, v)?;
-        let copy = if logits.is_some() { products.blank([block, v])? } else { None };
-        let gradient = RowGradient::new(logits.is_some(), gradients.db.is_some(), copy.is_some());
+        let logits = if wanted { Some(products.graph.uninitialised([block, v], self.x.dtype())?) } else { None };
+        let logits = logits.as_ref();
+        let copy = if wanted { products.blank([block, v])? } else { None };
+        let gradient = RowGradient::new(wanted, gradients.db.is_some(), copy.is_some());
         let d = logits.map(|logits| Products::of_copy(logits, [block, v], copy));
         for first in (0..n).step_by(block) {
             let rows = block.min(n - first);

@@ -103,10 +103,8 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
             let (x, w, b) = (g.tensor(x).clone(), g.tensor(w).clone(), b.map(|b| g.tensor(b).clone()));
             let decoder = cuda::Decoder { x: &x, w: &w, b: b.as_ref() };
             let gradients = cuda::Gradients { dx: dx.as_ref(), dw: dw.as_ref(), db: db.as_ref() };
-            let wanted = dx.is_some() || dw.is_some() || db.is_some();
-            let logits = if wanted { Some(g.uninitialised([cuda::block_rows(n, v, true), v], dtype)?) } else { None };
             let products = &mut Products::new(context(gpu)?, g)?;
-            decoder.forward(products, [&targets, &row_losses, &correct, &loss], logits.as_ref(), &gradients)?;
+            decoder.forward(products, [&targets, &row_losses, &correct, &loss], &gradients)?;
         }
     }
     // a gradient that nobody wants is stood in for by the loss, so that the positions stay fixed

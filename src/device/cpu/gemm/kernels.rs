@@ -39,7 +39,7 @@ enum Prefetch {
 
 /// Measured on Zen 4 with AVX-512: 8 to 32 rows help, most the last. With AVX2 a turn has half the products, so that these instructions count: on a
 /// Zen 3 whose cores are shared, [`Prefetch::Panel`] and turns of eight rows raise 64x1150x4600 from 64 to 75 % of the peak, large products from
-/// 73-83 to 84-86 %.
+/// 66-83 to 76-86 %.
 const FAR: Prefetch = Prefetch::Rows(32);
 
 /// Computes `c = a·b` or `c += a·b` for one row and [`ROW_PANELS`] whole panels: `(k, a, b, c, add)`. One panel's sums are too few to keep the
