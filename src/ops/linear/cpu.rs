@@ -1,5 +1,5 @@
 use crate::device::Precision;
-use crate::device::cpu::gemm::{Matrix, Store, gemm};
+use crate::device::cpu::gemm::{Matrix, Onto, Store, gemm};
 use crate::tensor::Real;
 
 pub(super) fn forward<T: Real>(
@@ -11,14 +11,8 @@ pub(super) fn forward<T: Real>(
     y: &mut [T],
 ) {
     let rows = y.len() / outputs.max(1);
-    let store = match b {
-        Some(b) => {
-            y.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(b));
-            Store::Add
-        }
-        None => Store::Set,
-    };
-    gemm(precision, Matrix::new(x, rows, inputs), Matrix::new(w, outputs, inputs).t(), y, store);
+    let onto = b.map_or(Onto::Nothing, Onto::Row);
+    gemm(precision, Matrix::new(x, rows, inputs), Matrix::new(w, outputs, inputs).t(), y, onto);
 }
 
 /// `dx = dy·W`

@@ -7,18 +7,32 @@ use super::super::isa::Isa;
 use super::bf16::Form;
 use crate::device::{Precision, Real};
 
-/// Computes `c = a·b` or `c += a·b` for one tile: `(rows, k, a, b, ahead, c, c_stride, columns, add)`.
+/// Computes `c = start + a·b` for one tile: `(rows, k, a, b, ahead, c, c_stride, columns, start)`.
 ///
 /// - `k`: packed elements, of which each holds [`Form::depth`] of the operand
 /// - `a`: packed, `[k, rows]`, with `1 ≤ rows ≤` [`MicroKernel::rows`]
 /// - `b`: packed, `[k, MicroKernel::columns]`; columns beyond `columns` are computed and thrown away
 /// - `ahead`: what is asked for meanwhile, if the kernel does so
 /// - `c`: `rows` rows of `columns` elements, `c_stride` apart
+/// - `start`: as many elements as `c`
 ///
 /// # Safety
 /// The pointers must be valid for these elements, nobody else may touch the elements of `c` meanwhile, and the processor must have
 /// the instructions of the kernel.
-pub type Run<T> = unsafe fn(usize, usize, *const T, *const T, Ahead, *mut T, usize, usize, bool);
+pub type Run<T> = unsafe fn(usize, usize, *const T, *const T, Ahead, *mut T, usize, usize, Start<T>);
+
+/// What the sums of a tile are added to. It may be the tile of C itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<T> {
+    /// Null: nothing.
+    pub from: *const T,
+    /// Elements from one row to the next. 0: one row for all.
+    pub stride: usize,
+}
+
+impl<T> Start<T> {
+    pub const NOTHING: Self = Start { from: std::ptr::null(), stride: 0 };
+}
 
 /// Cache lines that will be needed after this tile: a part of the next panel of the right operand.
 #[derive(Clone, Copy, Debug)]
@@ -42,14 +56,14 @@ enum Prefetch {
 /// 66-83 to 76-86 %.
 const FAR: Prefetch = Prefetch::Rows(32);
 
-/// Computes `c = a·b` or `c += a·b` for one row and [`ROW_PANELS`] whole panels: `(k, a, b, c, add)`. One panel's sums are too few to keep the
+/// Computes `c = start + a·b` for one row and [`ROW_PANELS`] whole panels: `(k, a, b, c, start)`. One panel's sums are too few to keep the
 /// processor busy while the panel comes from a far cache.
 ///
-/// - `a`: `[k]`; `b`: the panels, one behind the other; `c`: as many elements as they have columns
+/// - `a`: `[k]`; `b`: the panels, one behind the other; `c`: as many elements as they have columns; `start`: as many, or null
 ///
 /// # Safety
 /// As for [`Run`].
-pub type RunRow<T> = unsafe fn(usize, *const T, *const T, *mut T, bool);
+pub type RunRow<T> = unsafe fn(usize, *const T, *const T, *mut T, *const T);
 
 /// Panels that [`RunRow`] goes through at once.
 pub const ROW_PANELS: usize = 4;
@@ -110,7 +124,7 @@ macro_rules! kernel {
         multiply_add: $multiply_add:path, form: $form:ident, prefetch: $prefetch:expr, unroll: $unroll:literal $(, feature: $feature:literal)?
     ) => {
         mod $name {
-            use super::{Ahead, Form, MicroKernel, Prefetch, ROW_PANELS, copy_part, prefetch, prefetch_second};
+            use super::{Ahead, Form, MicroKernel, Prefetch, ROW_PANELS, Start, copy_part, prefetch, prefetch_second};
             #[allow(unused_imports)]
             use $import::*;
 
@@ -125,22 +139,23 @@ macro_rules! kernel {
             /// As there.
             #[allow(clippy::too_many_arguments)]
             unsafe fn run(
-                rows: usize, k: usize, a: *const $t, b: *const $t, ahead: Ahead, c: *mut $t, c_stride: usize, columns: usize, add: bool,
+                rows: usize, k: usize, a: *const $t, b: *const $t, ahead: Ahead, c: *mut $t, c_stride: usize, columns: usize,
+                start: Start<$t>,
             ) {
                 if columns < COLUMNS && columns != $lanes {
                     let mut whole = [0.0; COLUMNS * $most];
                     // SAFETY: what this function was promised; `whole` has room for a tile.
                     unsafe {
-                        run(rows, k, a, b, ahead, whole.as_mut_ptr(), COLUMNS, columns.next_multiple_of($lanes), false);
-                        copy_part(&whole, COLUMNS, c, c_stride, rows, columns, add);
+                        run(rows, k, a, b, ahead, whole.as_mut_ptr(), COLUMNS, columns.next_multiple_of($lanes), Start::NOTHING);
+                        copy_part(&whole, COLUMNS, c, c_stride, rows, columns, start);
                     }
                     return;
                 }
                 // SAFETY: what this function was promised.
                 unsafe {
                     match (rows, columns) {
-                        $(($rows, $lanes) => tile::<$rows, 1>(k, a, b, ahead, c, c_stride, add),
-                        ($rows, _) => tile::<$rows, $vectors>(k, a, b, ahead, c, c_stride, add),)*
+                        $(($rows, $lanes) => tile::<$rows, 1>(k, a, b, ahead, c, c_stride, start),
+                        ($rows, _) => tile::<$rows, $vectors>(k, a, b, ahead, c, c_stride, start),)*
                         _ => unreachable!("a tile has 1 to {} rows", $most),
                     }
                 }
@@ -152,7 +167,7 @@ macro_rules! kernel {
             /// As there.
             #[allow(unused_unsafe)]
             $(#[target_feature(enable = $feature)])?
-            unsafe fn run_row(k: usize, a: *const $t, b: *const $t, c: *mut $t, add: bool) {
+            unsafe fn run_row(k: usize, a: *const $t, b: *const $t, c: *mut $t, start: *const $t) {
                 const LINE: usize = 64 / size_of::<$t>();
                 let mut sums = [[$zero(); $vectors]; ROW_PANELS];
                 for k_index in 0..k {
@@ -171,10 +186,9 @@ macro_rules! kernel {
                     }
                 }
                 for (v, &sum) in sums.iter().flatten().enumerate() {
-                    // SAFETY: `c` has as many elements as the panels have columns.
+                    // SAFETY: `c`, and `start` if it is not null, have as many elements as the panels have columns.
                     unsafe {
-                        let to = c.add(v * $lanes);
-                        $store(to, if add { $add($load(to), sum) } else { sum });
+                        $store(c.add(v * $lanes), if start.is_null() { sum } else { $add($load(start.add(v * $lanes)), sum) });
                     }
                 }
             }
@@ -186,7 +200,7 @@ macro_rules! kernel {
             #[allow(unused_unsafe)]
             $(#[target_feature(enable = $feature)])?
             unsafe fn tile<const ROWS: usize, const VECTORS: usize>(
-                k: usize, mut a: *const $t, mut b: *const $t, mut ahead: Ahead, c: *mut $t, c_stride: usize, add: bool,
+                k: usize, mut a: *const $t, mut b: *const $t, mut ahead: Ahead, c: *mut $t, c_stride: usize, start: Start<$t>,
             ) {
                 const LINE: usize = 64 / size_of::<$t>();
                 let mut sums: [[$vector; VECTORS]; ROWS] = [[$zero(); VECTORS]; ROWS];
@@ -246,10 +260,11 @@ macro_rules! kernel {
                 }
                 for (i, sums) in sums.iter().enumerate() {
                     for (v, &sum) in sums.iter().enumerate() {
-                        // SAFETY: row i of the tile, which has VECTORS vectors.
+                        // SAFETY: row i of the tile, which has VECTORS vectors, as has that of `start` if it is not null.
                         unsafe {
-                            let to = c.add(i * c_stride + v * $lanes);
-                            $store(to, if add { $add($load(to), sum) } else { sum });
+                            let start = start.from.wrapping_add(if start.from.is_null() { 0 } else { i * start.stride + v * $lanes });
+                            let value = if start.is_null() { sum } else { $add($load(start), sum) };
+                            $store(c.add(i * c_stride + v * $lanes), value);
                         }
                     }
                 }
@@ -270,14 +285,14 @@ unsafe fn copy_part<T: Real>(
     c_stride: usize,
     rows: usize,
     columns: usize,
-    add: bool,
+    start: Start<T>,
 ) {
     for i in 0..rows {
         for (j, &sum) in tile[i * tile_stride..][..columns].iter().enumerate() {
-            // SAFETY: row i of the tile in C, which has `columns` elements.
+            // SAFETY: row i of the tile in C, which has `columns` elements, as has that of `start` if it is not null.
             unsafe {
-                let to = c.add(i * c_stride + j);
-                *to = if add { *to + sum } else { sum };
+                *c.add(i * c_stride + j) =
+                    if start.from.is_null() { sum } else { *start.from.add(i * start.stride + j) + sum };
             }
         }
     }

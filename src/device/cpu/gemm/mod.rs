@@ -4,7 +4,7 @@
 //! operand is packed once for all threads; each thread packs a block of the left one for itself, and multiplies the two tile by tile in a
 //! micro-kernel.
 //!
-//! An element of C is `((0 + s₁) + s₂) + …` (or starts at C, for [`Store::Add`]) where `sᵢ` is the sum over the i-th block of k in order,
+//! An element of C is `((0 + s₁) + s₂) + …` (or starts at what it is added [`Onto`]) where `sᵢ` is the sum over the i-th block of k in order,
 //! from zero. The blocks depend on the length of k alone. So the bits depend neither on the shape, nor on threads, nor on whether an
 //! operand was packed before, nor on AVX2 or AVX-512; only [`Isa::Portable`] differs, because it rounds products.
 //!
@@ -27,7 +27,7 @@ use rayon::prelude::*;
 use self::bf16::Form;
 pub use self::bf16::Round;
 pub use self::kernels::Multiply;
-use self::kernels::{Ahead, MicroKernel, ROW_PANELS};
+use self::kernels::{Ahead, MicroKernel, ROW_PANELS, Start};
 use self::pack::{LEFT_BYTES, RIGHT_BYTES, pack_panels, with_left, with_right};
 use super::super::{Precision, Real};
 use super::isa::{Isa, isa};
@@ -52,6 +52,25 @@ const PARALLEL_FROM: usize = 1 << 20;
 pub enum Store {
     Set,
     Add,
+}
+
+/// What a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub enum Onto<'a, T> {
+    Nothing,
+    /// What is in C.
+    C,
+    /// A row, as long as those of C, for all of them: a bias.
+    Row(&'a [T]),
+}
+
+impl<T> From<Store> for Onto<'_, T> {
+    fn from(store: Store) -> Self {
+        match store {
+            Store::Set => Onto::Nothing,
+            Store::Add => Onto::C,
+        }
+    }
 }
 
 /// A matrix in a slice: element `(i, j)` is `data[i * row_stride + j * column_stride]`.
@@ -120,19 +139,25 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-/// `c = a·b` or `c += a·b`; `c` is row-major `[a.rows, b.columns]`.
+/// `c = onto + a·b`; `c` is row-major `[a.rows, b.columns]`.
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn gemm<T: Real>(precision: Precision, a: Matrix<T>, b: Matrix<T>, c: &mut [T], store: Store) {
-    gemm_on(isa(), precision, a, b, c, store);
+pub fn gemm<'a, T: Real>(
+    precision: Precision,
+    a: Matrix<T>,
+    b: Matrix<T>,
+    c: &'a mut [T],
+    onto: impl Into<Onto<'a, T>>,
+) {
+    gemm_on(isa(), precision, a, b, c, onto.into());
 }
 
-fn gemm_on<T: Real>(isa: Isa, precision: Precision, a: Matrix<T>, b: Matrix<T>, c: &mut [T], store: Store) {
+fn gemm_on<T: Real>(isa: Isa, precision: Precision, a: Matrix<T>, b: Matrix<T>, c: &mut [T], onto: Onto<T>) {
     assert_eq!(a.columns, b.rows, "the columns of the left matrix must be as many as the rows of the right one");
     let (k, n) = (b.rows, b.columns);
     let _span = span::<T>(a.rows, k, n);
-    let Some(product) = Product::new(isa, precision, a, n, c, store) else { return };
+    let Some(product) = Product::new(isa, precision, a, n, c, onto) else { return };
     let MicroKernel { columns: width, form, .. } = product.kernel;
     with_right(|right: &mut [T]| {
         let most =
@@ -176,6 +201,11 @@ impl<'a, T: Real> Packed<'a, T> {
         let data = &buffer[..packed_len::<T>(precision, rows, columns)];
         Packed { data, rows, columns, isa: isa(), precision }
     }
+
+    /// The packed elements.
+    pub fn data(&self) -> &'a [T] {
+        self.data
+    }
 }
 
 /// Elements that [`pack`] needs for a `[rows, columns]` matrix.
@@ -211,14 +241,14 @@ fn pack_on<'a, T: Real>(isa: Isa, precision: Precision, b: Matrix<T>, buffer: &'
     Packed { data: buffer, rows, columns, isa, precision }
 }
 
-/// `c = a·b` or `c += a·b` with a packed `b`: the same bits as [`gemm`].
+/// `c = onto + a·b` with a packed `b`: the same bits as [`gemm`].
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn gemm_packed<T: Real>(a: Matrix<T>, b: &Packed<T>, c: &mut [T], store: Store) {
+pub fn gemm_packed<'a, T: Real>(a: Matrix<T>, b: &Packed<T>, c: &'a mut [T], onto: impl Into<Onto<'a, T>>) {
     assert_eq!(a.columns, b.rows, "the columns of the left matrix must be as many as the rows of the right one");
     let _span = span::<T>(a.rows, b.rows, b.columns);
-    let Some(product) = Product::new(b.isa, b.precision, a, b.columns, c, store) else { return };
+    let Some(product) = Product::new(b.isa, b.precision, a, b.columns, c, onto.into()) else { return };
     let MicroKernel { columns: width, form, .. } = product.kernel;
     let (padded, depth) = (b.columns.next_multiple_of(width), form.depth());
     let data = |part: &Range<usize>| &b.data[part.start / depth * padded..part.end.div_ceil(depth) * padded];
@@ -279,20 +309,34 @@ struct Product<'a, T: 'static> {
     /// `[a.rows, n]`, borrowed for as long as this exists.
     c: Target<T>,
     n: usize,
-    store: Store,
+    onto: Onto<'a, T>,
     parallel: bool,
     _c: std::marker::PhantomData<&'a mut [T]>,
 }
 
 impl<'a, T: Real> Product<'a, T> {
     /// `None` if there is nothing left to do, because a dimension is 0.
-    fn new(isa: Isa, precision: Precision, a: Matrix<'a, T>, n: usize, c: &'a mut [T], store: Store) -> Option<Self> {
+    fn new(
+        isa: Isa,
+        precision: Precision,
+        a: Matrix<'a, T>,
+        n: usize,
+        c: &'a mut [T],
+        onto: Onto<'a, T>,
+    ) -> Option<Self> {
         assert!(isa.supported(), "this processor does not have {isa}");
         let (m, k) = a.shape();
         assert!(c.len() >= m * n, "the result needs {} elements, and has {}", m * n, c.len());
         let c = &mut c[..m * n];
-        if k == 0 && store == Store::Set {
-            c.fill(T::ZERO);
+        match onto {
+            Onto::Row(row) => {
+                assert_eq!(row.len(), n, "a row has as many elements as those of the result");
+                if k == 0 && n > 0 {
+                    c.chunks_exact_mut(n).for_each(|c| c.copy_from_slice(row));
+                }
+            }
+            Onto::Nothing if k == 0 => c.fill(T::ZERO),
+            Onto::Nothing | Onto::C => {}
         }
         if m == 0 || n == 0 || k == 0 {
             return None;
@@ -300,7 +344,7 @@ impl<'a, T: Real> Product<'a, T> {
         let parallel = m * n * k >= PARALLEL_FROM && rayon::current_num_threads() > 1;
         let c = Target(c.as_mut_ptr());
         let kernel = T::kernel(isa, precision);
-        Some(Product { isa, kernel, a, c, n, store, parallel, _c: std::marker::PhantomData })
+        Some(Product { isa, kernel, a, c, n, onto, parallel, _c: std::marker::PhantomData })
     }
 
     /// Multiplies with some blocks of k of some columns: `right` lists them as `(k, packed panels)` in the order of k.
@@ -316,7 +360,9 @@ impl<'a, T: Real> Product<'a, T> {
         let few = m <= most_rows && columns.len().div_ceil(tile_columns) >= 16 * threads;
         let row_blocks =
             if few { 1 } else { m.div_ceil(most_rows).next_multiple_of(threads).min(m.div_ceil(2 * tile_rows)) };
-        let row_blocks = blocks(m, m.div_ceil(row_blocks).next_multiple_of(tile_rows), tile_rows);
+        // a few blocks are equally large, so that no thread waits for another; of many only the last is smaller, and the others have whole tiles
+        let multiple = if row_blocks <= 4 * threads { 1 } else { tile_rows };
+        let row_blocks = blocks(m, m.div_ceil(row_blocks).next_multiple_of(multiple), multiple);
         let wanted = if self.parallel { 3 * threads } else { 1 };
         let panels = columns.len().div_ceil(tile_columns);
         // every stripe packs the rows again: too narrow ones are not worth it
@@ -350,35 +396,78 @@ impl<'a, T: Real> Product<'a, T> {
     ) {
         let MicroKernel { rows: tile_rows, columns: tile_columns, form, run, run_row } = self.kernel;
         let height = k.len().div_ceil(form.depth());
-        let add = self.store == Store::Add || k.start > 0;
-        let tile_count = rows.len().div_ceil(tile_rows);
-        let tiles = || rows.clone().step_by(tile_rows).map(|from| from..(from + tile_rows).min(rows.end));
-        pack_panels(self.isa, form, self.a.t().rows(k).columns(rows.clone()), tile_rows, false, left);
+        let first = k.start == 0;
+        let start = |row: usize, column: usize| match self.onto {
+            Onto::Nothing if first => Start::NOTHING,
+            Onto::Row(onto) if first => Start { from: onto[column..].as_ptr(), stride: 0 },
+            // SAFETY: the element lies in C.
+            _ => Start { from: unsafe { self.c.0.add(row * self.n + column) }, stride: self.n },
+        };
+        let tiles = Tiles::new(rows.len(), tile_rows);
+        let a = self.a.t().rows(k).columns(rows.clone());
+        tiles.heights().fold((0, &mut *left), |(from, left), (count, tile)| {
+            let (to, left) = left.split_at_mut(count * tile * height);
+            pack_panels(self.isa, form, a.columns(from..from + count * tile), tile, false, to);
+            (from + count * tile, left)
+        });
         // of a single row most panels together, the rest of them as always
         let together = if rows.len() == 1 { columns.len() / (ROW_PANELS * tile_columns) * ROW_PANELS } else { 0 };
         let (whole, right) = right.split_at(together * tile_columns * height);
         for (index, panels) in whole.chunks_exact(ROW_PANELS * tile_columns * height).enumerate() {
             // SAFETY: as below.
             unsafe {
-                let c = self.c.0.add(rows.start * self.n + columns.start + index * ROW_PANELS * tile_columns);
-                run_row(height, left.as_ptr().cast(), panels.as_ptr(), c, add);
+                let from = columns.start + index * ROW_PANELS * tile_columns;
+                let c = self.c.0.add(rows.start * self.n + from);
+                run_row(height, left.as_ptr().cast(), panels.as_ptr(), c, start(rows.start, from).from);
             }
         }
         for (index, panel) in right.chunks_exact(tile_columns * height).enumerate() {
             let from = columns.start + (together + index) * tile_columns;
             let next = panel.as_ptr().wrapping_add(panel.len()).cast::<i8>();
-            let share = (size_of_val(panel) / 64).div_ceil(tile_count);
-            for (number, tile) in tiles().enumerate() {
+            let share = (size_of_val(panel) / 64).div_ceil(tiles.count);
+            for (number, tile) in tiles.ranges().enumerate() {
                 let ahead = Ahead { from: next.wrapping_add(number * share * 64), lines: share };
-                let left = &left[(tile.start - rows.start) * height..][..tile.len() * height];
+                let left = &left[tile.start * height..][..tile.len() * height];
                 // SAFETY: `left` and `panel` have the lengths that the kernel reads and were packed above; the tile lies in C, which is
                 // borrowed mutably, and belongs to this thread alone; `Product::new` asserted that the processor has the instructions.
                 unsafe {
-                    let c = self.c.0.add(tile.start * self.n + from);
-                    let used = tile_columns.min(columns.end - from);
-                    run(tile.len(), height, left.as_ptr().cast(), panel.as_ptr(), ahead, c, self.n, used, add);
+                    let row = rows.start + tile.start;
+                    let c = self.c.0.add(row * self.n + from);
+                    let (used, start) = (tile_columns.min(columns.end - from), start(row, from));
+                    run(tile.len(), height, left.as_ptr().cast(), panel.as_ptr(), ahead, c, self.n, used, start);
                 }
             }
         }
+    }
+}
+
+/// Rows cut into as few tiles as possible, of almost the same height: a last tile of a few rows would read the panel for little work.
+#[derive(Clone, Copy)]
+struct Tiles {
+    count: usize,
+    /// Rows of the higher ones, which come first.
+    height: usize,
+    /// So many of them; the others have one row less.
+    higher: usize,
+}
+
+impl Tiles {
+    /// `rows` and `most` of a tile are 1 or more.
+    fn new(rows: usize, most: usize) -> Self {
+        let count = rows.div_ceil(most);
+        let height = rows.div_ceil(count);
+        Tiles { count, height, higher: rows - count * (height - 1) }
+    }
+
+    /// `(how many, rows of each)`
+    fn heights(self) -> impl Iterator<Item = (usize, usize)> {
+        [(self.higher, self.height), (self.count - self.higher, self.height - 1)]
+            .into_iter()
+            .filter(|&(count, _)| count > 0)
+    }
+
+    fn ranges(self) -> impl Iterator<Item = Range<usize>> {
+        let start = move |i: usize| i * self.height - i.saturating_sub(self.higher);
+        (0..self.count).map(move |i| start(i)..start(i + 1))
     }
 }

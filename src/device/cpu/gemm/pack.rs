@@ -72,11 +72,21 @@ impl<T: Real> Kernel for Panels<'_, T> {
 
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        // the widths of the micro-kernels' tiles, for which the inner loops have a fixed length
+        // the widths and heights of the micro-kernels' tiles, for which the inner loops have a fixed length
         match self.width {
+            1 => self.pack::<1>(),
+            2 => self.pack::<2>(),
+            3 => self.pack::<3>(),
             4 => self.pack::<4>(),
+            5 => self.pack::<5>(),
             6 => self.pack::<6>(),
+            7 => self.pack::<7>(),
             8 => self.pack::<8>(),
+            9 => self.pack::<9>(),
+            10 => self.pack::<10>(),
+            11 => self.pack::<11>(),
+            12 => self.pack::<12>(),
+            13 => self.pack::<13>(),
             14 => self.pack::<14>(),
             16 => self.pack::<16>(),
             32 => self.pack::<32>(),

@@ -85,20 +85,23 @@ fn all_shapes<T: Real>() {
     for_each_way(|isa, precision| {
         for (m, k, n) in SHAPES {
             let (a, b, before) = (numbers::<T>(m * k, 1), numbers::<T>(k * n, 2), numbers::<T>(m * n, 3));
+            let bias = numbers::<T>(n, 4);
+            let biases = bias.repeat(m);
             let (right_a, right_b) = (operand(precision, &a), operand(precision, &b));
             for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
                 let (a, b) = (view(&a, m, k, ta), view(&b, k, n, tb));
                 let (right_a, right_b) = (view(&right_a, m, k, ta), view(&right_b, k, n, tb));
-                for store in [Store::Set, Store::Add] {
-                    let what = format!("{isa} {precision:?} {m}x{k}x{n} transposed {ta} {tb} {store:?}");
+                for (which, onto) in [Onto::Nothing, Onto::C, Onto::Row(&bias)].into_iter().enumerate() {
+                    let what = format!("{isa} {precision:?} {m}x{k}x{n} transposed {ta} {tb} onto {which}");
                     let mut c = before.clone();
-                    gemm_on(isa, precision, a, b, &mut c, store);
-                    assert_is_product(right_a, right_b, (store == Store::Add).then_some(&before), &c, &what);
+                    gemm_on(isa, precision, a, b, &mut c, onto);
+                    let start = [None, Some(&before), Some(&biases)][which];
+                    assert_is_product(right_a, right_b, start.map(Vec::as_slice), &c, &what);
 
                     let mut buffer = vec![T::from_f64(f64::NAN); packed_len_on::<T>(isa, precision, k, n)];
                     let packed = pack_on(isa, precision, b, &mut buffer);
                     let mut again = before.clone();
-                    gemm_packed(a, &packed, &mut again, store);
+                    gemm_packed(a, &packed, &mut again, onto);
                     assert!(c == again, "{what}: packed differs");
                 }
             }
@@ -117,12 +120,32 @@ fn every_shape_f64() {
 }
 
 #[test]
+fn tiles_cover_every_row_once_and_are_almost_equally_high() {
+    for most in 1..=14 {
+        for rows in 1..=100 {
+            let ranges: Vec<_> = Tiles::new(rows, most).ranges().collect();
+            assert_eq!(ranges.len(), rows.div_ceil(most));
+            assert_eq!((ranges[0].start, ranges[ranges.len() - 1].end), (0, rows));
+            assert!(ranges.windows(2).all(|w| w[0].end == w[1].start));
+            let heights: Vec<_> = ranges.iter().map(ExactSizeIterator::len).collect();
+            assert!(
+                heights[0] <= most && heights.iter().all(|&h| h == heights[0] || h + 1 == heights[0]),
+                "{heights:?}"
+            );
+            let counted =
+                Tiles::new(rows, most).heights().flat_map(|(count, height)| std::iter::repeat_n(height, count));
+            assert!(counted.eq(heights), "{rows} rows, {most} at most");
+        }
+    }
+}
+
+#[test]
 fn nothing_is_written_beyond_the_result() {
     for_each_way(|isa, precision| {
         let (m, k, n) = (7, 5, 19);
         let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
         let mut c = vec![7.0f32; m * n + 64];
-        gemm_on(isa, precision, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
+        gemm_on(isa, precision, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Onto::Nothing);
         assert!(c[m * n..].iter().all(|&x| x == 7.0));
     });
 }
@@ -143,7 +166,7 @@ fn not_a_number_spreads_to_its_row_and_column_only() {
         let (mut a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
         a[4 * k + 2] = f32::NAN;
         let mut c = vec![0.0; m * n];
-        gemm_on(isa, precision, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
+        gemm_on(isa, precision, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Onto::Nothing);
         for (i, row) in c.chunks(n).enumerate() {
             assert!(row.iter().all(|x| x.is_nan() == (i == 4)), "{isa} {precision:?}: row {i}");
         }
@@ -165,14 +188,14 @@ fn any_number_of_threads_gives_the_same_bits() {
         for (ta, tb) in [(false, false), (true, true)] {
             let product = || {
                 let mut c = before.clone();
-                gemm_on(isa, precision, view(&a, m, k, ta), view(&b, k, n, tb), &mut c, Store::Add);
+                gemm_on(isa, precision, view(&a, m, k, ta), view(&b, k, n, tb), &mut c, Onto::C);
                 c
             };
             let packed = || {
                 let mut buffer = vec![0.0; packed_len_on::<f32>(isa, precision, k, n)];
                 let packed = pack_on(isa, precision, view(&b, k, n, tb), &mut buffer);
                 let mut c = before.clone();
-                gemm_packed(view(&a, m, k, ta), &packed, &mut c, Store::Add);
+                gemm_packed(view(&a, m, k, ta), &packed, &mut c, Onto::C);
                 c
             };
             let outside = product();
@@ -193,7 +216,7 @@ fn a_row_does_not_depend_on_its_neighbours() {
         let product = |rows: Range<usize>, columns: Range<usize>| {
             let mut c = vec![0.0; rows.len() * columns.len()];
             let (a, b) = (Matrix::new(&a, m, k).rows(rows), Matrix::new(&b, k, n).columns(columns));
-            gemm_on(isa, precision, a, b, &mut c, Store::Set);
+            gemm_on(isa, precision, a, b, &mut c, Onto::Nothing);
             c
         };
         let whole = product(0..m, 0..n);
@@ -214,7 +237,7 @@ fn products_inside_parallel_work_are_right() {
     let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
     let product = || {
         let mut c = vec![0.0; m * n];
-        gemm(Precision::Full, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
+        gemm(Precision::Full, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Onto::Nothing);
         c
     };
     let one = product();
@@ -227,7 +250,7 @@ fn vector_sets_agree<T: Real>(precision: Precision) {
         let (a, b) = (numbers::<T>(m * k, 1), numbers::<T>(k * n, 2));
         let product = |isa| {
             let mut c = vec![T::ZERO; m * n];
-            gemm_on(isa, precision, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Store::Set);
+            gemm_on(isa, precision, Matrix::new(&a, m, k), Matrix::new(&b, k, n), &mut c, Onto::Nothing);
             c
         };
         assert!(product(Isa::Avx2) == product(Isa::Avx512), "{precision:?} {m}x{k}x{n}");
