@@ -182,6 +182,18 @@ fn thread() -> usize {
     })
 }
 
+/// Runs `work` on a thread of the pool in place of this one, which waits; spans count as this thread's. For loops over many small parallel parts:
+/// who waits for another thread within the pool waits awake.
+pub fn in_the_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let number = thread();
+    rayon::scope(|_| {
+        let own = NUMBER.replace(number);
+        let result = work();
+        NUMBER.set(own);
+        result
+    })
+}
+
 /// Whether spans are being recorded.
 #[inline(always)]
 pub fn is_on() -> bool {

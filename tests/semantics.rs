@@ -409,17 +409,17 @@ fn predict(model: &Classifier, g: &mut Graph, parameters: &Parameters, documents
 }
 
 /// Tail-padded (v2), a document's prediction is a function of the document alone, bit for bit: not of the others in its batch, their order,
-/// their number, or how much padding they cause. Documents longer than the cap included.
+/// their number, or how much padding they cause. Documents longer than the cap included, and chunks long enough to be run in parts where
+/// documents end within; a recording, which has no parts, finds the same.
 #[test]
 fn predictions_do_not_depend_on_the_batch() {
-    let (bptt, cap) = (4, 12);
-    for strict_cap in [false, true] {
+    for (bptt, cap, strict_cap) in [(4, 12, false), (4, 12, true), (20, 40, false)] {
         let mut settings = classifier_settings(encoder(40, Some(1)), MaskingName::Version2);
         (settings.bptt, settings.max_steps, settings.strict_cap) = (bptt, cap, strict_cap);
         let (model, parameters) = classifier(settings, DType::F32);
         let mut g = graph(DType::F32);
         g.set_recording(false);
-        let mut random = Stream::new(key(8), Site::Custom(1), 0, u32::from(strict_cap));
+        let mut random = Stream::new(key(8), Site::Custom(1), bptt as u32, u32::from(strict_cap));
         // around every border of a chunk and of the cap, and far beyond it
         let mut lengths: Vec<usize> = (1..=cap + bptt + 1).collect();
         lengths.extend([2 * cap - 1, 2 * cap, 2 * cap + 1, 5 * cap + 2]);
@@ -429,6 +429,11 @@ fn predictions_do_not_depend_on_the_batch() {
             alone.windows(2).all(|pair| pair[0] != pair[1]),
             "the documents differ, and so should what is said of them"
         );
+        g.set_recording(true);
+        let all: Vec<&[u32]> = documents.iter().map(Vec::as_slice).collect();
+        assert!(predict(&model, &mut g, &parameters, &all) == alone, "chunks of {bptt}: recorded");
+        g.reset();
+        g.set_recording(false);
         for round in 0..60 {
             let mut chosen: Vec<usize> = (0..documents.len()).collect();
             random.shuffle(&mut chosen);

@@ -1,8 +1,11 @@
 //! The pooling classifier: encoder over chunks (BPT3C, docs/SPEC.md §1.7), masked concat pooling and head (§1.6).
 
+use std::ops::Range;
+
 use super::encoder::{DropRates, Encoder, EncoderDropout, EncoderSettings, GivenMasks, State};
 use super::initial;
 use crate::autodiff::{Graph, ParameterId, Parameters, ParametersBuilder, Var};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::batch_norm::{Mode, batch_norm};
 pub use crate::ops::concat_pool::Masking;
@@ -203,7 +206,7 @@ impl<'a> DocumentBatch<'a> {
 pub struct Classified {
     /// `[B, C]`
     pub logits: Var,
-    /// The kept chunks of the encoder's output, in the order of time.
+    /// The kept chunks of the encoder's output, in the order of time; where nothing is recorded, they may be parts of chunks.
     pub chunks: Vec<Var>,
     /// Position in the batch of every row of logits, pooled vectors and chunks: padded at the end, rows are sorted by length.
     pub rows: Vec<u32>,
@@ -326,26 +329,32 @@ impl Classifier {
         let mut state = State::zeros_for(g, &self.settings.encoder, batch.len(), dtype)?;
         self.run_prefixes(g, parameters, batch, &plan, &mut state, dropout)?;
         let mut chunks = Vec::new();
+        // on a GPU a layer's launch loads its weights once, however many steps it has
+        let in_parts =
+            !g.is_recording() && plan.tail && matches!(dropout, ChunkDropout::Off) && g.device() == Device::Cpu;
         for c in plan.first_chunk..plan.chunks {
-            let from = c * plan.bptt;
-            let steps = plan.bptt.min(plan.steps - from);
-            let rows = plan.rows_at(from);
-            let tokens = g.indices([steps, rows])?;
-            plan.fill(batch, from, &mut tokens.write::<u32>(), rows, self.pad());
             match borders {
                 Borders::Carried => {}
                 Borders::Recorded(states) => states.push(state.clone()),
                 Borders::Fixed(states) => state = states[c - plan.first_chunk].clone(),
             }
-            let mark = g.mark();
-            let mut y =
-                self.encoder.forward(g, parameters, &tokens, &mut state, &dropout.chunk(plan.prefix_chunks + c))?;
-            if !g.is_recording() {
-                let kept = g.detach(y);
-                g.forget_since(mark);
-                y = g.constant(kept);
+            let (mut from, end) = (c * plan.bptt, plan.steps.min((c + 1) * plan.bptt));
+            while from < end {
+                let rows = plan.rows_at(from);
+                let steps = if in_parts { plan.part(from..end) } else { end - from };
+                let tokens = g.indices([steps, rows])?;
+                plan.fill(batch, from, &mut tokens.write::<u32>(), rows, self.pad());
+                let mark = g.mark();
+                let mut y =
+                    self.encoder.forward(g, parameters, &tokens, &mut state, &dropout.chunk(plan.prefix_chunks + c))?;
+                if !g.is_recording() {
+                    let kept = g.detach(y);
+                    g.forget_since(mark);
+                    y = g.constant(kept);
+                }
+                chunks.push(y);
+                from += steps;
             }
-            chunks.push(y);
         }
         let (mut lengths, mut first) = (Vec::new(), Vec::new());
         for row in &plan.rows {
@@ -536,6 +545,15 @@ impl Plan {
     /// Rows of a chunk that starts at `from`.
     fn rows_at(&self, from: usize) -> usize {
         if self.tail { self.rows.partition_point(|r| r.pooled > from) } else { self.rows.len() }
+    }
+
+    /// Steps that are run together, the first ones of those left of a chunk: all where no row ends before, else a few, so that a row that ends
+    /// is not run on to the end of the chunk.
+    fn part(&self, left: Range<usize>) -> usize {
+        /// Steps times rows of a product that is large enough to be fast.
+        const ENOUGH: usize = 256;
+        let rows = self.rows_at(left.start);
+        if rows == self.rows_at(left.end - 1) { left.len() } else { (ENOUGH / rows).max(8).min(left.len()) }
     }
 
     /// Token ids of a chunk, time-major `[T, rows]`.

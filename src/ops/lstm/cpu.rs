@@ -134,7 +134,6 @@ enum Share {
 fn recurrence<T: Real>(layer: Layer<T>, recurrent: Packed<T>, trace: Trace<T>, share: Share) {
     let Sizes { t: steps, b, h, .. } = layer.sizes;
     let (y, gates, cells) = (Rows::new(trace.y), Rows::new(trace.gates), Rows::new(trace.cells));
-    let _region = trace::region("recurrence");
     let product = |t: usize, first: usize, rows: usize| {
         let at = t * b + first;
         // SAFETY: these rows of step t belong to the caller alone.
@@ -157,20 +156,24 @@ fn recurrence<T: Real>(layer: Layer<T>, recurrent: Packed<T>, trace: Trace<T>, s
             // SAFETY: step t-1 is only read.
             _ => unsafe { cells.range((at - b) * h, rows * h) },
         };
-        let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(11 * rows * h);
         dispatch(Cell { h, z, c_before, c, out });
     };
+    let span = |rows: usize| trace::phase(trace::ELEMENTWISE).elements::<T>(11 * rows * h);
     match share {
-        Share::Rows => by_rows(b, |first, rows| {
-            for t in 0..steps {
-                product(t, first, rows);
-                cell(t, first, rows);
-            }
-        }),
-        // from a thread of the pool: so those that wait for one another do so awake
-        Share::Columns => rayon::scope(|_| {
+        Share::Rows => {
+            let _region = trace::region("recurrence");
+            by_rows(b, |first, rows| {
+                for t in 0..steps {
+                    product(t, first, rows);
+                    let _span = span(rows);
+                    cell(t, first, rows);
+                }
+            });
+        }
+        Share::Columns => trace::in_the_pool(|| {
             for t in 0..steps {
                 product(t, 0, b);
+                let _span = span(b);
                 by_rows(b, |first, rows| cell(t, first, rows));
             }
         }),
