@@ -1,12 +1,15 @@
-//! Prediction with a classifier of the paper's size: the latency of one short text, and many texts of different lengths.
+//! Prediction with a classifier of the paper's size: the latency of one short text, what limits it, and many texts of different lengths.
 
-use super::clock::{Effort, Stopwatch, time};
+use rayon::prelude::*;
+
+use super::clock::{Effort, Stopwatch, seconds, time};
 use super::format::Format;
 use super::report::{Row, Work};
 use super::step::Sizes;
 use super::{Bench, verify};
 use crate::autodiff::Parameters;
-use crate::device::Precision;
+use crate::device::cpu::isa::{Kernel, dispatch};
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::nn::classifier::ChunkDropout;
 use crate::nn::{Classifier, DocumentBatch, HeadDropout};
@@ -96,6 +99,10 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
     let row = Row::new(names, shape, format, timing, work(SHORT + 1)?);
     bench.row(row.counting(1.0, "texts/s").verified(error))?;
 
+    if format.device == Device::Cpu && bench.wants("predict_short_reading") {
+        bench.row(reading(bench, format, &weights_of(&recipe, sizes))?)?;
+    }
+
     let mut together = |bench: &mut Bench, name, effort, lengths: &[usize], texts: &[Document], shape| {
         let tokens = lengths.iter().map(|n| n + 1).sum();
         let timing = time(bench.effort(effort, format), || {
@@ -118,6 +125,54 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
         together(bench, "predict_reviews", Effort { least: 1, ..Effort::LONG }, &lengths, &texts, shape)?;
     }
     Ok(())
+}
+
+/// Elements of W_ih and of W_hh of every layer.
+fn weights_of(recipe: &Recipe, sizes: Sizes) -> Vec<[usize; 2]> {
+    let encoder = recipe.classifier_architecture(sizes.vocabulary, CLASSES).encoder;
+    let layer = |l| {
+        let (input, h) = encoder.layer_sizes(l);
+        [4 * h * input, 4 * h * h]
+    };
+    (0..encoder.layers).map(layer).collect()
+}
+
+/// The limit of the row before: what a short text takes for its weights to be read alone, in the order in which its layers need them. Every step needs
+/// all of W_hh, and no cache near a core holds one of the paper's size.
+fn reading(bench: &Bench, format: Format, weights: &[[usize; 2]]) -> Result<Row> {
+    struct Sum<'a>(&'a [f32]);
+    impl Kernel for Sum<'_> {
+        type Output = f32;
+        #[inline(always)]
+        fn run<const FMA: bool>(self) -> f32 {
+            let mut sums = [0.0f32; 128];
+            for part in self.0.chunks_exact(sums.len()) {
+                sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
+            }
+            sums.iter().sum::<f32>() + self.0.chunks_exact(sums.len()).remainder().iter().sum::<f32>()
+        }
+    }
+    let steps = SHORT + 1;
+    let in_f32 = |n: usize| if format.operands == Precision::Bf16 { n / 2 } else { n };
+    // ones, so that every sum is exact
+    let layers: Vec<[Vec<f32>; 2]> = weights.iter().map(|layer| layer.map(|n| vec![1.0f32; in_f32(n)])).collect();
+    let threads = rayon::current_num_threads();
+    let sum = |w: &[f32]| w.par_chunks(w.len().div_ceil(threads)).map(|w| f64::from(dispatch(Sum(w)))).sum::<f64>();
+    let expected: usize = layers.iter().map(|[w_ih, w_hh]| w_ih.len() + steps * w_hh.len()).sum();
+    let timing = time(bench.effort(Effort::SHORT, format), || {
+        let mut found = 0.0;
+        let seconds = seconds(|| {
+            found = crate::trace::in_the_pool(|| {
+                let layer = |[w_ih, w_hh]: &[Vec<f32>; 2]| sum(w_ih) + (0..steps).map(|_| sum(w_hh)).sum::<f64>();
+                layers.iter().map(layer).sum()
+            });
+        });
+        let message = || format!("predict_short_reading: {found} ones were read of {expected}");
+        if found == expected as f64 { Ok(seconds) } else { Err(Error::CheckFailed { message: message() }) }
+    })?;
+    let megabytes = |which: usize| layers.iter().map(|layer| 4e-6 * layer[which].len() as f64).sum::<f64>();
+    let shape = format!("{:.0} MB of W_ih, {steps} times {:.0} MB of W_hh", megabytes(0), megabytes(1));
+    Ok(Row::moving(["predict", "predict_short_reading", ""], shape, timing, 4 * expected as u64))
 }
 
 /// Forward operations of the encoder and the head for one token of a document.
