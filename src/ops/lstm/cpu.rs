@@ -93,10 +93,15 @@ fn by_rows(b: usize, f: impl Fn(usize, usize) + Sync) {
     (0..b.div_ceil(part.max(1))).into_par_iter().for_each(|k| f(k * part, part.min(b - k * part)));
 }
 
-/// `recurrent`: W_hh ⊙ mask packed by [`pack_transposed`]; `input`: W_ih, if it is packed whole.
+/// `sum = p + q`
+pub(super) fn add<T: Real>(p: &[T], q: &[T], sum: &mut [T]) {
+    sum.iter_mut().zip(p.iter().zip(q)).for_each(|(sum, (&p, &q))| *sum = p + q);
+}
+
+/// `bias`: b_ih + b_hh; `recurrent`: W_hh ⊙ mask packed by [`pack_transposed`]; `input`: W_ih, if it is packed whole.
 pub(super) fn forward<T: Real>(
     layer: Layer<T>,
-    [b_ih, b_hh]: [&[T]; 2],
+    bias: &[T],
     recurrent: Packed<T>,
     input: Option<Packed<T>>,
     trace: Trace<T>,
@@ -105,12 +110,11 @@ pub(super) fn forward<T: Real>(
     if b == 0 || h == 0 {
         return;
     }
-    // z = b_ih + b_hh + x·W_ihᵀ for all steps at once
-    let bias: Vec<T> = b_ih.iter().zip(b_hh).map(|(&p, &q)| p + q).collect();
+    // z = bias + x·W_ihᵀ for all steps at once
     let x = Matrix::new(layer.x, steps * b, i);
     match input {
-        None => gemm(layer.precision, x, Matrix::new(layer.w_ih, 4 * h, i).t(), trace.gates, Onto::Row(&bias)),
-        Some(input) => gemm_packed(x, &input, trace.gates, Onto::Row(&bias)),
+        None => gemm(layer.precision, x, Matrix::new(layer.w_ih, 4 * h, i).t(), trace.gates, Onto::Row(bias)),
+        Some(input) => gemm_packed(x, &input, trace.gates, Onto::Row(bias)),
     }
     let share = if std::mem::size_of_val(recurrent.data()) < BY_COLUMNS_FROM { Share::Rows } else { Share::Columns };
     recurrence(layer, recurrent, trace, share);

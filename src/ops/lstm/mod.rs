@@ -127,6 +127,8 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
             } else {
                 None
             };
+            let bias = g.uninitialised([4 * h], dtype)?;
+            cpu::add(&g.tensor(b_ih).read::<T>(), &g.tensor(b_hh).read::<T>(), &mut bias.write::<T>());
             let (recurrent, input) = (recurrent.read::<T>(), input.as_ref().map(|input| input.read::<T>()));
             cpu::forward::<T>(
                 cpu::Layer {
@@ -137,7 +139,7 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
                     w_ih: &w_ih.read::<T>(),
                     precision,
                 },
-                [&g.tensor(b_ih).read::<T>(), &g.tensor(b_hh).read::<T>()],
+                &bias.read::<T>(),
                 Packed::new(precision, &recurrent, h, 4 * h),
                 input.as_deref().map(|input| Packed::new(precision, input, i, 4 * h)),
                 cpu::Trace { y: &mut y.write::<T>(), gates: &mut gates.write::<T>(), cells: &mut cells.write::<T>() },
