@@ -116,13 +116,13 @@ pub(super) fn forward<T: Real>(
         None => gemm(layer.precision, x, Matrix::new(layer.w_ih, 4 * h, i).t(), trace.gates, Onto::Row(bias)),
         Some(input) => gemm_packed(x, &input, trace.gates, Onto::Row(bias)),
     }
-    let share = if std::mem::size_of_val(recurrent.data()) < BY_COLUMNS_FROM { Share::Rows } else { Share::Columns };
+    let share = if recurrent.bytes() < BY_COLUMNS_FROM { Share::Rows } else { Share::Columns };
     recurrence(layer, recurrent, trace, share);
 }
 
-/// Bytes of a packed W_hh from which on its columns are shared. Both ways take as long where the weight is in the caches nearby; measured on Zen 3 and
-/// Zen 4 at H = 1150 (21 MB), columns save 1 to 2 % with 64 rows in f32 and more with fewer, which cannot pay for reading it twice; at
-/// H = 400 (2.6 MB) the threads' meetings cost more than that.
+/// Bytes of a packed W_hh from which on its columns are shared. On a Zen 4 with 64 rows in f32 columns save 1 to 2 %
+/// at H = 1150 (21 MB) and cost 7 % at H = 400 (2.6 MB), where the threads' meetings count; the fewer the rows, the less they pay for reading the
+/// weight twice.
 const BY_COLUMNS_FROM: usize = 4 << 20;
 
 /// What threads have for themselves in the forward recurrence. The bits are the same.

@@ -14,7 +14,7 @@ use crate::device::{Precision, Real};
 /// - `b`: packed, `[k, MicroKernel::columns]`; columns beyond `columns` are computed and thrown away
 /// - `ahead`: what is asked for meanwhile, if the kernel does so
 /// - `c`: `rows` rows of `columns` elements, `c_stride` apart
-/// - `start`: as many elements as `c`
+/// - `start`: of each row as many elements as of `c`
 ///
 /// # Safety
 /// The pointers must be valid for these elements, nobody else may touch the elements of `c` meanwhile, and the processor must have
@@ -262,8 +262,11 @@ macro_rules! kernel {
                     for (v, &sum) in sums.iter().enumerate() {
                         // SAFETY: row i of the tile, which has VECTORS vectors, as has that of `start` if it is not null.
                         unsafe {
-                            let start = start.from.wrapping_add(if start.from.is_null() { 0 } else { i * start.stride + v * $lanes });
-                            let value = if start.is_null() { sum } else { $add($load(start), sum) };
+                            let value = if start.from.is_null() {
+                                sum
+                            } else {
+                                $add($load(start.from.add(i * start.stride + v * $lanes)), sum)
+                            };
                             $store(c.add(i * c_stride + v * $lanes), value);
                         }
                     }

@@ -202,9 +202,9 @@ impl<'a, T: Real> Packed<'a, T> {
         Packed { data, rows, columns, isa: isa(), precision }
     }
 
-    /// The packed elements.
-    pub fn data(&self) -> &'a [T] {
-        self.data
+    /// Bytes that a product reads of it.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.data)
     }
 }
 
