@@ -187,24 +187,28 @@ pub fn operations(failures: &mut Vec<String>) {
     ];
     check("bf16 lstm 400, step by step", &table, failures);
 
-    // of 1150 units, in one launch a pass: the masked weights, of which a mask of the counters is none to read
+    // of 1150 units, in one launch a pass: the masked weights, of which a mask of the counters is none to read; then with a part of them in registers
     let [t, b, i, h] = [4, 64, 400, 1150];
-    run_in(Precision::Bf16, &ops::lstm::cases::one([t, b, i, h]));
     let (rows, gates) = (t * b, 4 * h);
     let states = operand([b, h]) + (2 * t - 1) * operand([b, h]);
-    let table = [
-        product(
-            "lstm_forward_bf16_10",
-            gates * h + 2 * rows * gates + 3 * rows * h + states,
-            rows * gates * h,
-            &[(Sectors, 1.8, OWN_UNITS)],
-        ),
-        product(
-            "lstm_backward_bf16_16",
-            gates * h + 2 * rows * gates + 2 * operand([rows, gates]) + 2 * rows * h + 5 * b * h,
-            rows * gates * h,
-            &[(Sectors, 1.47, OWN_UNITS)],
-        ),
-    ];
-    check("bf16 lstm 1150", &table, failures);
+    for (plan, backward) in [(None, "lstm_backward_bf16_16"), (Some([10, 16]), "lstm_backward_bf16_16_registers")] {
+        force(plan.map(Force::Registers));
+        run_in(Precision::Bf16, &ops::lstm::cases::one([t, b, i, h]));
+        force(None);
+        let table = [
+            product(
+                "lstm_forward_bf16_10",
+                gates * h + 2 * rows * gates + 3 * rows * h + states,
+                rows * gates * h,
+                &[(Sectors, 1.8, OWN_UNITS)],
+            ),
+            product(
+                backward,
+                gates * h + 2 * rows * gates + 2 * operand([rows, gates]) + 2 * rows * h + 5 * b * h,
+                rows * gates * h,
+                &[(Sectors, 1.47, OWN_UNITS)],
+            ),
+        ];
+        check("bf16 lstm 1150", &table, failures);
+    }
 }

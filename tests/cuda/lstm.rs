@@ -51,7 +51,7 @@ fn shapes(plan: Force) -> Vec<Case> {
         cases::one([2, 33, 3, 132]),
         cases::one([2, 2, 3, 135]),
     ];
-    if plan == Force::Persistent([10, 16]) {
+    if let Force::Persistent([_, 16]) | Force::Registers(_) = plan {
         shapes.push(cases::one([2, 3, 2, 526]));
     }
     shapes
@@ -65,8 +65,9 @@ fn plans() -> Vec<(Force, Precision)> {
             Precision::Bf16 => &[[4, 8], [10, 16], [12, 16]],
         };
         let persistent = units.iter().map(|units| Force::Persistent(*units));
-        let plans: Vec<_> = std::iter::once(Force::StepWise).chain(persistent).map(|plan| (plan, *precision)).collect();
-        plans
+        let registers = (*precision == Precision::Bf16).then_some(Force::Registers([10, 16]));
+        let plans = std::iter::once(Force::StepWise).chain(persistent).chain(registers);
+        plans.map(|plan| (plan, *precision)).collect::<Vec<_>>()
     };
     precisions().iter().flat_map(of).collect()
 }
@@ -113,7 +114,13 @@ pub fn lstm_plans(gpu: &str) {
             let own = match (plan, precision) {
                 (Force::StepWise, Precision::Full) => ["lstm_step", "lstm_cell_backward"].contains(&name),
                 (Force::StepWise, Precision::Bf16) => ["lstm_step_bf16", "lstm_cell_backward"].contains(&name),
-                (Force::Persistent([units, _]), Precision::Full) => name.contains(&format!("_{units}x")),
+                (Force::Persistent([units, _]) | Force::Registers([units, _]), Precision::Full) => {
+                    name.contains(&format!("_{units}x"))
+                }
+                (Force::Registers([forward, backward]), Precision::Bf16) => {
+                    name == format!("lstm_forward_bf16_{forward}")
+                        || name == format!("lstm_backward_bf16_{backward}_registers")
+                }
                 (Force::Persistent([forward, backward]), Precision::Bf16) => {
                     name == format!("lstm_forward_bf16_{forward}") || name == format!("lstm_backward_bf16_{backward}")
                 }

@@ -27,7 +27,7 @@ impl std::fmt::Display for Pass {
 pub enum LstmPlan {
     /// One or two launches a step; W_hh is read again by each.
     StepWise,
-    /// One cooperative launch for all steps; W_hh stays in shared memory.
+    /// One cooperative launch for all steps; W_hh stays in shared memory, or a part of it in registers.
     Persistent(Persistent),
 }
 
@@ -42,6 +42,8 @@ pub struct Persistent {
     pub blocks: usize,
     /// Bytes of shared memory of a block.
     pub shared: usize,
+    /// Bytes of W_hh that a block has in registers.
+    pub in_registers: usize,
 }
 
 /// Units of a block that kernels/lstm_persistent.cu and kernels/lstm_persistent_bf16.cu are compiled for.
@@ -57,27 +59,39 @@ pub const fn units(precision: Precision, pass: Pass) -> &'static [usize] {
 const ROWS: [usize; 2] = [16, 64];
 /// Rows at a time of kernels/lstm_persistent_bf16.cu.
 const ROWS_BF16: usize = 32;
+/// Slices of 32 of the inner dimension that a block of `lstm_backward_bf16_16_registers` has in registers: twelve of each of the four warps that share
+/// rows, so that twice 48 KiB of the 256 of a multiprocessor hold what a block of 1150 units would lack in the 99 KiB of shared memory of an RTX 4090.
+const SLICES_IN_REGISTERS: usize = 48;
+
+/// Whether there is a kernel that has a part of W_hh in registers. Not in f32: a lane needs every weight of its columns for each of its rows, eight lanes the
+/// same ones, so that registers would hold each of them eight times; and there a step is bound by the multiply-adds, not by reading W_hh (DESIGN.md).
+fn has_registers(precision: Precision, pass: Pass, units: usize) -> bool {
+    (precision, pass, units) == (Precision::Bf16, Pass::Backward, 16)
+}
 
 impl Persistent {
     /// The sizes of a block; shared memory as the kernels divide it. In f32: the block's weights, the inner dimension padded to whole chunks, and two
-    /// chunks of the other operand. In bf16: the block's weights, the inner dimension padded to slices of 32, and the sums of its columns.
-    fn new(precision: Precision, pass: Pass, units: usize, batch: usize, hidden: usize) -> Self {
+    /// chunks of the other operand. In bf16: the block's weights, the inner dimension padded to slices of 32, and the sums of its columns; what goes to
+    /// registers, if `registers`, passes through the memory of the rest.
+    fn new(precision: Precision, pass: Pass, [units, batch, hidden]: [usize; 3], registers: bool) -> Self {
         let (inner, columns) = match pass {
             Pass::Forward => (hidden, 4 * units),
             Pass::Backward => (4 * hidden, units),
         };
-        let (rows, shared) = match precision {
+        let (rows, shared, in_registers) = match precision {
             Precision::Full => {
                 let rows = if batch <= ROWS[0] { ROWS[0] } else { ROWS[1] };
                 let chunk = if pass == Pass::Forward { 64 } else { 128 };
-                (rows, (columns * inner.next_multiple_of(chunk) + 2 * rows * chunk) * DType::F32.size())
+                (rows, (columns * inner.next_multiple_of(chunk) + 2 * rows * chunk) * DType::F32.size(), 0)
             }
             Precision::Bf16 => {
-                let weights = columns * inner.next_multiple_of(32) * DType::BF16.size();
-                (ROWS_BF16, weights + columns * ROWS_BF16 * DType::F32.size())
+                let (slices, of_slice) = (inner.div_ceil(32), columns * 32 * DType::BF16.size());
+                let held = if registers { slices.min(SLICES_IN_REGISTERS) } else { 0 };
+                let sums = columns * ROWS_BF16 * DType::F32.size();
+                (ROWS_BF16, held.max(slices - held) * of_slice + sums, held * of_slice)
             }
         };
-        Persistent { precision, units, rows, blocks: hidden.div_ceil(units), shared }
+        Persistent { precision, units, rows, blocks: hidden.div_ceil(units), shared, in_registers }
     }
 
     /// The kernel's name.
@@ -95,6 +109,7 @@ impl Persistent {
             (Precision::Bf16, Pass::Forward, 10, _) => "lstm_forward_bf16_10",
             (Precision::Bf16, Pass::Forward, ..) => "lstm_forward_bf16_12",
             (Precision::Bf16, Pass::Backward, 8, _) => "lstm_backward_bf16_8",
+            (Precision::Bf16, Pass::Backward, ..) if self.in_registers > 0 => "lstm_backward_bf16_16_registers",
             (Precision::Bf16, Pass::Backward, ..) => "lstm_backward_bf16_16",
         }
     }
@@ -104,11 +119,14 @@ impl LstmPlan {
     /// The plan for a layer of `hidden` units and a batch of `batch` rows, and the reason in words. The persistent one wherever it fits, because a
     /// step-wise step reads all of W_hh and pays for one or two launches.
     pub fn choose(gpu: &Gpu, precision: Precision, pass: Pass, batch: usize, hidden: usize) -> (LstmPlan, String) {
-        match persistent(gpu, precision, pass, batch, hidden, units(precision, pass)) {
+        match persistent(gpu, precision, pass, [batch, hidden], units(precision, pass), Registers::IfNeeded) {
             Ok(plan) => {
-                let Persistent { units, blocks, shared, .. } = plan;
-                let reason =
+                let Persistent { units, blocks, shared, in_registers, .. } = plan;
+                let mut reason =
                     format!("{blocks} blocks of {units} units keep W_hh in {} KiB each", shared.div_ceil(1024));
+                if in_registers > 0 {
+                    reason += &format!(", and in {} of registers", in_registers.div_ceil(1024));
+                }
                 (LstmPlan::Persistent(plan), reason)
             }
             Err(reason) => (LstmPlan::StepWise, reason),
@@ -155,14 +173,23 @@ pub fn describe(gpu: &Gpu, precision: Precision, batch: usize, hidden: &[usize])
     hidden.iter().flat_map(|&h| [Pass::Forward, Pass::Backward].map(|pass| one(h, pass))).collect()
 }
 
+/// When to have a part of W_hh in registers, where there is a kernel for that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Registers {
+    /// Where shared memory alone is too small: a multiprocessor has few registers left to run other warps with, and each is read once for one product.
+    IfNeeded,
+    Never,
+    Always,
+}
+
 /// The persistent plan with one of these numbers of units in a block, or what stands against it.
 fn persistent(
     gpu: &Gpu,
     precision: Precision,
     pass: Pass,
-    batch: usize,
-    hidden: usize,
+    [batch, hidden]: [usize; 2],
     units: &[usize],
+    registers: Registers,
 ) -> std::result::Result<Persistent, String> {
     if !gpu.cooperative_launch {
         return Err("the driver offers no cooperative launch".into());
@@ -175,8 +202,11 @@ fn persistent(
             "{hidden} units on {multiprocessors} multiprocessors are more than the {most} that a block can have"
         ));
     };
-    let plan = Persistent::new(precision, pass, units, batch, hidden);
     let limit = gpu.shared_bytes_per_block.max(0) as usize;
+    let plan = |registers| Persistent::new(precision, pass, [units, batch, hidden], registers);
+    let registers = has_registers(precision, pass, units)
+        && (registers == Registers::Always || registers == Registers::IfNeeded && plan(false).shared > limit);
+    let plan = plan(registers);
     if plan.shared > limit {
         return Err(format!(
             "a block of {units} units needs {} KiB of shared memory and may have {}",
@@ -191,8 +221,10 @@ fn persistent(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Force {
     StepWise,
-    /// With so many units in a block, forward and backward, of those that there are [`units`] for.
+    /// With so many units in a block, forward and backward, of those that there are [`units`] for; all of W_hh in shared memory.
     Persistent([usize; 2]),
+    /// The same with a part of W_hh in registers, wherever there is a kernel for it.
+    Registers([usize; 2]),
 }
 
 static FORCED: Mutex<Option<Force>> = Mutex::new(None);
@@ -208,10 +240,14 @@ pub(super) fn decide(gpu: &Gpu, precision: Precision, pass: Pass, batch: usize, 
     match forced {
         None => Ok(LstmPlan::choose(gpu, precision, pass, batch, hidden).0),
         Some(Force::StepWise) => Ok(LstmPlan::StepWise),
-        Some(Force::Persistent(units)) => {
-            persistent(gpu, precision, pass, batch, hidden, &[units[pass as usize]]).map(LstmPlan::Persistent).map_err(
-                |reason| Error::data(format!("the persistent LSTM does not run {pass} on {}: {reason}", gpu.name)),
-            )
+        Some(Force::Persistent(units) | Force::Registers(units)) => {
+            let registers =
+                if matches!(forced, Some(Force::Registers(_))) { Registers::Always } else { Registers::Never };
+            persistent(gpu, precision, pass, [batch, hidden], &[units[pass as usize]], registers)
+                .map(LstmPlan::Persistent)
+                .map_err(|reason| {
+                    Error::data(format!("the persistent LSTM does not run {pass} on {}: {reason}", gpu.name))
+                })
         }
     }
 }
@@ -245,7 +281,9 @@ mod tests {
         match LstmPlan::choose(&gpu(name), precision, pass, batch, hidden) {
             (LstmPlan::Persistent(p), reason) => {
                 assert!(reason.starts_with(&format!("{} blocks of {} units", p.blocks, p.units)), "{reason}");
-                format!("{} x {} units, {} rows, {} bytes", p.blocks, p.units, p.rows, p.shared)
+                let registers =
+                    if p.in_registers > 0 { format!(", {} in registers", p.in_registers) } else { String::new() };
+                format!("{} x {} units, {} rows, {} bytes{registers}", p.blocks, p.units, p.rows, p.shared)
             }
             (LstmPlan::StepWise, reason) => format!("step-wise: {reason}"),
         }
@@ -285,7 +323,7 @@ mod tests {
                 "H100 forward: 115 x 10 units, 32 rows, 97280 bytes",
                 "H100 backward: 72 x 16 units, 32 rows, 149504 bytes",
                 "RTX 4090 forward: 115 x 10 units, 32 rows, 97280 bytes",
-                "RTX 4090 backward: step-wise: a block of 16 units needs 146 KiB of shared memory and may have 99",
+                "RTX 4090 backward: 72 x 16 units, 32 rows, 100352 bytes, 49152 in registers",
             ]
         );
     }
@@ -325,6 +363,15 @@ mod tests {
         assert_eq!(rounded("H100", Pass::Backward, 1055), "132 x 8 units, 32 rows, 68608 bytes");
         assert!(rounded("H100", Pass::Forward, 1585).contains("more than the 12 that a block can have"));
         assert_eq!(rounded("H100", Pass::Backward, 1), "1 x 8 units, 32 rows, 1536 bytes");
+        assert_eq!(
+            rounded("RTX 4090", Pass::Backward, 1152),
+            "72 x 16 units, 32 rows, 100352 bytes, 49152 in registers"
+        );
+        assert!(rounded("RTX 4090", Pass::Backward, 1184).contains("needs 102 KiB of shared memory and may have 99"));
+        // what goes to registers passes through shared memory, be there more of it or less
+        let plan = |hidden| Persistent::new(Precision::Bf16, Pass::Backward, [16, 1, hidden], true);
+        assert_eq!((plan(1).shared, plan(1).in_registers), (3072, 1024));
+        assert_eq!((plan(500).shared, plan(500).in_registers), (51200, 49152));
     }
 
     #[test]
