@@ -50,6 +50,17 @@ fn a_benchmark_has_the_rows_and_keys_of_the_contract() {
     {
         assert!(rows.iter().any(|row| row["name"] == name), "no row '{name}'");
     }
+    // where time goes, of what users ask it of; all of a product's operations are in its budget
+    for name in ["lm_step", "lm_evaluation", "classifier_step", "product", "predict_short", "predict_batch"] {
+        for row in rows.iter().filter(|row| row["name"] == name) {
+            let products = &row["budget"]["products"];
+            let (flop, floor) = (number(&products["flop"]), number(&products["floor_ms"]));
+            assert!(flop > 0.0 && floor > 0.0 && number(&products["ms"]) > 0.0, "{row}");
+            if name == "product" {
+                assert!((flop / (1e6 * number(&row["gflops"]) * number(&row["ms"])) - 1.0).abs() < 1e-9, "{row}");
+            }
+        }
+    }
     for entry in ulmfit::ops::ALL {
         let name = entry.operation.name();
         let directions: BTreeSet<&str> = rows

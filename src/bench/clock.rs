@@ -6,6 +6,7 @@ use super::format::Format;
 use super::projection;
 use crate::device::{Device, cuda};
 use crate::error::Result;
+use crate::trace::{Recorder, Recording};
 
 /// How long to measure one thing.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +116,17 @@ fn settle(format: Format) -> Result<()> {
     }
 }
 
+/// Records one run more on the CPU, for its time budget; nothing on a GPU.
+///
+/// # Errors
+/// Those of the run.
+pub fn recorded<R>(format: Format, run: impl FnOnce() -> Result<R>) -> Result<Option<Recording>> {
+    let Some(recorder) = Recorder::start().filter(|_| format.device == Device::Cpu) else { return Ok(None) };
+    let outcome = run();
+    let recording = recorder.finish();
+    outcome.map(|_| Some(recording))
+}
+
 /// Seconds that `work` takes on the CPU.
 pub fn seconds(work: impl FnOnce()) -> f64 {
     let begun = Instant::now();
@@ -136,7 +148,7 @@ impl Foreign {
     }
 
     /// Processors that others had on the average. The system counts in hundredths of a second, so a time of less than a fifth says nothing.
-    pub fn end(self) -> Option<f64> {
+    pub fn end(&self) -> Option<f64> {
         let wall = self.begun.elapsed().as_secs_f64();
         let (before, after) = (self.before?, busy()?);
         (wall >= 0.2).then(|| (((after.0 - before.0) - (after.1 - before.1)) / wall).max(0.0))

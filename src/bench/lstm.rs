@@ -1,7 +1,7 @@
 //! The recurrent core at the paper's sizes: layers forward and backward, the recurrent product, and the other large products of the step in
 //! every transposition it uses.
 
-use super::clock::{Effort, Stopwatch, Timing, seconds, time};
+use super::clock::{Effort, Stopwatch, Timing, recorded, seconds, time};
 use super::format::Format;
 use super::ops::{Subject, same_values, timed};
 use super::report::{Row, Work};
@@ -15,6 +15,7 @@ use crate::ops::case::Case;
 use crate::ops::lstm::cases::one;
 use crate::ops::tied_softmax::block_rows;
 use crate::tensor::{DType, Tensor};
+use crate::trace::Recording;
 
 /// Rows of the batch that are compared with f64.
 const SAMPLED: usize = 2;
@@ -163,20 +164,25 @@ impl Operands {
     }
 }
 
+/// The error that the verification found, the time, and one recorded run.
+type Measured = (f64, Timing, Option<Recording>);
+
 /// Verifies, then times one product of `[m, k]` and `[k, n]`.
 fn product(bench: &mut Bench, what: &str, [m, k, n]: [usize; 3], layout: Layout, format: Format) -> Result<()> {
     let operands = Operands::new([m, k, n], layout);
     let effort = bench.effort(Effort::SHORT, format);
-    let (error, timing) = match format.device {
-        Device::Cpu => product_on_cpu(&operands, what, format.operands, effort)?,
+    let (error, timing, recording) = match format.device {
+        Device::Cpu => product_on_cpu(&operands, what, format, effort)?,
         Device::Cuda(gpu) => product_on_gpu(&operands, what, format, cuda::context(gpu)?, effort)?,
     };
     let work = Work { flop: 2 * (m * k * n) as u64, bytes: ((m * k + k * n + m * n) * size_of::<f32>()) as u64 };
     let direction = if layout == Layout::NT || what == "recurrent_product" { "forward" } else { "backward" };
-    bench.row(Row::new(["lstm", what, direction], operands.shape(), format, timing, work).verified(error))
+    let row = Row::new(["lstm", what, direction], operands.shape(), format, timing, work);
+    bench.row(row.verified(error).recorded(recording.as_ref()))
 }
 
-fn product_on_cpu(operands: &Operands, what: &str, precision: Precision, effort: Effort) -> Result<(f64, Timing)> {
+fn product_on_cpu(operands: &Operands, what: &str, format: Format, effort: Effort) -> Result<Measured> {
+    let precision = format.operands;
     let Operands { sizes: [m, k, n], layout, a, b } = operands;
     let (m, k, n, layout) = (*m, *k, *n, *layout);
     let mut c = vec![0.0; m * n];
@@ -192,7 +198,12 @@ fn product_on_cpu(operands: &Operands, what: &str, precision: Precision, effort:
     };
     multiply(&mut c);
     let error = operands.verify(what, precision, &c)?;
-    Ok((error, time(effort, || Ok(seconds(|| multiply(&mut c))))?))
+    let timing = time(effort, || Ok(seconds(|| multiply(&mut c))))?;
+    let recording = recorded(format, || {
+        multiply(&mut c);
+        Ok(())
+    })?;
+    Ok((error, timing, recording))
 }
 
 /// Nothing is packed there; operands in bf16 are rounded before.
@@ -202,7 +213,7 @@ fn product_on_gpu(
     format: Format,
     context: &Context,
     effort: Effort,
-) -> Result<(f64, Timing)> {
+) -> Result<Measured> {
     let [m, k, n] = operands.sizes;
     let put = |values: &[f32], [rows, columns]: [usize; 2]| {
         let full = Tensor::from_slice([rows, columns], values)?.to_device(format.device)?;
@@ -229,7 +240,7 @@ fn product_on_gpu(
         multiply()?;
         watch.end()
     })?;
-    Ok((error, timing))
+    Ok((error, timing, None))
 }
 
 /// An operand as it lies, or its transpose.

@@ -4,6 +4,7 @@
 //! Useful operations are those of `train::plan`: matrix products, a multiply-add counted as two, nothing that is computed twice. Times are
 //! medians of several warm runs. Shares are of peaks measured in the same run ([`peaks`]).
 
+pub mod budget;
 pub mod clock;
 pub mod format;
 pub mod gpu_peaks;

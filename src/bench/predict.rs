@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::clock::{Effort, Stopwatch, seconds, time};
+use super::clock::{Effort, Stopwatch, recorded, seconds, time};
 use super::format::Format;
 use super::report::{Row, Work};
 use super::step::Sizes;
@@ -96,8 +96,9 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
         watch.end()
     })?;
     let names = ["predict", "predict_short", "forward"];
+    let recording = recorded(format, || ensemble.predict(std::slice::from_ref(&short)))?;
     let row = Row::new(names, shape, format, timing, work(SHORT + 1)?);
-    bench.row(row.counting(1.0, "texts/s").verified(error))?;
+    bench.row(row.counting(1.0, "texts/s").verified(error).recorded(recording.as_ref()))?;
 
     if format.device == Device::Cpu && bench.wants("predict_short_reading") {
         bench.row(reading(bench, format, &weights_of(&recipe, sizes))?)?;
@@ -112,7 +113,8 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
         })?;
         let shape: String = shape;
         let row = Row::new(["predict", name, "forward"], shape, format, timing, work(tokens)?);
-        bench.row(row.counting(tokens as f64, "tokens/s").verified(error))
+        let recording = recorded(format, || ensemble.predict(texts))?;
+        bench.row(row.counting(tokens as f64, "tokens/s").verified(error).recorded(recording.as_ref()))
     };
     if bench.wants("predict_batch") {
         let shape = format!("V{} {count} texts of {SHORT} to {longest} words", sizes.vocabulary);

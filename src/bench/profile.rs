@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::budget::Budget;
 use super::clock::{Effort, Timing};
 use super::format::Format;
 use super::peaks::{Peaks, Probe};
@@ -34,24 +35,6 @@ pub struct Row {
     pub bytes: u64,
     pub peak_fraction: Option<f64>,
     pub calls: u64,
-}
-
-/// The step as a whole: where its time goes, and what it would be at the peaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Budget {
-    pub products: Part,
-    /// What moves data and computes nothing that counts.
-    pub memory: Part,
-    pub remainder: Part,
-}
-
-/// Times in milliseconds; `floor_ms` is the time at the peak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Part {
-    pub ms: f64,
-    pub floor_ms: f64,
-    pub flop: u64,
-    pub bytes: u64,
 }
 
 /// A profile; serialises to the JSON of `ulmfit profile`.
@@ -110,12 +93,14 @@ pub fn measure(context: &mut Context, trial: Trial) -> Result<Profile> {
     let recorded_ms = recorded.iter().map(|r| r.total as f64 / 1e6).collect();
     let recording = recorded.swap_remove(index);
     let rows = rows(&recording, format, &probe.peaks);
+    let mut budget = Budget::of(&recording);
+    budget.relate(format, &probe.peaks);
     Ok(Profile {
         step_ms: 1e3 * Timing::of(&plain, None).median,
         sum_ms: rows.iter().map(|row| row.ms).sum(),
         plain_ms: plain.iter().map(|s| 1e3 * s).collect(),
         recorded_ms,
-        budget: budget(&rows, format, &probe.peaks),
+        budget,
         rows,
         peaks: probe.peaks,
         format,
@@ -151,12 +136,19 @@ fn nearest(plain: &[f64], recorded: &[Recording]) -> Option<(usize, f64)> {
 type Key = (Pass, Layer, &'static str, &'static str);
 
 #[derive(Default)]
-struct Sum {
+pub(super) struct Sum {
     /// Nanoseconds.
-    time: f64,
-    flop: u64,
-    bytes: u64,
+    pub time: f64,
+    pub flop: u64,
+    pub bytes: u64,
     calls: u64,
+}
+
+/// What the rows are made of.
+pub(super) fn sums(recording: &Recording) -> impl Iterator<Item = Sum> {
+    let mut sums = Sums::default();
+    share_out(recording, &mut sums);
+    sums.0.into_values()
 }
 
 /// Shares out the time of a recording: every nanosecond of the driving thread goes to the innermost span that is open, and within a region
@@ -269,24 +261,6 @@ fn nest(events: &[Event]) -> Vec<Nested> {
     all
 }
 
-fn budget(rows: &[Row], format: Format, peaks: &Peaks) -> Budget {
-    let mut budget = Budget::default();
-    for row in rows {
-        let part = match (row.flop, row.bytes) {
-            (0, 0) => &mut budget.remainder,
-            (0, _) => &mut budget.memory,
-            _ => &mut budget.products,
-        };
-        part.ms += row.ms;
-        part.flop += row.flop;
-        part.bytes += row.bytes;
-    }
-    // GFLOP/s and GB/s are a million a millisecond
-    budget.products.floor_ms = budget.products.flop as f64 / peaks.flops(format) / 1e6;
-    budget.memory.floor_ms = budget.memory.bytes as f64 / peaks.triad.all_threads / 1e6;
-    budget
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -352,8 +326,8 @@ mod tests {
 
     #[test]
     fn the_budget_has_every_row_once() {
-        let rows = rows(&recording(), Format::F32, &peaks());
-        let budget = budget(&rows, Format::F32, &peaks());
+        let mut budget = Budget::of(&recording());
+        budget.relate(Format::F32, &peaks());
         let sum = budget.products.ms + budget.memory.ms + budget.remainder.ms;
         assert_eq!((sum * 1e6).round(), 1000.0);
         assert_eq!((budget.products.flop, budget.memory.bytes), (2000, 96));

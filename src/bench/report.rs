@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::budget::Budget;
 use super::clock::Timing;
 use super::format::Format;
 use super::peaks::AllPeaks;
 use crate::error::{Error, Result};
+use crate::trace::Recording;
 
 /// One thing that was verified, then timed. The keys up to `peak_fraction` are those of docs/CLI.md.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +49,9 @@ pub struct Row {
     pub before_ms: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
+    /// Where the time of one run more went, which was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     #[serde(skip)]
     work: Work,
     /// The format, where rates are shares of peaks.
@@ -91,6 +96,7 @@ impl Row {
             foreign: timing.foreign.filter(|_| timed),
             before_ms: None,
             ratio: None,
+            budget: None,
             work,
             format: Some(format),
         }
@@ -115,10 +121,19 @@ impl Row {
         Row { error: Some(error), ..self }
     }
 
+    /// With the time budget of a recorded run.
+    #[must_use]
+    pub fn recorded(self, recording: Option<&Recording>) -> Self {
+        Row { budget: recording.map(Budget::of), ..self }
+    }
+
     /// Sets the share of the device's peaks, once those are final.
     pub fn relate(&mut self, peaks: &AllPeaks) {
         let (Some(format), Some(ms)) = (self.format, self.ms) else { return };
         self.peak_fraction = peaks.share(format, self.work.flop, self.work.bytes, ms / 1e3);
+        if let Some(budget) = &mut self.budget {
+            budget.relate(format, &peaks.cpu);
+        }
     }
 
     /// Measured or projected.

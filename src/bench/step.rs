@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::clock::{Effort, Foreign, Stopwatch, Timing, time};
+use super::clock::{Effort, Foreign, Stopwatch, Timing, recorded, time};
 use super::format::Format;
 use super::report::{Row, Work};
 use super::steps::{self, Next};
 use super::{Bench, COUNTED, verify};
 use crate::autodiff::{Graph, Parameters};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{Classifier, EncoderDropout, LanguageModel, State};
 use crate::random::{Direction, Key, Site, Stage, Stream};
 use crate::tensor::{DType, Tensor};
 use crate::text::{ClassifierBatches, LmBatches, StoreWriter, TokenStore, TokenizerKind, Vocabulary};
+use crate::trace::Recording;
 use crate::train::classifier_task::ClassifierTask;
 use crate::train::driver::Task;
 use crate::train::lm_task::{LmTask, evaluate, evaluation_batches};
@@ -286,10 +288,10 @@ fn language_model(
     let flop = plan(&subject.recipe, Stage::Pretrain, &options)?.flop;
     let shape = sizes.of_language_model();
     if bench.wants(name) {
-        let (timing, tokens) = timed_updates(bench, format, 2, |next| subject.updates(next))?;
+        let (timing, tokens, recording) = timed_updates(bench, format, 2, |next| subject.updates(next))?;
         let work = Work { flop: flop.per_step, bytes: 0 };
         let row = Row::new(["step", name, "train"], shape.clone(), format, timing, work);
-        bench.row(row.counting(tokens, "tokens/s").verified(error))?;
+        bench.row(row.counting(tokens, "tokens/s").verified(error).recorded(recording.as_ref()))?;
     }
     if !bench.wants(evaluation) {
         return Ok(());
@@ -297,31 +299,38 @@ fn language_model(
     let b = sizes.batch;
     let mut batches = evaluation_batches(subject.store.clone(), None, b, sizes.bptt, Direction::Forward)?;
     let averaging = subject.recipe.pretrain.valid_average;
+    let mut run = || evaluate(&subject.model, &mut subject.graph, &subject.parameters, &mut batches, averaging);
     let timing = time(bench.effort(Effort::MEDIUM, format), || {
         let watch = Stopwatch::begin(format)?;
-        evaluate(&subject.model, &mut subject.graph, &subject.parameters, &mut batches, averaging)?;
+        run()?;
         watch.end()
     })?;
+    let recording = recorded(format, run)?;
     let predicted = batches.tokens() as usize / b * b - b;
     let work = Work { flop: flop.forward / (b * sizes.bptt) as u64 * predicted as u64, bytes: 0 };
     let row = Row::new(["step", evaluation, "forward"], shape, format, timing, work);
-    bench.row(row.counting(predicted as f64, "tokens/s").verified(error))
+    bench.row(row.counting(predicted as f64, "tokens/s").verified(error).recorded(recording.as_ref()))
 }
 
-/// Times updates: some to warm up (the second is the first that takes no fresh memory), then those that count. Returns the tokens of one, too.
+/// Times updates: some to warm up (the second is the first that takes no fresh memory), then those that count; one more is recorded. Returns the tokens
+/// of one, too.
 fn timed_updates(
     bench: &Bench,
     format: Format,
     warm_ups: usize,
     run: impl FnOnce(&mut dyn FnMut(steps::Done) -> Next) -> Result<()>,
-) -> Result<(Timing, f64)> {
+) -> Result<(Timing, f64, Option<Recording>)> {
     if format.is_counted() {
-        return counted_update(format, run);
+        return counted_update(format, run).map(|(timing, tokens)| (timing, tokens, None));
     }
     let effort = bench.effort(Effort::LONG, format);
     let (mut warm, mut seconds, mut tokens) = (0, Vec::new(), 0.0);
-    let (mut begun, mut watch) = (Instant::now(), Foreign::begin());
+    let (mut begun, mut watch, mut foreign, mut recording) = (Instant::now(), Foreign::begin(), None, None);
     run(&mut |done| {
+        if done.recording.is_some() {
+            recording = done.recording;
+            return Next::Stop;
+        }
         if warm < warm_ups {
             warm += 1;
             (begun, watch) = (Instant::now(), Foreign::begin());
@@ -329,9 +338,13 @@ fn timed_updates(
         }
         seconds.push(done.seconds);
         tokens = done.tokens as f64;
-        if effort.wants_more(seconds.len(), begun) { Next::Plain } else { Next::Stop }
+        if effort.wants_more(seconds.len(), begun) {
+            return Next::Plain;
+        }
+        foreign = watch.end();
+        if format.device == Device::Cpu { Next::Recorded } else { Next::Stop }
     })?;
-    Ok((Timing::of(&seconds, watch.end()), tokens))
+    Ok((Timing::of(&seconds, foreign), tokens, recording))
 }
 
 /// The second update, as the simulated GPU counts it.
@@ -395,7 +408,7 @@ fn reduced_classifier(format: Format) -> Result<f64> {
 
 fn classifier(bench: &mut Bench, sizes: Sizes, format: Format, error: f64) -> Result<()> {
     let mut recipe = None;
-    let (timing, tokens) = timed_updates(bench, format, 1, |next| {
+    let (timing, tokens, recording) = timed_updates(bench, format, 1, |next| {
         recipe = Some(classifier_updates(sizes, format, next)?.0);
         Ok(())
     })?;
@@ -404,5 +417,5 @@ fn classifier(bench: &mut Bench, sizes: Sizes, format: Format, error: f64) -> Re
     let options = PlanOptions { classes: CLASSES, length: Some(sizes.length), threads, precision: format.operands };
     let work = Work { flop: plan(&recipe, Stage::Classifier, &options)?.flop.per_step, bytes: 0 };
     let row = Row::new(["step", "classifier_step", "train"], sizes.of_classifier(), format, timing, work);
-    bench.row(row.counting(tokens, "tokens/s").verified(error))
+    bench.row(row.counting(tokens, "tokens/s").verified(error).recorded(recording.as_ref()))
 }

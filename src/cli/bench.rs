@@ -168,8 +168,33 @@ fn table(report: &Report) -> String {
     if disturbed {
         text += "* other processes had more than a tenth of a processor meanwhile\n";
     }
+    text += &budgets(report);
     if let Some(compared) = &report.compared {
         text += &comparison(compared, report);
+    }
+    text
+}
+
+/// Where the time of recorded runs went, beside what it would be at the peaks; nothing without any.
+fn budgets(report: &Report) -> String {
+    let mut text = String::new();
+    for row in &report.rows {
+        let Some(budget) = &row.budget else { continue };
+        if text.is_empty() {
+            text = format!(
+                "\ntime budget of one run, in ms (operands: those of products, at triad, if nothing were computed meanwhile)\n\
+                 {:<27} {:<44} {:<9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9}\n",
+                "", "", "", "products", "at peak", "operands", "memory", "at triad", "remainder"
+            );
+        }
+        let name = if row.precision == "f32" { row.name.clone() } else { format!("{} {}", row.name, row.precision) };
+        let operands = budget.products.bytes as f64 / report.peaks.cpu.triad.all_threads / 1e6;
+        let _ = write!(text, "{name:<27} {:<44} {:<9}", row.shape, row.direction);
+        let times = [budget.products.ms, budget.products.floor_ms, operands, budget.memory.ms, budget.memory.floor_ms];
+        for (ms, width) in times.into_iter().chain([budget.remainder.ms]).zip([10, 9, 9, 9, 9, 9]) {
+            let _ = write!(text, " {:>width$}", digits(ms));
+        }
+        text.push('\n');
     }
     text
 }

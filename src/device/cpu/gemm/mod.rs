@@ -156,7 +156,7 @@ pub fn gemm<'a, T: Real>(
 fn gemm_on<T: Real>(isa: Isa, precision: Precision, a: Matrix<T>, b: Matrix<T>, c: &mut [T], onto: Onto<T>) {
     assert_eq!(a.columns, b.rows, "the columns of the left matrix must be as many as the rows of the right one");
     let (k, n) = (b.rows, b.columns);
-    let _span = span::<T>(a.rows, k, n);
+    let _span = span(a.rows, k, n, onto);
     let Some(product) = Product::new(isa, precision, a, n, c, onto) else { return };
     let MicroKernel { columns: width, form, .. } = product.kernel;
     with_right(|right: &mut [T]| {
@@ -178,8 +178,9 @@ fn gemm_on<T: Real>(isa: Isa, precision: Precision, a: Matrix<T>, b: Matrix<T>, 
 
 /// A profile's span of one product of `[m, k]` and `[k, n]`.
 #[inline(always)]
-fn span<T>(m: usize, k: usize, n: usize) -> trace::Span {
-    trace::phase(trace::PRODUCTS).flop(2 * m * k * n).elements::<T>(m * k + k * n + m * n)
+fn span<T>(m: usize, k: usize, n: usize, onto: Onto<T>) -> trace::Span {
+    let read = if matches!(onto, Onto::C) { m * n } else { 0 };
+    trace::phase(trace::PRODUCTS).flop(2 * m * k * n).elements::<T>(m * k + k * n + m * n + read)
 }
 
 /// The right-hand matrix of many products, packed once (for instance the recurrent weight of a segment).
@@ -247,8 +248,9 @@ fn pack_on<'a, T: Real>(isa: Isa, precision: Precision, b: Matrix<T>, buffer: &'
 /// If the shapes do not fit.
 pub fn gemm_packed<'a, T: Real>(a: Matrix<T>, b: &Packed<T>, c: &'a mut [T], onto: impl Into<Onto<'a, T>>) {
     assert_eq!(a.columns, b.rows, "the columns of the left matrix must be as many as the rows of the right one");
-    let _span = span::<T>(a.rows, b.rows, b.columns);
-    let Some(product) = Product::new(b.isa, b.precision, a, b.columns, c, onto.into()) else { return };
+    let onto = onto.into();
+    let _span = span(a.rows, b.rows, b.columns, onto);
+    let Some(product) = Product::new(b.isa, b.precision, a, b.columns, c, onto) else { return };
     let MicroKernel { columns: width, form, .. } = product.kernel;
     let (padded, depth) = (b.columns.next_multiple_of(width), form.depth());
     let data = |part: &Range<usize>| &b.data[part.start / depth * padded..part.end.div_ceil(depth) * padded];

@@ -1,0 +1,51 @@
+//! Where time goes: products, what moves data, and the rest; beside what the first two would take at the machine's peaks.
+
+use serde::{Deserialize, Serialize};
+
+use super::format::Format;
+use super::peaks::Peaks;
+use super::profile::sums;
+use crate::trace::Recording;
+
+/// What was recorded, as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    pub products: Part,
+    /// What moves data and computes nothing that counts.
+    pub memory: Part,
+    pub remainder: Part,
+}
+
+/// Times in milliseconds; `floor_ms` is the time at the peak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    pub ms: f64,
+    pub floor_ms: f64,
+    pub flop: u64,
+    pub bytes: u64,
+}
+
+impl Budget {
+    /// Of all spans of a recording; without the times at the peaks, which [`Self::relate`] adds.
+    pub fn of(recording: &Recording) -> Self {
+        let mut budget = Budget::default();
+        for sum in sums(recording) {
+            let part = match (sum.flop, sum.bytes) {
+                (0, 0) => &mut budget.remainder,
+                (0, _) => &mut budget.memory,
+                _ => &mut budget.products,
+            };
+            part.ms += sum.time / 1e6;
+            part.flop += sum.flop;
+            part.bytes += sum.bytes;
+        }
+        budget
+    }
+
+    /// Sets the times at the peaks, once those are final.
+    pub fn relate(&mut self, format: Format, peaks: &Peaks) {
+        // GFLOP/s and GB/s are a million a millisecond
+        self.products.floor_ms = self.products.flop as f64 / peaks.flops(format) / 1e6;
+        self.memory.floor_ms = self.memory.bytes as f64 / peaks.triad.all_threads / 1e6;
+    }
+}
