@@ -8,7 +8,7 @@ pub const TOLERANCE: f64 = 1e-4;
 
 /// Largest difference between two lists of values, relative to the largest of `right`.
 pub fn error(found: &[f64], right: &[f64]) -> f64 {
-    found.iter().zip(right).fold(0.0, |worst: f64, (a, b)| worst.max((a - b).abs() / largest(right)))
+    found.iter().zip(right).fold(0.0, |worst: f64, (a, b)| worst.max((a - b).abs())) / largest(right)
 }
 
 fn largest(values: &[f64]) -> f64 {
