@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::Sizes;
 use crate::device::Precision;
-use crate::device::cpu::gemm::{self, Matrix, Onto, Packed, Store, gemm, gemm_packed, pack};
+use crate::device::cpu::gemm::{self, Matrix, Onto, Packed, Store, gemm, gemm_packed, pack, prefetch};
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::mask::{Dropout, mask_row};
 use crate::tensor::Real;
@@ -303,6 +303,9 @@ pub(super) fn backward_recurrence<T: Real>(
     });
 }
 
+/// Elements that [`CellBackward`] asks for in advance.
+const AHEAD: usize = 256;
+
 /// One step of the backward recurrence for some rows: gates → their gradients, `dc` → that of the step before. `dh` is read.
 struct CellBackward<'a, T> {
     h: usize,
@@ -334,6 +337,9 @@ impl<T: Real> Kernel for CellBackward<'_, T> {
                 h,
                 #[inline(always)]
                 |k, n| {
+                    // these come from memory, too many at a time for the processor to see what comes next
+                    (0..4).for_each(|gate| prefetch(z.as_ptr().wrapping_add(gate * h + k + AHEAD).cast()));
+                    [c_before, c].iter().for_each(|x| prefetch(x.as_ptr().wrapping_add(k + AHEAD).cast()));
                     let [mut i, mut f, mut g, mut o] = load_gates(z, h, k, n);
                     let [c_before, c, dh] = [c_before, c, dh].map(|x| load(&x[k..][..n]));
                     let mut d = load(&dc[k..][..n]);
@@ -412,13 +418,41 @@ pub(super) fn mask_and_put<T: Real>(values: &[T], weight: &Dropout, h: usize, ou
 /// `out = Σ_rows dz`, row by row; columns in parallel.
 pub(super) fn column_sums<T: Real>(dz: &[T], n: usize, out: &mut [T]) {
     let _span = trace::phase(trace::SUMS).elements::<T>(dz.len());
-    out.fill(T::ZERO);
-    let block = 256;
-    out.par_chunks_mut(block).enumerate().for_each(|(k, out)| {
-        for row in dz.chunks_exact(n) {
-            out.iter_mut().zip(&row[k * block..]).for_each(|(sum, &d)| *sum += d);
+    // a page of each row
+    let block = 4096 / size_of::<T>();
+    out.par_chunks_mut(block).enumerate().for_each(|(k, out)| dispatch(ColumnSums { dz, n, from: k * block, out }));
+}
+
+/// Of the columns from `from` on, as many as `out` has.
+struct ColumnSums<'a, T> {
+    dz: &'a [T],
+    n: usize,
+    from: usize,
+    out: &'a mut [T],
+}
+
+impl<T: Real> Kernel for ColumnSums<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        /// Rows that are added in one pass over the sums, one after the other.
+        const TOGETHER: usize = 4;
+        let ColumnSums { dz, n, from, out } = self;
+        out.fill(T::ZERO);
+        let width = out.len();
+        let part = |row: usize| &dz[row * n + from..][..width];
+        let rows = dz.len() / n;
+        let whole = rows / TOGETHER * TOGETHER;
+        for first in (0..whole).step_by(TOGETHER) {
+            let parts: [&[T]; TOGETHER] = std::array::from_fn(|i| part(first + i));
+            for (k, sum) in out.iter_mut().enumerate() {
+                parts.iter().for_each(|part| *sum += part[k]);
+            }
         }
-    });
+        for row in whole..rows {
+            out.iter_mut().zip(part(row)).for_each(|(sum, &d)| *sum += d);
+        }
+    }
 }
 
 #[cfg(test)]

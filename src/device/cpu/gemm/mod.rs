@@ -27,6 +27,7 @@ use rayon::prelude::*;
 use self::bf16::Form;
 pub use self::bf16::Round;
 pub use self::kernels::Multiply;
+pub(crate) use self::kernels::prefetch;
 use self::kernels::{Ahead, MicroKernel, ROW_PANELS, Start};
 use self::pack::{LEFT_BYTES, RIGHT_BYTES, pack_panels, with_left, with_right};
 use super::super::{Precision, Real};
