@@ -31,7 +31,7 @@ fn the_papers_model_is_planned() {
     let weights = 30_000 * 400 + 4 * 1150 * (400 + 1150) + 4 * 1150 * (1150 + 1150) + 4 * 400 * (1150 + 400);
     assert_eq!(number(&plan["flop"]["per_step"]), 6.0 * f64::from(weights) * 4480.0);
     let bytes = &plan["bytes"];
-    let parts = ["parameters", "gradients", "optimiser", "best", "start", "pool", "packing"];
+    let parts = ["parameters", "gradients", "optimiser", "best", "start", "pool", "packing", "program"];
     let sum: f64 = parts.iter().map(|part| number(&bytes[part])).sum();
     assert_eq!(number(&bytes["total"]), sum);
     assert!(number(&bytes["pool"]) > 0.0);

@@ -101,6 +101,7 @@ fn describe(plan: &Plan) -> String {
         ("workspace", bytes.workspace),
         ("evaluation", bytes.evaluation),
         ("packing", bytes.packing),
+        ("program", bytes.program),
         ("total", bytes.total),
     ];
     for (name, bytes) in lines.into_iter().filter(|(_, bytes)| *bytes > 0) {
