@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::format::Format;
 use super::projection;
 use crate::device::{Device, cuda};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::trace::{Recorder, Recording};
 
 /// How long to measure one thing.
@@ -121,7 +121,10 @@ fn settle(format: Format) -> Result<()> {
 /// # Errors
 /// Those of the run.
 pub fn recorded<R>(format: Format, run: impl FnOnce() -> Result<R>) -> Result<Option<Recording>> {
-    let Some(recorder) = Recorder::start().filter(|_| format.device == Device::Cpu) else { return Ok(None) };
+    if format.device != Device::Cpu {
+        return Ok(None);
+    }
+    let recorder = Recorder::start().ok_or_else(|| Error::data("something else is being recorded"))?;
     let outcome = run();
     let recording = recorder.finish();
     outcome.map(|_| Some(recording))

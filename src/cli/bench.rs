@@ -134,15 +134,10 @@ fn table(report: &Report) -> String {
     for row in &report.rows {
         let number = |x: Option<f64>| x.map_or_else(|| "-".to_string(), digits);
         let share = row.peak_fraction.map_or_else(|| "-".to_string(), |x| format!("{:.0} %", 100.0 * x));
-        let mut name = row.name.clone();
-        for word in [&row.precision, &row.device].into_iter().filter(|word| !word.is_empty() && *word != "cpu") {
-            name += " ";
-            name += word;
-        }
         let _ = write!(
             text,
             "{:<27} {:<44} {:<9} {:>10} {:>9} {:>7} {share:>6}",
-            name,
+            title(row),
             row.shape,
             row.direction,
             number(row.milliseconds()),
@@ -175,6 +170,12 @@ fn table(report: &Report) -> String {
     text
 }
 
+/// Name, precision, and the device where it is a GPU.
+fn title(row: &Row) -> String {
+    let words = [&row.name, &row.precision, &row.device].map(String::as_str);
+    words.into_iter().filter(|word| !word.is_empty() && *word != "cpu").collect::<Vec<_>>().join(" ")
+}
+
 /// Where the time of recorded runs went, beside what it would be at the peaks; nothing without any.
 fn budgets(report: &Report) -> String {
     let mut text = String::new();
@@ -187,9 +188,8 @@ fn budgets(report: &Report) -> String {
                 "", "", "", "products", "at peak", "operands", "memory", "at triad", "remainder"
             );
         }
-        let name = if row.precision == "f32" { row.name.clone() } else { format!("{} {}", row.name, row.precision) };
         let operands = budget.products.bytes as f64 / report.peaks.cpu.triad.all_threads / 1e6;
-        let _ = write!(text, "{name:<27} {:<44} {:<9}", row.shape, row.direction);
+        let _ = write!(text, "{:<27} {:<44} {:<9}", title(row), row.shape, row.direction);
         let times = [budget.products.ms, budget.products.floor_ms, operands, budget.memory.ms, budget.memory.floor_ms];
         for (ms, width) in times.into_iter().chain([budget.remainder.ms]).zip([10, 9, 9, 9, 9, 9]) {
             let _ = write!(text, " {:>width$}", digits(ms));

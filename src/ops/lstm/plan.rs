@@ -176,7 +176,7 @@ pub fn describe(gpu: &Gpu, precision: Precision, batch: usize, hidden: &[usize])
 /// When to have a part of W_hh in registers, where there is a kernel for that.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Registers {
-    /// Where shared memory alone is too small: a multiprocessor has few registers left to run other warps with, and each is read once for one product.
+    /// Where shared memory alone is too small; which is faster where both fit, nobody has measured on a GPU.
     IfNeeded,
     Never,
     Always,
@@ -237,19 +237,15 @@ pub fn force(plan: Option<Force>) {
 /// The plan to run: [`LstmPlan::choose`]'s, or the forced one.
 pub(super) fn decide(gpu: &Gpu, precision: Precision, pass: Pass, batch: usize, hidden: usize) -> Result<LstmPlan> {
     let forced = *FORCED.lock().expect("nothing panics while it is held");
-    match forced {
-        None => Ok(LstmPlan::choose(gpu, precision, pass, batch, hidden).0),
-        Some(Force::StepWise) => Ok(LstmPlan::StepWise),
-        Some(Force::Persistent(units) | Force::Registers(units)) => {
-            let registers =
-                if matches!(forced, Some(Force::Registers(_))) { Registers::Always } else { Registers::Never };
-            persistent(gpu, precision, pass, [batch, hidden], &[units[pass as usize]], registers)
-                .map(LstmPlan::Persistent)
-                .map_err(|reason| {
-                    Error::data(format!("the persistent LSTM does not run {pass} on {}: {reason}", gpu.name))
-                })
-        }
-    }
+    let (units, registers) = match forced {
+        None => return Ok(LstmPlan::choose(gpu, precision, pass, batch, hidden).0),
+        Some(Force::StepWise) => return Ok(LstmPlan::StepWise),
+        Some(Force::Persistent(units)) => (units, Registers::Never),
+        Some(Force::Registers(units)) => (units, Registers::Always),
+    };
+    persistent(gpu, precision, pass, [batch, hidden], &[units[pass as usize]], registers)
+        .map(LstmPlan::Persistent)
+        .map_err(|reason| Error::data(format!("the persistent LSTM does not run {pass} on {}: {reason}", gpu.name)))
 }
 
 #[cfg(test)]
