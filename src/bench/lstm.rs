@@ -117,21 +117,21 @@ impl Layout {
     }
 }
 
-/// Operands of a product of `[m, k]` and `[k, n]`, as they lie.
+/// Operands of a product of `[m, k]` and `[k, n]`, as they lie; in tensors, because those have huge pages where the system has any.
 struct Operands {
     sizes: [usize; 3],
     layout: Layout,
-    a: Vec<f32>,
-    b: Vec<f32>,
+    a: Tensor,
+    b: Tensor,
 }
 
 impl Operands {
-    fn new([m, k, n]: [usize; 3], layout: Layout) -> Self {
-        let numbers = |count: usize, step: u32| -> Vec<f32> {
+    fn new([m, k, n]: [usize; 3], layout: Layout) -> Result<Self> {
+        let numbers = |count: usize, step: u32| {
             let number = |i: u32| (i.wrapping_mul(step) >> 8) as f32 / (1 << 23) as f32 - 1.0;
-            (0..count as u32).map(number).collect()
+            Tensor::from_slice([count], &(0..count as u32).map(number).collect::<Vec<_>>())
         };
-        Operands { sizes: [m, k, n], layout, a: numbers(m * k, 2_654_435_761), b: numbers(k * n, 2_246_822_519) }
+        Ok(Operands { sizes: [m, k, n], layout, a: numbers(m * k, 2_654_435_761)?, b: numbers(k * n, 2_246_822_519)? })
     }
 
     fn shape(&self) -> String {
@@ -146,6 +146,7 @@ impl Operands {
     /// Compares about a thousand elements of a product with f64; returns the error. (What is added to is zero at first.)
     fn verify(&self, what: &str, precision: Precision, c: &[f32]) -> Result<f64> {
         let [m, k, n] = self.sizes;
+        let (a, b) = (self.a.read::<f32>(), self.b.read::<f32>());
         let (mut found, mut right) = (Vec::new(), Vec::new());
         for index in (0..m * n).step_by((m * n / 1000).max(1) | 1) {
             let (i, j) = (index / n, index % n);
@@ -155,8 +156,8 @@ impl Operands {
                 Precision::Bf16 => f64::from(x.rounded()),
             };
             let along = matches!(self.layout, Layout::TN | Layout::Added);
-            let left = |l: usize| operand(self.a[if along { l * m + i } else { i * k + l }]);
-            let other = |l: usize| operand(self.b[if self.layout == Layout::NT { j * k + l } else { l * n + j }]);
+            let left = |l: usize| operand(a[if along { l * m + i } else { i * k + l }]);
+            let other = |l: usize| operand(b[if self.layout == Layout::NT { j * k + l } else { l * n + j }]);
             found.push(f64::from(c[index]));
             right.push((0..k).map(|l| left(l) * other(l)).sum());
         }
@@ -169,7 +170,7 @@ type Measured = (f64, Timing, Option<Recording>);
 
 /// Verifies, then times one product of `[m, k]` and `[k, n]`.
 fn product(bench: &mut Bench, what: &str, [m, k, n]: [usize; 3], layout: Layout, format: Format) -> Result<()> {
-    let operands = Operands::new([m, k, n], layout);
+    let operands = Operands::new([m, k, n], layout)?;
     let effort = bench.effort(Effort::SHORT, format);
     let (error, timing, recording) = match format.device {
         Device::Cpu => product_on_cpu(&operands, what, format, effort)?,
@@ -183,11 +184,15 @@ fn product(bench: &mut Bench, what: &str, [m, k, n]: [usize; 3], layout: Layout,
 
 fn product_on_cpu(operands: &Operands, what: &str, format: Format, effort: Effort) -> Result<Measured> {
     let precision = format.operands;
-    let Operands { sizes: [m, k, n], layout, a, b } = operands;
-    let (m, k, n, layout) = (*m, *k, *n, *layout);
-    let mut c = vec![0.0; m * n];
-    let mut buffer = vec![0.0; if layout == Layout::Packed { packed_len::<f32>(precision, k, n) } else { 0 }];
-    let packed = (layout == Layout::Packed).then(|| pack(precision, Matrix::new(b, k, n), &mut buffer));
+    let [m, k, n] = operands.sizes;
+    let layout = operands.layout;
+    let (a, b) = (&*operands.a.read::<f32>(), &*operands.b.read::<f32>());
+    let c = Tensor::zeros([m * n], DType::F32)?;
+    let c = &mut *c.write::<f32>();
+    let room = if layout == Layout::Packed { packed_len::<f32>(precision, k, n) } else { 0 };
+    let buffer = Tensor::zeros([room], DType::F32)?;
+    let buffer = &mut *buffer.write::<f32>();
+    let packed = (layout == Layout::Packed).then(|| pack(precision, Matrix::new(b, k, n), buffer));
     let multiply = |c: &mut [f32]| match (&packed, layout) {
         (Some(packed), _) => gemm_packed(Matrix::new(a, m, k), packed, c, Store::Set),
         (None, Layout::NT) => gemm(precision, Matrix::new(a, m, k), Matrix::new(b, n, k).t(), c, Store::Set),
@@ -196,11 +201,11 @@ fn product_on_cpu(operands: &Operands, what: &str, format: Format, effort: Effor
         }
         (None, _) => gemm(precision, Matrix::new(a, m, k), Matrix::new(b, k, n), c, Store::Set),
     };
-    multiply(&mut c);
-    let error = operands.verify(what, precision, &c)?;
-    let timing = time(effort, || Ok(seconds(|| multiply(&mut c))))?;
+    multiply(c);
+    let error = operands.verify(what, precision, c)?;
+    let timing = time(effort, || Ok(seconds(|| multiply(c))))?;
     let recording = recorded(format, || {
-        multiply(&mut c);
+        multiply(c);
         Ok(())
     })?;
     Ok((error, timing, recording))
@@ -215,8 +220,8 @@ fn product_on_gpu(
     effort: Effort,
 ) -> Result<Measured> {
     let [m, k, n] = operands.sizes;
-    let put = |values: &[f32], [rows, columns]: [usize; 2]| {
-        let full = Tensor::from_slice([rows, columns], values)?.to_device(format.device)?;
+    let put = |operand: &Tensor, [rows, columns]: [usize; 2]| {
+        let full = operand.reshape([rows, columns])?.to_device(format.device)?;
         if format.operands == Precision::Full {
             return Ok(full);
         }

@@ -12,14 +12,14 @@ use crate::device::{Precision, Real};
 /// - `k`: packed elements, of which each holds [`Form::depth`] of the operand
 /// - `a`: packed, `[k, rows]`, with `1 ≤ rows ≤` [`MicroKernel::rows`]
 /// - `b`: packed, `[k, MicroKernel::columns]`; columns beyond `columns` are computed and thrown away
-/// - `ahead`: what is asked for meanwhile, if the kernel does so
+/// - `ahead`: what is asked for meanwhile
 /// - `c`: `rows` rows of `columns` elements, `c_stride` apart
 /// - `start`: of each row as many elements as of `c`
 ///
 /// # Safety
 /// The pointers must be valid for these elements, nobody else may touch the elements of `c` meanwhile, and the processor must have
 /// the instructions of the kernel.
-pub type Run<T> = unsafe fn(usize, usize, *const T, *const T, Ahead, *mut T, usize, usize, Start<T>);
+pub type Run<T> = unsafe fn(usize, usize, *const T, *const T, &mut Ahead, *mut T, usize, usize, Start<T>);
 
 /// What the sums of a tile are added to. It may be the tile of C itself.
 #[derive(Clone, Copy, Debug)]
@@ -34,24 +34,81 @@ impl<T> Start<T> {
     pub const NOTHING: Self = Start { from: std::ptr::null(), stride: 0 };
 }
 
-/// Cache lines that will be needed after this tile: a part of the next panel of the right operand.
-#[derive(Clone, Copy, Debug)]
+/// What is asked for while a tile is computed, because it is needed after it; it goes into the second-level cache.
+#[derive(Clone, Debug)]
 pub struct Ahead {
-    pub from: *const i8,
-    pub lines: usize,
+    /// A part of the next panel of the right operand, if the kernel does that ([`Prefetch::Panel`]).
+    pub right: *const i8,
+    /// Cache lines of that part.
+    pub right_lines: usize,
+    /// What is packed next as a block of the left operand: so that packing does not wait for a far cache.
+    pub left: Lines,
+    /// Cache lines of it that are asked for during one tile.
+    pub left_lines: usize,
 }
+
+/// Cache lines of a matrix in memory, row by row.
+#[derive(Clone, Debug)]
+pub struct Lines {
+    next: *const i8,
+    /// Left of this row.
+    rest: usize,
+    /// Of a row.
+    row: usize,
+    /// Bytes from the last one of a row to the first one of the next.
+    skip: usize,
+    /// Left in all.
+    count: usize,
+}
+
+impl Lines {
+    pub const NONE: Self = Lines { next: std::ptr::null(), rest: 0, row: 0, skip: 0, count: 0 };
+
+    /// Of `rows` rows of `length` elements each, which are `stride` elements apart.
+    pub fn new<T>(from: *const T, rows: usize, length: usize, stride: usize) -> Self {
+        // one more, because a row need not start where a line does
+        let row = (length * size_of::<T>()).div_ceil(64) + 1;
+        let skip = (stride * size_of::<T>()).wrapping_sub((row - 1) * 64);
+        Lines { next: from.cast(), rest: row, row, skip, count: rows * row }
+    }
+}
+
+impl Iterator for Lines {
+    type Item = *const i8;
+
+    /// An address in the next line.
+    #[inline(always)]
+    fn next(&mut self) -> Option<*const i8> {
+        if self.count == 0 {
+            return None;
+        }
+        self.count -= 1;
+        self.rest -= 1;
+        let line = self.next;
+        let step = if self.rest == 0 { self.skip } else { 64 };
+        self.rest = if self.rest == 0 { self.row } else { self.rest };
+        self.next = line.wrapping_add(step);
+        Some(line)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.count, Some(self.count))
+    }
+}
+
+impl ExactSizeIterator for Lines {}
 
 /// How a micro-kernel sees to it that the right operand is in a cache when it is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Prefetch {
     /// Its own panel, so many rows of k in advance, into the first-level cache.
     Rows(usize),
-    /// The next panel ([`Ahead`]), into the second-level cache, evenly over the tiles of this one: with few instructions, and so that a panel that
+    /// The next panel ([`Ahead::right`]), into the second-level cache, evenly over the tiles of this one: with few instructions, and so that a panel that
     /// comes from memory has the time of all of them to do so.
     Panel,
 }
 
-/// Measured with AVX-512: on Zen 4 8 to 32 rows help, most the last; on Zen 5, which multiplies twice as fast, 48 raise the products of one step of the
+/// Measured with AVX-512: on Zen 4 8 to 32 rows help, most the last, and 48 are as good; on Zen 5, which multiplies twice as fast, 48 raise the products of one step of the
 /// recurrence by 3 to 7 % over 32, large ones by up to 2 %, and 64 or more take that back. With AVX2 a turn has half the products, so that these instructions count: on a
 /// Zen 3 whose cores are shared, [`Prefetch::Panel`] and turns of eight rows raise 64x1150x4600 from 64 to 75 % of the peak, large products from
 /// 66-83 to 76-86 %.
@@ -140,7 +197,7 @@ macro_rules! kernel {
             /// As there.
             #[allow(clippy::too_many_arguments)]
             unsafe fn run(
-                rows: usize, k: usize, a: *const $t, b: *const $t, ahead: Ahead, c: *mut $t, c_stride: usize, columns: usize,
+                rows: usize, k: usize, a: *const $t, b: *const $t, ahead: &mut Ahead, c: *mut $t, c_stride: usize, columns: usize,
                 start: Start<$t>,
             ) {
                 if columns < COLUMNS && columns != $lanes {
@@ -201,7 +258,7 @@ macro_rules! kernel {
             #[allow(unused_unsafe)]
             $(#[target_feature(enable = $feature)])?
             unsafe fn tile<const ROWS: usize, const VECTORS: usize>(
-                k: usize, mut a: *const $t, mut b: *const $t, mut ahead: Ahead, c: *mut $t, c_stride: usize, start: Start<$t>,
+                k: usize, mut a: *const $t, mut b: *const $t, ahead: &mut Ahead, c: *mut $t, c_stride: usize, start: Start<$t>,
             ) {
                 const LINE: usize = 64 / size_of::<$t>();
                 let mut sums: [[$vector; VECTORS]; ROWS] = [[$zero(); VECTORS]; ROWS];
@@ -235,8 +292,11 @@ macro_rules! kernel {
                 // loads of the operands would wait with them; and the last ones must have come before they are needed.
                 let turns = k / $unroll;
                 let between = turns / (ROWS + 2);
-                let lines = ahead.lines.div_ceil(turns.max(1));
+                let (mut next, mut lines) = (ahead.right, ahead.right_lines);
+                let lines_a_turn = lines.div_ceil(turns.max(1));
+                let of_left = ahead.left_lines.div_ceil(ROWS + 1);
                 for i in 0..=ROWS {
+                    ahead.left.by_ref().take(of_left).for_each(prefetch_second);
                     if i < ROWS {
                         let row = c.wrapping_add(i * c_stride);
                         for first in (0..VECTORS * $lanes).step_by(LINE) {
@@ -246,12 +306,12 @@ macro_rules! kernel {
                         prefetch(row.wrapping_add(VECTORS * $lanes - 1).cast());
                     }
                     for _ in 0..if i < ROWS { between } else { turns - ROWS * between } {
-                        if $prefetch == Prefetch::Panel && ahead.lines > 0 {
-                            for _ in 0..lines {
-                                prefetch_second(ahead.from);
-                                ahead.from = ahead.from.wrapping_add(64);
+                        if $prefetch == Prefetch::Panel && lines > 0 {
+                            for _ in 0..lines_a_turn {
+                                prefetch_second(next);
+                                next = next.wrapping_add(64);
                             }
-                            ahead.lines = ahead.lines.saturating_sub(lines);
+                            lines = lines.saturating_sub(lines_a_turn);
                         }
                         step($unroll);
                     }

@@ -28,7 +28,7 @@ use self::bf16::Form;
 pub use self::bf16::Round;
 pub use self::kernels::Multiply;
 pub(crate) use self::kernels::prefetch;
-use self::kernels::{Ahead, MicroKernel, ROW_PANELS, Start};
+use self::kernels::{Ahead, Lines, MicroKernel, ROW_PANELS, Start};
 use self::pack::{LEFT_BYTES, RIGHT_BYTES, pack_panels, with_left, with_right};
 use super::super::{Precision, Real};
 use super::isa::{Isa, isa};
@@ -44,6 +44,11 @@ const fn k_block<T>() -> usize {
 /// Most rows of a block of the left operand, where the length of k would allow more: parts of one product that are too large leave
 /// threads idle at its end.
 const MOST_ROWS: usize = 364;
+
+/// During the last panels, so many, of a block of the left operand the next one is asked for; it shares a second-level cache with what is being
+/// multiplied. (Measured on Zen 4 for the gradients of a decoder, 30,000 words of 400 dimensions: packing the left operand takes 2 to 4 % of
+/// the product instead of 5 to 6 % in f32, 5 % instead of 9 to 11 % in bf16.)
+const AHEAD_PANELS: usize = 16;
 
 /// Products with fewer multiplications than this are computed by the calling thread alone: to wake the others would take longer.
 const PARALLEL_FROM: usize = 1 << 20;
@@ -372,14 +377,24 @@ impl<'a, T: Real> Product<'a, T> {
         let stripes = wanted.div_ceil(row_blocks.clone().count()).min(panels / 16).max(1);
         let stripes = blocks(panels, panels.div_ceil(stripes), 1);
         let stripe_count = stripes.clone().count();
+        let rows_of = |index: usize| row_blocks.clone().nth(index / stripe_count);
+        let first_k = right.clone().next().map(|(k, _)| k);
         let work = |index: usize, left: &mut [MaybeUninit<T>]| {
-            let rows = row_blocks.clone().nth(index / stripe_count).expect("index is below the product of both counts");
+            let rows = rows_of(index).expect("index is below the product of both counts");
             let panels = stripes.clone().nth(index % stripe_count).expect("a remainder");
-            for (k, right) in right.clone() {
+            // as a rule a thread computes one after the other
+            let next_rows = rows_of(index + 1).filter(|next| *next != rows);
+            let mut parts = right.clone().peekable();
+            while let Some((k, right)) = parts.next() {
+                let next = match parts.peek() {
+                    Some((k, _)) => Some((rows.clone(), k.clone())),
+                    None => next_rows.clone().zip(first_k.clone()),
+                };
+                let next = next.map_or(Lines::NONE, |(rows, k)| self.lines(rows, k));
                 let right = &right[panels.start * tile_columns * height(&k)..panels.end * tile_columns * height(&k)];
                 let from = columns.start + panels.start * tile_columns;
                 let to = (columns.start + panels.end * tile_columns).min(columns.end);
-                self.multiply_block(rows.clone(), k, right, from..to, left);
+                self.multiply_block(rows.clone(), k, right, from..to, left, next);
             }
         };
         let largest = row_blocks.clone().map(|rows| rows.len()).max().unwrap_or(0) * longest;
@@ -388,7 +403,14 @@ impl<'a, T: Real> Product<'a, T> {
         });
     }
 
-    /// Multiplies one block: `rows` of A with the packed panels `right` of `columns`, for one block of k.
+    /// What is read of A in order to pack `rows` for one block of k.
+    fn lines(&self, rows: Range<usize>, k: Range<usize>) -> Lines {
+        let a = self.a.rows(rows).columns(k);
+        let a = if a.row_stride == 1 { a.t() } else { a };
+        Lines::new(a.data.as_ptr(), a.rows, a.columns, a.row_stride)
+    }
+
+    /// Multiplies one block: `rows` of A with the packed panels `right` of `columns`, for one block of k. `next`: what is packed after it.
     fn multiply_block(
         &self,
         rows: Range<usize>,
@@ -396,6 +418,7 @@ impl<'a, T: Real> Product<'a, T> {
         right: &[T],
         columns: Range<usize>,
         left: &mut [MaybeUninit<T>],
+        next: Lines,
     ) {
         let MicroKernel { rows: tile_rows, columns: tile_columns, form, run, run_row } = self.kernel;
         let height = k.len().div_ceil(form.depth());
@@ -424,12 +447,18 @@ impl<'a, T: Real> Product<'a, T> {
                 run_row(height, left.as_ptr().cast(), panels.as_ptr(), c, start(rows.start, from).from);
             }
         }
+        let panels = right.len() / (tile_columns * height);
+        let last = panels.min(AHEAD_PANELS);
+        let left_lines = next.len().div_ceil((last * tiles.count).max(1));
+        let mut ahead = Ahead { right: std::ptr::null(), right_lines: 0, left: Lines::NONE, left_lines };
         for (index, panel) in right.chunks_exact(tile_columns * height).enumerate() {
             let from = columns.start + (together + index) * tile_columns;
-            let next = panel.as_ptr().wrapping_add(panel.len()).cast::<i8>();
-            let share = (size_of_val(panel) / 64).div_ceil(tiles.count);
-            for (number, tile) in tiles.ranges().enumerate() {
-                let ahead = Ahead { from: next.wrapping_add(number * share * 64), lines: share };
+            if index + last == panels {
+                ahead.left = next.clone();
+            }
+            ahead.right = panel.as_ptr().wrapping_add(panel.len()).cast();
+            ahead.right_lines = (size_of_val(panel) / 64).div_ceil(tiles.count);
+            for tile in tiles.ranges() {
                 let left = &left[tile.start * height..][..tile.len() * height];
                 // SAFETY: `left` and `panel` have the lengths that the kernel reads and were packed above; the tile lies in C, which is
                 // borrowed mutably, and belongs to this thread alone; `Product::new` asserted that the processor has the instructions.
@@ -437,8 +466,9 @@ impl<'a, T: Real> Product<'a, T> {
                     let row = rows.start + tile.start;
                     let c = self.c.0.add(row * self.n + from);
                     let (used, start) = (tile_columns.min(columns.end - from), start(row, from));
-                    run(tile.len(), height, left.as_ptr().cast(), panel.as_ptr(), ahead, c, self.n, used, start);
+                    run(tile.len(), height, left.as_ptr().cast(), panel.as_ptr(), &mut ahead, c, self.n, used, start);
                 }
+                ahead.right = ahead.right.wrapping_add(ahead.right_lines * 64);
             }
         }
     }

@@ -341,3 +341,17 @@ fn blocks_cover_everything_once() {
         assert_eq!(next, length);
     }
 }
+
+#[test]
+fn what_is_asked_for_ahead_is_every_line_of_every_row_and_no_other() {
+    let line = |address: usize| address / 64;
+    for (from, rows, length, stride) in [(64, 3, 16, 16), (1020, 5, 14, 1000), (8, 4, 364, 30_001), (132, 1, 1, 7)] {
+        let asked: Vec<usize> =
+            Lines::new(from as *const f32, rows, length, stride).map(|p| line(p as usize)).collect();
+        let row = |r: usize| line(from + 4 * r * stride)..=line(from + 4 * (r * stride + length) - 1);
+        assert!((0..rows).flat_map(row).all(|line| asked.contains(&line)), "{asked:?}");
+        // at most one more behind each row
+        assert!(asked.len() <= rows * (length.div_ceil(16) + 1), "{asked:?}");
+        assert!(asked.iter().all(|line| (0..rows).any(|r| *row(r).start() <= *line && *line <= row(r).end() + 1)));
+    }
+}
