@@ -156,12 +156,12 @@ pub fn totals(g: &mut Graph, row_losses: &Tensor, correct: &Tensor) -> Result<(f
 }
 
 /// Rows of a block of `n` rows over `v` words on the CPU: few enough for the logits to stay in a third-level cache (about 16 MiB in f32) until
-/// their gradient is consumed, enough to amortise a pass over dW, which is read and written once for every block. A multiple of 28, so that two
-/// threads have whole tiles of the product that gives dx.
+/// their gradient is consumed, enough to amortise a pass over dW, which is read and written once for every block. Below the most, 512,
+/// a multiple of 28, so that two threads have whole tiles of the product that gives dx.
 pub(crate) fn block_rows(n: usize, v: usize) -> usize {
     const ROWS: usize = 28;
     let tiles = ((4 << 20) + ROWS / 2 * v) / (ROWS * v.max(1));
-    (ROWS * tiles.clamp(1, 18)).min(n).max(1)
+    (ROWS * tiles.max(1)).min(512).min(n).max(1)
 }
 
 impl Operation for TiedSoftmax {
@@ -239,10 +239,13 @@ mod tests {
     fn a_block_of_rows_has_whole_tiles_and_fits_a_cache() {
         for v in [1, 50, 10_000, 30_000, 60_001, 149_797, 1_000_000] {
             let rows = block_rows(100_000, v);
-            assert!(rows.is_multiple_of(28) && (rows == 28 || rows * v * 4 <= 20 << 20), "{rows} rows of {v} words");
+            assert!(
+                (rows == 512 || rows.is_multiple_of(28)) && (rows == 28 || rows * v * 4 <= 20 << 20),
+                "{rows} rows of {v} words"
+            );
             assert_eq!(block_rows(5, v), 5);
         }
-        assert_eq!([block_rows(4480, 30_000), block_rows(4480, 10_000), block_rows(4480, 50)], [140, 420, 504]);
+        assert_eq!([block_rows(4480, 30_000), block_rows(4480, 10_000), block_rows(4480, 50)], [140, 420, 512]);
     }
 
     #[test]
