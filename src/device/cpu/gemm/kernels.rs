@@ -108,10 +108,10 @@ enum Prefetch {
     Panel,
 }
 
-/// Measured with AVX-512: on Zen 4 8 to 32 rows help, most the last, and 48 are as good; on Zen 5, which multiplies twice as fast, 48 raise the products of one step of the
-/// recurrence by 3 to 7 % over 32, large ones by up to 2 %, and 64 or more take that back. With AVX2 a turn has half the products, so that these instructions count: on a
-/// Zen 3 whose cores are shared, [`Prefetch::Panel`] and turns of eight rows raise 64x1150x4600 from 64 to 75 % of the peak, large products from
-/// 66-83 to 76-86 %.
+/// Measured with AVX-512: on Zen 4 8 to 32 rows help, most the last, and 48 are as good; on Zen 5, which multiplies twice as fast, 48 raise the
+/// products of one step of the recurrence by 3 to 7 % over 32, large ones by up to 2 %, and 64 or more take that back. With AVX2 a turn has half
+/// the products, so that these instructions count: on a Zen 3 whose cores are shared, [`Prefetch::Panel`] and turns of eight rows raise
+/// 64x1150x4600 from 64 to 75 % of the peak, large products from 66-83 to 76-86 %.
 const FAR: Prefetch = Prefetch::Rows(48);
 
 /// Computes `c = start + a·b` for one row and [`ROW_PANELS`] whole panels: `(k, a, b, c, start)`. One panel's sums are too few to keep the
