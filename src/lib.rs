@@ -1,6 +1,6 @@
 //! ULMFiT (Howard & Ruder 2018) on a numerical engine of its own.
 //!
-//! The floors, ground first (a room imports only from rooms below it; `tests/house.rs` checks that): [`error`], [`random`], [`trace`] ·
+//! The floors, ground first (a room imports only from rooms below it; `tests/library/house.rs` checks that): [`error`], [`random`], [`trace`] ·
 //! [`device`] · `tensor` · `autodiff` · `ops` · `nn` · `optim` · `check` · `text` · `train` · `report`, [`mod@bench`] · `cli`.
 //! See `DESIGN.md` for why, and `docs/SPEC.md` for what is computed.
 

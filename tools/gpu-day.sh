@@ -78,11 +78,11 @@ part_info() { run info "what the driver presents" "$ulmfit" info --device "$devi
 
 part_parity() {
   if [ -n "$rehearsal" ]; then
-    run parity "one test, simulated" cargo test --locked --test cuda_parity -- masks_are_those_of_the_cpu
+    run parity "one test, simulated" cargo test --locked --test gpu parity::masks_are_those_of_the_cpu
   else
     local name
-    for name in cuda_parity cuda_parity_sm_70 cuda_training cuda_graphs cuda_commands; do
-      run parity "$name" env ULMFIT_REQUIRE_CUDA=1 cargo test --locked --test "$name" -- --nocapture
+    for name in parity parity_sm_70 training graphs commands; do
+      run parity "$name" env ULMFIT_REQUIRE_CUDA=1 cargo test --locked --test gpu "$name::" -- --nocapture
     done
   fi
 }

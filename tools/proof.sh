@@ -39,10 +39,10 @@ for part in "$@"; do
       step "PTX: the same text, assembled, within its limits" cargo run --release --locked --quiet -p ptx -- --check
       step "The simulated driver: its tests" bash -c "cargo test --locked -p cudasim 2>&1 | grep -E '^test result|Running'"
       step "The simulated driver: million thread instructions a second" cargo run --release --locked --quiet -p cudasim --example speed
-      for target in cuda_parity cuda_parity_sm_70 cuda_training cuda_graphs cuda_counters; do
-        step "On the simulated GPU: $target" env ULMFIT_PARITY=full cargo test --locked --test $target -- --nocapture
+      for tests in parity parity_sm_70 training graphs counters; do
+        step "On the simulated GPU: $tests" env ULMFIT_PARITY=full cargo test --locked --test gpu $tests:: -- --nocapture
       done
-      step "The same by the interpreter's form without AVX2" env CUDASIM_AVX2=off cargo test --locked --test cuda_parity
+      step "The same by the interpreter's form without AVX2" env CUDASIM_AVX2=off cargo test --locked --test gpu parity::
       for precision in f32 bf16; do
         step "Fixtures on the simulated GPU, $precision" $ulmfit golden tests/golden --device cudasim --precision $precision
         step "Gradients on the simulated GPU, $precision, with planted errors" $ulmfit gradcheck --mutate --device cudasim --precision $precision

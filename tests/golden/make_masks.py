@@ -1,5 +1,5 @@
 """Known dropout masks, by an implementation of its own (numpy) of DESIGN.md, "Randomness": Philox4x32-10 (Salmon et al. 2011), the key of
-a training, the sites and the rule of the masks. `tests/masks.rs` compares them with `ulmfit::random`.
+a training, the sites and the rule of the masks. `tests/library/masks.rs` compares them with `ulmfit::random`.
 usage: python make_masks.py masks.json
 
 masks.json: `philox` counter, key, output; `keys` (seed, stage, direction) -> key; `masks` the key they were drawn with, `site` by name and index,

@@ -1,5 +1,5 @@
 //! What the tests through the binary share: the program, small data, small models.
-#![allow(dead_code, reason = "not every test binary uses everything")]
+#![allow(dead_code, reason = "the program's tests use more of it than the GPU's")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -141,11 +141,11 @@ pub fn refused(command: &mut Command, status: i32, parts: &[&str]) -> String {
     message
 }
 
-/// A small classifier in the build directory, trained once for all tests of a file, which names its place.
-pub fn classifier(name: &str) -> &'static Path {
+/// A small classifier in the build directory, trained once for all tests of a process; none changes it.
+pub fn classifier() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| {
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("classifier");
         if root.exists() {
             std::fs::remove_dir_all(&root).unwrap();
         }

@@ -1,7 +1,0 @@
-//! The kernels for compute capability 8.0 and newer on the simulated GPU: see cuda/mod.rs, and cuda/parity.rs for the bound. `ULMFIT_PARITY=full` runs
-//! three orders of blocks.
-
-#[macro_use]
-mod cuda;
-
-suite!("h100");

@@ -1,0 +1,173 @@
+//! After its first steps, training a language model takes nothing from the heap: forward, backward, clipping, optimiser and the loop around
+//! them run in memory that is there, although windows differ in length.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ulmfit::autodiff::Graph;
+use ulmfit::error::Result;
+use ulmfit::nn::{DropRates, EncoderSettings, LanguageModel, LanguageModelSettings, LossSettings};
+use ulmfit::ops::activation_regularisation::TarGuard;
+use ulmfit::optim::Schedule;
+use ulmfit::random::{Direction, Key, Site, Stage, Stream};
+use ulmfit::tensor::{DType, Device};
+use ulmfit::text::{
+    LmBatches, LmConfig, LmLayout, StoreWriter, TokenStore, TokenizerKind, VariableWindows, Vocabulary, Windows,
+};
+use ulmfit::train::checkpoint::Checkpoints;
+use ulmfit::train::driver::{LoopSettings, Phase, Training};
+use ulmfit::train::lm_task::{LmTask, LmTaskSettings};
+use ulmfit::train::observer::{Event, Observer};
+use ulmfit::train::recipe::{OptimiserName, Recipe, TrainingSettings, ValidAverage};
+
+use crate::alone::alone;
+
+/// The system's allocator, counted over all threads.
+struct Counting;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+fn count() {
+    CALLS.fetch_add(1, Ordering::Relaxed);
+}
+
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are those that the system's allocator asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The number of heap calls at every step, and the step's tokens.
+struct Steps(Vec<(u64, u64)>);
+
+impl Observer for Steps {
+    fn observe(&mut self, event: &Event) -> Result<()> {
+        if let Event::Step(step) = event {
+            assert!(self.0.len() < self.0.capacity(), "this listener must not call the heap either");
+            self.0.push((CALLS.load(Ordering::Relaxed), step.tokens));
+        }
+        Ok(())
+    }
+}
+
+const VOCABULARY: usize = 300;
+const ROWS: usize = 8;
+const BPTT: usize = 20;
+
+fn store(directory: &Path) -> Arc<TokenStore> {
+    let words = (0..VOCABULARY).map(|i| format!("w{i}")).collect();
+    let vocabulary = Vocabulary::from_words(words, TokenizerKind::Whitespace).unwrap();
+    let mut writer = StoreWriter::create(&directory.join("text.tok"), &vocabulary).unwrap();
+    let mut random = Stream::new(Key([1, 2]), Site::Custom(0), 0, 0);
+    for _ in 0..60 {
+        let ids: Vec<u32> = (0..200).map(|_| 2 + random.below(VOCABULARY as u32 - 2)).collect();
+        writer.push(&ids, None, 200, 800).unwrap();
+    }
+    Arc::new(writer.finish(&[], &[]).unwrap())
+}
+
+struct Case {
+    windows: Windows,
+    negatives: Option<usize>,
+    ar_on_dropped: bool,
+    optimiser: OptimiserName,
+}
+
+/// Trains for an epoch; heap calls and tokens of every step.
+fn steps(store: &Arc<TokenStore>, case: &Case) -> Vec<(u64, u64)> {
+    let key = Key::new(3, Stage::Pretrain, Direction::Forward);
+    let encoder = EncoderSettings { vocabulary: VOCABULARY, embedding: 32, hidden: 64, layers: 3, pad: Some(1) };
+    let settings = LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] };
+    let (model, mut parameters) = LanguageModel::new(settings, DType::F32).unwrap();
+    model.initialise(&parameters, key);
+    let variable = VariableWindows { deviation: 5.0, half_probability: 0.3, least: 2, excess: 15 };
+    let config = LmConfig {
+        batch_size: ROWS,
+        bptt: BPTT,
+        layout: LmLayout::Shuffled,
+        windows: case.windows,
+        variable,
+        direction: Direction::Forward,
+        key,
+    };
+    let batches = LmBatches::new(store.clone(), None, config).unwrap();
+    let task = LmTaskSettings {
+        dropout: DropRates { embedding: 0.1, input: 0.2, weight: 0.3, hidden: 0.2, output: 0.2 },
+        losses: LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: case.ar_on_dropped, tar_guard: TarGuard::Time },
+        negatives: case.negatives,
+        rescale_rate: true,
+        averaging: ValidAverage::Token,
+    };
+    let unigram = case.negatives.map(|_| vec![1.0 / VOCABULARY as f64; VOCABULARY]);
+    let mut task = LmTask::new(&model, task, key, batches, None, unigram, &parameters).unwrap();
+    let groups = parameters.groups();
+    let phase = Phase { epochs: 1, trainable: vec![true; groups], rates: vec![1e-3; groups], schedule: Schedule::STLR };
+    let training = TrainingSettings {
+        clip: Some(0.1),
+        max_steps: None,
+        optimiser: case.optimiser,
+        ..Recipe::named("tiny").unwrap().pretrain.training
+    };
+    let settings = LoopSettings { stage: Stage::Pretrain, phases: vec![phase], training };
+    let mut graph = Graph::new(Device::Cpu, DType::F32, None);
+    let mut observer = Steps(Vec::with_capacity(1000));
+    Training::new(settings, &mut task, &mut graph, &mut parameters, &mut observer, Checkpoints::none(), None)
+        .unwrap()
+        .run()
+        .unwrap();
+    observer.0
+}
+
+#[test]
+fn training_steps_do_not_call_the_heap() {
+    // no other test runs beside it and is counted with it
+    alone(concat!(module_path!(), "::training_steps_do_not_call_the_heap"), steps_do_not_call_the_heap);
+}
+
+fn steps_do_not_call_the_heap() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let base =
+        Case { windows: Windows::Variable, negatives: None, ar_on_dropped: true, optimiser: OptimiserName::Adam };
+    let cases = [
+        Case { windows: Windows::VariableFirstLong, negatives: Some(50), ar_on_dropped: false, ..base },
+        Case { windows: Windows::Fixed, optimiser: OptimiserName::Sgd, ..base },
+        Case { optimiser: OptimiserName::Asgd, ..base },
+        base,
+    ];
+    // steps run inside the pool: work that comes from outside of it is queued, and a queue grows
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    for case in cases {
+        let steps = pool.install(|| steps(&store, &case));
+        let lengths: std::collections::BTreeSet<u64> = steps.iter().map(|s| s.1).collect();
+        assert!(steps.len() > 50 && (lengths.len() > 10 || case.windows == Windows::Fixed), "{lengths:?}");
+        let calls: Vec<u64> = steps.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        // between the ends of steps 2 and 3, 3 and 4, …
+        assert!(calls[1..].iter().all(|&n| n == 0), "heap calls between steps: {calls:?}");
+    }
+}

@@ -1,0 +1,13 @@
+//! The library as a whole, in the process: what no room's own tests can show.
+
+#[path = "../support/alone.rs"]
+mod alone;
+#[path = "../support/tasks.rs"]
+mod tasks;
+
+mod allocations;
+mod house;
+mod masks;
+mod resume;
+mod semantics;
+mod trace;

@@ -1,0 +1,359 @@
+//! A run that was stopped anywhere and resumed ends with the same bits as one that was not: mid-epoch and between epochs, with every optimiser,
+//! with averaged and with best weights, on another number of threads.
+
+use std::path::Path;
+
+use crate::tasks::{CLASSES, Data, Interrupting, VOCABULARY};
+use ulmfit::autodiff::{Graph, Parameters};
+use ulmfit::error::Result;
+use ulmfit::nn::classifier::MaskingName;
+use ulmfit::nn::{
+    Classifier, ClassifierSettings, DropRates, EncoderSettings, LanguageModel, LanguageModelSettings, LossSettings,
+};
+use ulmfit::ops::activation_regularisation::TarGuard;
+use ulmfit::optim::Schedule;
+use ulmfit::random::{Direction, Key, Stage};
+use ulmfit::tensor::{DType, Device};
+use ulmfit::text::{
+    ClassifierBatches, ClassifierConfig, LmBatches, LmConfig, LmLayout, SampleOrder, VariableWindows, Windows,
+};
+use ulmfit::train::checkpoint::Checkpoints;
+use ulmfit::train::classifier_task::{self, ClassifierTask, ClassifierTaskSettings};
+use ulmfit::train::driver::{LoopSettings, Phase, Progress, Task, Training};
+use ulmfit::train::lm_task::{self, LmTask, LmTaskSettings};
+use ulmfit::train::observer::{Event, Observer};
+use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings, ValidAverage};
+
+#[derive(Clone, Copy, PartialEq)]
+enum Model {
+    Language { negatives: Option<usize> },
+    Classifier { masking: MaskingName },
+}
+
+/// What is trained, and how.
+struct Case {
+    name: &'static str,
+    model: Model,
+    settings: LoopSettings,
+}
+
+#[derive(Default)]
+struct Heard {
+    notes: Vec<String>,
+    epochs: Vec<u64>,
+}
+
+impl Observer for Heard {
+    fn observe(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Note { text } | Event::Warning { text } => self.notes.push(text.clone()),
+            Event::Evaluated(evaluated) => self.epochs.push(evaluated.epoch),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Where a run is allowed to get, and from where it comes.
+struct Attempt<'a> {
+    calls: usize,
+    spoilt: Option<u32>,
+    directory: Option<&'a Path>,
+    /// Updates between two checkpoints.
+    every: u64,
+}
+
+impl Attempt<'_> {
+    const WHOLE: Attempt<'static> = Attempt { calls: usize::MAX, spoilt: None, directory: None, every: 1 };
+}
+
+/// What a run leaves.
+#[derive(Debug)]
+struct Left {
+    progress: Progress,
+    parameters: Vec<Vec<u64>>,
+}
+
+/// One process's share of a run: everything is built anew, and the checkpoint is all that is left of earlier ones.
+fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Result<Left> {
+    let key = Key::new(4, case.settings.stage, Direction::Forward);
+    let encoder = EncoderSettings { vocabulary: VOCABULARY, embedding: 6, hidden: 8, layers: 2, pad: Some(1) };
+    let dropout = DropRates { embedding: 0.1, input: 0.2, weight: 0.3, hidden: 0.2, output: 0.2 };
+    match case.model {
+        Model::Language { negatives } => {
+            let settings = LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] };
+            let (model, parameters) = LanguageModel::new(settings, DType::F32)?;
+            model.initialise(&parameters, key);
+            let config = LmConfig {
+                batch_size: 4,
+                bptt: 8,
+                layout: LmLayout::Shuffled,
+                windows: Windows::Variable,
+                variable: VariableWindows { deviation: 3.0, half_probability: 0.3, least: 2, excess: 6 },
+                direction: Direction::Forward,
+                key,
+            };
+            let task = LmTaskSettings {
+                dropout,
+                losses: LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: true, tar_guard: TarGuard::Time },
+                negatives,
+                rescale_rate: true,
+                averaging: ValidAverage::Token,
+            };
+            let train = LmBatches::new(data.train.clone(), None, config)?;
+            let valid = lm_task::evaluation_batches(data.valid.clone(), None, 3, 8, Direction::Forward)?;
+            let unigram = negatives.map(|_| vec![1.0 / VOCABULARY as f64; VOCABULARY]);
+            let mut task = LmTask::new(&model, task, key, train, Some(valid), unigram, &parameters)?;
+            go_on(case, attempt, &mut task, parameters, heard)
+        }
+        Model::Classifier { masking } => {
+            let settings = ClassifierSettings {
+                encoder,
+                head: vec![5],
+                classes: CLASSES as usize,
+                linear_bias: true,
+                norm_bias: 0.0,
+                masking,
+                bptt: 4,
+                max_steps: 12,
+                strict_cap: masking != MaskingName::Version2,
+            };
+            let (model, parameters) = Classifier::new(settings, DType::F32)?;
+            model.initialise(&parameters, key);
+            let config = ClassifierConfig { batch_size: 5, order: SampleOrder::Sortish, drop_last: false, key };
+            let task = ClassifierTaskSettings {
+                dropout,
+                head: vec![0.2, 0.1],
+                alpha: 2.0,
+                beta: 1.0,
+                tar_guard: TarGuard::Time,
+                windows: Windows::Variable,
+                variable: VariableWindows { deviation: 2.0, half_probability: 0.2, least: 2, excess: 3 },
+                rescale_rate: true,
+                freeze_norm: true,
+            };
+            let train = ClassifierBatches::new(data.train.clone(), None, config)?;
+            let valid = classifier_task::evaluation_batches(data.valid.clone(), None, 4, Direction::Forward)?;
+            let mut task =
+                ClassifierTask::new(&model, task, key, train, data.train.clone(), Direction::Forward, Some(valid));
+            go_on(case, attempt, &mut task, parameters, heard)
+        }
+    }
+}
+
+fn go_on(
+    case: &Case,
+    attempt: &Attempt,
+    task: &mut dyn Task,
+    mut parameters: Parameters,
+    heard: &mut Heard,
+) -> Result<Left> {
+    let identity = serde_json::json!({ "case": case.name });
+    let checkpoints = match attempt.directory {
+        Some(directory) => Checkpoints::new(directory, identity, None, Some(attempt.every)),
+        None => Checkpoints::none(),
+    };
+    let snapshot = if checkpoints.exists() { Some(checkpoints.load()?) } else { None };
+    let mut graph = Graph::new(Device::Cpu, DType::F32, None);
+    let mut task =
+        Interrupting { task, calls_left: attempt.calls, evaluations_are_calls: true, spoilt: attempt.spoilt };
+    let settings = case.settings.clone();
+    let progress =
+        Training::new(settings, &mut task, &mut graph, &mut parameters, heard, checkpoints, snapshot)?.run()?;
+    let bits = |id| parameters.value(id).read::<f32>().iter().map(|v| u64::from(v.to_bits())).collect();
+    let parameters = parameters.ids().map(bits).collect();
+    Ok(Left { progress, parameters })
+}
+
+fn pools() -> Vec<rayon::ThreadPool> {
+    (1..=3).map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap()).collect()
+}
+
+/// Everything in a run's progress but the time it took.
+fn timeless(progress: &Progress) -> serde_json::Value {
+    let mut value = serde_json::to_value(progress).unwrap();
+    value.as_object_mut().unwrap().remove("seconds");
+    value
+}
+
+/// Runs a case whole and, on changing numbers of threads, in pieces of `pieces` calls each in turn, with a checkpoint every `every` updates.
+/// Returns what the whole run told.
+fn check(case: &Case, data: &Data, pieces: &[usize], every: u64) -> Heard {
+    let pools = pools();
+    let mut heard = Heard::default();
+    let whole = pools[1].install(|| attempt(case, data, &Attempt::WHOLE, &mut heard)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut stops = 0;
+    let resumed = loop {
+        let part =
+            Attempt { calls: pieces[stops % pieces.len()], directory: Some(directory.path()), every, ..Attempt::WHOLE };
+        match pools[stops % pools.len()].install(|| attempt(case, data, &part, &mut Heard::default())) {
+            Ok(left) => break left,
+            Err(e) => assert!(e.to_string().contains("stopped by the test"), "{}: {e}", case.name),
+        }
+        stops += 1;
+        assert!(stops < 1000, "{}: the run does not get on", case.name);
+    };
+    assert!(stops >= 3, "{}: {stops} stops", case.name);
+    assert_eq!(timeless(&resumed.progress), timeless(&whole.progress), "{}", case.name);
+    let differs = resumed.parameters.iter().zip(&whole.parameters).position(|(a, b)| a != b);
+    assert_eq!(differs, None, "{}: parameter {differs:?} differs after {stops} stops", case.name);
+    // what has come to its end stays there
+    let again = pools[0].install(|| {
+        let end = Attempt { calls: 0, directory: Some(directory.path()), every, ..Attempt::WHOLE };
+        attempt(case, data, &end, &mut Heard::default())
+    });
+    assert_eq!(again.unwrap().parameters, whole.parameters, "{}: resumed at its end", case.name);
+    heard
+}
+
+/// Two phases: the last group for one epoch, then all for `epochs`.
+fn phases(groups: usize, epochs: u32, rate: f64) -> Vec<Phase> {
+    let mut last = vec![false; groups];
+    last[groups - 1] = true;
+    let rates = vec![rate; groups];
+    vec![
+        Phase { epochs: 1, trainable: last, rates: rates.clone(), schedule: Schedule::Constant },
+        Phase { epochs, trainable: vec![true; groups], rates, schedule: Schedule::STLR },
+    ]
+}
+
+fn training() -> TrainingSettings {
+    TrainingSettings {
+        max_steps: None,
+        optimiser: OptimiserName::Adam,
+        clip: Some(0.5),
+        weight_decay: 0.01,
+        restore_best: false,
+        early_stopping: None,
+        reset_optimiser: false,
+        stop_on_nonmono: false,
+        lr_drop_at: Vec::new(),
+        on_nan: OnNan::Stop,
+        ..Recipe::named("tiny").unwrap().pretrain.training
+    }
+}
+
+fn language(name: &'static str, epochs: u32, rate: f64, training: TrainingSettings) -> Case {
+    let settings = LoopSettings { stage: Stage::Pretrain, phases: phases(3, epochs, rate), training };
+    Case { name, model: Model::Language { negatives: None }, settings }
+}
+
+fn classifier(name: &'static str, masking: MaskingName, rate: f64, training: TrainingSettings) -> Case {
+    let settings = LoopSettings { stage: Stage::Classifier, phases: phases(4, 2, rate), training };
+    Case { name, model: Model::Classifier { masking }, settings }
+}
+
+#[test]
+fn language_model_with_adam() {
+    let data = Data::new(12);
+    let case = language("adam", 2, 1e-2, TrainingSettings { reset_optimiser: true, ..training() });
+    // 3 calls may be: the last update again, the end of the epoch, its evaluation
+    check(&case, &data, &[3, 4, 5], 1);
+    let sampled = Case { model: Model::Language { negatives: Some(8) }, ..case };
+    check(&sampled, &data, &[11, 7], 3);
+}
+
+#[test]
+fn stopped_after_every_single_update() {
+    let data = Data::new(12);
+    let case = language("every update", 1, 1e-2, TrainingSettings { optimiser: OptimiserName::Sgd, ..training() });
+    check(&case, &data, &[3], 1);
+}
+
+#[test]
+fn language_model_with_sgd_and_best_weights() {
+    let data = Data::new(12);
+    let settings = TrainingSettings { optimiser: OptimiserName::Sgd, momentum: 0.9, restore_best: true, ..training() };
+    let heard = check(&language("sgd", 3, 1.5, settings), &data, &[9, 6], 2);
+    assert_eq!(heard.epochs, [1, 2, 3, 4]);
+}
+
+#[test]
+fn averaging_begins_and_goes_on() {
+    let data = Data::new(12);
+    for restore_best in [false, true] {
+        let settings = TrainingSettings {
+            optimiser: OptimiserName::NtAsgd,
+            nonmono: 0,
+            momentum: 0.0,
+            clip: None,
+            restore_best,
+            ..training()
+        };
+        let heard = check(&language("nt-asgd", 5, 20.0, settings), &data, &[10, 7], 2);
+        let begins = heard.notes.iter().filter(|note| note.contains("averaging begins")).count();
+        assert_eq!(begins, 1, "the case is there to average: {:?}", heard.notes);
+        assert!(!heard.notes.iter().any(|note| note.contains("averaging begins after epoch 6")), "{:?}", heard.notes);
+    }
+}
+
+#[test]
+fn early_endings() {
+    let data = Data::new(12);
+    let sgd = TrainingSettings { optimiser: OptimiserName::Sgd, clip: None, momentum: 0.0, nonmono: 0, ..training() };
+    let patience = TrainingSettings { early_stopping: Some(0), restore_best: true, ..sgd.clone() };
+    let heard = check(&language("patience", 6, 20.0, patience), &data, &[8, 5], 2);
+    assert!(
+        heard.notes.iter().any(|note| note.contains("stopped improving")) && heard.epochs.len() < 7,
+        "{:?}",
+        heard.notes
+    );
+    let trigger = TrainingSettings { stop_on_nonmono: true, ..sgd };
+    let heard = check(&language("trigger", 6, 20.0, trigger), &data, &[8, 5], 2);
+    assert!(
+        heard.notes.iter().any(|note| note.contains("stopped falling")) && heard.epochs.len() < 7,
+        "{:?}",
+        heard.notes
+    );
+    // the limit falls into the middle of an epoch
+    let limited = TrainingSettings { max_steps: Some(17), lr_drop_at: vec![1], ..training() };
+    let heard = check(&language("limit", 6, 1e-2, limited), &data, &[4, 6, 3], 1);
+    assert!(heard.epochs.len() < 7);
+}
+
+#[test]
+fn classifiers() {
+    let data = Data::new(12);
+    let best = TrainingSettings { restore_best: true, ..training() };
+    check(&classifier("classifier v2", MaskingName::Version2, 1e-2, best.clone()), &data, &[3, 4, 5], 1);
+    check(&classifier("classifier 0.7", MaskingName::Version07, 1e-2, best), &data, &[7, 4], 3);
+    let sgd = TrainingSettings { optimiser: OptimiserName::Sgd, momentum: 0.9, ..training() };
+    check(&classifier("classifier sgd", MaskingName::Version1, 0.1, sgd), &data, &[5], 2);
+}
+
+/// A loss that is not a number sends the run back to its checkpoint; every epoch is run and counted once.
+#[test]
+fn rewinding() {
+    let data = Data::new(12);
+    let settings = TrainingSettings { on_nan: OnNan::Rewind, ..training() };
+    let case = language("rewind", 3, 1e-2, settings);
+    let plain = attempt(&case, &data, &Attempt::WHOLE, &mut Heard::default()).unwrap();
+    let per_epoch = plain.progress.update / 4;
+    // checkpoints between epochs alone, and within them
+    for every in [1_000_000, 2] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut heard = Heard::default();
+        let spoilt = Some(2 * per_epoch as u32 + 3);
+        let rewinding = Attempt { spoilt, directory: Some(directory.path()), every, ..Attempt::WHOLE };
+        let left = attempt(&case, &data, &rewinding, &mut heard).unwrap();
+        assert_eq!(heard.epochs, [1, 2, 3, 4], "checkpoint every {every}: {:?}", heard.notes);
+        assert_eq!(left.progress.update, plain.progress.update);
+        assert_eq!(heard.notes.iter().filter(|note| note.contains("learning rates times 0.5")).count(), 1);
+        assert_ne!(left.parameters, plain.parameters, "the rates are halved");
+        assert!(left.parameters.iter().flatten().all(|&v| f32::from_bits(v as u32).is_finite()));
+    }
+}
+
+/// The checkpoint of another run is not resumed.
+#[test]
+fn another_run_is_refused() {
+    let data = Data::new(12);
+    let directory = tempfile::tempdir().unwrap();
+    let case = language("one", 1, 1e-2, training());
+    let part = Attempt { calls: 4, directory: Some(directory.path()), ..Attempt::WHOLE };
+    attempt(&case, &data, &part, &mut Heard::default()).unwrap_err();
+    let other = Case { name: "another", ..case };
+    let error = attempt(&other, &data, &part, &mut Heard::default()).unwrap_err();
+    assert!(error.to_string().contains(r#"case was "one" in the stopped run and is "another" now"#), "{error}");
+}

@@ -1,0 +1,15 @@
+//! The program from outside: the commands on the CPU, through the binary.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod awkward_runs;
+mod bad_input;
+mod bad_models;
+mod cli;
+mod commands;
+mod data_check;
+mod end_to_end;
+mod instruments;
+mod recorded_bits;
+mod subword;
