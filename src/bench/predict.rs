@@ -7,20 +7,20 @@ use super::format::Format;
 use super::report::{Row, Work};
 use super::step::Sizes;
 use super::{Bench, verify};
+use crate::answer::ensemble::Ensemble;
 use crate::autodiff::Parameters;
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
+use crate::models::{Architecture, Loaded, ModelConfig};
 use crate::nn::classifier::ChunkDropout;
 use crate::nn::{Classifier, DocumentBatch, HeadDropout};
 use crate::ops::batch_norm::Mode;
 use crate::ops::softmax_cross_entropy::softmax;
 use crate::random::{Direction, Key, Site, Stage, Stream};
 use crate::tensor::DType;
-use crate::text::{Document, TokenizerKind, Vocabulary};
-use crate::train::model_dir::{Architecture, Loaded, ModelConfig};
+use crate::text::{Document, Source, TokenizerKind, Vocabulary};
 use crate::train::plan::{PlanOptions, plan};
-use crate::train::predict::Ensemble;
 use crate::train::recipe::Recipe;
 
 /// Words of a short text.
@@ -66,22 +66,24 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
         let ids: Vec<u32> = (0..words).map(|_| 3 + random.below(sizes.vocabulary as u32 - 3)).collect();
         ids.iter().filter_map(|&id| vocabulary.word(id)).collect::<Vec<_>>().join(" ")
     };
+    let source = |texts: &[Document]| Source::of_texts("bench", texts.to_vec());
     let short = Document::new(text(SHORT));
+    let alone = source(std::slice::from_ref(&short));
     let (count, longest) = if bench.reduced || format.is_counted() { (9, 25) } else { (128, 400) };
     let lengths: Vec<usize> = (0..count).map(|i| SHORT + (longest - SHORT) * (i * 37 % count) / count).collect();
     let many: Vec<Document> = lengths.iter().map(|&n| Document::new(text(n))).collect();
 
     let mut ensemble = Ensemble::new(vec![model], format.graph())?;
-    let alone = ensemble.predict(std::slice::from_ref(&short))?;
+    let answer = ensemble.predict(&alone)?.swap_remove(0).probabilities;
     let right = in_f64(Format::F64, &f64_model, &vocabulary, &short)?;
     let naive = format.naive().map(|naive| in_f64(naive, &f64_model, &vocabulary, &short)).transpose()?;
     let tolerance = verify::tolerance(naive.map(|naive| verify::error(&naive, &right)));
-    let error = verify::compare("predict: the probabilities of a short text", &alone[0], &right, tolerance)?;
+    let error = verify::compare("predict: the probabilities of a short text", &answer, &right, tolerance)?;
     drop(f64_model);
     // some of the texts alone: the same bits as among the others
-    let of_all = ensemble.predict(&many)?;
+    let of_all = ensemble.predict(&source(&many))?;
     for (i, text) in many.iter().enumerate().step_by(20) {
-        if ensemble.predict(std::slice::from_ref(text))?[0] != of_all[i] {
+        if ensemble.predict(&source(std::slice::from_ref(text)))?[0].probabilities != of_all[i].probabilities {
             let message = format!("predict: text {i} alone has other probabilities than among {count} texts");
             return Err(Error::CheckFailed { message });
         }
@@ -92,11 +94,11 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
     let shape = format!("V{} {SHORT} words", sizes.vocabulary);
     let timing = time(bench.effort(Effort::SHORT, format), || {
         let watch = Stopwatch::begin(format)?;
-        ensemble.predict(std::slice::from_ref(&short))?;
+        ensemble.predict(&alone)?;
         watch.end()
     })?;
     let names = ["predict", "predict_short", "forward"];
-    let recording = recorded(format, || ensemble.predict(std::slice::from_ref(&short)))?;
+    let recording = recorded(format, || ensemble.predict(&alone))?;
     let row = Row::new(names, shape, format, timing, work(SHORT + 1)?);
     bench.row(row.counting(1.0, "texts/s").verified(error).recorded(recording.as_ref()))?;
 
@@ -104,7 +106,7 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
         bench.row(reading(bench, format, &weights_of(&recipe, sizes))?)?;
     }
 
-    let mut together = |bench: &mut Bench, name, effort, lengths: &[usize], texts: &[Document], shape| {
+    let mut together = |bench: &mut Bench, name, effort, lengths: &[usize], texts: &Source, shape| {
         let tokens = lengths.iter().map(|n| n + 1).sum();
         let timing = time(bench.effort(effort, format), || {
             let watch = Stopwatch::begin(format)?;
@@ -118,13 +120,13 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
     };
     if bench.wants("predict_batch") {
         let shape = format!("V{} {count} texts of {SHORT} to {longest} words", sizes.vocabulary);
-        together(bench, "predict_batch", Effort::LONG, &lengths, &many, shape)?;
+        together(bench, "predict_batch", Effort::LONG, &lengths, &source(&many), shape)?;
     }
     if bench.only == Some("predict_reviews") {
         let lengths = review_lengths(if bench.reduced { 5 } else { REVIEWED });
         let texts: Vec<Document> = lengths.iter().map(|&n| Document::new(text(n))).collect();
         let shape = format!("V{} {} reviews", sizes.vocabulary, texts.len());
-        together(bench, "predict_reviews", Effort { least: 1, ..Effort::LONG }, &lengths, &texts, shape)?;
+        together(bench, "predict_reviews", Effort { least: 1, ..Effort::LONG }, &lengths, &source(&texts), shape)?;
     }
     Ok(())
 }

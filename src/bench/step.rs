@@ -1,5 +1,6 @@
 //! Training steps and evaluation of whole models.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,19 +9,19 @@ use super::format::Format;
 use super::report::{Row, Work};
 use super::steps::{self, Next};
 use super::{Bench, COUNTED, verify};
+use crate::answer::language::{Mean, evaluate, evaluation_batches};
 use crate::autodiff::{Graph, Parameters};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{Classifier, EncoderDropout, LanguageModel, State};
 use crate::random::{Direction, Key, Site, Stage, Stream};
 use crate::tensor::{DType, Tensor};
-use crate::text::{ClassifierBatches, LmBatches, StoreWriter, TokenStore, TokenizerKind, Vocabulary};
+use crate::text::{ClassifierBatches, LmBatches, Storage, StoreWriter, TokenStore, TokenizerKind, Vocabulary};
 use crate::trace::Recording;
 use crate::train::classifier_task::ClassifierTask;
 use crate::train::driver::Task;
-use crate::train::lm_task::{LmTask, evaluate, evaluation_batches};
+use crate::train::lm_task::LmTask;
 use crate::train::plan::{PlanOptions, plan};
-use crate::train::predict::TemporaryDirectory;
 use crate::train::recipe::{Builder, Recipe};
 use crate::train::stages::{classifier_task_settings, lm_task_settings};
 
@@ -130,7 +131,6 @@ struct LmSubject {
     graph: Graph,
     store: Arc<TokenStore>,
     key: Key,
-    _directory: TemporaryDirectory,
 }
 
 impl LmSubject {
@@ -140,11 +140,10 @@ impl LmSubject {
         let parameters = declared.build_on(format.device, format.tensors)?;
         let key = Key::new(42, Stage::Pretrain, Direction::Forward);
         model.initialise(&parameters, key);
-        let directory = TemporaryDirectory::new()?;
         // a column has one token more than a window: the last target
-        let store = store(&directory, sizes.vocabulary, 1, sizes.batch * (sizes.bptt + 1))?;
+        let store = store(sizes.vocabulary, 1, sizes.batch * (sizes.bptt + 1))?;
         let graph = format.graph();
-        Ok(LmSubject { sizes, recipe, model, parameters, graph, store, key, _directory: directory })
+        Ok(LmSubject { sizes, recipe, model, parameters, graph, store, key })
     }
 
     fn updates(&mut self, next: &mut dyn FnMut(steps::Done) -> Next) -> Result<()> {
@@ -160,15 +159,10 @@ impl LmSubject {
 }
 
 /// One document or several of random words; `CLASSES` labels in turn.
-fn store(
-    directory: &TemporaryDirectory,
-    vocabulary: usize,
-    documents: usize,
-    length: usize,
-) -> Result<Arc<TokenStore>> {
+fn store(vocabulary: usize, documents: usize, length: usize) -> Result<Arc<TokenStore>> {
     let words = (0..vocabulary).map(|i| format!("w{i}")).collect();
     let vocabulary = Vocabulary::from_words(words, TokenizerKind::Pretokenized)?;
-    let mut writer = StoreWriter::create(&directory.path().join("bench.tok"), &vocabulary)?;
+    let mut writer = StoreWriter::to(Storage::Memory, Path::new("bench"), &vocabulary)?;
     let mut random = Stream::new(Key([7, 9]), Site::Custom(0), 0, 0);
     for document in 0..documents {
         let ids: Vec<u32> = (0..length).map(|_| 2 + random.below(vocabulary.len() as u32 - 2)).collect();
@@ -298,8 +292,7 @@ fn language_model(
     }
     let b = sizes.batch;
     let mut batches = evaluation_batches(subject.store.clone(), None, b, sizes.bptt, Direction::Forward)?;
-    let averaging = subject.recipe.pretrain.valid_average;
-    let mut run = || evaluate(&subject.model, &mut subject.graph, &subject.parameters, &mut batches, averaging);
+    let mut run = || evaluate(&subject.model, &mut subject.graph, &subject.parameters, &mut batches, Mean::Token);
     let timing = time(bench.effort(Effort::MEDIUM, format), || {
         let watch = Stopwatch::begin(format)?;
         run()?;
@@ -380,8 +373,7 @@ fn classifier_updates(
     let mut parameters = declared.build_on(format.device, format.tensors)?;
     let key = Key::new(42, Stage::Classifier, Direction::Forward);
     model.initialise(&parameters, key);
-    let directory = TemporaryDirectory::new()?;
-    let store = store(&directory, sizes.vocabulary, sizes.batch, sizes.length)?;
+    let store = store(sizes.vocabulary, sizes.batch, sizes.length)?;
     let batches = ClassifierBatches::new(store.clone(), None, settings.batches(key))?;
     let task_settings = classifier_task_settings(settings);
     let mut task = ClassifierTask::new(&model, task_settings, key, batches, store, Direction::Forward, None);

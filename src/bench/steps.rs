@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::answer::Measured;
 use crate::autodiff::{Graph, Parameters, Var};
 use crate::error::{Error, Result};
 use crate::optim::Schedule;
@@ -9,7 +10,7 @@ use crate::random::Stage;
 use crate::tensor::Tensor;
 use crate::trace::{Recorder, Recording};
 use crate::train::checkpoint::Checkpoints;
-use crate::train::driver::{LoopSettings, Measured, Phase, Task, Training, Update};
+use crate::train::driver::{LoopSettings, Phase, Task, Training, Update};
 use crate::train::observer::{Event, Observer};
 use crate::train::recipe::{TrainingSettings, UnfreezingStep};
 use crate::train::trial;

@@ -6,12 +6,12 @@ use super::recipe::{RecipeArgs, StagedRecipe};
 use super::shared::RunArgs;
 use super::{Global, job};
 use crate::error::{Error, Result};
+use crate::models;
 use crate::nn::weights::write_atomically;
+use crate::temporary::TemporaryFolder;
 use crate::text::synthetic::{Synthetic, SyntheticSizes};
 use crate::text::{Format, OpenOptions, Source};
-use crate::train::model_dir;
 use crate::train::pipeline::{self, RunOptions, RunSources};
-use crate::train::predict::TemporaryDirectory;
 
 /// The three stages end to end on an embedded, generated corpus
 #[derive(Clone, Debug, clap::Args)]
@@ -35,11 +35,13 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let out = match &args.out {
         Some(out) => out.clone(),
         None => {
-            temporary = TemporaryDirectory::new()?;
+            // an interrupt from here on is one that the training sees: the folder goes
+            crate::train::interrupt::install()?;
+            temporary = TemporaryFolder::new()?;
             temporary.path().join("demo")
         }
     };
-    model_dir::prepare(&out, args.run.resume, args.run.overwrite)?;
+    models::prepare(&out, args.run.resume, args.run.overwrite)?;
     let general = &args.recipe.general;
     let directories = job::seed_directories(global, general, &out);
     let mut results = Vec::new();

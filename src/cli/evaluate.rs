@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use super::shared::DataArgs;
 use super::{Global, job, output};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::answer::ensemble::{Ensemble, Outcome};
+use crate::answer::language::Speaker;
 use crate::error::{Error, Result};
-use crate::text::Role;
-use crate::train::language::Speaker;
-use crate::train::model_dir::{self, AnyModel};
-use crate::train::predict::{Ensemble, Outcome};
+use crate::models::{self, AnyModel};
+use crate::text::{Role, Skipped};
 
 /// Measure a model on data
 #[derive(Clone, Debug, clap::Args)]
@@ -35,20 +35,21 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let first = model_dir::load(&args.model)?;
+    let first = models::load(&args.model)?;
     match first {
         AnyModel::Classifier(model) => {
             let source = job::source(&args.data, &args.files, Role::Dataset)?;
             let mut models = vec![model];
             if let Some(second) = &args.ensemble {
-                models.push(model_dir::load_classifier(second)?);
+                models.push(models::load_classifier(second)?);
             }
             global.announce_device();
             let mut ensemble = Ensemble::new(models, global.graph())?;
             let outcome = ensemble.evaluate(&source)?;
-            for (count, why) in
-                [(outcome.skipped_empty, "empty documents"), (outcome.skipped_unlabelled, "documents without a label")]
+            for (skipped, why) in
+                [(Skipped::Empty, "empty documents"), (Skipped::Unlabelled, "documents without a label")]
             {
+                let count = outcome.skipped(skipped);
                 if count > 0 {
                     output::to_stderr(&format!("warning: {}: {count} {why} are left out", args.data));
                 }
@@ -96,7 +97,7 @@ fn classifier(global: &Global, outcome: &Outcome, labels: &[String]) -> Result<(
         "error": error,
         "interval": [100.0 * low, 100.0 * high],
         "test_size": measured.count,
-        "skipped": outcome.skipped_empty + outcome.skipped_unlabelled,
+        "skipped": outcome.answers.iter().filter(|answer| answer.row.skipped.is_some()).count(),
         "loss": measured.loss,
         "confusion": confusion,
         "label_names": labels,
@@ -127,9 +128,12 @@ fn wilson(p: f64, n: u64) -> (f64, f64) {
 
 fn save_predictions(path: &std::path::Path, outcome: &Outcome, labels: &[String]) -> Result<()> {
     let mut lines = String::new();
-    for (p, &label) in outcome.probabilities.iter().zip(&outcome.labels) {
-        let mut line = super::predict::line(p, labels);
-        line["true"] = json!(labels[label as usize]);
+    for (n, answer) in outcome.answers.iter().enumerate() {
+        let mut line = json!({ "row": n + 1 });
+        if let (Some(line), Value::Object(rest)) = (line.as_object_mut(), super::predict::line(answer, labels)) {
+            line.extend(rest);
+            line.insert("true".into(), json!(answer.label.map(|label| &labels[label as usize])));
+        }
         lines += &format!("{line}\n");
     }
     crate::nn::weights::write_atomically(path, lines.as_bytes())

@@ -8,9 +8,9 @@ use super::recipe::RecipeArgs;
 use super::shared::{DataArgs, RunArgs};
 use super::{Global, job};
 use crate::error::Result;
+use crate::models;
 use crate::random::Stage;
 use crate::text::Role;
-use crate::train::model_dir;
 use crate::train::stages::{LmSources, train_language_model};
 
 /// Stage 2: fine-tune a language model on the target's text
@@ -50,7 +50,7 @@ pub fn run(line: &Args, global: &Global) -> Result<()> {
     let recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
     let train = job::sources(&args.text, &args.data, Role::Dataset)?;
     let valid = args.valid.as_ref().map(|path| job::source(path, &args.data, Role::Dataset)).transpose()?;
-    let from = model_dir::load_language_model(&args.model)?;
+    let from = models::load_language_model(&args.model)?;
     let recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
     job::train_one(global, recipe, &line.run, &args.recipe, &line.out, "Fine-tuning", |context, out| {
         context.direction = from.config.direction;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::values;
 use super::{Global, output};
+use crate::answer::language::{Sampling, Speaker};
 use crate::error::Result;
-use crate::train::language::{Sampling, Speaker};
-use crate::train::model_dir;
+use crate::models;
 
 /// Continue a text with a language model
 #[derive(Clone, Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let model = model_dir::load_language_model(&args.model)?;
+    let model = models::load_language_model(&args.model)?;
     global.announce_device();
     let sampling =
         Sampling { length: args.length, temperature: args.temperature, top_k: args.top_k, seed: global.seed };

@@ -1,5 +1,6 @@
 //! From parsed flags to a training job: recipe, context, observers, data.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::recipe::{DirectionName, RecipeArgs, StagedRecipe};
@@ -7,10 +8,10 @@ use super::shared::{DataArgs, RunArgs};
 use super::{Global, output};
 use crate::device::cpu::isa::isa;
 use crate::error::{Error, Result};
+use crate::models::{self, Architecture, METRICS_FILE, ModelConfig, REPORT_FILE};
 use crate::random::Direction;
 use crate::report::{environment, html, metrics::StageMetrics, progress::Progress};
 use crate::text::{Role, Source};
-use crate::train::model_dir::{self, Architecture, METRICS_FILE, ModelConfig, REPORT_FILE};
 use crate::train::observer::{Event, Observer};
 use crate::train::pipeline::{self, Run, RunOptions, RunSources};
 use crate::train::recipe::Recipe;
@@ -45,6 +46,16 @@ pub fn sources(paths: &[String], data: &DataArgs, role: Role) -> Result<Vec<Sour
 /// Opens one data file.
 pub fn source(path: &str, data: &DataArgs, role: Role) -> Result<Source> {
     Source::open(path, &data.options(role)?)
+}
+
+/// Opens one data file, or for `-` reads standard input, which is told and read as a file of the same bytes would be.
+pub fn source_or_stdin(path: &str, data: &DataArgs, role: Role) -> Result<Source> {
+    if path != "-" {
+        return source(path, data, role);
+    }
+    let (name, mut bytes) = ("standard input", Vec::new());
+    std::io::stdin().read_to_end(&mut bytes).map_err(|e| Error::io(name, "read", &e))?;
+    Source::from_bytes(name, bytes, &data.options(role)?)
 }
 
 /// What the stages need to know besides their data.
@@ -133,12 +144,12 @@ pub fn train_one(
     work: impl FnOnce(&mut Context, &Path) -> Result<StageResult>,
 ) -> Result<()> {
     global.announce_device();
-    model_dir::prepare(out, run.resume, run.overwrite)?;
-    let finished = run.resume && model_dir::is_finished(out);
+    models::prepare(out, run.resume, run.overwrite)?;
+    let finished = run.resume && models::is_finished(out);
     crate::train::interrupt::install()?;
     let mut observer = observers(out, global)?;
     let mut context = context(recipe, global, run, args.reading_direction(), &mut *observer);
-    let result = work(&mut context, out).inspect_err(|_| model_dir::abandon(out))?;
+    let result = work(&mut context, out).inspect_err(|_| models::abandon(out))?;
     if finished {
         return output::result(global.json, &format!("{} is finished", out.display()), &result.json);
     }
@@ -178,7 +189,7 @@ pub fn run_all(
 ) -> Result<serde_json::Value> {
     global.announce_device();
     pipeline::check_inputs(sources)?;
-    model_dir::prepare(out, run.resume, run.overwrite)?;
+    models::prepare(out, run.resume, run.overwrite)?;
     crate::train::interrupt::install()?;
     let mut results = Vec::new();
     let directories = seed_directories(global, args, out);
@@ -189,8 +200,8 @@ pub fn run_all(
         let mut stage_observer = |directory: &Path| observers(directory, global);
         let mut run = Run { context, out: directory, options, stage_observer: &mut stage_observer };
         results.push(run.run(sources).inspect_err(|_| {
-            model_dir::abandon(directory);
-            model_dir::abandon(out);
+            models::abandon(directory);
+            models::abandon(out);
         })?);
     }
     let result = pipeline::over_seeds(&results);

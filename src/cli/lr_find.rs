@@ -8,11 +8,11 @@ use super::recipe::RecipeArgs;
 use super::shared::{DataArgs, ModelOrNone};
 use super::{Global, job, output};
 use crate::error::{Error, Result};
+use crate::models;
 use crate::nn::weights::write_atomically;
 use crate::report::plots::{Chart, Mark, Series, svg};
 use crate::text::Role;
 use crate::train::lr_find::{self, RangePoint, RangeTest};
-use crate::train::model_dir;
 
 /// Learning-rate range test with a plot: all groups that the recipe trains, at rates from 1e-7 to 10
 #[derive(Clone, Debug, clap::Args)]
@@ -46,7 +46,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     }
     let from = match &args.model {
         ModelOrNone::None => None,
-        ModelOrNone::Directory(directory) => Some(model_dir::load_language_model(directory)?),
+        ModelOrNone::Directory(directory) => Some(models::load_language_model(directory)?),
     };
     let mut direction = args.recipe.reading_direction();
     if let Some(from) = &from {

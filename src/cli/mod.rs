@@ -204,6 +204,7 @@ fn internal_error(info: &std::panic::PanicHookInfo) {
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     let place = info.location().map_or_else(String::new, |place| format!(" at {}:{}", place.file(), place.line()));
     output::to_stderr(&format!("internal error{place}: {message}"));
+    crate::temporary::remove_all();
     std::process::exit(1);
 }
 

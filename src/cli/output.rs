@@ -14,7 +14,10 @@ pub fn to_stdout(text: &str) -> Result<()> {
 /// The outcome of a write to standard output: a closed pipe ends the process with status 0.
 pub fn written(outcome: std::io::Result<()>) -> Result<()> {
     match outcome {
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => {
+            crate::temporary::remove_all();
+            std::process::exit(0)
+        }
         outcome => outcome.map_err(|e| Error::io("standard output", "write", &e)),
     }
 }

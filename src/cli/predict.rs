@@ -1,15 +1,14 @@
 //! `ulmfit predict`: classify texts: one JSON line each, in input order.
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use super::shared::DataArgs;
-use super::{Global, output};
-use crate::error::{Error, Result};
-use crate::text::{Document, Role};
-use crate::train::classifier_task::decide;
-use crate::train::model_dir;
-use crate::train::predict::Ensemble;
+use super::{Global, job, output};
+use crate::answer::classes::decide;
+use crate::answer::ensemble::{Answer, Ensemble};
+use crate::error::Result;
+use crate::models;
+use crate::text::{Document, Role, Skipped, Source};
 
 /// Classify texts: one JSON line each, in input order
 #[derive(Clone, Debug, clap::Args)]
@@ -34,42 +33,39 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let mut models = vec![model_dir::load_classifier(&args.model)?];
+    let mut models = vec![models::load_classifier(&args.model)?];
     if let Some(second) = &args.ensemble {
-        models.push(model_dir::load_classifier(second)?);
+        models.push(models::load_classifier(second)?);
     }
     let texts = match &args.input {
-        None => args.texts.iter().map(Document::new).collect(),
-        Some(input) => read_texts(input, &args.data)?,
+        None => Source::of_texts("the command line", args.texts.iter().map(Document::new).collect::<Vec<_>>()),
+        Some(input) => job::source_or_stdin(input, &args.data, Role::Dataset)?,
     };
     global.announce_device();
     let mut ensemble = Ensemble::new(models, global.graph())?;
     let labels = ensemble.labels().to_vec();
     let mut lines = String::new();
-    for p in ensemble.predict(&texts)? {
-        lines += &format!("{}\n", line(&p, &labels));
+    for answer in ensemble.predict(&texts)? {
+        lines += &format!("{}\n", line(&answer, &labels));
     }
     output::to_stdout(&lines)
 }
 
-/// One prediction: `{"label":"…","probabilities":{…}}`.
-pub(super) fn line(probabilities: &[f64], labels: &[String]) -> serde_json::Value {
+/// One prediction: `{"label":"…","probabilities":{…}}`; `null` for both, and the reason, where the document is left out.
+pub(super) fn line(answer: &Answer, labels: &[String]) -> serde_json::Value {
+    if let Some(why) = answer.row.skipped {
+        return serde_json::json!({ "label": null, "probabilities": null, "reason": reason(why) });
+    }
+    let p = &answer.probabilities;
     let all: serde_json::Map<String, serde_json::Value> =
-        labels.iter().cloned().zip(probabilities.iter().map(|&p| p.into())).collect();
-    serde_json::json!({ "label": labels[decide(probabilities)], "probabilities": all })
+        labels.iter().cloned().zip(p.iter().map(|&p| p.into())).collect();
+    serde_json::json!({ "label": labels[decide(p)], "probabilities": all })
 }
 
-/// Texts of a file, or the lines of standard input; an empty one is a text, too.
-pub(super) fn read_texts(input: &str, data: &DataArgs) -> Result<Vec<Document>> {
-    if input != "-" {
-        return super::job::source(input, data, Role::Dataset)?.documents()?.collect();
+/// Why a document has no answer.
+fn reason(why: Skipped) -> &'static str {
+    match why {
+        Skipped::Empty => "the text is empty",
+        Skipped::Unlabelled => "there is no label",
     }
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).map_err(|e| Error::io("standard input", "read", &e))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|e| Error::file("standard input", format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
-    if text.is_empty() {
-        return Err(Error::file("standard input", "is empty"));
-    }
-    Ok(text.lines().map(Document::new).collect())
 }

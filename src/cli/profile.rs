@@ -10,10 +10,10 @@ use crate::bench::projection::{self, Projection};
 use crate::bench::trace_file;
 use crate::device::cuda;
 use crate::error::{Error, Result};
+use crate::models;
 use crate::nn::weights::write_atomically;
 use crate::random;
 use crate::text::Role;
-use crate::train::model_dir;
 use crate::train::recipe::Recipe;
 use crate::train::stages::Context;
 use crate::train::trial::{self, Trial};
@@ -153,7 +153,7 @@ fn prepared<R>(
         Stage::FinetuneLm(FinetuneArgs { input, .. }) => {
             let text = job::sources(&input.text, &input.data, Role::Dataset)?;
             let _valid = input.valid.as_ref().map(|path| job::source(path, &input.data, Role::Dataset)).transpose()?;
-            let from = model_dir::load_language_model(&input.model)?;
+            let from = models::load_language_model(&input.model)?;
             let resolved = job::sized_like(resolved, &from.config, &input.recipe)?;
             job::trial(global, resolved, from.config.direction, |context| {
                 trial::language_model(context, &text, Some(&from), |_| {}, work)
@@ -166,7 +166,7 @@ fn prepared<R>(
             }
             let from = match &input.model {
                 ModelOrNone::None => None,
-                ModelOrNone::Directory(directory) => Some(model_dir::load_language_model(directory)?),
+                ModelOrNone::Directory(directory) => Some(models::load_language_model(directory)?),
             };
             let resolved = match &from {
                 Some(from) => job::sized_like(resolved, &from.config, &input.recipe)?,

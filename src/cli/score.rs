@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use super::shared::DataArgs;
-use super::{Global, output};
+use super::{Global, job, output};
+use crate::answer::language::Speaker;
 use crate::error::Result;
-use crate::train::language::Speaker;
-use crate::train::model_dir;
+use crate::models;
+use crate::text::Role;
 
 /// Perplexity of texts under a language model
 #[derive(Clone, Debug, clap::Args)]
@@ -23,13 +24,13 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let model = model_dir::load_language_model(&args.model)?;
-    let texts = super::predict::read_texts(&args.input, &args.data)?;
+    let model = models::load_language_model(&args.model)?;
+    let texts = job::source_or_stdin(&args.input, &args.data, Role::Dataset)?;
     global.announce_device();
     let mut speaker = Speaker::new(model, global.graph())?;
     let mut lines = String::new();
-    for text in &texts {
-        let score = speaker.score(&text.text)?;
+    for text in texts.documents()? {
+        let score = speaker.score(&text?.text)?;
         lines += &format!("{}\n", serde_json::to_string(&score).expect("a score is plain data"));
     }
     output::to_stdout(&lines)

@@ -117,7 +117,10 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             Vocabulary::from_counts(&words, kind, args.vocab_size, args.min_freq)?
         }
     };
-    let (_, report) = text::write_store(&sources, &tokenizer, &vocabulary, &build, out, &mut |p| say("writing", p))?;
+    let (_, report) = {
+        let say = &mut |p| say("writing", p);
+        text::write_store(&sources, &tokenizer, &vocabulary, &build, text::Storage::File(out), say)?
+    };
     vocabulary.save(&beside)?;
 
     let seconds = begin.elapsed().as_secs_f64();

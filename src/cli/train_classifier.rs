@@ -6,8 +6,8 @@ use super::recipe::RecipeArgs;
 use super::shared::{DataArgs, ModelOrNone, RunArgs};
 use super::{Global, job};
 use crate::error::Result;
+use crate::models;
 use crate::text::Role;
-use crate::train::model_dir;
 use crate::train::stages::{ClassifierSources, train_classifier};
 
 /// Stage 3: train a classifier on a language model
@@ -58,7 +58,7 @@ pub fn run(line: &Args, global: &Global) -> Result<()> {
     };
     let from = match &args.model {
         ModelOrNone::None => None,
-        ModelOrNone::Directory(directory) => Some(model_dir::load_language_model(directory)?),
+        ModelOrNone::Directory(directory) => Some(models::load_language_model(directory)?),
     };
     if let ModelOrNone::Directory(directory) = &args.model {
         job::refuse_own_model(&line.out, directory)?;

@@ -7,7 +7,9 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::tokenizer::Scratch;
-use super::{Document, Source, StoreWriter, TokenStore, Tokenizer, UNKNOWN_ID, Vocabulary, WordCounts, is_space};
+use super::{
+    Document, Source, Storage, StoreWriter, TokenStore, Tokenizer, UNKNOWN_ID, Vocabulary, WordCounts, is_space,
+};
 use crate::error::{Error, Result};
 
 /// The first batch ends at this many bytes of text and every next one may be twice as large, so that a small text keeps all threads busy too.
@@ -181,7 +183,24 @@ pub fn count_words(
     Ok((words, text))
 }
 
-/// Second pass: writes the token file of all sources.
+/// Why a document is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// There is no text.
+    Empty,
+    /// There is no label.
+    Unlabelled,
+}
+
+/// What became of a document of the sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub origin: super::Origin,
+    /// `None`: it is in the store.
+    pub skipped: Option<Skipped>,
+}
+
+/// Second pass: writes the token store of all sources.
 ///
 /// # Errors
 /// Those of reading and writing; no document is left; a class that is not among [`Labels::Known`]; the one `progress` returns.
@@ -190,53 +209,69 @@ pub fn write_store(
     tokenizer: &Tokenizer,
     vocabulary: &Vocabulary,
     options: &BuildOptions,
-    path: &Path,
+    storage: Storage,
     progress: OnProgress,
 ) -> Result<(TokenStore, BuildReport)> {
+    match fill_store(sources, tokenizer, vocabulary, options, storage, &mut |_| (), progress)? {
+        (Some(store), report) => Ok((store, report)),
+        (None, report) => {
+            let all: Vec<&str> = sources.iter().map(Source::name).collect();
+            let what = if report.skipped_unlabelled > 0 { "a label" } else { "text" };
+            Err(Error::file(all.join(", "), format!("holds no document with {what}")))
+        }
+    }
+}
+
+/// As [`write_store`]; `on_row` is told what becomes of every document, in their order. Without a document that is kept there is no store.
+///
+/// # Errors
+/// Those of reading and writing; a class that is not among [`Labels::Known`]; the one `progress` returns.
+pub fn fill_store(
+    sources: &[Source],
+    tokenizer: &Tokenizer,
+    vocabulary: &Vocabulary,
+    options: &BuildOptions,
+    storage: Storage,
+    on_row: &mut (dyn FnMut(Row) + Send),
+    progress: OnProgress,
+) -> Result<(Option<TokenStore>, BuildReport)> {
     struct Made {
         ids: Vec<u32>,
         label: Option<String>,
         origin: super::Origin,
         words: u64,
         bytes: usize,
-        skip_empty: bool,
-        skip_unlabelled: bool,
+        skipped: Option<Skipped>,
     }
     let work = |documents: &[Document], scratch: &mut Scratch| -> Vec<Made> {
         let make = |document: &Document, scratch: &mut Scratch| {
-            let skip_unlabelled = options.skip_unlabelled && document.label.is_none();
-            let skip_empty = !skip_unlabelled && options.skip_empty && document.is_empty();
-            let skip = skip_empty || skip_unlabelled;
+            let skipped = if options.skip_unlabelled && document.label.is_none() {
+                Some(Skipped::Unlabelled)
+            } else {
+                (options.skip_empty && document.is_empty()).then_some(Skipped::Empty)
+            };
             Made {
-                ids: if skip { Vec::new() } else { tokenizer.ids(document, vocabulary, scratch) },
+                ids: if skipped.is_some() { Vec::new() } else { tokenizer.ids(document, vocabulary, scratch) },
                 label: document.label.clone(),
                 origin: document.origin.clone(),
                 words: count_text(&document.text),
                 bytes: document.text.len(),
-                skip_empty,
-                skip_unlabelled,
+                skipped,
             }
         };
         documents.iter().map(|d| make(d, scratch)).collect()
     };
-    let mut writer = StoreWriter::create(path, vocabulary)?;
+    let name = sources.first().map_or_else(String::new, |source| source.name().to_string());
+    let mut writer = StoreWriter::to(storage, Path::new(&name), vocabulary)?;
     let mut report = BuildReport::default();
     let mut names: Vec<String> = match &options.labels {
         Labels::Known(names) => names.clone(),
         _ => Vec::new(),
     };
     let take = |made: Vec<Made>| {
-        for Made { ids, label, origin, words, bytes, skip_empty, skip_unlabelled } in made {
-            report.skipped_empty += u64::from(skip_empty);
-            report.skipped_unlabelled += u64::from(skip_unlabelled);
-            if skip_empty || skip_unlabelled {
-                continue;
-            }
-            report.documents += 1;
-            report.tokens += ids.len() as u64;
-            report.unknown += ids.iter().filter(|&&id| id == UNKNOWN_ID).count() as u64;
-            report.longest = report.longest.max(ids.len() as u64);
+        for Made { ids, label, origin, words, bytes, skipped } in made {
             let label = match (&options.labels, label) {
+                _ if skipped.is_some() => None,
                 (Labels::Ignore, _) | (_, None) => None,
                 (kind, Some(label)) => Some(match names.iter().position(|n| *n == label) {
                     Some(i) => i as u32,
@@ -251,21 +286,30 @@ pub fn write_store(
                     }
                 }),
             };
-            writer.push(&ids, label, words, bytes)?;
+            on_row(Row { origin, skipped });
+            match skipped {
+                Some(Skipped::Empty) => report.skipped_empty += 1,
+                Some(Skipped::Unlabelled) => report.skipped_unlabelled += 1,
+                None => {
+                    report.documents += 1;
+                    report.tokens += ids.len() as u64;
+                    report.unknown += ids.iter().filter(|&&id| id == UNKNOWN_ID).count() as u64;
+                    report.longest = report.longest.max(ids.len() as u64);
+                    writer.push(&ids, label, words, bytes)?;
+                }
+            }
         }
         Ok(())
     };
     in_batches(sources, BATCH_BYTES, work, take, progress)?;
     if report.documents == 0 {
-        let all: Vec<&str> = sources.iter().map(Source::name).collect();
-        let what = if report.skipped_unlabelled > 0 { "a label" } else { "text" };
-        return Err(Error::file(all.join(", "), format!("holds no document with {what}")));
+        return Ok((None, report));
     }
     let (names, order) = match &options.labels {
         Labels::Known(_) => (names.clone(), (0..names.len() as u32).collect()),
         _ => sorted_labels(&names),
     };
-    Ok((writer.finish(&names, &order)?, report))
+    Ok((Some(writer.finish(&names, &order)?), report))
 }
 
 /// Names in their final order, and for every old index the new one.
@@ -362,14 +406,15 @@ mod tests {
         assert_eq!(text, TextCounts { documents: 2, empty: 1, tokens: 6, words: 4, bytes: 6 });
         let vocabulary = Vocabulary::from_counts(&words, TokenizerKind::Whitespace, 100, 2).unwrap();
         let out = dir.path().join("a.tok");
-        let (store, report) = write_store(&sources, &tokenizer, &vocabulary, &options, &out, &mut quiet).unwrap();
+        let (store, report) =
+            write_store(&sources, &tokenizer, &vocabulary, &options, Storage::File(&out), &mut quiet).unwrap();
         assert_eq!(report, BuildReport { documents: 2, skipped_empty: 1, tokens: 6, unknown: 1, longest: 3, ..report });
         assert_eq!(store.label_names(), ["2", "10"]);
         assert_eq!([store.label(0), store.label(1)], [Some(1), Some(0)]);
-        assert_eq!((store.document_ids(0), store.document_ids(1)), (vec![2, 3, 3], vec![2, 0, 3]));
+        assert_eq!([0, 1].map(|d| store.document_ids(d).unwrap()), [vec![2, 3, 3], vec![2, 0, 3]]);
 
         let known = BuildOptions { labels: Labels::Known(vec!["10".into()]), ..options };
-        let e = write_store(&sources, &tokenizer, &vocabulary, &known, &out, &mut quiet).err().unwrap();
+        let e = write_store(&sources, &tokenizer, &vocabulary, &known, Storage::File(&out), &mut quiet).err().unwrap();
         assert!(e.to_string().contains("a.csv:4: has the class '2'"), "{e}");
         assert!(TokenStore::open(&out).is_ok(), "the good file is still there");
     }
@@ -390,7 +435,7 @@ mod tests {
                 let options = BuildOptions::default();
                 let (words, _) = count_words(&sources, &tokenizer, &options, &mut quiet).unwrap();
                 let v = Vocabulary::from_counts(&words, TokenizerKind::Whitespace, 500, 1).unwrap();
-                write_store(&sources, &tokenizer, &v, &options, &out, &mut quiet).unwrap();
+                write_store(&sources, &tokenizer, &v, &options, Storage::File(&out), &mut quiet).unwrap();
                 (v.hash(), std::fs::read(&out).unwrap())
             })
         };

@@ -19,6 +19,8 @@ pub enum SampleOrder {
     SortishShortLast,
     /// By falling length; equal lengths in the order of the store. For validation and prediction.
     Sorted,
+    /// As `Sorted`; all documents of a batch have the same length, so that nothing is padded.
+    SortedAlike,
 }
 
 /// Settings of [`ClassifierBatches`].
@@ -119,7 +121,8 @@ impl ClassifierBatches {
     }
 
     fn arrange(&mut self) {
-        let epoch = if self.config.order == SampleOrder::Sorted { 0 } else { self.cursor.epoch };
+        let sorted = matches!(self.config.order, SampleOrder::Sorted | SampleOrder::SortedAlike);
+        let epoch = if sorted { 0 } else { self.cursor.epoch };
         if self.batches_of == Some(epoch) {
             return;
         }
@@ -129,9 +132,11 @@ impl ClassifierBatches {
             piece.sort_by_key(|&d| std::cmp::Reverse(store.document_len(d as usize)));
         };
         let mut random = Stream::new(self.config.key, Site::Order, epoch, 0);
-        if self.config.order == SampleOrder::Sorted {
+        if sorted {
             falling(&mut order, &self.store);
-            self.batches = order.chunks(b).map(<[u32]>::to_vec).collect();
+            let alike = self.config.order == SampleOrder::SortedAlike;
+            let runs = order.chunk_by(|&x, &y| !alike || self.length(x) == self.length(y));
+            self.batches = runs.flat_map(|run| run.chunks(b)).map(<[u32]>::to_vec).collect();
         } else {
             random.shuffle(&mut order);
             let v2 = self.config.order == SampleOrder::SortishShortLast;
@@ -264,6 +269,8 @@ mod tests {
         let c = ClassifierConfig { drop_last: true, ..config(2, SampleOrder::Sorted) };
         let mut b = ClassifierBatches::new(s.clone(), Some(vec![0, 1, 3]), c).unwrap();
         assert_eq!(epoch(&mut b), [[1, 0]]);
+        let mut alike = ClassifierBatches::new(s.clone(), None, config(2, SampleOrder::SortedAlike)).unwrap();
+        assert_eq!(epoch(&mut alike), [vec![1], vec![0, 3], vec![2]]);
         // one short batch alone is kept
         let mut b = ClassifierBatches::new(s.clone(), Some(vec![2]), c).unwrap();
         assert_eq!(epoch(&mut b), [[2]]);

@@ -262,16 +262,19 @@ impl LmBatches {
 
     /// The next window of this epoch: fills `inputs` and `targets`, both (T, B) time-major, and returns T; `None` at the end of
     /// the epoch. The buffers are resized (their capacity is kept).
-    pub fn next_window(&mut self, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) -> Option<usize> {
+    ///
+    /// # Errors
+    /// Those of [`TokenStore::read`].
+    pub fn next_window(&mut self, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) -> Result<Option<usize>> {
         let LmCursor { epoch, segment, position } = self.cursor;
-        let t = self.window(epoch, segment, position)?;
+        let Some(t) = self.window(epoch, segment, position) else { return Ok(None) };
         let b = self.config.batch_size;
         inputs.resize(t * b, 0);
         targets.resize(t * b, 0);
         let mut strip = std::mem::take(&mut self.strip);
         strip.resize(t + 1, 0);
         for column in 0..b {
-            self.stream(column as u64 * self.stride + position, &mut strip);
+            self.stream(column as u64 * self.stride + position, &mut strip)?;
             for step in 0..t {
                 inputs[step * b + column] = strip[step];
                 targets[step * b + column] = strip[step + 1];
@@ -279,11 +282,11 @@ impl LmBatches {
         }
         self.strip = strip;
         self.cursor = LmCursor { epoch, segment: segment + 1, position: position + t as u64 };
-        Some(t)
+        Ok(Some(t))
     }
 
     /// Copies the stream of this epoch's documents from position `from` on.
-    fn stream(&self, from: u64, out: &mut [u32]) {
+    fn stream(&self, from: u64, out: &mut [u32]) -> Result<()> {
         let mut place = self.begins.partition_point(|&begin| begin <= from) - 1;
         let (mut filled, mut at) = (0, from);
         while filled < out.len() {
@@ -292,9 +295,9 @@ impl LmBatches {
             let n = (range.end - range.start - offset).min((out.len() - filled) as u64);
             let piece = &mut out[filled..filled + n as usize];
             match self.config.direction {
-                Direction::Forward => self.store.read(range.start + offset, piece),
+                Direction::Forward => self.store.read(range.start + offset, piece)?,
                 Direction::Backward => {
-                    self.store.read(range.end - offset - n, piece);
+                    self.store.read(range.end - offset - n, piece)?;
                     piece.reverse();
                 }
             }
@@ -302,6 +305,7 @@ impl LmBatches {
             at += n;
             place += 1;
         }
+        Ok(())
     }
 }
 

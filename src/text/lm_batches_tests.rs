@@ -25,7 +25,7 @@ fn config(batch_size: usize, bptt: usize, layout: LmLayout, windows: Windows) ->
 fn epoch(batches: &mut LmBatches) -> Vec<(Vec<u32>, Vec<u32>)> {
     let mut all = Vec::new();
     let (mut x, mut y) = (Vec::new(), Vec::new());
-    while let Some(t) = batches.next_window(&mut x, &mut y) {
+    while let Some(t) = batches.next_window(&mut x, &mut y).unwrap() {
         assert_eq!(x.len(), t * batches.config.batch_size);
         assert!(t <= batches.max_window());
         all.push((x.clone(), y.clone()));
@@ -133,7 +133,7 @@ fn variable_windows_follow_their_distribution_and_resume() {
     // resumed in the middle of the second epoch: the same windows as without a stop
     b.next_epoch();
     let (mut x, mut y) = (Vec::new(), Vec::new());
-    (0..5).for_each(|_| _ = b.next_window(&mut x, &mut y));
+    (0..5).for_each(|_| _ = b.next_window(&mut x, &mut y).unwrap());
     let saved = serde_json::to_string(&b.cursor()).unwrap();
     let rest = epoch(&mut b);
     let mut again = LmBatches::new(s, None, c).unwrap();

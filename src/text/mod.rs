@@ -2,10 +2,10 @@
 //!
 //! The way of a text: [`Source`] streams [`Document`]s from a file, folder or archive; a [`Tokenizer`] cuts each into words;
 //! [`count_words`] and [`Vocabulary::from_counts`] make the vocabulary in a first pass; [`write_store`] writes the ids in a
-//! second pass to a memory-mapped [`TokenStore`]; [`LmBatches`] and [`ClassifierBatches`] are index arithmetic on it. At no
+//! second pass to a [`TokenStore`]; [`LmBatches`] and [`ClassifierBatches`] are index arithmetic on it. At no
 //! point is a corpus in memory as a whole.
 //!
-//! This room knows `crate::error` and `crate::random` alone.
+//! This room knows `crate::error`, `crate::random` and `crate::temporary` alone.
 
 mod build;
 mod classifier_batches;
@@ -23,14 +23,15 @@ mod tokenizer;
 mod vocabulary;
 
 pub use build::{
-    BuildOptions, BuildReport, Labels, Progress, TextCounts, Tokens, count_words, tokenize_all, write_store,
+    BuildOptions, BuildReport, Labels, Progress, Row, Skipped, TextCounts, Tokens, count_words, fill_store,
+    tokenize_all, write_store,
 };
 pub use classifier_batches::{ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder};
 pub use lm_batches::{LmBatches, LmConfig, LmCursor, LmLayout, VariableWindows, Windows};
 pub use profile::{Profile, QUANTILES};
 pub use reader::{Document, Documents, Encoding, Format, OpenOptions, Origin, Role, Source};
 pub use split::{TextFingerprints, low_shot_subset, random_split, stratified_split};
-pub use store::{StoreWriter, TokenStore};
+pub use store::{Storage, StoreWriter, TokenStore};
 pub use subword::{TokenizerPlan, train_subword};
 pub use tokenizer::{
     Language, Rules, Scratch, Subword, SubwordAlgorithm, SubwordTraining, TABLES_VERSION, Tokenizer, TokenizerKind,

@@ -1,4 +1,7 @@
-//! The token file: ids, document borders, labels; memory-mapped, checked by blocks.
+//! The token store: ids, document borders, labels; a file that is checked by blocks, or memory.
+//!
+//! The ids of a file are read where they lie, at every use; the rest is in memory. A file that is shortened or changed while it is in
+//! use is an error of the read that finds it.
 //!
 //! Layout, little-endian: a header of 256 bytes; then the sections ids (u16 or u32), document offsets (u64, one more than
 //! documents), bytes of each document's text (u32), labels (u32, [`NO_LABEL`] for none; absent when nothing is labelled), label
@@ -6,8 +9,9 @@
 //! sections. The header holds the checksum of the checksums and of itself.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, ErrorKind, Seek, SeekFrom, Write};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -15,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::Vocabulary;
 use crate::error::{Error, Result};
+use crate::temporary::unnamed_file;
 
 const MAGIC: &[u8; 8] = b"ULMFTOK\n";
 const VERSION: u64 = 1;
@@ -82,52 +87,50 @@ impl Header {
     }
 }
 
-/// Writes a token file document by document; the file appears under its name only when it is whole.
+/// Where a token store is kept.
+#[derive(Clone, Copy, Debug)]
+pub enum Storage<'a> {
+    /// A file of that name; it appears when it is whole.
+    File(&'a Path),
+    /// A file without a name among the system's temporary files: it is gone with the store, however the program ends.
+    Temporary,
+    /// Two or four bytes a token.
+    Memory,
+}
+
+impl<'a> From<&'a PathBuf> for Storage<'a> {
+    fn from(path: &'a PathBuf) -> Self {
+        Storage::File(path)
+    }
+}
+
+/// Writes a token store document by document.
 pub struct StoreWriter {
     path: PathBuf,
-    beside: PathBuf,
-    file: BufWriter<File>,
+    output: Output,
     header: Header,
     offsets: Vec<u64>,
     text_bytes: Vec<u32>,
     labels: Vec<u32>,
-    block: Vec<u8>,
-    checksums: Vec<u8>,
-    done: bool,
 }
 
-impl StoreWriter {
-    /// # Errors
-    /// [`Error::File`] when the file cannot be created.
-    pub fn create(path: &Path, vocabulary: &Vocabulary) -> Result<Self> {
-        if cfg!(target_endian = "big") {
-            return Err(Error::data("token files are little-endian; this machine is not"));
-        }
-        let mut beside = path.as_os_str().to_os_string();
-        beside.push(".part");
-        let beside = PathBuf::from(beside);
-        let mut file = BufWriter::new(File::create(&beside).map_err(|e| Error::io(path, "create", &e))?);
-        file.write_all(&[0; HEADER]).map_err(|e| Error::io(path, "write", &e))?;
-        let size = vocabulary.len() as u64;
-        let id_bytes = if size <= 1 << 16 { 2 } else { 4 };
-        let hash = vocabulary.hash();
-        let header =
-            Header { version: VERSION, id_bytes, vocabulary_size: size, vocabulary_hash: hash, ..Header::default() };
-        Ok(StoreWriter {
-            path: path.to_path_buf(),
-            beside,
-            file,
-            header,
-            offsets: vec![0],
-            text_bytes: Vec::new(),
-            labels: Vec::new(),
-            block: Vec::with_capacity(BLOCK),
-            checksums: Vec::new(),
-            done: false,
-        })
-    }
+enum Output {
+    File(FileOutput),
+    /// The ids alone.
+    Memory(Vec<u8>),
+}
 
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+/// A file on its way.
+struct FileOutput {
+    file: BufWriter<File>,
+    /// Its name until it is whole, where it is to have one.
+    beside: Option<PathBuf>,
+    block: Vec<u8>,
+    checksums: Vec<u8>,
+}
+
+impl FileOutput {
+    fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let n = rest.len().min(BLOCK - self.block.len());
@@ -140,16 +143,96 @@ impl StoreWriter {
         Ok(())
     }
 
-    fn flush_block(&mut self) -> Result<()> {
+    fn flush_block(&mut self) -> std::io::Result<()> {
         self.checksums.extend_from_slice(&digest8(&self.block));
-        self.file.write_all(&self.block).map_err(|e| Error::io(&self.path, "write", &e))?;
+        self.file.write_all(&self.block)?;
         self.block.clear();
         Ok(())
     }
 
-    fn pad(&mut self, written: u64) -> Result<()> {
-        let n = padded(written) - written;
-        self.put(&[0; 8][..n as usize])
+    /// A section after the ids, at a multiple of 8.
+    fn section(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.put(bytes)?;
+        self.pad(bytes.len() as u64)
+    }
+
+    fn pad(&mut self, written: u64) -> std::io::Result<()> {
+        self.put(&[0; 8][..(padded(written) - written) as usize])
+    }
+
+    fn end(&mut self, header: &mut Header) -> std::io::Result<()> {
+        if !self.block.is_empty() {
+            self.flush_block()?;
+        }
+        header.checksums = digest8(&self.checksums);
+        self.file.write_all(&self.checksums)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(&header.to_bytes())?;
+        self.file.flush()
+    }
+}
+
+impl Drop for FileOutput {
+    fn drop(&mut self) {
+        if let Some(beside) = &self.beside {
+            // an unfinished file is of no use; if it cannot be removed there is nothing better to do
+            let _ = std::fs::remove_file(beside);
+        }
+    }
+}
+
+impl StoreWriter {
+    /// A token file; it appears under its name only when it is whole.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the file cannot be created.
+    pub fn create(path: &Path, vocabulary: &Vocabulary) -> Result<Self> {
+        Self::to(Storage::File(path), path, vocabulary)
+    }
+
+    /// As `storage` says; `name` is that of the text, for messages.
+    ///
+    /// # Errors
+    /// [`Error::File`] when a file cannot be created.
+    pub fn to(storage: Storage, name: &Path, vocabulary: &Vocabulary) -> Result<Self> {
+        if cfg!(target_endian = "big") {
+            return Err(Error::data("token files are little-endian; this machine is not"));
+        }
+        let file = |file: File, beside: Option<PathBuf>| -> Result<Output> {
+            let mut output = FileOutput {
+                file: BufWriter::new(file),
+                beside,
+                block: Vec::with_capacity(BLOCK),
+                checksums: Vec::new(),
+            };
+            output.file.write_all(&[0; HEADER]).map_err(|e| Error::io(name, "write", &e))?;
+            Ok(Output::File(output))
+        };
+        let (path, output) = match storage {
+            Storage::Memory => (name.to_path_buf(), Output::Memory(Vec::new())),
+            Storage::Temporary => (name.to_path_buf(), file(unnamed_file()?, None)?),
+            Storage::File(path) => {
+                let mut beside = path.as_os_str().to_os_string();
+                beside.push(".part");
+                let beside = PathBuf::from(beside);
+                let created = File::options().read(true).write(true).create(true).truncate(true).open(&beside);
+                (path.to_path_buf(), file(created.map_err(|e| Error::io(path, "create", &e))?, Some(beside))?)
+            }
+        };
+        let size = vocabulary.len() as u64;
+        let id_bytes = if size <= 1 << 16 { 2 } else { 4 };
+        let hash = vocabulary.hash();
+        let header =
+            Header { version: VERSION, id_bytes, vocabulary_size: size, vocabulary_hash: hash, ..Header::default() };
+        Ok(StoreWriter { path, output, header, offsets: vec![0], text_bytes: Vec::new(), labels: Vec::new() })
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.output {
+            Output::Memory(ids) => ids.extend_from_slice(bytes),
+            Output::File(file) => file.put(bytes).map_err(|e| Error::io(&self.path, "write", &e))?,
+        }
+        Ok(())
     }
 
     /// Appends a document: its ids, its label (an index into the names given to [`StoreWriter::finish`]), and the words and
@@ -178,7 +261,7 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// Completes the file and opens it. `order` gives each label index its final index into `names`.
+    /// Completes the store and opens it. `order` gives each label index its final index into `names`.
     ///
     /// # Errors
     /// [`Error::File`] when the file cannot be written; [`Error::Data`] when no document was pushed.
@@ -186,58 +269,57 @@ impl StoreWriter {
         if self.header.documents == 0 {
             return Err(Error::data("the text holds no document that is not empty"));
         }
-        self.pad(self.header.tokens * self.header.id_bytes)?;
-        let offsets = std::mem::take(&mut self.offsets);
-        self.put(bytemuck::cast_slice(&offsets))?;
-        let sizes = std::mem::take(&mut self.text_bytes);
-        self.put(bytemuck::cast_slice(&sizes))?;
-        self.pad(sizes.len() as u64 * 4)?;
-        let mut labels = std::mem::take(&mut self.labels);
-        if labels.iter().any(|&l| l != NO_LABEL) {
+        if self.labels.iter().any(|&l| l != NO_LABEL) {
             self.header.has_labels = 1;
-            labels.iter_mut().filter(|l| **l != NO_LABEL).for_each(|l| *l = order[*l as usize]);
-            self.put(bytemuck::cast_slice(&labels))?;
-            self.pad(labels.len() as u64 * 4)?;
+            self.labels.iter_mut().filter(|l| **l != NO_LABEL).for_each(|l| *l = order[*l as usize]);
+        } else {
+            self.labels.clear();
         }
-        let names = serde_json::to_vec(names).expect("strings always serialise");
-        self.header.label_name_bytes = names.len() as u64;
-        self.put(&names)?;
-        self.pad(names.len() as u64)?;
-        if !self.block.is_empty() {
-            self.flush_block()?;
-        }
-        self.header.checksums = digest8(&self.checksums);
-        let header = self.header.to_bytes();
-        let write = |file: &mut BufWriter<File>, checksums: &[u8]| -> std::io::Result<()> {
-            file.write_all(checksums)?;
-            file.seek(SeekFrom::Start(0))?;
-            file.write_all(&header)?;
-            file.flush()?;
-            file.get_ref().sync_all()
+        let StoreWriter { path, output, mut header, offsets, text_bytes, labels } = self;
+        let file = match output {
+            Output::Memory(ids) => {
+                let (ids, label_names) = (Ids::Memory(ids), names.to_vec());
+                return Ok(TokenStore { path, ids, header, offsets, text_bytes, labels, label_names });
+            }
+            Output::File(file) => file,
         };
-        write(&mut self.file, &self.checksums)
-            .and_then(|()| std::fs::rename(&self.beside, &self.path))
-            .map_err(|e| Error::io(&self.path, "write", &e))?;
-        self.done = true;
-        TokenStore::open(&self.path)
+        let mut file = file;
+        let names = serde_json::to_vec(names).expect("strings always serialise");
+        header.label_name_bytes = names.len() as u64;
+        let mut write = || -> std::io::Result<File> {
+            file.pad(header.tokens * header.id_bytes)?;
+            file.section(bytemuck::cast_slice(&offsets))?;
+            file.section(bytemuck::cast_slice(&text_bytes))?;
+            file.section(bytemuck::cast_slice(&labels))?;
+            file.section(&names)?;
+            file.end(&mut header)?;
+            if let Some(beside) = &file.beside {
+                file.file.get_ref().sync_all()?;
+                std::fs::rename(beside, &path)?;
+                file.beside = None;
+            }
+            file.file.get_ref().try_clone()
+        };
+        let whole = write().map_err(|e| Error::io(&path, "write", &e))?;
+        TokenStore::of_file(whole, &path)
     }
 }
 
-impl Drop for StoreWriter {
-    fn drop(&mut self) {
-        if !self.done {
-            // an unfinished file is of no use; if it cannot be removed there is nothing better to do
-            let _ = std::fs::remove_file(&self.beside);
-        }
-    }
+/// The ids of a store.
+enum Ids {
+    File(File),
+    Memory(Vec<u8>),
 }
 
-/// A memory-mapped token file. Opening it verifies every block.
+/// Documents as ids. Opening a file verifies every block of it.
 pub struct TokenStore {
     path: PathBuf,
-    map: memmap2::Mmap,
+    ids: Ids,
     header: Header,
-    starts: [u64; 6],
+    offsets: Vec<u64>,
+    text_bytes: Vec<u32>,
+    /// Empty where no document has one.
+    labels: Vec<u32>,
     label_names: Vec<String>,
 }
 
@@ -245,22 +327,26 @@ impl TokenStore {
     /// # Errors
     /// [`Error::File`] when the file is missing, not a token file, truncated, or a block was altered.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::of_file(File::open(path).map_err(|e| Error::io(path, "open", &e))?, path)
+    }
+
+    fn of_file(file: File, path: &Path) -> Result<Self> {
         let fail =
             |message: String| Error::file(path, message).hint("make the token file again with 'ulmfit tokenize'");
-        let file = File::open(path).map_err(|e| Error::io(path, "open", &e))?;
-        if file.metadata().map_err(|e| Error::io(path, "open", &e))?.len() < HEADER as u64 {
+        let fault = |e: std::io::Error| Error::io(path, "read", &e);
+        let length = file.metadata().map_err(fault)?.len();
+        if length < HEADER as u64 {
             return Err(fail("is not a token file: it is shorter than a header".into()));
         }
-        // SAFETY: the map is read-only and private to this value. A file that another process shortens or changes while it is
-        // mapped could fault or change under us; token files are written beside and renamed, never changed in place.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, "map", &e))?;
-        if &map[..8] != MAGIC {
+        let mut head = [0; HEADER];
+        file.read_exact_at(&mut head, 0).map_err(fault)?;
+        if &head[..8] != MAGIC {
             return Err(fail("is not a token file".into()));
         }
-        if map[HEADER - 8..HEADER] != digest8(&map[..HEADER - 8]) {
+        if head[HEADER - 8..] != digest8(&head[..HEADER - 8]) {
             return Err(fail("is damaged: its header was altered".into()));
         }
-        let header: Header = bytemuck::pod_read_unaligned(&map[8..8 + size_of::<Header>()]);
+        let header: Header = bytemuck::pod_read_unaligned(&head[8..8 + size_of::<Header>()]);
         if header.version != VERSION {
             return Err(fail(format!("is a token file of version {}, this program reads {VERSION}", header.version)));
         }
@@ -271,18 +357,17 @@ impl TokenStore {
         let data = (starts[5] - HEADER as u64) as usize;
         let blocks = data.div_ceil(BLOCK);
         let expected = starts[5].saturating_add(blocks as u64 * 8);
-        if map.len() as u64 != expected {
-            let block = (map.len() - HEADER) / BLOCK;
+        if length != expected {
+            let block = (length as usize - HEADER) / BLOCK;
             return Err(fail(format!(
-                "is truncated or extended: {} bytes where {expected} are expected (it ends in block {block} of {blocks})",
-                map.len()
+                "is truncated or extended: {length} bytes where {expected} are expected (it ends in block {block} of {blocks})",
             )));
         }
-        let checksums = &map[HEADER + data..];
-        if digest8(checksums) != header.checksums {
+        let checksums: Vec<u8> = section(&file, starts[5], blocks * 8).map_err(fault)?;
+        if digest8(&checksums) != header.checksums {
             return Err(fail("is damaged: its table of checksums was altered".into()));
         }
-        match check_blocks(&file, &header, data, checksums).map_err(|e| Error::io(path, "read", &e))? {
+        match check_blocks(&file, &header, data, &checksums).map_err(fault)? {
             Some((block, Fault::Altered)) => {
                 return Err(fail(format!("is damaged: block {block} of {blocks} was altered")));
             }
@@ -292,50 +377,37 @@ impl TokenStore {
             }
             None => {}
         }
-        let names = starts[4] as usize..(starts[4] + header.label_name_bytes) as usize;
-        let label_names = serde_json::from_slice(&map[names])
-            .map_err(|_| fail("is damaged: its label names cannot be read".into()))?;
-        let store = TokenStore { path: path.to_path_buf(), map, header, starts, label_names };
+        let documents = header.documents as usize;
+        let labelled = if header.has_labels == 1 { documents } else { 0 };
+        let names: Vec<u8> = section(&file, starts[4], header.label_name_bytes as usize).map_err(fault)?;
+        let store = TokenStore {
+            path: path.to_path_buf(),
+            header,
+            offsets: section(&file, starts[1], documents + 1).map_err(fault)?,
+            text_bytes: section(&file, starts[2], documents).map_err(fault)?,
+            labels: section(&file, starts[3], labelled).map_err(fault)?,
+            label_names: serde_json::from_slice(&names)
+                .map_err(|_| fail("is damaged: its label names cannot be read".into()))?,
+            ids: Ids::File(file),
+        };
         store.check_contents().map_err(|m| fail(format!("is damaged: {m}")))?;
         Ok(store)
     }
 
     /// A file with right checksums may still have been made by a hostile hand: nothing read later may go out of bounds.
     fn check_contents(&self) -> Result<(), &'static str> {
-        let offsets = self.offsets();
-        let rising = offsets.par_windows(2).all(|w| w[0] <= w[1]);
-        if offsets[0] != 0 || offsets.last() != Some(&self.header.tokens) || !rising {
+        let rising = self.offsets.par_windows(2).all(|w| w[0] <= w[1]);
+        if self.offsets[0] != 0 || self.offsets.last() != Some(&self.header.tokens) || !rising {
             return Err("its document offsets do not rise from zero to the number of tokens");
         }
         let classes = self.label_names.len() as u32;
-        if self.label_ids().iter().any(|&l| l != NO_LABEL && l >= classes) {
+        if self.labels.iter().any(|&l| l != NO_LABEL && l >= classes) {
             return Err("it holds a label outside the label names");
         }
         Ok(())
     }
 
-    fn section(&self, index: usize, length: u64) -> &[u8] {
-        let start = self.starts[index] as usize;
-        &self.map[start..start + length as usize]
-    }
-
-    fn ids(&self) -> Ids<'_> {
-        let bytes = self.section(0, self.header.tokens * self.header.id_bytes);
-        if self.header.id_bytes == 2 {
-            Ids::Narrow(bytemuck::cast_slice(bytes))
-        } else {
-            Ids::Wide(bytemuck::cast_slice(bytes))
-        }
-    }
-
-    fn offsets(&self) -> &[u64] {
-        bytemuck::cast_slice(self.section(1, (self.header.documents + 1) * 8))
-    }
-
-    fn label_ids(&self) -> &[u32] {
-        bytemuck::cast_slice(self.section(3, if self.header.has_labels == 1 { self.header.documents * 4 } else { 0 }))
-    }
-
+    /// That of the file; for a store without one the name of its text.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -362,8 +434,7 @@ impl TokenStore {
 
     /// Bytes of one document's text.
     pub fn document_text_bytes(&self, document: usize) -> u64 {
-        let sizes: &[u32] = bytemuck::cast_slice(self.section(2, self.header.documents * 4));
-        u64::from(sizes[document])
+        u64::from(self.text_bytes[document])
     }
 
     /// Hash of the vocabulary the ids belong to.
@@ -381,15 +452,10 @@ impl TokenStore {
             .hint("tokenize the text again with this vocabulary"))
     }
 
-    /// Hash of everything in the file, in hexadecimal: two stores with the same hash hold the same data.
-    pub fn content_hash(&self) -> String {
-        digest8(&self.map[..HEADER]).iter().map(|b| format!("{b:02x}")).collect()
-    }
-
     /// # Errors
     /// [`Error::Data`] unless there are documents of two classes at least: what a classifier needs to be trained.
     pub fn check_classes(&self) -> Result<()> {
-        let mut seen: Vec<u32> = self.label_ids().iter().copied().filter(|&l| l != NO_LABEL).collect();
+        let mut seen: Vec<u32> = self.labels.iter().copied().filter(|&l| l != NO_LABEL).collect();
         seen.sort_unstable();
         seen.dedup();
         let problem = match seen.as_slice() {
@@ -403,8 +469,7 @@ impl TokenStore {
 
     /// Positions of a document's tokens in the store.
     pub fn document(&self, index: usize) -> Range<u64> {
-        let offsets = self.offsets();
-        offsets[index]..offsets[index + 1]
+        self.offsets[index]..self.offsets[index + 1]
     }
 
     /// Number of tokens of a document.
@@ -415,7 +480,7 @@ impl TokenStore {
 
     /// Class of a document, an index into [`TokenStore::label_names`].
     pub fn label(&self, document: usize) -> Option<u32> {
-        self.label_ids().get(document).copied().filter(|&l| l != NO_LABEL)
+        self.labels.get(document).copied().filter(|&l| l != NO_LABEL)
     }
 
     /// Names of the classes, sorted.
@@ -424,21 +489,64 @@ impl TokenStore {
     }
 
     /// Copies the ids from position `start` on into `out`.
-    pub fn read(&self, start: u64, out: &mut [u32]) {
-        let range = start as usize..start as usize + out.len();
-        match self.ids() {
-            Ids::Narrow(ids) => out.iter_mut().zip(&ids[range]).for_each(|(o, &id)| *o = u32::from(id)),
-            Ids::Wide(ids) => out.copy_from_slice(&ids[range]),
+    ///
+    /// # Errors
+    /// [`Error::File`] when the file was shortened or changed since it was opened.
+    ///
+    /// # Panics
+    /// If the store of a memory has no such position.
+    pub fn read(&self, start: u64, out: &mut [u32]) -> Result<()> {
+        let (n, width) = (out.len(), self.header.id_bytes as usize);
+        let at = start as usize * width;
+        match &self.ids {
+            Ids::Memory(bytes) if width == 2 => {
+                let pairs = bytes[at..at + 2 * n].chunks_exact(2);
+                out.iter_mut().zip(pairs).for_each(|(o, b)| *o = u32::from(u16::from_le_bytes([b[0], b[1]])));
+            }
+            Ids::Memory(bytes) => bytemuck::cast_slice_mut(out).copy_from_slice(&bytes[at..at + 4 * n]),
+            Ids::File(file) => {
+                // two bytes an id are read into the second half, and widened from the front
+                let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
+                let half = (4 - width) * n;
+                file.read_exact_at(&mut bytes[half..], (HEADER + at) as u64).map_err(|e| self.changed(&e))?;
+                if width == 2 {
+                    for i in 0..n {
+                        let id = [bytes[half + 2 * i], bytes[half + 2 * i + 1], 0, 0];
+                        bytes[4 * i..4 * i + 4].copy_from_slice(&id);
+                    }
+                }
+                if out.iter().any(|&id| u64::from(id) >= self.header.vocabulary_size) {
+                    return Err(Error::file(&self.path, "was changed while it was in use"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn changed(&self, error: &std::io::Error) -> Error {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => Error::file(&self.path, "was shortened while it was in use"),
+            _ => Error::io(&self.path, "read", error),
         }
     }
 
     /// The ids of one document.
-    pub fn document_ids(&self, index: usize) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// As [`TokenStore::read`].
+    pub fn document_ids(&self, index: usize) -> Result<Vec<u32>> {
         let range = self.document(index);
         let mut ids = vec![0; (range.end - range.start) as usize];
-        self.read(range.start, &mut ids);
-        ids
+        self.read(range.start, &mut ids)?;
+        Ok(ids)
     }
+}
+
+/// So many numbers of a file from that byte on.
+fn section<T: bytemuck::Pod>(file: &File, start: u64, count: usize) -> std::io::Result<Vec<T>> {
+    let mut values = vec![T::zeroed(); count];
+    file.read_exact_at(bytemuck::cast_slice_mut(&mut values), start)?;
+    Ok(values)
 }
 
 /// What is wrong with a block.
@@ -447,10 +555,9 @@ enum Fault {
     Id,
 }
 
-/// Verifies all blocks; the first bad one. The file is read, not touched through the map, by so many blocks at a time as there
-/// are threads: a map counts as memory of the process, and a large file would fill it.
+/// Verifies all blocks; the first bad one. So many blocks are in memory at a time as there are threads.
 fn check_blocks(
-    mut file: &File,
+    file: &File,
     header: &Header,
     data: usize,
     checksums: &[u8],
@@ -463,10 +570,9 @@ fn check_blocks(
     };
     let at_once = BLOCK * rayon::current_num_threads().max(1);
     let mut buffer = vec![0u64; at_once.min(data).div_ceil(8)];
-    file.seek(SeekFrom::Start(HEADER as u64))?;
     for start in (0..data).step_by(at_once) {
         let bytes = &mut bytemuck::cast_slice_mut(&mut buffer)[..at_once.min(data - start)];
-        file.read_exact(bytes)?;
+        file.read_exact_at(bytes, (HEADER + start) as u64)?;
         let check = |(i, block): (usize, &[u8])| {
             let (number, begin) = (start / BLOCK + i, start + i * BLOCK);
             if digest8(block) != checksums[number * 8..number * 8 + 8] {
@@ -482,11 +588,6 @@ fn check_blocks(
         }
     }
     Ok(None)
-}
-
-enum Ids<'a> {
-    Narrow(&'a [u16]),
-    Wide(&'a [u32]),
 }
 
 #[cfg(test)]

@@ -20,13 +20,13 @@ fn what_is_written_is_read() {
     for size in [10, 65_536, 65_537, 100_000] {
         let store = write(&dir.path().join("a.tok"), size).unwrap();
         assert_eq!((store.documents(), store.tokens(), store.words(), store.text_bytes()), (3, 2_000_006, 11, 111));
-        assert_eq!(store.document_ids(0), [0, 5, size as u32 - 1]);
+        assert_eq!(store.document_ids(0).unwrap(), [0, 5, size as u32 - 1]);
         assert_eq!(store.document(1), 3..3);
         assert_eq!((store.document_len(2), store.document_text_bytes(2)), (2_000_003, 100));
         assert_eq!([store.label(0), store.label(1), store.label(2)], [Some(1), None, Some(0)]);
         assert_eq!(store.label_names(), ["neg", "pos"]);
         let mut part = [0; 3];
-        store.read(1, &mut part);
+        store.read(1, &mut part).unwrap();
         assert_eq!(part, [5, size as u32 - 1, 7]);
         store.check_vocabulary(&vocabulary(size)).unwrap();
         assert!(store.check_vocabulary(&vocabulary(size + 1)).is_err());
@@ -93,11 +93,13 @@ fn a_writer_does_not_grow_with_the_tokens() {
     let document = vec![3u32; 1_000_000];
     for _ in 0..20 {
         writer.push(&document, None, 1, 1).unwrap();
-        assert_eq!(writer.block.capacity(), BLOCK);
+        let Output::File(file) = &writer.output else { panic!("a file") };
+        assert_eq!(file.block.capacity(), BLOCK);
     }
     assert_eq!((writer.offsets.len(), writer.text_bytes.len(), writer.labels.len()), (21, 20, 20));
-    assert_eq!(writer.checksums.len(), 20 * 2_000_000 / BLOCK * 8);
-    assert!(writer.file.get_ref().metadata().unwrap().len() > 38 * BLOCK as u64 - 10_000, "the ids are on disk");
+    let Output::File(file) = &writer.output else { panic!("a file") };
+    assert_eq!(file.checksums.len(), 20 * 2_000_000 / BLOCK * 8);
+    assert!(file.file.get_ref().metadata().unwrap().len() > 38 * BLOCK as u64 - 10_000, "the ids are on disk");
     assert_eq!(writer.finish(&[], &[]).unwrap().tokens(), 20_000_000);
 }
 
@@ -115,7 +117,7 @@ fn an_unfinished_file_leaves_nothing() {
 }
 
 #[test]
-fn classes_are_checked_and_contents_hashed() {
+fn classes_are_checked() {
     let dir = tempfile::tempdir().unwrap();
     let make = |name: &str, labels: &[Option<u32>]| {
         let mut writer = StoreWriter::create(&dir.path().join(name), &vocabulary(10)).unwrap();
@@ -126,7 +128,37 @@ fn classes_are_checked_and_contents_hashed() {
     assert!(problem(&[None]).is_some_and(|m| m.contains("no document has a label")));
     assert!(problem(&[Some(1), Some(1), None]).is_some_and(|m| m.contains("have the class 'b'")));
     assert_eq!(problem(&[Some(1), Some(0)]), None);
-    let hash = |labels: &[Option<u32>]| make("h.tok", labels).content_hash();
-    assert_eq!(hash(&[Some(1), None]), hash(&[Some(1), None]));
-    assert_ne!(hash(&[Some(1), None]), hash(&[Some(0), None]));
+}
+
+/// In memory and in a file without a name as in one with a name.
+#[test]
+fn every_storage_gives_the_same() {
+    for size in [10, 100_000] {
+        for storage in [Storage::Memory, Storage::Temporary] {
+            let mut writer = StoreWriter::to(storage, Path::new("text"), &vocabulary(size)).unwrap();
+            writer.push(&[3, size as u32 - 1], None, 1, 1).unwrap();
+            writer.push(&[5, 6, 7], Some(1), 2, 9).unwrap();
+            let store = writer.finish(&["a".into(), "b".into()], &[1, 0]).unwrap();
+            assert_eq!(store.document_ids(0).unwrap(), [3, size as u32 - 1]);
+            assert_eq!(store.document_ids(1).unwrap(), [5, 6, 7]);
+            assert_eq!((store.label(0), store.label(1), store.document_text_bytes(1)), (None, Some(0), 9));
+            assert_eq!((store.path(), store.tokens()), (Path::new("text"), 5));
+        }
+    }
+}
+
+/// A file that another process shortens or changes: an error of the read that finds it, no signal.
+#[test]
+fn a_file_that_changes_while_it_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tok");
+    let store = write(&path, 10).unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[0xff; 8], (HEADER + 100) as u64).unwrap();
+    let message = |start: u64| store.read(start, &mut [0; 50]).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(message(10).ends_with("a.tok: was changed while it was in use"), "{}", message(10));
+    assert_eq!(message(1000), "");
+    file.set_len(HEADER as u64 + 1000).unwrap();
+    assert!(message(1000).ends_with("a.tok: was shortened while it was in use"), "{}", message(1000));
+    assert_eq!(store.document_len(2), 2_000_003, "what is in memory is as it was");
 }

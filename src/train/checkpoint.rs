@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::driver::Progress;
 use crate::error::{Error, Result};
+use crate::models::STATE_FILE;
 use crate::nn::weights;
 use crate::tensor::Tensor;
-
-/// Name of the file in a model directory.
-pub const STATE_FILE: &str = "state.safetensors";
 
 /// What a run says of itself besides its flags and data: with what it computes, `GPU` or the processor's instruction set.
 pub(super) const INSTRUCTION_SET: &str = "the instruction set";

@@ -14,6 +14,7 @@ use super::checkpoint::{Checkpoints, Snapshot};
 use super::observer::{CheckpointReason, Evaluated, Event, Observer, Split, Step};
 use super::recipe::{OnNan, OptimiserName, TrainingSettings};
 use super::{interrupt, rss};
+use crate::answer::Measured;
 use crate::autodiff::{Graph, ParameterId, Parameters, Var};
 use crate::device::cuda::Collecting;
 use crate::error::{Error, Result};
@@ -33,24 +34,6 @@ pub struct Update {
     pub documents: u64,
     /// The learning rate of this update is multiplied by it (window length over bptt; docs/SPEC.md §3.1).
     pub rate_scale: f64,
-}
-
-/// Result of an evaluation on held-out data.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
-    /// Mean cross-entropy in nats, per token or per document.
-    #[serde(deserialize_with = "super::observer::nan")]
-    pub loss: f64,
-    pub perplexity: Option<f64>,
-    pub bits_per_byte: Option<f64>,
-    /// Percent.
-    pub accuracy: Option<f64>,
-    /// Percent.
-    pub error_percent: Option<f64>,
-    /// Tokens or documents that were predicted.
-    pub count: u64,
-    /// Rows: true classes, columns: predictions (classifiers).
-    pub confusion: Option<Vec<Vec<u64>>>,
 }
 
 /// What a stage trains on: gives losses, is evaluated, knows where in its data it stands.

@@ -1,16 +1,16 @@
 //! The language model as a task of the training loop: stages 1 and 2.
 
-use std::sync::Arc;
-
-use super::driver::{Measured, Task, Update};
+use super::driver::{Task, Update};
 use super::recipe::ValidAverage;
+use crate::answer::Measured;
+use crate::answer::language::{Mean, evaluate};
 use crate::autodiff::{Graph, Parameters, Var};
 use crate::error::{Error, Result};
 use crate::nn::{DropRates, EncoderDropout, LanguageModel, LossSettings, Softmax, State};
 use crate::ops::sampled_softmax::NegativeSampler;
-use crate::random::{Direction, Key};
+use crate::random::Key;
 use crate::tensor::{Device, Tensor};
-use crate::text::{LmBatches, LmConfig, LmCursor, LmLayout, TokenStore, VariableWindows, Windows};
+use crate::text::{LmBatches, LmCursor, Windows};
 use crate::trace;
 
 /// Settings of language-model training that are not the loop's.
@@ -105,7 +105,7 @@ impl Task for LmTask<'_> {
 
     fn forward(&mut self, g: &mut Graph, parameters: &Parameters, update: u32) -> Result<Option<Update>> {
         let span = trace::phase(trace::DATA);
-        let Some(steps) = self.train.next_window(&mut self.inputs, &mut self.targets) else { return Ok(None) };
+        let Some(steps) = self.train.next_window(&mut self.inputs, &mut self.targets)? else { return Ok(None) };
         drop(span);
         let (total, cross_entropy) = self.losses(g, parameters, steps, update)?;
         let (state, next) = (&mut self.state, &mut self.next);
@@ -142,7 +142,11 @@ impl Task for LmTask<'_> {
 
     fn evaluate(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Measured>> {
         let Some(valid) = &mut self.valid else { return Ok(None) };
-        evaluate(self.model, g, parameters, valid, self.settings.averaging).map(Some)
+        let mean = match self.settings.averaging {
+            ValidAverage::Token => Mean::Token,
+            ValidAverage::Batch => Mean::Window,
+        };
+        evaluate(self.model, g, parameters, valid, mean).map(Some)
     }
 
     fn cursor(&self) -> serde_json::Value {
@@ -173,78 +177,4 @@ impl Task for LmTask<'_> {
         }
         Ok(())
     }
-}
-
-/// Batches for evaluation: the documents in their order, fixed windows.
-pub fn evaluation_batches(
-    store: Arc<TokenStore>,
-    documents: Option<Vec<u32>>,
-    batch_size: usize,
-    bptt: usize,
-    direction: Direction,
-) -> Result<LmBatches> {
-    let count: u64 = match &documents {
-        Some(all) => all.iter().map(|&d| store.document_len(d as usize) as u64).sum(),
-        None => store.tokens(),
-    };
-    // a short text is measured with fewer columns rather than not at all
-    let batch_size = batch_size.min(usize::try_from(count / 2).unwrap_or(usize::MAX)).max(1);
-    let config = LmConfig {
-        batch_size,
-        bptt,
-        layout: LmLayout::InOrder,
-        windows: Windows::Fixed,
-        variable: VariableWindows::default(),
-        direction,
-        key: Key([0, 0]),
-    };
-    LmBatches::new(store, documents, config)
-}
-
-/// Loss, perplexity, accuracy and bits per byte over a text, without dropout; the state is carried from window to window.
-pub fn evaluate(
-    model: &LanguageModel,
-    g: &mut Graph,
-    parameters: &Parameters,
-    batches: &mut LmBatches,
-    averaging: ValidAverage,
-) -> Result<Measured> {
-    let recording = g.is_recording();
-    g.set_recording(false);
-    let b = batches.config().batch_size;
-    let mut state = State::zeros_on(parameters.device(), &model.settings.encoder, b, parameters.dtype())?;
-    batches.rewind();
-    let (mut inputs, mut targets) = (Vec::new(), Vec::new());
-    let (mut nats, mut correct, mut count) = (0.0, 0u64, 0u64);
-    let (mut window_losses, mut windows) = (0.0, 0u64);
-    while let Some(steps) = batches.next_window(&mut inputs, &mut targets) {
-        g.reset();
-        let (tokens, wanted) = (g.indices([steps, b])?, g.indices([steps, b])?);
-        tokens.write::<u32>().copy_from_slice(&inputs);
-        wanted.write::<u32>().copy_from_slice(&targets);
-        let out = model.evaluate(g, parameters, &tokens, &wanted, &mut state)?;
-        let (sum, hits) = out.totals(g)?;
-        nats += sum;
-        window_losses += sum / (steps * b) as f64;
-        windows += 1;
-        correct += hits;
-        count += (steps * b) as u64;
-    }
-    g.reset();
-    g.set_recording(recording);
-    let exact = nats / count.max(1) as f64;
-    let loss = match averaging {
-        ValidAverage::Token => exact,
-        ValidAverage::Batch => window_losses / windows.max(1) as f64,
-    };
-    let bytes = batches.text_bytes() as f64 * count as f64 / batches.tokens().max(1) as f64;
-    Ok(Measured {
-        loss,
-        perplexity: Some(loss.exp()),
-        bits_per_byte: (bytes > 0.0).then(|| nats / std::f64::consts::LN_2 / bytes),
-        accuracy: Some(100.0 * correct as f64 / count.max(1) as f64),
-        error_percent: None,
-        count,
-        confusion: None,
-    })
 }

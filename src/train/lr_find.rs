@@ -5,11 +5,11 @@ use serde::Serialize;
 
 use super::checkpoint::Checkpoints;
 use super::driver::{LoopSettings, Phase, Training};
-use super::model_dir::Loaded;
 use super::observer::{Event, Observer};
 use super::stages::Context;
 use super::trial::{self, Trial};
 use crate::error::{Error, Result};
+use crate::models::Loaded;
 use crate::nn::LanguageModel;
 use crate::optim::Schedule;
 use crate::text::Source;

@@ -5,8 +5,9 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use crate::answer::nan;
 use crate::error::Result;
 use crate::random::{Direction, Stage};
 
@@ -211,11 +212,6 @@ impl Event {
             _ => None,
         }
     }
-}
-
-/// JSON has no NaN: `null` stands for it.
-pub(super) fn nan<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 #[cfg(test)]

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::baseline::BagOfWords;
-use super::model_dir::{self, Loaded};
 use super::observer::{Event, Observer};
-use super::predict::Ensemble;
 use super::recipe::Recipe;
 use super::stages::{
     BagOfWordsSets, ClassifierSources, Context, LmSources, StageResult, bag_of_words_sets, check_classes, poll,
     train_classifier, train_language_model,
 };
+use crate::answer::ensemble::Ensemble;
 use crate::error::{Error, Result};
+use crate::models::{self, Loaded};
 use crate::nn::LanguageModel;
 use crate::random::{Direction, Stage};
 use crate::text::{Document, Profile, Source};
@@ -99,7 +99,7 @@ impl Run<'_> {
         let begun = std::time::Instant::now();
         if !self.context.resume {
             // a stage of an earlier run must not count as a finished one of this
-            all_directories(self.out).iter().try_for_each(|directory| model_dir::clear(directory))?;
+            all_directories(self.out).iter().try_for_each(|directory| models::clear(directory))?;
         }
         self.look_for_test_text(sources)?;
         let forward = self.direction(sources, Direction::Forward)?;
@@ -121,7 +121,7 @@ impl Run<'_> {
             result["backward"] = json!({ "test_error": backward.classifier["test_error"] });
             if let Some(test) = &sources.test {
                 let directions = [Direction::Forward, Direction::Backward];
-                let models = directions.map(|d| model_dir::load_classifier(&self.directory(CLASSIFIER, d)));
+                let models = directions.map(|d| models::load_classifier(&self.directory(CLASSIFIER, d)));
                 let mut ensemble = Ensemble::new(
                     models.into_iter().collect::<Result<_>>()?,
                     self.context.graph(self.context.memory_limit),
@@ -169,7 +169,7 @@ impl Run<'_> {
         work: impl FnOnce(&mut Context, &Path) -> Result<StageResult>,
     ) -> Result<Value> {
         let resume = self.context.resume;
-        model_dir::prepare(directory, resume, !resume)?;
+        models::prepare(directory, resume, !resume)?;
         let mut observer = (self.stage_observer)(directory)?;
         let mut context = Context {
             recipe: recipe.clone(),
@@ -183,7 +183,7 @@ impl Run<'_> {
             checkpoint_steps: self.context.checkpoint_steps,
             observer: &mut *observer,
         };
-        let result = work(&mut context, directory).inspect_err(|_| model_dir::abandon(directory))?;
+        let result = work(&mut context, directory).inspect_err(|_| models::abandon(directory))?;
         Ok(result.json)
     }
 
@@ -197,7 +197,7 @@ impl Run<'_> {
             pretrain = Some(self.stage(&recipe, &directory, direction, |context, out| {
                 train_language_model(context, Stage::Pretrain, &texts, None, out)
             })?);
-            start = Some(model_dir::load_language_model(&directory)?);
+            start = Some(models::load_language_model(&directory)?);
         }
         let directory = self.directory(FINETUNE, direction);
         let mut texts = LmSources { train: sources.target.clone(), valid: None };
@@ -210,7 +210,7 @@ impl Run<'_> {
         let finetune = self.stage(&recipe, &directory, direction, |context, out| {
             train_language_model(context, Stage::FinetuneLm, &texts, start.as_ref(), out)
         })?;
-        let from = model_dir::load_language_model(&directory)?;
+        let from = models::load_language_model(&directory)?;
         let directory = self.directory(CLASSIFIER, direction);
         let classifier = self.classifier(&recipe, sources, direction, Some(&from), &directory)?;
         Ok(DirectionResult { pretrain, finetune, classifier })
@@ -296,7 +296,7 @@ fn all_directories(out: &Path) -> Vec<PathBuf> {
 
 /// The directories of a run that hold a model, in the order of the stages.
 pub fn stage_directories(out: &Path) -> Vec<PathBuf> {
-    all_directories(out).into_iter().filter(|directory| model_dir::is_finished(directory)).collect()
+    all_directories(out).into_iter().filter(|directory| models::is_finished(directory)).collect()
 }
 
 /// Means over several seeds, with `…_sd` (the sample's standard deviation) beside every error, perplexity and bits per byte.

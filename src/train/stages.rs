@@ -18,17 +18,17 @@ pub(super) use self::language_model::unigram;
 pub use self::language_model::{LmSources, lm_task_settings, train_language_model};
 use super::checkpoint::{Checkpoints, GPU, INSTRUCTION_SET, check_same};
 use super::driver::{LoopSettings, Phase, Progress, Training};
-use super::model_dir::{self, DataRecord, ModelConfig};
 use super::observer::{Event, Observer, RecipeRow, StageStarted};
 use super::recipe::{Recipe, TrainingSettings, UnfreezingStep};
 use super::rss;
 use crate::autodiff::{Graph, Parameters, ParametersBuilder};
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
+use crate::models::{self, DataRecord, ModelConfig};
 use crate::random::{Direction, Key, Stage};
 use crate::tensor::DType;
 use crate::text::{
-    BuildOptions, BuildReport, Profile, Source, TokenStore, Tokenizer, TokenizerPlan, Vocabulary, count_words,
+    BuildOptions, BuildReport, Profile, Source, Storage, TokenStore, Tokenizer, TokenizerPlan, Vocabulary, count_words,
     write_store,
 };
 
@@ -146,19 +146,19 @@ impl Context<'_> {
         Ok(())
     }
 
-    pub(super) fn store(
+    pub(super) fn store<'s>(
         &mut self,
         role: &str,
         sources: &[Source],
         vocabulary: &Vocabulary,
         options: &BuildOptions,
-        path: &Path,
+        storage: impl Into<Storage<'s>>,
     ) -> Result<(Arc<TokenStore>, BuildReport)> {
         for source in sources {
             self.note(format!("{role}: {}", source.describe()))?;
         }
         let tokenizer = Tokenizer::new(vocabulary.tokenizer().clone())?;
-        let (store, report) = write_store(sources, &tokenizer, vocabulary, options, path, &mut poll)?;
+        let (store, report) = write_store(sources, &tokenizer, vocabulary, options, storage.into(), &mut poll)?;
         let mut line = format!("{role}: {} documents, {} tokens", report.documents, report.tokens);
         if report.unknown > 0 {
             line += &format!(", {:.2} % unknown", 100.0 * report.unknown as f64 / report.tokens.max(1) as f64);
@@ -257,7 +257,7 @@ impl Context<'_> {
         let progress = match &snapshot {
             Some(snapshot) => snapshot.progress()?,
             None => {
-                model_dir::clear(out)?;
+                models::clear(out)?;
                 Progress::new(&settings)
             }
         };
@@ -270,11 +270,11 @@ impl Context<'_> {
     /// # Errors
     /// It was made with other flags, from other data or from another model; the difference is named.
     fn finished(&mut self, out: &Path, identity: &serde_json::Value) -> Result<Option<StageResult>> {
-        if !self.resume || !model_dir::is_finished(out) {
+        if !self.resume || !models::is_finished(out) {
             return Ok(None);
         }
-        let config = model_dir::load_config(out)?;
-        check_same(&out.join(model_dir::CONFIG_FILE), &config.identity, identity)?;
+        let config = models::load_config(out)?;
+        check_same(&out.join(models::CONFIG_FILE), &config.identity, identity)?;
         self.note(format!("{} is finished", out.display()))?;
         Ok(Some(StageResult { json: config.result }))
     }
@@ -312,8 +312,8 @@ impl Context<'_> {
         vocabulary: &Vocabulary,
         config: &ModelConfig,
     ) -> Result<()> {
-        model_dir::save(out, parameters, vocabulary, config)?;
-        model_dir::remove(&out.join(super::checkpoint::STATE_FILE))?;
+        models::save(out, parameters, vocabulary, config)?;
+        models::remove(&out.join(models::STATE_FILE))?;
         self.observer.observe(&Event::Finished { stage, summary: config.result.clone() })
     }
 }

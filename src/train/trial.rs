@@ -1,21 +1,18 @@
 //! A stage set up from its data, to be run for a while and thrown away: for the learning-rate range test and the profile. No directory is
 //! needed and nothing is kept.
 
-use std::path::PathBuf;
-
 use super::classifier_task::{ClassifierTask, ClassifierTaskSettings};
 use super::driver::Task;
 use super::lm_task::{LmTask, LmTaskSettings};
-use super::model_dir::Loaded;
-use super::predict::TemporaryDirectory;
 use super::recipe::{OnNan, OptimiserName, TrainingSettings, UnfreezingStep};
 use super::stages::{Context, check_classes, classifier_task_settings, lm_task_settings, unigram};
 use crate::autodiff::Parameters;
 use crate::error::{Error, Result};
+use crate::models::Loaded;
 use crate::nn::{Classifier, LanguageModel, weights};
 use crate::random::Stage;
 use crate::tensor::DType;
-use crate::text::{BuildOptions, ClassifierBatches, Labels, LmBatches, Source, TokenizerPlan};
+use crate::text::{BuildOptions, ClassifierBatches, Labels, LmBatches, Source, Storage, TokenizerPlan};
 
 /// A stage that stands ready.
 pub struct Trial<'a> {
@@ -45,7 +42,6 @@ pub fn language_model<R>(
         Some(_) => (Stage::FinetuneLm, &recipe.finetune),
         None => (Stage::Pretrain, &recipe.pretrain),
     };
-    let scratch = TemporaryDirectory::new()?;
     let plan = match from {
         Some(model) => TokenizerPlan::Made(model.vocabulary.tokenizer().clone()),
         None => recipe.text.tokenizer_plan()?,
@@ -54,7 +50,7 @@ pub fn language_model<R>(
     let mut task_settings = lm_task_settings(settings, vocabulary.len());
     adjust(&mut task_settings);
     let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
-    let (store, _) = context.store("train", sources, &vocabulary, &options, &tokens(&scratch))?;
+    let (store, _) = context.store("train", sources, &vocabulary, &options, Storage::Temporary)?;
     let (model, declared) = LanguageModel::declare(recipe.language_model(stage, vocabulary.len()))?;
     let mut parameters = declared.build_on(context.device, DType::F32)?;
     let key = context.key(stage);
@@ -88,14 +84,13 @@ pub fn classifier<R>(
 ) -> Result<R> {
     let recipe = context.recipe.clone();
     let settings = &recipe.classifier;
-    let scratch = TemporaryDirectory::new()?;
     let sources = std::slice::from_ref(source);
     let vocabulary = match from {
         Some(model) => model.vocabulary.clone(),
         None => context.vocabulary(sources, recipe.text.tokenizer_plan()?, &settings.training)?,
     };
     let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
-    let (store, _) = context.store("train", sources, &vocabulary, &options, &tokens(&scratch))?;
+    let (store, _) = context.store("train", sources, &vocabulary, &options, Storage::Temporary)?;
     let names = store.label_names().to_vec();
     check_classes(&names, source)?;
     let architecture = recipe.classifier_architecture(vocabulary.len(), names.len());
@@ -140,10 +135,6 @@ pub fn without_evaluation(training: &TrainingSettings, max_steps: Option<u64>) -
         on_nan: OnNan::Stop,
         ..training.clone()
     }
-}
-
-fn tokens(directory: &TemporaryDirectory) -> PathBuf {
-    directory.path().join("train.tok")
 }
 
 fn last(steps: Vec<UnfreezingStep>) -> Result<UnfreezingStep> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ulmfit::answer::{classes, language};
 use ulmfit::autodiff::{Graph, Parameters, ParametersBuilder};
 use ulmfit::device::Precision;
 use ulmfit::device::cuda::{self, Copies};
@@ -19,9 +20,9 @@ use ulmfit::text::{
     ClassifierBatches, ClassifierConfig, LmBatches, LmConfig, LmLayout, SampleOrder, VariableWindows, Windows,
 };
 use ulmfit::train::checkpoint::Checkpoints;
-use ulmfit::train::classifier_task::{self, ClassifierTask, ClassifierTaskSettings};
+use ulmfit::train::classifier_task::{ClassifierTask, ClassifierTaskSettings};
 use ulmfit::train::driver::{LoopSettings, Phase, Task, Training};
-use ulmfit::train::lm_task::{self, LmTask, LmTaskSettings};
+use ulmfit::train::lm_task::{LmTask, LmTaskSettings};
 use ulmfit::train::observer::{Event, Observer};
 use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings, ValidAverage};
 
@@ -142,7 +143,7 @@ pub fn run(stage: Stage, data: &Data, share: Share, out: Option<&Path>) -> Resul
             freeze_norm: true,
         };
         let train = ClassifierBatches::new(data.train.clone(), None, config)?;
-        let valid = classifier_task::evaluation_batches(data.valid.clone(), None, 4, Direction::Forward)?;
+        let valid = classes::evaluation_batches(data.valid.clone(), None, 4, SampleOrder::Sorted, Direction::Forward)?;
         let store = data.train.clone();
         let mut task = ClassifierTask::new(&model, task, key, train, store, Direction::Forward, Some(valid));
         return train_stage(stage, &mut task, parameters, share, out);
@@ -168,7 +169,7 @@ pub fn run(stage: Stage, data: &Data, share: Share, out: Option<&Path>) -> Resul
         averaging: ValidAverage::Token,
     };
     let train = LmBatches::new(data.train.clone(), None, config)?;
-    let valid = lm_task::evaluation_batches(data.valid.clone(), None, 3, 8, Direction::Forward)?;
+    let valid = language::evaluation_batches(data.valid.clone(), None, 3, 8, Direction::Forward)?;
     let mut task = LmTask::new(&model, task, key, train, Some(valid), None, &parameters)?;
     train_stage(stage, &mut task, parameters, share, out)
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::tasks::{CLASSES, Data, Interrupting, VOCABULARY};
+use ulmfit::answer::{classes, language};
 use ulmfit::autodiff::{Graph, Parameters};
 use ulmfit::error::Result;
 use ulmfit::nn::classifier::MaskingName;
@@ -18,9 +19,9 @@ use ulmfit::text::{
     ClassifierBatches, ClassifierConfig, LmBatches, LmConfig, LmLayout, SampleOrder, VariableWindows, Windows,
 };
 use ulmfit::train::checkpoint::Checkpoints;
-use ulmfit::train::classifier_task::{self, ClassifierTask, ClassifierTaskSettings};
+use ulmfit::train::classifier_task::{ClassifierTask, ClassifierTaskSettings};
 use ulmfit::train::driver::{LoopSettings, Phase, Progress, Task, Training};
-use ulmfit::train::lm_task::{self, LmTask, LmTaskSettings};
+use ulmfit::train::lm_task::{LmTask, LmTaskSettings};
 use ulmfit::train::observer::{Event, Observer};
 use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings, ValidAverage};
 
@@ -101,7 +102,7 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
                 averaging: ValidAverage::Token,
             };
             let train = LmBatches::new(data.train.clone(), None, config)?;
-            let valid = lm_task::evaluation_batches(data.valid.clone(), None, 3, 8, Direction::Forward)?;
+            let valid = language::evaluation_batches(data.valid.clone(), None, 3, 8, Direction::Forward)?;
             let unigram = negatives.map(|_| vec![1.0 / VOCABULARY as f64; VOCABULARY]);
             let mut task = LmTask::new(&model, task, key, train, Some(valid), unigram, &parameters)?;
             go_on(case, attempt, &mut task, parameters, heard)
@@ -133,7 +134,8 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
                 freeze_norm: true,
             };
             let train = ClassifierBatches::new(data.train.clone(), None, config)?;
-            let valid = classifier_task::evaluation_batches(data.valid.clone(), None, 4, Direction::Forward)?;
+            let valid =
+                classes::evaluation_batches(data.valid.clone(), None, 4, SampleOrder::Sorted, Direction::Forward)?;
             let mut task =
                 ClassifierTask::new(&model, task, key, train, data.train.clone(), Direction::Forward, Some(valid));
             go_on(case, attempt, &mut task, parameters, heard)

@@ -116,7 +116,11 @@ fn a_directory_where_a_file_is_meant() {
 fn standard_input() {
     let p = place();
     let line = ["predict", "--model", classifier().to_str().unwrap(), "--input", "-"];
-    refused(p.command(&[&line]).write_stdin(&b"good\n\xff\n"[..]), 1, &["standard input: is not UTF-8 at byte 5"]);
+    refused(
+        p.command(&[&line]).write_stdin(&b"good\n\xff\n"[..]),
+        1,
+        &["standard input:2: is not valid UTF-8 at byte 5"],
+    );
     refused(p.command(&[&line]).write_stdin(""), 1, &["standard input: is empty"]);
 }
 
@@ -180,7 +184,10 @@ fn empty_documents() {
     let output = p.command(&[&["predict", "--model", &p.out, "good", "", " "]]).assert().success().get_output().clone();
     let answers = json_lines(&text(&output.stdout));
     assert_eq!(answers.len(), 3);
-    assert_eq!(answers[1], answers[2]);
+    let none = json!({"label": null, "probabilities": null, "reason": "the text is empty"});
+    assert_eq!((&answers[1], &answers[2]), (&none, &none));
+    let output = p.command(&[&["predict", "--model", &p.out, ""]]).assert().success().get_output().clone();
+    assert_eq!(json_lines(&text(&output.stdout)), [none]);
 }
 
 /// Memory is bounded by what is pooled and by what is trained at a time, not by the document.

@@ -13,3 +13,4 @@ mod end_to_end;
 mod instruments;
 mod recorded_bits;
 mod subword;
+mod text_in;

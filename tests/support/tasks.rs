@@ -4,13 +4,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ulmfit::answer::Measured;
 use ulmfit::autodiff::{Graph, Parameters, Var};
 use ulmfit::error::{Error, Result};
 use ulmfit::ops::weighted_sum::weighted_sum;
 use ulmfit::random::{Key, Site, Stream};
 use ulmfit::tensor::Tensor;
 use ulmfit::text::{StoreWriter, TokenStore, TokenizerKind, Vocabulary};
-use ulmfit::train::driver::{Measured, Task, Update};
+use ulmfit::train::driver::{Task, Update};
 
 pub const VOCABULARY: usize = 30;
 pub const CLASSES: u32 = 3;

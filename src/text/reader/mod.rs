@@ -216,6 +216,8 @@ enum Plan {
     Tree { container: Container, prefix: String, classes: bool, encoding: Encoding },
     /// Files of other formats side by side.
     Chain(Vec<Source>),
+    /// Documents in memory.
+    Texts(Arc<[Document]>),
 }
 
 /// A recognised file, folder or archive, whose documents can be streamed any number of times.
@@ -256,6 +258,13 @@ impl Source {
     pub fn from_bytes(name: &str, bytes: impl Into<Arc<[u8]>>, options: &OpenOptions) -> Result<Self> {
         let (outer, member) = name.split_once("::").unwrap_or((name, ""));
         Self::recognise(name, Blob::Memory { name: outer.into(), bytes: bytes.into() }, member, options)
+    }
+
+    /// Documents in memory. `name` stands for the path.
+    pub fn of_texts(name: &str, texts: impl Into<Arc<[Document]>>) -> Self {
+        let texts = texts.into();
+        let recognised = format!("{} texts", texts.len());
+        Self::new(name, &OpenOptions::default(), Plan::Texts(texts), recognised)
     }
 
     fn new(name: &str, options: &OpenOptions, plan: Plan, recognised: String) -> Self {
@@ -323,6 +332,13 @@ impl Source {
             Plan::Tree { container, prefix, classes, encoding } => {
                 let mut documents = TreeDocuments::new(container.clone(), prefix.clone(), *classes, *encoding);
                 stream(move || documents.next_document())
+            }
+            Plan::Texts(texts) => {
+                let (texts, mut next) = (texts.clone(), 0);
+                stream(move || {
+                    next += 1;
+                    Ok(texts.get(next - 1).cloned())
+                })
             }
             Plan::Chain(sources) => {
                 let sources = sources.clone();

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LoopSettings, Measured};
+use super::LoopSettings;
+use crate::answer::Measured;
 use crate::optim::{EarlyStopping, NonMonotone};
 
 /// How far a run has come.

@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::super::classifier_task::{self, ClassifierTask, ClassifierTaskSettings};
-use super::super::driver::{Measured, Progress};
-use super::super::model_dir::{Architecture, Loaded, ModelConfig};
+use super::super::classifier_task::{ClassifierTask, ClassifierTaskSettings};
+use super::super::driver::Progress;
 use super::super::observer::{Evaluated, Event, Split};
 use super::super::recipe::ClassifierSettings;
 use super::super::rss;
 use super::{Context, StageResult, Workplace, record};
+use crate::answer::{Measured, classes};
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
+use crate::models::{Architecture, Loaded, ModelConfig};
 use crate::nn::{Classifier, LanguageModel, weights};
 use crate::random::Stage;
-use crate::text::{BuildOptions, ClassifierBatches, Labels, Source, TokenStore, low_shot_subset, stratified_split};
+use crate::text::{
+    BuildOptions, ClassifierBatches, Labels, SampleOrder, Source, TokenStore, low_shot_subset, stratified_split,
+};
 /// Data of the third stage.
 pub struct ClassifierSources {
     pub train: Source,
@@ -75,7 +78,13 @@ pub fn train_classifier(
     describe_balance(context, &names, &labels, &train_documents)?;
     let direction = context.direction;
     let evaluation = |store: Arc<TokenStore>, documents: Option<Vec<u32>>| {
-        classifier_task::evaluation_batches(store, documents, settings.training.valid_batch_size, direction)
+        classes::evaluation_batches(
+            store,
+            documents,
+            settings.training.valid_batch_size,
+            SampleOrder::Sorted,
+            direction,
+        )
     };
     let valid = match (valid_store, held_out) {
         (Some(valid), _) => Some(evaluation(valid, None)?),
@@ -192,25 +201,25 @@ pub fn bag_of_words_sets(
     let known = BuildOptions { labels: Labels::Known(names.clone()), ..options };
     let labels: Vec<Option<u32>> = (0..store.documents()).map(|d| store.label(d)).collect();
     let (documents, held_out) = choose_documents(context, &labels, sources.valid.is_some(), sources.labels)?;
-    let ids = |store: &TokenStore, documents: &[u32]| -> IdSet {
-        let one = |&d: &u32| (store.document_ids(d as usize), store.label(d as usize).unwrap_or(0) as usize);
-        documents.iter().map(one).unzip()
+    let ids = |store: &TokenStore, documents: &[u32]| -> Result<IdSet> {
+        let one = |&d: &u32| Ok((store.document_ids(d as usize)?, store.label(d as usize).unwrap_or(0) as usize));
+        documents.iter().map(one).collect()
     };
     let all = |store: &TokenStore| ids(store, &(0..store.documents() as u32).collect::<Vec<_>>());
     let valid = match &sources.valid {
         Some(source) => {
             let source = std::slice::from_ref(source);
-            Some(all(&context.store("valid", source, &vocabulary, &known, &workplace.file("valid"))?.0))
+            Some(all(&context.store("valid", source, &vocabulary, &known, &workplace.file("valid"))?.0)?)
         }
-        None => held_out.filter(|h| !h.is_empty()).map(|h| ids(&store, &h)),
+        None => held_out.filter(|h| !h.is_empty()).map(|h| ids(&store, &h)).transpose()?,
     };
     let (tests, _) = context.store("test", std::slice::from_ref(test), &vocabulary, &known, &workplace.file("test"))?;
     let sets = BagOfWordsSets {
         classes: names.len(),
         words: vocabulary.len(),
-        train: ids(&store, &documents),
+        train: ids(&store, &documents)?,
         valid,
-        test: all(&tests),
+        test: all(&tests)?,
     };
     Ok(Some(sets))
 }
@@ -240,12 +249,12 @@ fn test(
     model: &Classifier,
     graph: &mut Graph,
     parameters: &Parameters,
-    (mut batches, mut documents): (ClassifierBatches, classifier_task::Documents),
+    (mut batches, mut documents): (ClassifierBatches, classes::Documents),
     store: &TokenStore,
 ) -> Result<Measured> {
-    let predictions = classifier_task::predict(model, graph, parameters, &mut batches, &mut documents)?;
+    let predictions = classes::predict(model, graph, parameters, &mut batches, &mut documents)?;
     let labels: Vec<u32> = predictions.documents.iter().map(|&d| store.label(d as usize).unwrap_or(u32::MAX)).collect();
-    Ok(classifier_task::measure(&predictions.probabilities, &labels, model.settings.classes))
+    Ok(classes::measure(&predictions.probabilities, &labels, model.settings.classes))
 }
 
 fn report_test(context: &mut Context, progress: &Progress, measured: &Measured, names: &[String]) -> Result<()> {

@@ -4,13 +4,15 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::super::driver::{Measured, Progress};
-use super::super::lm_task::{self, LmTask, LmTaskSettings};
-use super::super::model_dir::{Architecture, Loaded, ModelConfig};
+use super::super::driver::Progress;
+use super::super::lm_task::{LmTask, LmTaskSettings};
 use super::super::recipe::{LmSettings, LossName};
 use super::super::rss;
 use super::{Context, StageResult, Workplace, record};
+use crate::answer::Measured;
+use crate::answer::language::evaluation_batches;
 use crate::error::Result;
+use crate::models::{Architecture, Loaded, ModelConfig};
 use crate::nn::{LanguageModel, LossSettings, weights};
 use crate::random::Stage;
 use crate::text::{BuildOptions, LmBatches, Source, TokenizerPlan, Vocabulary, random_split};
@@ -84,7 +86,7 @@ pub fn train_language_model(
     let valid = valid
         .map(|(store, documents)| {
             let b = training.valid_batch_size;
-            lm_task::evaluation_batches(store, documents, b, training.bptt, context.direction)
+            evaluation_batches(store, documents, b, training.bptt, context.direction)
         })
         .transpose()?;
     let unigram = task_settings.negatives.map(|_| unigram(&vocabulary));

@@ -17,6 +17,8 @@ pub const CONFIG_FILE: &str = "config.json";
 pub const VOCABULARY_FILE: &str = "vocab.json";
 /// Beside `vocab.json` where its words are sub-words (`text::tokenizer_path`).
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// What a running stage keeps beside them, to go on from.
+pub const STATE_FILE: &str = "state.safetensors";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const REPORT_FILE: &str = "report.html";
 
@@ -130,7 +132,7 @@ pub fn load_config(directory: &Path) -> Result<ModelConfig> {
         return Err(Error::file(directory, message));
     }
     let text = std::fs::read_to_string(&path).map_err(|e| {
-        let hint = if directory.join(super::checkpoint::STATE_FILE).exists() {
+        let hint = if directory.join(STATE_FILE).exists() {
             "training is not finished: go on with --resume"
         } else {
             "a model is a directory with model.safetensors, config.json and vocab.json"
@@ -244,7 +246,7 @@ pub fn prepare(directory: &Path, resume: bool, overwrite: bool) -> Result<()> {
 /// Removes what an earlier run left.
 pub fn clear(directory: &Path) -> Result<()> {
     // the configuration first: without it nothing counts as a finished model
-    let state = super::checkpoint::STATE_FILE;
+    let state = STATE_FILE;
     let own = [CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE, TOKENIZER_FILE, METRICS_FILE, REPORT_FILE, state];
     own.iter().try_for_each(|name| remove(&directory.join(name)))
 }
@@ -252,7 +254,7 @@ pub fn clear(directory: &Path) -> Result<()> {
 /// Takes the directory of a run that failed away if nothing of use came to be in it, so that the corrected command finds it as it was: the
 /// metrics of a run that saved neither a state nor a model go with it.
 pub fn abandon(directory: &Path) {
-    if [super::checkpoint::STATE_FILE, CONFIG_FILE, MODEL_FILE].iter().all(|name| !directory.join(name).exists()) {
+    if [STATE_FILE, CONFIG_FILE, MODEL_FILE].iter().all(|name| !directory.join(name).exists()) {
         let _ = std::fs::remove_file(directory.join(METRICS_FILE));
     }
     // fails where something is in it, as it should

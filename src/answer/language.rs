@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::driver::Measured;
-use super::lm_task::{evaluate, evaluation_batches};
-use super::model_dir::Loaded;
-use super::predict::TemporaryDirectory;
-use super::recipe::ValidAverage;
-use crate::autodiff::Graph;
+use super::Measured;
+use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
+use crate::models::Loaded;
 use crate::nn::{LanguageModel, State};
 use crate::random::{Direction, Key, Site, Stage, Stream};
 use crate::tensor::{DType, Tensor};
-use crate::text::{BuildOptions, Document, PAD_ID, Source, Tokenizer, UNKNOWN_ID, write_store};
+use crate::text::{
+    BuildOptions, Document, LmBatches, LmConfig, LmLayout, PAD_ID, Source, Storage, TokenStore, Tokenizer, UNKNOWN_ID,
+    VariableWindows, Windows, write_store,
+};
 
 /// A language model ready to answer.
 pub struct Speaker {
@@ -56,16 +56,13 @@ impl Speaker {
 
     /// Loss over a whole source, its documents in one stream: the exact mean over tokens.
     pub fn evaluate(&mut self, source: &Source) -> Result<Measured> {
-        let directory = TemporaryDirectory::new()?;
         let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
-        let path = directory.path().join("text.tok");
-        let sources = std::slice::from_ref(source);
-        let (store, _) =
-            write_store(sources, &self.tokenizer, &self.model.vocabulary, &options, &path, &mut |_| Ok(()))?;
+        let (sources, words) = (std::slice::from_ref(source), &self.model.vocabulary);
+        let (store, _) = write_store(sources, &self.tokenizer, words, &options, Storage::Memory, &mut |_| Ok(()))?;
         let direction = self.model.config.direction;
         let mut batches = evaluation_batches(Arc::new(store), None, 32, 70, direction)?;
         let network = &self.model.network;
-        evaluate(network, &mut self.graph, &self.model.parameters, &mut batches, ValidAverage::Token)
+        evaluate(network, &mut self.graph, &self.model.parameters, &mut batches, Mean::Token)
     }
 
     /// Before the first token of a text.
@@ -138,6 +135,89 @@ impl Speaker {
         let words: Vec<&str> = continuation.iter().filter_map(|&id| self.model.vocabulary.word(id)).collect();
         Ok(self.tokenizer.continued(prompt, &words))
     }
+}
+
+/// Over what the loss of a text is averaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mean {
+    /// Every token counts alike.
+    Token,
+    /// Every window counts alike, however long.
+    Window,
+}
+
+/// Batches for evaluation: the documents in their order, fixed windows.
+pub fn evaluation_batches(
+    store: Arc<TokenStore>,
+    documents: Option<Vec<u32>>,
+    batch_size: usize,
+    bptt: usize,
+    direction: Direction,
+) -> Result<LmBatches> {
+    let count: u64 = match &documents {
+        Some(all) => all.iter().map(|&d| store.document_len(d as usize) as u64).sum(),
+        None => store.tokens(),
+    };
+    // a short text is measured with fewer columns rather than not at all
+    let batch_size = batch_size.min(usize::try_from(count / 2).unwrap_or(usize::MAX)).max(1);
+    let config = LmConfig {
+        batch_size,
+        bptt,
+        layout: LmLayout::InOrder,
+        windows: Windows::Fixed,
+        variable: VariableWindows::default(),
+        direction,
+        key: Key([0, 0]),
+    };
+    LmBatches::new(store, documents, config)
+}
+
+/// Loss, perplexity, accuracy and bits per byte over a text, without dropout; the state is carried from window to window.
+pub fn evaluate(
+    model: &LanguageModel,
+    g: &mut Graph,
+    parameters: &Parameters,
+    batches: &mut LmBatches,
+    mean: Mean,
+) -> Result<Measured> {
+    let recording = g.is_recording();
+    g.set_recording(false);
+    let b = batches.config().batch_size;
+    let mut state = State::zeros_on(parameters.device(), &model.settings.encoder, b, parameters.dtype())?;
+    batches.rewind();
+    let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+    let (mut nats, mut correct, mut count) = (0.0, 0u64, 0u64);
+    let (mut window_losses, mut windows) = (0.0, 0u64);
+    while let Some(steps) = batches.next_window(&mut inputs, &mut targets)? {
+        g.reset();
+        let (tokens, wanted) = (g.indices([steps, b])?, g.indices([steps, b])?);
+        tokens.write::<u32>().copy_from_slice(&inputs);
+        wanted.write::<u32>().copy_from_slice(&targets);
+        let out = model.evaluate(g, parameters, &tokens, &wanted, &mut state)?;
+        let (sum, hits) = out.totals(g)?;
+        nats += sum;
+        window_losses += sum / (steps * b) as f64;
+        windows += 1;
+        correct += hits;
+        count += (steps * b) as u64;
+    }
+    g.reset();
+    g.set_recording(recording);
+    let exact = nats / count.max(1) as f64;
+    let loss = match mean {
+        Mean::Token => exact,
+        Mean::Window => window_losses / windows.max(1) as f64,
+    };
+    let bytes = batches.text_bytes() as f64 * count as f64 / batches.tokens().max(1) as f64;
+    Ok(Measured {
+        loss,
+        perplexity: Some(loss.exp()),
+        bits_per_byte: (bytes > 0.0).then(|| nats / std::f64::consts::LN_2 / bytes),
+        accuracy: Some(100.0 * correct as f64 / count.max(1) as f64),
+        error_percent: None,
+        count,
+        confusion: None,
+    })
 }
 
 /// Draws from log-probabilities.
