@@ -10,11 +10,13 @@ pub mod case;
 pub mod concat_pool;
 pub mod dropout;
 pub mod embedding;
+pub mod forget_mult;
 mod gpu;
 pub mod linear;
 pub mod locked_dropout;
 pub mod lstm;
 pub mod mask;
+mod recurrence;
 pub mod relu;
 mod row_parts;
 pub mod sampled_softmax;
@@ -22,6 +24,7 @@ pub mod softmax_cross_entropy;
 mod softmax_row;
 pub mod tied_softmax;
 pub mod weighted_sum;
+pub mod with_previous;
 
 #[cfg(test)]
 mod testing;
@@ -55,6 +58,7 @@ pub static ALL: &[Entry] = all![
     concat_pool::ConcatPool,
     dropout::OrdinaryDropout,
     embedding::Embedding,
+    forget_mult::ForgetMult,
     linear::Linear,
     locked_dropout::LockedDropout,
     lstm::Lstm,
@@ -63,4 +67,5 @@ pub static ALL: &[Entry] = all![
     softmax_cross_entropy::SoftmaxCrossEntropy,
     tied_softmax::TiedSoftmax,
     weighted_sum::WeightedSum,
+    with_previous::WithPrevious,
 ];

@@ -1,14 +1,14 @@
 """Golden fixtures for a ULMFiT / AWD-LSTM implementation, made with PyTorch (float64 and float32, same inputs).
 Needs torch, fastai 2.8, safetensors. Checked against nn.LSTM, fastai's modules and fastai's and torch's optimizers before anything is
 written. Names and shapes: README.md in OUTDIR (written by this script).
-usage: python make_golden.py OUTDIR [--seed S] [--lstm T,B,I,H] [--lm V,E,H,T,B] [--classifier V,E,H,bptt,F1,C,len1,len2,...]
+usage: python make_golden.py OUTDIR [--seed S] [--lstm T,B,I,H] [--qrnn T,B,I,H] [--lm V,E,H,T,B] [--classifier V,E,H,bptt,F1,C,len1,len2,...]
        [--sampled V,E,N,K] [--adaptive V,E,N,split1,split2,...] [--pool T,E,len1,len2,...] [--totals T1,T2,...]"""
 import sys, os, math, json, warnings, argparse
 warnings.filterwarnings('ignore')
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from safetensors.torch import save_file
 def ints(t): return [int(x) for x in t.split(',')]
-ap = argparse.ArgumentParser(); ap.add_argument('outdir'); ap.add_argument('--seed', type=int, default=0); ap.add_argument('--lstm', type=ints, default=[5, 3, 4, 6])
+ap = argparse.ArgumentParser(); ap.add_argument('outdir'); ap.add_argument('--seed', type=int, default=0); ap.add_argument('--lstm', type=ints, default=[5, 3, 4, 6]); ap.add_argument('--qrnn', type=ints, default=[6, 3, 4, 5])
 ap.add_argument('--lm', type=ints, default=[23, 6, 10, 7, 3]); ap.add_argument('--classifier', type=ints, default=[23, 6, 10, 4, 8, 5, 8, 8, 6, 5, 4, 3, 1])
 ap.add_argument('--sampled', type=ints, default=[30, 5, 7, 8]); ap.add_argument('--adaptive', type=ints, default=[50, 6, 12, 10, 25]); ap.add_argument('--pool', type=ints, default=[9, 4, 7, 9, 1, 5, 2])
 ap.add_argument('--totals', type=ints, default=[1, 7, 57, 100, 1234]); ARG = ap.parse_args()
@@ -62,6 +62,61 @@ def case_lstm(dn, dt):
     d = {**{n: t for n, t in v.items()}, **up, 'mask_hh': mask, 'w_hh_dropped': whd, 'y': y, 'h_n': h, 'c_n': c, 'gates': gates, 'c_all': cs, 'loss': loss.reshape(1)}
     d.update({'grad.'+n: t.grad for n, t in v.items()}); d['grad.w_hh_dropped'] = whd.grad
     save('lstm', dn, d, dict(T=T, B=B, I=I, H=H, weight_p=p, gate_order='i,f,g,o'))
+
+# ---------------------------------------------------------------- QRNN (Bradbury et al. 2017; gates z,f,o; f is the share of the new, as in awd-lstm-lm)
+def qrnn(x, before, c, w, b, keep):
+    """x [T,B,I]; w [3H,I] or, with a window of two, [3H,2I] for [x_t, x_t-1], x_-1 = before. keep [T,B,H] or a number: what the gates f are multiplied by."""
+    source = x if w.shape[1] == x.shape[2] else torch.cat([x, torch.cat([before[None], x[:-1]])], 2)
+    z, f, o = (source @ w.t()+b).chunk(3, 2); z, f, o = z.tanh(), f.sigmoid()*keep, o.sigmoid(); cs = []
+    for t in range(x.shape[0]): c = f[t]*z[t]+(1-f[t])*c; cs.append(c)
+    return o*torch.stack(cs), c, torch.stack(cs)
+
+def case_qrnn(dn, dt):
+    T, B, I, H = ARG.qrnn; pw, pz = .4, .3; g = gen(8); k = 1/math.sqrt(I)
+    inp = dict(x=rnd(g, T, B, I), before=rnd(g, B, I), c0=rnd(g, B, H, scale=.5), w=unif(g, 2*k, 3*H, 2*I), b=unif(g, k, 3*H))
+    up = {n: t.to(dt) for n, t in dict(gy=rnd(g, T, B, H), gc=rnd(g, B, H)).items()}; mask = scl(bern(g, pw, 3*H, 2*I), pw).to(dt); keep = bern(g, pz, T, B, H).to(dt)
+    v = {n: t.to(dt).requires_grad_() for n, t in inp.items()}
+    y, c, cs = qrnn(v['x'], v['before'], v['c0'], v['w']*mask, v['b'], keep); loss = (y*up['gy']).sum()+(c*up['gc']).sum(); loss.backward()
+    # check: the paper's form, a convolution over time, and its closed sum: c_t = sum_s f_s z_s prod_{r>s}(1-f_r) + c0 prod(1-f)
+    q = {n: t.detach().to(dt).clone().requires_grad_() for n, t in inp.items()}; wm = q['w']*mask; kernel = torch.stack([wm[:, I:], wm[:, :I]], 2)
+    a = F.conv1d(torch.cat([q['before'][None], q['x']]).permute(1, 2, 0), kernel, q['b']).permute(2, 0, 1); z, f, o = a[..., :H].tanh(), a[..., H:2*H].sigmoid()*keep, a[..., 2*H:].sigmoid()
+    c2 = torch.stack([sum((f[s]*z[s]*torch.stack([1-f[r] for r in range(s+1, t+1)]+[torch.ones_like(f[0])]).prod(0) for s in range(t+1)), q['c0']*(1-f[:t+1]).prod(0)) for t in range(T)])
+    ((o*c2*up['gy']).sum()+(c2[-1]*up['gc']).sum()).backward(); close(o*c2, y, dt, 'qrnn y'); close(c2, cs, dt, 'qrnn c'); [close(q[n].grad, v[n].grad, dt, 'qrnn d'+n) for n in v]
+    d = {**v, **up, 'mask_w': mask, 'zoneout': keep, 'y': y, 'c_n': c, 'c_all': cs, 'loss': loss.reshape(1), **{'grad.'+n: t.grad for n, t in v.items()}}
+    with torch.no_grad():
+        ye, ce, _ = qrnn(v['x'], v['before'], v['c0'], v['w'], v['b'], 1-pz); y1, c1, _ = qrnn(v['x'], None, v['c0'], v['w'][:, :I].contiguous(), v['b'], 1.); d.update({'eval.y': ye, 'eval.c_n': ce, 'window1.y': y1, 'window1.c_n': c1})
+    save('qrnn', dn, d, dict(T=T, B=B, I=I, H=H, window=2, weight_p=pw, zoneout_p=pz, gate_order='z,f,o'))
+
+def case_qrnn_lm(dn, dt):
+    V, E, H, T, B = ARG.lm; alpha, beta = 2., 1.; ps = dict(emb_row=.3, input=.4, hidden=.3, output=.3, weight=.4, zoneout=.25); g = gen(9); P0 = {'emb': unif(g, 1., V, E)}
+    sizes = [(2*E, H), (H, H), (H, E)]; [P0.update({f'rnn{l}.w': unif(g, .9, 3*n, i), f'rnn{l}.b': unif(g, .9, 3*n)}) for l, (i, n) in enumerate(sizes)]; P0['dec_bias'] = unif(g, .2, V)
+    stream = torch.randint(2, V, (B, 2*T+1), generator=g); P = {n: t.to(dt).requires_grad_() for n, t in P0.items()}; d = {'stream': stream, **{'param.'+n: t for n, t in P.items()}}
+    fresh = lambda: (torch.zeros(B, E, dtype=dt), [torch.zeros(B, n, dtype=dt) for _, n in sizes])
+    def encode(tok, state, M):
+        x = (F.embedding(tok, P['emb'] if M is None else P['emb']*M['emb_row'])*(1 if M is None else M['input'])).transpose(0, 1); last, new = x[-1], []
+        for l in range(3):
+            w = P[f'rnn{l}.w'] if M is None else P[f'rnn{l}.w']*M[f'rnn{l}.w']; keep = 1-ps['zoneout'] if M is None else M[f'zoneout{l}'].transpose(0, 1)
+            x, c, _ = qrnn(x, state[0], state[1][l], w, P[f'rnn{l}.b'], keep); new.append(c)
+            if l < 2 and M is not None: x = x*M[f'hidden{l}'].transpose(0, 1)
+        return x.transpose(0, 1), (last.detach(), [c.detach() for c in new])
+    state = fresh()
+    for w in (1, 2):
+        tok, tgt = stream[:, (w-1)*T:w*T], stream[:, (w-1)*T+1:w*T+1]; q = f'w{w}.'
+        M = {'emb_row': scl(bern(g, ps['emb_row'], V, 1), ps['emb_row']), 'input': scl(bern(g, ps['input'], B, 1, E), ps['input']), 'output': scl(bern(g, ps['output'], B, 1, E), ps['output'])}
+        for l, (i, n) in enumerate(sizes):
+            M[f'rnn{l}.w'] = scl(bern(g, ps['weight'], 3*n, i), ps['weight']); M[f'zoneout{l}'] = bern(g, ps['zoneout'], B, T, n)
+            if l < 2: M[f'hidden{l}'] = scl(bern(g, ps['hidden'], B, 1, H), ps['hidden'])
+        M = {n: t.to(dt) for n, t in M.items()}
+        for t in P.values(): t.grad = None
+        before = state; raw, state = encode(tok, before, M); dp = raw*M['output']; logits = dp @ P['emb'].t()+P['dec_bias']
+        ce = F.cross_entropy(logits.reshape(-1, V), tgt.reshape(-1)); loss = ce+alpha*dp.pow(2).mean()+beta*(raw[:, 1:]-raw[:, :-1]).pow(2).mean(); loss.backward()
+        d.update({q+'mask.'+n: t for n, t in M.items()}); d.update({q+'grad.'+n: t.grad for n, t in P.items()}); d.update({q+'raw_out': raw, q+'dropped_out': dp, q+'logits': logits, q+'loss_ce': ce.reshape(1), q+'loss': loss.reshape(1)})
+        for io, (last, cs) in (('in', before), ('out', state)): d.update({q+'last_'+io: last, **{q+f'c_{io}{l}': c for l, c in enumerate(cs)}})
+    with torch.no_grad():
+        state = fresh()
+        for w in (1, 2):
+            raw, state = encode(stream[:, (w-1)*T:w*T], state, None); lg = raw @ P['emb'].t()+P['dec_bias']; d[f'eval.w{w}.logits'] = lg; d[f'eval.w{w}.loss_ce'] = F.cross_entropy(lg.reshape(-1, V), stream[:, (w-1)*T+1:w*T+1].reshape(-1)).reshape(1)
+    save('awd_qrnn', dn, d, dict(V=V, E=E, H=H, layers=3, window=2, bptt=T, bs=B, alpha=alpha, beta=beta, **{'p_'+k: v for k, v in ps.items()}))
 
 # ---------------------------------------------------------------- AWD-LSTM encoder / LM
 def make_params(g, V, E, H, L=3):
@@ -332,6 +387,11 @@ def case_adam_l2(dn, dt):
     save('adam_l2', dn, d, dict(lr=lr, beta1=b1, beta2=b2, eps=eps, wd=wd, decoupled=0))
 
 NOTES = {
+'qrnn': """One QRNN layer with a window of two, time-major (Bradbury et al. 2017). `a_t = [x_t, x_t-1] (w*mask_w)^T + b` with x_-1 = `before`; gates z,f,o stacked in that order: z = tanh, f = sigmoid * `zoneout` (0 or 1, not scaled), o = sigmoid; `c_t = f z + (1-f) c_t-1`, `y_t = o c_t`. f is the share of the new (the paper's f is 1-f).
+`loss = sum(y*gy) + sum(c_n*gc)`; `grad.w` is that of the raw weight. `c_all`: the state after each step. `eval.*`: no mask, f times 1 - zoneout_p. `window1.*`: the left half of w alone (a window of one), no mask, no zoneout.
+Checked: y, c_all and every gradient equal a Conv1d over time followed by the recurrence's closed sum.""",
+'awd_qrnn': """As awd_lm (same tied decoder, stream, masks, losses), with three QRNN layers E->H->H->E, the first with a window of two: `rnnL.w` [3n, 2E or n], `rnnL.b` [3n]; weight drop on all of `rnnL.w`; `mask.zoneoutL` [B,T,n] is 0 or 1. Carried, detached, from window 1 to 2: `cL`, and `last`, the first layer's last input, dropped as it was.
+`eval.*`: no dropout, gates f times 1 - p_zoneout, state carried. The layer is that of `qrnn`.""",
 'lstm': """One LSTM layer, time-major. `z = x_t W_ih^T + b_ih + h (W_hh*mask)^T + b_hh`, gates i,f,g,o stacked in that order (PyTorch).
 `loss = sum(y*gy) + sum(h_n*gh) + sum(c_n*gc)`; `grad.w_hh` is the gradient of the raw weight (already times mask), `grad.w_hh_dropped` before the mask.
 `gates` holds the activated i,f,g,o; `c_all` the cell state at each t. Equal to nn.LSTM within 1e-11 (f64).""",
@@ -366,7 +426,7 @@ The three pool_* cases have the same enc_out, lengths and g. Checked: adaptive_m
 'adam_l2': """torch.optim.Adam with L2 inside: g' = g + wd*p, then m = b1*m+(1-b1)g', v = b2*v+(1-b2)g'^2, p -= lr*(m/(1-b1^t))/(sqrt(v/(1-b2^t))+eps). lr .01, betas (.8, .99), eps 1e-8, wd 1e-2. `p0` and `grads` as in optim; `adam_l2.p` [5,4,3] = parameter after each step, `grad_avg`, `sqr_avg` = m, v. Checked: by hand.""",
 }
 for dn, dt in DT.items():
-    case_lstm(dn, dt); case_lm(dn, dt); case_clas(dn, dt); case_opt(dn, dt); case_stlr(dn, dt)
+    case_lstm(dn, dt); case_qrnn(dn, dt); case_lm(dn, dt); case_qrnn_lm(dn, dt); case_clas(dn, dt); case_opt(dn, dt); case_stlr(dn, dt)
     case_sampled(dn, dt); case_adaptive(dn, dt); case_pool(dn, dt); case_schedules(dn, dt); case_adam_l2(dn, dt)
 with open(os.path.join(OUT, 'README.md'), 'w') as f:
     f.write(f"# Golden fixtures\nMade by `make_golden.py` (torch {torch.__version__}); each case as `NAME_f64.safetensors` and `NAME_f32.safetensors`: same names, shapes and inputs (inputs are exactly representable in f32, save the mask scale 1/(1-p) and the lr lists), the arithmetic done in that type. f32 files hold f32 rounding of PyTorch's own order: compare to f64 with ~1e-5, f64 with ~1e-10. Integer tensors are int64. Hyperparameters also stand in each file's `__metadata__`. Run again on the same machine, the script writes the same bytes; another processor may differ in the last bit of long sums.\n")

@@ -84,6 +84,7 @@ const CASES: &[(&str, Replay)] = &[
     ("pool_07", sequence::pool_07),
     ("pool_v1", sequence::pool_v1),
     ("pool_v2", sequence::pool_v2),
+    ("qrnn", sequence::qrnn),
     ("sampled_softmax", losses::sampled_softmax),
     ("schedules", optimisers::schedules),
     ("stlr", optimisers::stlr),
@@ -192,7 +193,7 @@ mod tests {
         assert!(failures.is_empty(), "{failures:#?}");
         assert_eq!((report.files, report.skipped), (2 * CASES.len(), CASES.len()));
         // where there are products the operands were rounded, and that is seen
-        for case in ["adaptive_softmax", "awd_lm", "classifier", "lstm", "sampled_softmax"] {
+        for case in ["adaptive_softmax", "awd_lm", "classifier", "lstm", "qrnn", "sampled_softmax"] {
             let row = report.rows.iter().find(|r| r.case == case && r.skipped.is_none()).unwrap();
             let worst = row.worst.as_ref().unwrap();
             assert!(worst.error > 10.0 * TOLERANCE_F32, "{worst:?}");
@@ -221,6 +222,8 @@ mod tests {
             ("classifier_f32.safetensors", "stat.bn1.running_var"),
             ("optim_f64.safetensors", "asgd.ax"),
             ("pool_v2_f64.safetensors", "grad.enc_out"),
+            ("qrnn_f64.safetensors", "grad.before"),
+            ("qrnn_f32.safetensors", "eval.c_n"),
             ("sampled_softmax_f64.safetensors", "biased.grad.weight"),
             ("adaptive_softmax_f64.safetensors", "log_probs"),
             ("schedules_f64.safetensors", "cosine_T57"),

@@ -1,11 +1,15 @@
-//! Fixtures of operations over sequences: the LSTM, pooling.
+//! Fixtures of operations over sequences: the LSTM, a QRNN layer, pooling.
 
 use super::fixture::{ANY, Fixture, transpose};
 use crate::autodiff::{Graph, Parameters, Var};
 use crate::error::Result;
 use crate::ops::concat_pool::{Masking, concat_pool};
+use crate::ops::dropout::dropout;
+use crate::ops::forget_mult::{ForgetMultOutputs, Zoneout, forget_mult};
+use crate::ops::linear::linear;
 use crate::ops::lstm::{LstmInputs, LstmOutputs};
 use crate::ops::mask::Dropout;
+use crate::ops::with_previous::with_previous;
 use crate::tensor::{DType, Tensor};
 
 /// One LSTM layer with weight drop.
@@ -66,6 +70,75 @@ fn run(g: &mut Graph, tensors: &[Tensor], weight: &Dropout) -> Result<(Vec<Var>,
     let [x, h0, c0, w_ih, w_hh, b_ih, b_hh] = vars[..] else { unreachable!("seven inputs were read") };
     let out = crate::ops::lstm::lstm(g, LstmInputs { x, h0, c0, w_ih, w_hh, b_ih, b_hh }, weight)?;
     Ok((vars, out))
+}
+
+/// One QRNN layer with a window of two, weight drop and zoneout; then as in evaluation, and with a window of one.
+pub(super) fn qrnn(f: &mut Fixture, g: &mut Graph) -> Result<()> {
+    let x = f.real("x", &[ANY, ANY, ANY])?;
+    let (t, b, i) = (x.dims()[0], x.dims()[1], x.dims()[2]);
+    let c0 = f.real("c0", &[b, ANY])?;
+    let h = c0.dims()[1];
+    let before = f.real("before", &[b, i])?;
+    let (w, bias) = (f.real("w", &[3 * h, 2 * i])?, f.real("b", &[3 * h])?);
+    let weight = Dropout::Given(f.real("mask_w", &[3 * h, 2 * i])?);
+    let zoneout = Zoneout::Sampled(Dropout::Given(f.real("zoneout", &[t, b, h])?));
+    let upstream = [f.real("gy", &[t, b, h])?, f.real("gc", &[b, h])?];
+    let held = f.number("zoneout_p")?;
+
+    let mut inputs = vec![x, before, c0, w, bias];
+    let (vars, out) = run_qrnn(g, &inputs, &weight, &zoneout)?;
+    let outputs = [out.y, out.c];
+    f.compare("y", g.tensor(out.y))?;
+    f.compare("c_n", g.tensor(out.c))?;
+    let dot =
+        |g: &Graph, y: Var, d: &Tensor| g.tensor(y).to_f64().iter().zip(d.to_f64()).map(|(y, d)| y * d).sum::<f64>();
+    let loss: f64 = outputs.iter().zip(&upstream).map(|(&y, d)| dot(g, y, d)).sum();
+    f.compare_values("loss", &[loss])?;
+    back(g, &outputs, &upstream)?;
+    for (name, var) in ["x", "before", "c0", "w", "b"].into_iter().zip(vars) {
+        f.compare(&format!("grad.{name}"), &gradient(g, var)?)?;
+    }
+
+    let (_, out) = run_qrnn(g, &inputs, &Dropout::Off, &Zoneout::Expected(held))?;
+    f.compare("eval.y", g.tensor(out.y))?;
+    f.compare("eval.c_n", g.tensor(out.c))?;
+
+    // the state after each step: that of a shorter sequence
+    let (all, mut states) = (inputs[0].clone(), Vec::new());
+    let keeps = f.real("zoneout", &[t, b, h])?;
+    for steps in 1..=t {
+        inputs[0] = all.leading_rows(steps)?;
+        let zoneout = Zoneout::Sampled(Dropout::Given(keeps.leading_rows(steps)?));
+        let (_, out) = run_qrnn(g, &inputs, &weight, &zoneout)?;
+        states.extend(g.tensor(out.c).to_f64());
+    }
+    f.compare_values("c_all", &states)?;
+
+    // the left half of w alone
+    let left: Vec<f64> = inputs[3].to_f64().chunks(2 * i).flat_map(|row| row[..i].to_vec()).collect();
+    let half = Tensor::zeros([3 * h, i], inputs[3].dtype())?;
+    half.set_f64(&left);
+    inputs[3] = half.to_device(inputs[3].device())?;
+    let (_, out) = run_qrnn(g, &inputs, &Dropout::Off, &Zoneout::Off)?;
+    f.compare("window1.y", g.tensor(out.y))?;
+    f.compare("window1.c_n", g.tensor(out.c))
+}
+
+/// A layer as the encoder makes it of operations; w tells its window.
+fn run_qrnn(
+    g: &mut Graph,
+    inputs: &[Tensor],
+    weight: &Dropout,
+    zoneout: &Zoneout,
+) -> Result<(Vec<Var>, ForgetMultOutputs)> {
+    g.reset();
+    let vars: Vec<Var> = inputs.iter().map(|t| g.variable(t.clone())).collect();
+    let [x, before, c0, w, bias] = vars[..] else { unreachable!("five inputs were read") };
+    let window = g.shape(w).dims()[1] / g.shape(x).dims()[2];
+    let source = if window == 2 { with_previous(g, x, before)? } else { x };
+    let dropped = dropout(g, w, weight)?;
+    let gates = linear(g, source, dropped, Some(bias))?;
+    Ok((vars, forget_mult(g, gates, c0, zoneout)?))
 }
 
 /// Back-propagates from several outputs.

@@ -26,6 +26,7 @@ pub(super) static MODULES: &[Module] = modules![
     "concat_pool",
     "dropout",
     "embedding",
+    "forget_mult",
     "gemm",
     "gemm_bf16",
     "lstm",
@@ -40,6 +41,7 @@ pub(super) static MODULES: &[Module] = modules![
     "tensor",
     "tied_softmax",
     "weighted_sum",
+    "with_previous",
 ];
 
 /// A kernel, the module that it is in, and its parameters.

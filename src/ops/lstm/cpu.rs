@@ -9,6 +9,8 @@ use crate::device::Precision;
 use crate::device::cpu::gemm::{self, Matrix, Onto, Packed, Store, gemm, gemm_packed, pack, prefetch};
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::ops::mask::{Dropout, mask_row};
+pub(super) use crate::ops::recurrence::put;
+use crate::ops::recurrence::{LANES, Rows, by_lanes, load};
 use crate::tensor::Real;
 use crate::trace;
 
@@ -60,30 +62,6 @@ pub(super) fn pack_transposed<T: Real>(precision: Precision, w: &[T], h: usize, 
 /// `dropped = w ⊙ mask`
 pub(super) fn drop_weight<T: Real>(w: &[T], weight: &Dropout, h: usize, dropped: &mut [T]) {
     mask_and_put(w, weight, h, dropped, Store::Set);
-}
-
-/// Shared mutable access to the rows of a `[T, B, N]` buffer, for threads that own different rows of the batch.
-struct Rows<T> {
-    pointer: *mut T,
-    length: usize,
-}
-
-// SAFETY: every use below touches only the rows of the batch that its thread owns.
-unsafe impl<T: Send> Sync for Rows<T> {}
-
-impl<T> Rows<T> {
-    fn new(slice: &mut [T]) -> Self {
-        Rows { pointer: slice.as_mut_ptr(), length: slice.len() }
-    }
-
-    /// # Safety
-    /// No other reference to this range may be alive.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn range(&self, start: usize, length: usize) -> &mut [T] {
-        assert!(start + length <= self.length);
-        // SAFETY: within the buffer; exclusive by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.pointer.add(start), length) }
-    }
 }
 
 /// Calls `f(first row, rows)` for parts of the batch, in parallel.
@@ -181,31 +159,6 @@ fn recurrence<T: Real>(layer: Layer<T>, recurrent: Packed<T>, trace: Trace<T>, s
                 by_rows(b, |first, rows| cell(t, first, rows));
             }
         }),
-    }
-}
-
-/// Elements that the loops below work on at once, in arrays of their own: nothing can overlap them, so that the loops become vector instructions
-/// (of seven slices a compiler cannot know that).
-const LANES: usize = 16;
-
-/// Up to [`LANES`] elements, the rest zeros.
-#[inline(always)]
-fn load<T: Real>(from: &[T]) -> [T; LANES] {
-    let mut lanes = [T::ZERO; LANES];
-    lanes[..from.len()].copy_from_slice(from);
-    lanes
-}
-
-/// Calls `work(first element, number of elements)` for the pieces of a row of `h` elements.
-#[inline(always)]
-fn by_lanes(h: usize, mut work: impl FnMut(usize, usize)) {
-    let whole = h / LANES * LANES;
-    // written twice, so that the first one has a fixed length
-    for k in (0..whole).step_by(LANES) {
-        work(k, LANES);
-    }
-    if whole < h {
-        work(whole, h - whole);
     }
 }
 
@@ -385,14 +338,6 @@ pub(super) fn transposed_product<T: Real>(
     store: Store,
 ) {
     gemm(precision, Matrix::new(dz, rows, n).t(), Matrix::new(x, rows, x.len() / rows.max(1)), out, store);
-}
-
-/// `out (+)= values`
-pub(super) fn put<T: Real>(values: &[T], out: &mut [T], store: Store) {
-    match store {
-        Store::Set => out.copy_from_slice(values),
-        Store::Add => out.iter_mut().zip(values).for_each(|(o, &v)| *o += v),
-    }
 }
 
 /// `out (+)= values ⊙ mask`, rows of `h` elements.
