@@ -29,6 +29,10 @@ pub enum Error {
     #[error("operation '{operation}' has no backward, but a gradient is needed through it")]
     NoBackward { operation: &'static str },
 
+    /// An operation has no kernels for this GPU yet (exit status 2).
+    #[error("operation '{operation}' does not run on {device} yet")]
+    NoKernels { operation: &'static str, device: String },
+
     /// The memory limit would be exceeded.
     #[error("{what} needs {needed} bytes, but the memory limit of {limit} bytes leaves {left}")]
     Memory { what: String, needed: usize, limit: usize, left: usize },
@@ -112,6 +116,7 @@ impl Error {
             | Error::File { hint, .. }
             | Error::Data { hint, .. }
             | Error::NotFinite { hint, .. } => hint.clone(),
+            Error::NoKernels { .. } => Some("use --device cpu, or leave --device out".into()),
             Error::Memory { .. } => {
                 Some("raise --memory-limit, or lower --batch-size, --bptt or the model's sizes".into())
             }
@@ -122,7 +127,7 @@ impl Error {
     /// Exit status of the command line (docs/CLI.md, Conventions).
     pub fn exit_status(&self) -> i32 {
         match self {
-            Error::Usage { .. } => 2,
+            Error::Usage { .. } | Error::NoKernels { .. } => 2,
             Error::Interrupted { signal, .. } => 128 + signal,
             _ => 1,
         }

@@ -71,6 +71,17 @@ pub struct Graph {
     carried: Vec<(Tensor, Tensor)>,
     /// Test hook of the mutation test; never set in a run.
     fault: Option<Fault>,
+    /// What operations have told a dry graph.
+    counted: Counted,
+}
+
+/// Arithmetic of matrix products as a dry graph counts it: floating-point operations, a
+/// multiply-add as two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub forward: u64,
+    /// Of gradients, also of those that a forward pass computes.
+    pub backward: u64,
 }
 
 /// Keys and steps of random masks as kernels read them: in memory, so that the launches of a step are those of the one before.
@@ -130,7 +141,50 @@ impl Graph {
             counters: Counters::default(),
             carried: Vec::new(),
             fault: None,
+            counted: Counted::default(),
         }
+    }
+
+    /// A graph of the CPU that runs operations without memory and without arithmetic: they take the
+    /// same buffers, whose sizes its pool keeps, and tell what they would multiply. Only indices
+    /// have values. What it is for: `train::plan`, which knows the needs of a step from running it
+    /// dry.
+    pub fn dry(dtype: DType) -> Self {
+        Graph { pool: Pool::dry(), ..Graph::new(Device::Cpu, dtype, None) }
+    }
+
+    /// Whether operations compute; those of a [dry](Self::dry) graph do not, and leave out all that
+    /// reads or writes numbers.
+    pub fn computes(&self) -> bool {
+        !self.pool.is_dry()
+    }
+
+    /// Tells a dry graph of products `[m, k]` by `[k, n]` that an operation computes in its forward
+    /// pass: `[m, n, k]`.
+    pub fn multiplies(&mut self, mnk: [usize; 3]) {
+        self.count(trace::Pass::Forward, mnk);
+    }
+
+    /// As [`multiplies`](Self::multiplies), of gradients, which an operation may compute in either
+    /// pass.
+    pub fn multiplies_for_gradients(&mut self, mnk: [usize; 3]) {
+        self.count(trace::Pass::Backward, mnk);
+    }
+
+    fn count(&mut self, pass: trace::Pass, [m, n, k]: [usize; 3]) {
+        if self.computes() {
+            return;
+        }
+        let flop = 2 * m as u64 * n as u64 * k as u64;
+        match pass {
+            trace::Pass::Backward => self.counted.backward += flop,
+            _ => self.counted.forward += flop,
+        }
+    }
+
+    /// What a dry graph was told since the last call.
+    pub fn take_counted(&mut self) -> Counted {
+        std::mem::take(&mut self.counted)
     }
 
     pub fn device(&self) -> Device {

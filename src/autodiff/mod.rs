@@ -57,7 +57,7 @@ mod parameters;
 mod tape;
 
 pub(crate) use graph::Keep;
-pub use graph::{Fault, Graph, Var};
+pub use graph::{Counted, Fault, Graph, Var};
 pub use parameters::{ParameterId, Parameters, ParametersBuilder};
 pub use tape::{Attributes, Backward, Operation};
 

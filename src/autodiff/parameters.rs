@@ -68,6 +68,20 @@ impl ParametersBuilder {
 
     /// As [`build`](Self::build), on any device.
     pub fn build_on(self, device: Device, dtype: DType) -> Result<Parameters> {
+        self.build_of(device, dtype, |sizes| Block::slab(device, sizes))
+    }
+
+    /// Parameters without values, for a [dry](crate::autodiff::Graph::dry) graph.
+    pub fn build_dry(self, dtype: DType) -> Result<Parameters> {
+        self.build_of(Device::Cpu, dtype, |sizes| Ok(sizes.iter().map(|&bytes| Block::dry(bytes)).collect()))
+    }
+
+    fn build_of(
+        self,
+        device: Device,
+        dtype: DType,
+        blocks: impl Fn(&[usize]) -> Result<Vec<Block>>,
+    ) -> Result<Parameters> {
         for (i, d) in self.declarations.iter().enumerate() {
             if self.declarations[..i].iter().any(|other| other.name == d.name) {
                 return Err(Error::data(format!("two parameters are called '{}'", d.name)));
@@ -75,7 +89,7 @@ impl ParametersBuilder {
         }
         let slab = |with_buffers: bool| -> Result<Vec<Tensor>> {
             let size = |d: &Declaration| if d.buffer && !with_buffers { 0 } else { d.shape.len() * dtype.size() };
-            let blocks = Block::slab(device, &self.declarations.iter().map(size).collect::<Vec<_>>())?;
+            let blocks = blocks(&self.declarations.iter().map(size).collect::<Vec<_>>())?;
             Ok(blocks
                 .into_iter()
                 .zip(&self.declarations)

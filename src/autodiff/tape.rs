@@ -73,6 +73,22 @@ impl Backward<'_> {
         self.graph.precision()
     }
 
+    /// As [`Graph::computes`].
+    pub fn computes(&self) -> bool {
+        self.graph.computes()
+    }
+
+    /// As [`Graph::multiplies_for_gradients`].
+    pub fn multiplies(&mut self, mnk: [usize; 3]) {
+        self.graph.multiplies_for_gradients(mnk);
+    }
+
+    /// The gradient of a scalar loss as a number; one where nothing is computed. `None` where
+    /// nothing depends on the loss.
+    pub fn upstream(&self) -> Option<f64> {
+        self.grad_output(0).map(|d| if self.computes() { d.scalar() } else { 1.0 })
+    }
+
     /// What the execution belongs to: its buffers, and copies that its forward pass has kept.
     pub(crate) fn graph(&mut self) -> &mut Graph {
         self.graph

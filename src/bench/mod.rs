@@ -70,6 +70,7 @@ pub struct Bench<'a> {
     /// Each has its own rows.
     formats: &'a [Format],
     rows: Vec<Row>,
+    skipped: Vec<String>,
     told: &'a mut dyn FnMut(&Row) -> Result<()>,
 }
 
@@ -81,6 +82,14 @@ impl Bench<'_> {
 
     fn effort(&self, effort: Effort, format: Format) -> Effort {
         effort.quick(self.quick || self.reduced).on(format)
+    }
+
+    /// Notes what cannot be measured on a device.
+    fn skip(&mut self, why: &Error) {
+        let why = why.to_string();
+        if !self.skipped.contains(&why) {
+            self.skipped.push(why);
+        }
     }
 
     /// Whether something is counted on the simulated GPU.
@@ -102,6 +111,9 @@ impl Bench<'_> {
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub rows: Vec<Row>,
+    /// Why some rows are not there: operations without kernels for a device.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
     pub peaks: AllPeaks,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared: Option<Compared>,
@@ -138,6 +150,7 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&Row) -> Result<()>) -> Resul
         only: options.only,
         formats: &options.formats,
         rows: Vec::new(),
+        skipped: Vec::new(),
         told,
     };
     let mut probe = Probe::new(options.reduced);
@@ -146,12 +159,12 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&Row) -> Result<()>) -> Resul
         // a machine that was disturbed, or not yet awake, while the peaks were measured would flatter every share
         probe.again();
     }
-    let (mut rows, peaks) = (bench.rows, probe.peaks);
+    let (mut rows, skipped, peaks) = (bench.rows, bench.skipped, probe.peaks);
     if let Some(only) = options.only.filter(|_| rows.is_empty()) {
         return Err(Error::usage(format!("--only {only}: the suites have no row of that name")));
     }
     let peaks = AllPeaks { cpu: peaks, cuda };
     rows.iter_mut().for_each(|row| row.relate(&peaks));
     let compared = earlier.map(|earlier| earlier.compare(&mut rows));
-    Ok(Report { rows, peaks, compared })
+    Ok(Report { rows, skipped, peaks, compared })
 }

@@ -40,6 +40,9 @@ pub struct ParityRow {
     pub elements: usize,
     /// Cases with an output or gradient outside its bound.
     pub failed: usize,
+    /// Why none was run: the operation has no kernels for the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
     /// The tensor that takes the largest share of its bound.
     pub worst: Option<ParityWorst>,
 }
@@ -64,6 +67,8 @@ pub struct ParityReport {
     pub cases: usize,
     pub elements: usize,
     pub failed: usize,
+    /// Operations that have no kernels for the device.
+    pub skipped: usize,
     pub worst: Option<ParityWorst>,
     pub rows: Vec<ParityRow>,
 }
@@ -83,11 +88,21 @@ pub fn parity(op: Option<&str>, device: Device, precision: Precision) -> Result<
     let share = |w: &ParityWorst| w.error / w.bound;
     for case in &cases {
         if rows.last().is_none_or(|row| row.op != case.operation) {
-            rows.push(ParityRow { op: case.operation.into(), cases: 0, elements: 0, failed: 0, worst: None });
+            let op = case.operation.into();
+            rows.push(ParityRow { op, cases: 0, elements: 0, failed: 0, skipped: None, worst: None });
         }
         let row = rows.last_mut().expect("a row was just made");
+        if row.skipped.is_some() {
+            continue;
+        }
+        let compared = match compare(case, device, precision, None) {
+            Err(lacking @ Error::NoKernels { .. }) => {
+                row.skipped = Some(lacking.to_string());
+                continue;
+            }
+            compared => compared?,
+        };
         row.cases += 1;
-        let compared = compare(case, device, precision, None)?;
         row.failed += usize::from(compared.iter().any(|one| one.ratio > 1.0));
         for one in compared {
             row.elements += one.elements;
@@ -100,16 +115,21 @@ pub fn parity(op: Option<&str>, device: Device, precision: Precision) -> Result<
     let sum = |f: fn(&ParityRow) -> usize| rows.iter().map(f).sum();
     let worst = rows.iter().filter_map(|r| r.worst.as_ref()).max_by(|a, b| share(a).total_cmp(&share(b))).cloned();
     let (cases, elements, failed) = (sum(|r| r.cases), sum(|r| r.elements), sum(|r| r.failed));
-    Ok(ParityReport { ops: rows.len(), cases, elements, failed, worst, rows })
+    let skipped = rows.iter().filter(|row| row.skipped.is_some()).count();
+    Ok(ParityReport { ops: rows.len() - skipped, cases, elements, failed, skipped, worst, rows })
 }
 
-/// Plants an error in one gradient of one case of every operation: names of the operations, and whether the comparison saw it.
+/// Plants an error in one gradient of one case of every operation that has kernels for the device:
+/// names of the operations, and whether the comparison saw it.
 pub fn parity_mutation(op: Option<&str>, device: Device, precision: Precision) -> Result<Vec<(&'static str, bool)>> {
     let cases = cases(op)?;
     let mut seen = Vec::new();
     for of_operation in cases.chunk_by(|a, b| a.operation == b.operation) {
         let case = &of_operation[of_operation.len() / 2];
-        let compared = compare(case, device, precision, Some(Fault { operation: case.operation, input: 0 }))?;
+        let compared = match compare(case, device, precision, Some(Fault { operation: case.operation, input: 0 })) {
+            Err(Error::NoKernels { .. }) => continue,
+            compared => compared?,
+        };
         seen.push((case.operation, compared.iter().any(|one| one.ratio > 1.0)));
     }
     Ok(seen)

@@ -164,6 +164,7 @@ fn table(report: &Report) -> String {
         text += "* other processes had more than a tenth of a processor meanwhile\n";
     }
     text += &budgets(report);
+    report.skipped.iter().for_each(|why| text += &format!("skipped: {why}\n"));
     if let Some(compared) = &report.compared {
         text += &comparison(compared, report);
     }

@@ -72,7 +72,8 @@ fn run_on_gpu(args: &Args, global: &Global, device: Device) -> Result<()> {
     for row in &report.rows {
         let worst = row.worst.as_ref();
         let numbers = worst.map_or_else(String::new, |w| format!("{:.1e}  {:.1e}  {}", w.error, w.bound, w.element));
-        let _ = writeln!(text, "{:<28} {:>6} {:>9} {:>7}  {numbers}", row.op, row.cases, row.elements, row.failed);
+        let note = row.skipped.as_ref().map_or(numbers, |why| format!("skipped: {why}"));
+        let _ = writeln!(text, "{:<28} {:>6} {:>9} {:>7}  {note}", row.op, row.cases, row.elements, row.failed);
     }
     let bound = match global.precision {
         Precision::Full => "twice the error of the CPU in f32, and 2^-22",

@@ -2,12 +2,12 @@
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::cuda::{Argument, Buffer};
 use super::pages::{ALIGN, Pages};
-use super::{Device, Element};
+use super::{DType, Device, Element};
 use crate::error::Result;
 
 /// One allocation. Blocks are disjoint parts of it.
@@ -16,6 +16,9 @@ enum Memory {
     Host(Pages),
     /// With undefined content.
     Gpu(Buffer),
+    /// A size alone, of a dry graph. Indices may be kept in it: then there is memory for them,
+    /// zeroed.
+    Dry(OnceLock<Pages>),
 }
 
 // SAFETY: Memory is only an allocation; access to it is ruled by the borrow counters of the blocks.
@@ -47,6 +50,19 @@ impl Block {
         Ok(Block { memory: Arc::new(Memory::new(device, bytes)?), offset: 0, bytes, borrow: AtomicIsize::new(0) })
     }
 
+    /// A block of a size without memory, for a dry graph
+    /// ([`Graph::dry`](crate::autodiff::Graph::dry)): what is written to it is forgotten, and to
+    /// read from it is a bug, but for indices, which are kept.
+    pub fn dry(bytes: usize) -> Self {
+        let memory = Arc::new(Memory::Dry(OnceLock::new()));
+        Block { memory, offset: 0, bytes, borrow: AtomicIsize::new(0) }
+    }
+
+    /// Whether this is a size alone.
+    pub fn is_dry(&self) -> bool {
+        matches!(*self.memory, Memory::Dry(_))
+    }
+
     /// One allocation divided into consecutive blocks of the given sizes, each aligned: a slab. Zeroed on every device.
     pub fn slab(device: Device, sizes: &[usize]) -> Result<Vec<Self>> {
         let rounded = |n: usize| n.div_ceil(ALIGN) * ALIGN;
@@ -71,18 +87,22 @@ impl Block {
         self.bytes
     }
 
-    fn host(&self) -> *mut u8 {
+    fn host(&self, dtype: DType) -> *mut u8 {
         match &*self.memory {
             // SAFETY: the offset lies within the allocation.
             Memory::Host(pages) => unsafe { pages.pointer().add(self.offset) },
             Memory::Gpu(_) => panic!("memory of a GPU is used as memory of the host"),
+            Memory::Dry(indices) => {
+                assert_eq!(dtype, DType::U32, "a dry graph has no numbers: ask `computes()` before arithmetic");
+                indices.get_or_init(|| Pages::new(self.bytes).expect("memory for indices")).pointer()
+            }
         }
     }
 
     /// The first `len` elements, shared. Panics if the block is being written, or is not on the host (bugs in an operation).
     pub fn read<T: Element>(&self, len: usize) -> Read<'_, T> {
         assert!(len * size_of::<T>() <= self.bytes, "read past the end of a block");
-        let pointer = self.host();
+        let pointer = self.host(T::DTYPE);
         let previous = self.borrow.fetch_add(1, Ordering::Acquire);
         if previous < 0 {
             self.borrow.fetch_sub(1, Ordering::Release);
@@ -98,7 +118,7 @@ impl Block {
     /// operation).
     pub fn write<T: Element>(&self, len: usize) -> Write<'_, T> {
         assert!(len * size_of::<T>() <= self.bytes, "write past the end of a block");
-        let pointer = self.host();
+        let pointer = self.host(T::DTYPE);
         self.borrow
             .compare_exchange(0, -1, Ordering::Acquire, Ordering::Relaxed)
             .expect("a block is written while somebody else uses it");
@@ -114,7 +134,7 @@ impl Block {
     fn gpu(&self) -> &Buffer {
         match &*self.memory {
             Memory::Gpu(buffer) => buffer,
-            Memory::Host(_) => panic!("memory of the host is used as memory of a GPU"),
+            Memory::Host(_) | Memory::Dry(_) => panic!("memory of the host is used as memory of a GPU"),
         }
     }
 

@@ -10,7 +10,7 @@ mod pool;
 pub use element::{DType, Element, Precision, Real};
 pub use half::bf16;
 pub use memory::{Block, Read, Write};
-pub use pool::{Pool, PoolStatistics, shared_limit};
+pub use pool::{Pool, PoolStatistics};
 
 /// A processor that holds tensors and runs operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,9 +31,8 @@ impl Device {
     }
 
     /// The error of an operation that has no kernels yet.
-    pub fn lacks(self, operation: &str) -> crate::error::Error {
-        crate::error::Error::usage(format!("operation '{operation}' does not run on {self} yet"))
-            .hint("use --device cpu, or leave --device out")
+    pub fn lacks(self, operation: &'static str) -> crate::error::Error {
+        crate::error::Error::NoKernels { operation, device: self.to_string() }
     }
 }
 

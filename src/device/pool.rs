@@ -16,7 +16,7 @@ pub struct PoolStatistics {
 
 /// Largest block that a request takes while the pool is filled. (2.5 times: of the factors from 1.25 to 8 the one with which the paper's language
 /// model and classifier need the least memory.)
-pub fn shared_limit(bytes: usize) -> usize {
+fn shared_limit(bytes: usize) -> usize {
     bytes.saturating_add(bytes / 2 * 3 + 256)
 }
 
@@ -29,12 +29,35 @@ pub struct Pool {
     blocks: Vec<Arc<Block>>,
     statistics: PoolStatistics,
     reserving: bool,
+    /// Of sizes alone.
+    dry: bool,
+    /// Requests so far, and their bytes.
+    requests: (u64, u64),
 }
 
 impl Pool {
     /// An empty pool; `limit` bounds the bytes it may hold.
     pub fn new(device: Device, limit: Option<usize>) -> Self {
-        Pool { device, limit, blocks: Vec::with_capacity(256), statistics: PoolStatistics::default(), reserving: true }
+        Pool {
+            device,
+            limit,
+            blocks: Vec::with_capacity(256),
+            statistics: PoolStatistics::default(),
+            reserving: true,
+            dry: false,
+            requests: (0, 0),
+        }
+    }
+
+    /// The pool of a dry graph, which computes nothing, of the CPU: the same blocks, without
+    /// memory.
+    pub fn dry() -> Self {
+        Pool { dry: true, ..Pool::new(Device::Cpu, None) }
+    }
+
+    /// Whether blocks are sizes alone.
+    pub fn is_dry(&self) -> bool {
+        self.dry
     }
 
     pub fn device(&self) -> Device {
@@ -45,6 +68,16 @@ impl Pool {
         self.statistics
     }
 
+    /// Requests since the pool exists, and the sum of their bytes.
+    pub fn requests(&self) -> (u64, u64) {
+        self.requests
+    }
+
+    /// Bytes of the blocks that somebody holds.
+    pub fn used_bytes(&self) -> usize {
+        self.blocks.iter().filter(|b| Arc::strong_count(b) > 1).map(|b| b.bytes()).sum()
+    }
+
     /// While reserving (the first step of a stage, run at its largest sizes) blocks are only shared between requests of similar size
     /// ([`shared_limit`]), so that the pool ends up with a fitting block for every request; afterwards any block that is large enough will do.
     pub fn set_reserving(&mut self, reserving: bool) {
@@ -53,6 +86,8 @@ impl Pool {
 
     /// A block of at least `bytes`; its content is whatever was in it.
     pub fn take(&mut self, bytes: usize) -> Result<Arc<Block>> {
+        self.requests.0 += 1;
+        self.requests.1 += bytes as u64;
         let from = self.blocks.partition_point(|b| b.bytes() < bytes);
         let limit = if self.reserving { shared_limit(bytes) } else { usize::MAX };
         for block in &self.blocks[from..] {
@@ -69,7 +104,7 @@ impl Pool {
                 return Err(Error::Memory { what: "a tensor".into(), needed: bytes, limit, left });
             }
         }
-        let block = Arc::new(Block::new(self.device, bytes)?);
+        let block = Arc::new(if self.dry { Block::dry(bytes) } else { Block::new(self.device, bytes)? });
         self.statistics.allocations += 1;
         self.statistics.bytes += bytes;
         self.blocks.insert(from, block.clone());

@@ -18,7 +18,7 @@ use crate::trace;
 pub(super) const TAIL_WEIGHT: &str = "decoder.tail.weight";
 pub(super) const TAIL_BIAS: &str = "decoder.tail.bias";
 /// Rows of an adaptive softmax whose log-probabilities over all words exist at a time.
-pub(crate) const EVALUATED_ROWS: usize = 64;
+const EVALUATED_ROWS: usize = 64;
 
 /// A language model's sizes and switches.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

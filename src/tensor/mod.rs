@@ -49,6 +49,14 @@ impl Tensor {
         Ok(Tensor { block, shape, dtype, device: Device::Cpu })
     }
 
+    /// A tensor of a dry graph without a block of its pool, as what a caller brings: indices have
+    /// values, zeros.
+    pub fn dry(shape: impl Into<Shape>, dtype: DType) -> Self {
+        let shape = shape.into();
+        let block = Arc::new(Block::dry(shape.len() * dtype.size()));
+        Tensor { block, shape, dtype, device: Device::Cpu }
+    }
+
     /// A tensor of zeros on any device, with memory of its own.
     pub fn zeros_on(device: Device, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
         let shape = shape.into();
@@ -111,6 +119,16 @@ impl Tensor {
 
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// Whether this is a tensor of a dry graph: a size without numbers. To set, fill or copy it
+    /// does nothing, but to indices (u32), which are kept.
+    pub fn is_dry(&self) -> bool {
+        self.block.is_dry()
+    }
+
+    fn has_no_numbers(&self) -> bool {
+        self.is_dry() && self.dtype != DType::U32
     }
 
     /// The elements as an argument of a kernel. Panics unless the tensor is on a GPU (a bug in an operation).
@@ -206,6 +224,9 @@ impl Tensor {
     /// Sets all elements from f64, rounding to the tensor's type.
     pub fn set_f64(&self, values: &[f64]) {
         assert_eq!(values.len(), self.len(), "as many values as elements");
+        if self.has_no_numbers() {
+            return;
+        }
         if self.device != Device::Cpu {
             return match self.dtype {
                 DType::F32 => self.set_host(&values.iter().map(|&x| x as f32).collect::<Vec<_>>()),
@@ -224,6 +245,9 @@ impl Tensor {
 
     /// Sets every element to zero.
     pub fn fill_zero(&self) {
+        if self.has_no_numbers() {
+            return;
+        }
         if self.device != Device::Cpu {
             return self.block.zero(self.len() * self.dtype.size());
         }
@@ -250,6 +274,10 @@ impl Tensor {
 
     /// Copies `n` elements of a tensor of the same type.
     pub fn copy_elements(&self, to: usize, other: &Tensor, from: usize, n: usize) {
+        // from or to a size alone
+        if self.has_no_numbers() || other.has_no_numbers() {
+            return;
+        }
         match self.dtype {
             DType::F32 => self.copy_typed::<f32>(to, other, from, n),
             DType::F64 => self.copy_typed::<f64>(to, other, from, n),

@@ -6,6 +6,7 @@ mod alone;
 mod tasks;
 
 mod allocations;
+mod dry;
 mod house;
 mod masks;
 mod resume;

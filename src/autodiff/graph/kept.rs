@@ -38,7 +38,9 @@ impl Graph {
             return Ok(buffer.clone());
         }
         let buffer = self.uninitialised([len], weight.dtype())?;
-        pack(&buffer);
+        if self.computes() {
+            pack(&buffer);
+        }
         if let Some(packed) = &mut self.packed {
             packed.push((weight.clone(), purpose, buffer.clone()));
         }

@@ -78,23 +78,27 @@ pub fn activation_regularisation(g: &mut Graph, raw: &[Var], dropped: &[Var], r:
     let dropped = if ar == 0.0 { &[] } else { dropped };
     let loss = g.uninitialised([1], dtype)?;
     match g.device() {
-        Device::Cpu => real_type!("activation_regularisation", "raw", dtype, T => {
+        Device::Cpu => {
             let longest = raw.iter().chain(dropped).map(|&v| g.shape(v).dims()[0]).max().unwrap_or(0);
             let sums = g.uninitialised([longest], DType::F64)?;
-            let mut sums = sums.write::<f64>();
-            let (mut squares, mut differences) = (0.0, 0.0);
-            for &chunk in dropped {
-                let h = g.tensor(chunk);
-                squares += cpu::squares(&h.read::<T>(), &mut sums[..h.dims()[0]]);
+            if g.computes() {
+                real_type!("activation_regularisation", "raw", dtype, T => {
+                    let mut sums = sums.write::<f64>();
+                    let (mut squares, mut differences) = (0.0, 0.0);
+                    for &chunk in dropped {
+                        let h = g.tensor(chunk);
+                        squares += cpu::squares(&h.read::<T>(), &mut sums[..h.dims()[0]]);
+                    }
+                    for (c, &chunk) in raw.iter().enumerate().filter(|_| tar != 0.0) {
+                        let h = g.tensor(chunk);
+                        let before = c.checked_sub(1).map(|c| g.tensor(raw[c]).read::<T>());
+                        let last = before.as_deref().map(|h| cpu::last_step(h, g.shape(raw[c - 1]).dims()[0]));
+                        differences += cpu::differences(&h.read::<T>(), last, &mut sums[..h.dims()[0]]);
+                    }
+                    loss.write::<T>()[0] = (ar * squares + tar * differences) as T;
+                });
             }
-            for (c, &chunk) in raw.iter().enumerate().filter(|_| tar != 0.0) {
-                let h = g.tensor(chunk);
-                let before = c.checked_sub(1).map(|c| g.tensor(raw[c]).read::<T>());
-                let last = before.as_deref().map(|h| cpu::last_step(h, g.shape(raw[c - 1]).dims()[0]));
-                differences += cpu::differences(&h.read::<T>(), last, &mut sums[..h.dims()[0]]);
-            }
-            loss.write::<T>()[0] = (ar * squares + tar * differences) as T;
-        }),
+        }
         Device::Cuda(gpu) => {
             let context = context(gpu)?;
             let differences = if tar == 0.0 { &[] } else { raw };
@@ -172,13 +176,16 @@ impl Operation for ActivationRegularisation {
             }
             return Ok(());
         }
-        let dy = dy.scalar();
+        let Some(dy) = b.upstream() else { return Ok(()) };
         for i in 0..b.inputs() {
             // of a chunk on which nothing depends the gradient is still set, to zero
             let h = b.input(i).clone();
             let before = (i > 0 && i < raw).then(|| b.input(i - 1).clone());
             let after = (i + 1 < raw).then(|| b.input(i + 1).clone());
             let Some((dh, store)) = b.grad_input(i)? else { continue };
+            if !b.computes() {
+                continue;
+            }
             real_type!("activation_regularisation", "raw", h.dtype(), T => {
                 let (h, steps) = (h.read::<T>(), h.dims()[0]);
                 let mut dh = dh.write::<T>();

@@ -117,9 +117,14 @@ pub fn adaptive_softmax(
     } else {
         None
     };
+    let order = if g.device() == Device::Cpu { Some(g.uninitialised([n], DType::U32)?) } else { None };
+    if !g.computes() {
+        count(g, &decoder, &targets.read::<u32>(), [v, e], gradients.is_some());
+    }
     match g.device() {
+        Device::Cpu if !g.computes() => {}
         Device::Cpu => real_type!(NAME, "hidden", dtype, T => {
-            let order = g.uninitialised([n], DType::U32)?;
+            let order = order.as_ref().expect("the CPU orders rows in it");
             let (bias, vectors, tail_bias) = (
                 tensors.bias.as_ref().map(|b| b.read::<T>()),
                 tensors.tails.as_ref().map(|(t, _)| t.read::<T>()),
@@ -164,6 +169,19 @@ pub fn adaptive_softmax(
     Ok(AdaptiveLoss { loss, row_losses })
 }
 
+/// Tells a dry graph of the products: those of a tail are of the rows whose targets are in it.
+fn count<V>(g: &mut Graph, decoder: &AdaptiveDecoder<V>, targets: &[u32], [v, e]: [usize; 2], gradients: bool) {
+    for (i, words) in cpu::parts(decoder.splits, v).enumerate() {
+        let rows = targets.iter().filter(|&&y| i == 0 || words.contains(&(y as usize))).count();
+        let width = if i == 0 { words.len() + decoder.splits.len() } else { words.len() };
+        g.multiplies([rows, width, e]);
+        if gradients {
+            g.multiplies_for_gradients([rows, e, width]);
+            g.multiplies_for_gradients([width, e, rows]);
+        }
+    }
+}
+
 /// Log-probabilities of the whole vocabulary, `[N, V]`, for evaluation; nothing is recorded. `hidden` is `[N, E]`.
 pub fn log_probabilities(g: &mut Graph, hidden: &Tensor, decoder: &AdaptiveDecoder<Tensor>) -> Result<Tensor> {
     check(decoder)?;
@@ -187,6 +205,10 @@ pub fn log_probabilities(g: &mut Graph, hidden: &Tensor, decoder: &AdaptiveDecod
     if let Device::Cuda(gpu) = g.device() {
         let products = &mut Products::new(context(gpu)?, g)?;
         cuda::log_probabilities(products, decoder, hidden, scratch.each_ref(), &out)?;
+        return Ok(out);
+    }
+    g.multiplies([n, v + tails, e]);
+    if !g.computes() {
         return Ok(out);
     }
     real_type!(NAME, "hidden", dtype, T => {
@@ -232,6 +254,9 @@ pub fn row_results(
         of_rows.copy_elements(0, targets, from, rows);
         let results = [row_losses.argument_from(from), correct.argument_from(from)];
         return cuda::row_results(context(gpu)?, all, &of_rows, results);
+    }
+    if !g.computes() {
+        return Ok(());
     }
     let targets = targets.read::<u32>();
     real_type!(NAME, "all", all.dtype(), T => {
@@ -291,6 +316,9 @@ impl Operation for AdaptiveSoftmax {
             if let Some((out, store)) = b.grad_input(i)? {
                 if let Device::Cuda(gpu) = b.device() {
                     put_times(context(gpu)?, gradient.argument_from(from), &upstream, &out, store)?;
+                    continue;
+                }
+                if !b.computes() {
                     continue;
                 }
                 let dy = upstream.scalar();

@@ -75,6 +75,7 @@ pub fn batch_norm(
     // [2, F]: mean, and 1/√(variance + ε)
     let statistics = g.uninitialised([2, features], dtype)?;
     match g.device() {
+        Device::Cpu if !g.computes() => {}
         Device::Cpu => real_type!("batch_norm", "x", dtype, T => {
             let (x, mut statistics) = (g.tensor(x).read::<T>(), statistics.write::<T>());
             let (mean, scale) = statistics.split_at_mut(features);
@@ -131,13 +132,17 @@ impl Operation for BatchNorm {
             }
             return Ok(());
         }
+        let [dx, d_of_weight, d_of_bias] = [b.grad_input(0)?, b.grad_input(1)?, b.grad_input(2)?];
+        if !b.computes() {
+            return Ok(());
+        }
         real_type!("batch_norm", "x", x.dtype(), T => {
             let (x, dy, statistics) = (x.read::<T>(), dy.read::<T>(), statistics.read::<T>());
             let (mean, scale) = statistics.split_at(features);
             let mut sums = sums.write::<T>();
             let (dweight, dbias) = sums.split_at_mut(features);
             cpu::backward_affine(&x, &dy, mean, scale, dweight, dbias);
-            if let Some((dx, store)) = b.grad_input(0)? {
+            if let Some((dx, store)) = dx {
                 let (weight, dx) = (weight.read::<T>(), &mut dx.write::<T>());
                 let row = cpu::Row { mean, scale, weight: &weight, dweight, dbias };
                 if train {
@@ -146,8 +151,8 @@ impl Operation for BatchNorm {
                     cpu::backward_fixed(&dy, row, dx, store);
                 }
             }
-            for (i, sum) in [(1, dweight), (2, dbias)] {
-                if let Some((d, store)) = b.grad_input(i)? {
+            for (d, sum) in [(d_of_weight, dweight), (d_of_bias, dbias)] {
+                if let Some((d, store)) = d {
                     cpu::put(sum, &mut d.write::<T>(), store);
                 }
             }

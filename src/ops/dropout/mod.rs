@@ -57,10 +57,12 @@ pub(super) fn masked(
                 Some(given) => given.clone(),
                 None => g.uninitialised([rows, columns], dtype)?,
             };
-            if mask.given().is_none() {
+            if mask.given().is_none() && g.computes() {
                 mask.fill(columns, &mut factors.write::<T>());
             }
-            cpu::multiply(&g.tensor(x).read::<T>(), &factors.read::<T>(), &mut y.write::<T>(), Store::Set);
+            if g.computes() {
+                cpu::multiply(&g.tensor(x).read::<T>(), &factors.read::<T>(), &mut y.write::<T>(), Store::Set);
+            }
         }),
         Device::Cuda(gpu) => {
             let words = MaskWords::of(mask, |m| g.counters(m))?;
@@ -85,10 +87,12 @@ pub(super) fn masked_backward(b: &mut Backward, operation: &'static str) -> Resu
                 Some(given) => given.clone(),
                 None => b.scratch([rows, columns], dtype)?,
             };
-            if mask.given().is_none() {
+            if mask.given().is_none() && b.computes() {
                 mask.fill(columns, &mut factors.write::<T>());
             }
-            cpu::multiply(&dy.read::<T>(), &factors.read::<T>(), &mut dx.write::<T>(), store);
+            if b.computes() {
+                cpu::multiply(&dy.read::<T>(), &factors.read::<T>(), &mut dx.write::<T>(), store);
+            }
         }),
         Device::Cuda(gpu) => {
             let words = MaskWords::of(&mask, |m| b.counters(m))?;

@@ -62,8 +62,10 @@ pub fn embedding(
     match g.device() {
         Device::Cpu => real_type!("embedding", "w", dtype, T => {
             let locked = g.uninitialised([b, e], dtype)?;
-            input.fill::<T>(e, &mut locked.write::<T>());
-            cpu::forward::<T>(&tokens.read::<u32>(), &g.tensor(w).read::<T>(), rows, &locked.read::<T>(), b, e, &mut y.write::<T>());
+            if g.computes() {
+                input.fill::<T>(e, &mut locked.write::<T>());
+                cpu::forward::<T>(&tokens.read::<u32>(), &g.tensor(w).read::<T>(), rows, &locked.read::<T>(), b, e, &mut y.write::<T>());
+            }
         }),
         Device::Cuda(gpu) => {
             let there = gpu::indices(g, &tokens)?;
@@ -107,7 +109,9 @@ impl Operation for Embedding {
             return cuda::backward(context(gpu)?, &tokens, &dy, &masks, words.pad, (&dw, store));
         }
         let locked = b.scratch([batch, e], dy.dtype())?;
-        if let Some((dw, store)) = b.grad_input(0)? {
+        if let Some((dw, store)) = b.grad_input(0)?
+            && b.computes()
+        {
             real_type!("embedding", "w", dy.dtype(), T => {
                 input.fill::<T>(e, &mut locked.write::<T>());
                 cpu::backward::<T>(

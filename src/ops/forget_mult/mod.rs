@@ -110,6 +110,7 @@ pub fn forget_mult(g: &mut Graph, gates: Var, c0: Var, zoneout: &Zoneout) -> Res
     let (y, states) = (g.uninitialised([t, b, h], dtype)?, g.uninitialised([t, b, h], dtype)?);
     let last = g.uninitialised([b, h], dtype)?;
     match g.device() {
+        Device::Cpu if !g.computes() => {}
         Device::Cpu => real_type!(NAME, "gates", dtype, T => {
             let given = mask.given().map(|given| given.read::<T>());
             let layer = cpu::Layer {
@@ -162,6 +163,10 @@ impl Operation for ForgetMult {
             }
             return Ok(());
         }
+        let d_c0 = b.grad_input(1)?;
+        if !b.computes() {
+            return Ok(());
+        }
         real_type!(NAME, "gates", dtype, T => {
             let given = mask.given().map(|given| given.read::<T>());
             let layer = cpu::Layer {
@@ -179,7 +184,7 @@ impl Operation for ForgetMult {
                 place.as_mut().map(|(d, store)| (&mut d[..], *store)),
                 &mut carried.write::<T>(),
             );
-            if let Some((d, store)) = b.grad_input(1)? {
+            if let Some((d, store)) = d_c0 {
                 cpu::put(&carried.read::<T>(), &mut d.write::<T>(), store);
             }
         });

@@ -34,7 +34,9 @@ pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>) -> Result<Var> {
         return Err(Error::shape("linear", "b", format!("[{outputs}]"), g.shape(b)));
     }
     let y = g.uninitialised(xs.with_last(outputs), g.dtype(x))?;
+    g.multiplies([xs.len() / inputs.max(1), outputs, inputs]);
     match g.device() {
+        Device::Cpu if !g.computes() => {}
         Device::Cpu => real_type!("linear", "x", g.dtype(x), T => {
             let bias = b.map(|b| g.tensor(b).read::<T>());
             cpu::forward(g.precision(), &g.tensor(x).read::<T>(), &g.tensor(w).read::<T>(), bias.as_deref(), [outputs, inputs], &mut y.write::<T>());
@@ -74,16 +76,25 @@ impl Operation for Linear {
             }
             return Ok(());
         }
+        let [dx, dw] = [b.grad_input(0)?, b.grad_input(1)?];
+        let db = if b.inputs() > 2 { b.grad_input(2)? } else { None };
+        let rows = x.len() / inputs.max(1);
+        for (wanted, product) in [(dx.is_some(), [rows, inputs, outputs]), (dw.is_some(), [outputs, inputs, rows])] {
+            if wanted {
+                b.multiplies(product);
+            }
+        }
+        if !b.computes() {
+            return Ok(());
+        }
         real_type!("linear", "x", x.dtype(), T => {
-            if let Some((dx, store)) = b.grad_input(0)? {
+            if let Some((dx, store)) = dx {
                 cpu::backward_input(b.precision(), &dy.read::<T>(), &w.read::<T>(), [outputs, inputs], &mut dx.write::<T>(), store);
             }
-            if let Some((dw, store)) = b.grad_input(1)? {
+            if let Some((dw, store)) = dw {
                 cpu::backward_weight(b.precision(), &dy.read::<T>(), &x.read::<T>(), [outputs, inputs], &mut dw.write::<T>(), store);
             }
-            if b.inputs() > 2
-                && let Some((db, store)) = b.grad_input(2)?
-            {
+            if let Some((db, store)) = db {
                 cpu::backward_bias(&dy.read::<T>(), outputs, &mut db.write::<T>(), store);
             }
         });

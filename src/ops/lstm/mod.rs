@@ -117,9 +117,11 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
                 g.packed(&w_hh, "recurrence", recurrent_len, |to| pack(&w_hh, to))?
             } else {
                 let dropped = g.uninitialised([4 * h, h], dtype)?;
-                cpu::drop_weight::<T>(&w_hh.read::<T>(), weight, h, &mut dropped.write::<T>());
                 let packed = g.uninitialised([recurrent_len], dtype)?;
-                pack(&dropped, &packed);
+                if g.computes() {
+                    cpu::drop_weight::<T>(&w_hh.read::<T>(), weight, h, &mut dropped.write::<T>());
+                    pack(&dropped, &packed);
+                }
                 packed
             };
             let input = if g.keeps_packed() {
@@ -128,24 +130,28 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
                 None
             };
             let bias = g.uninitialised([4 * h], dtype)?;
-            cpu::add(&g.tensor(b_ih).read::<T>(), &g.tensor(b_hh).read::<T>(), &mut bias.write::<T>());
-            let (recurrent, input) = (recurrent.read::<T>(), input.as_ref().map(|input| input.read::<T>()));
-            cpu::forward::<T>(
-                cpu::Layer {
-                    sizes,
-                    x: &g.tensor(x).read::<T>(),
-                    h0: &g.tensor(h0).read::<T>(),
-                    c0: &g.tensor(c0).read::<T>(),
-                    w_ih: &w_ih.read::<T>(),
-                    precision,
-                },
-                &bias.read::<T>(),
-                Packed::new(precision, &recurrent, h, 4 * h),
-                input.as_deref().map(|input| Packed::new(precision, input, i, 4 * h)),
-                cpu::Trace { y: &mut y.write::<T>(), gates: &mut gates.write::<T>(), cells: &mut cells.write::<T>() },
-            );
-            h_n.write::<T>().copy_from_slice(&y.read::<T>()[(t - 1) * b * h..]);
-            c_n.write::<T>().copy_from_slice(&cells.read::<T>()[(t - 1) * b * h..]);
+            g.multiplies([t * b, 4 * h, i]);
+            g.multiplies([t * b, 4 * h, h]);
+            if g.computes() {
+                cpu::add(&g.tensor(b_ih).read::<T>(), &g.tensor(b_hh).read::<T>(), &mut bias.write::<T>());
+                let (recurrent, input) = (recurrent.read::<T>(), input.as_ref().map(|input| input.read::<T>()));
+                cpu::forward::<T>(
+                    cpu::Layer {
+                        sizes,
+                        x: &g.tensor(x).read::<T>(),
+                        h0: &g.tensor(h0).read::<T>(),
+                        c0: &g.tensor(c0).read::<T>(),
+                        w_ih: &w_ih.read::<T>(),
+                        precision,
+                    },
+                    &bias.read::<T>(),
+                    Packed::new(precision, &recurrent, h, 4 * h),
+                    input.as_deref().map(|input| Packed::new(precision, input, i, 4 * h)),
+                    cpu::Trace { y: &mut y.write::<T>(), gates: &mut gates.write::<T>(), cells: &mut cells.write::<T>() },
+                );
+                h_n.write::<T>().copy_from_slice(&y.read::<T>()[(t - 1) * b * h..]);
+                c_n.write::<T>().copy_from_slice(&cells.read::<T>()[(t - 1) * b * h..]);
+            }
         }),
         Device::Cuda(gpu) => {
             let gpu = context(gpu)?;
@@ -174,7 +180,7 @@ impl Operation for Lstm {
 
     fn backward(&self, b: &mut Backward) -> Result<()> {
         let Words { sizes, weight } = b.attributes();
-        let Sizes { t, b: batch, h, .. } = sizes;
+        let Sizes { t, b: batch, i, h } = sizes;
         let weight = Dropout::from_words(weight, || b.saved(2).clone());
         let (gates, cells) = (b.take_saved(0), b.take_saved(1));
         let (x, h0, c0) = (b.input(0).clone(), b.input(1).clone(), b.input(2).clone());
@@ -214,6 +220,20 @@ impl Operation for Lstm {
             let packed = b.scratch([packed], dtype)?;
             let (dh, dc) = (b.scratch([batch, h], dtype)?, b.scratch([batch, h], dtype)?);
             let sums = b.scratch([4 * h], dtype)?;
+            let [dx, dh0, dc0, dw_ih] = [b.grad_input(0)?, b.grad_input(1)?, b.grad_input(2)?, b.grad_input(3)?];
+            let [dw_hh, db_ih, db_hh] = [b.grad_input(4)?, b.grad_input(5)?, b.grad_input(6)?];
+            b.multiplies([t * batch, h, 4 * h]);
+            let [input, recurrent] = [i, h].map(|columns| [4 * h, columns, t * batch]);
+            for (wanted, product) in
+                [(dx.is_some(), [t * batch, i, 4 * h]), (dw_ih.is_some(), input), (dw_hh.is_some(), recurrent)]
+            {
+                if wanted {
+                    b.multiplies(product);
+                }
+            }
+            if !b.computes() {
+                return Ok(());
+            }
             cpu::drop_weight::<T>(&w_hh.read::<T>(), &weight, h, &mut dropped.write::<T>());
             {
                 let views: [Option<_>; 3] = std::array::from_fn(|k| upstream[k].as_ref().map(|d| d.read::<T>()));
@@ -228,18 +248,18 @@ impl Operation for Lstm {
                 );
             }
             let dz = gates.read::<T>();
-            if let Some((dx, store)) = b.grad_input(0)? {
+            if let Some((dx, store)) = dx {
                 cpu::product(precision, &dz, &w_ih.read::<T>(), t * batch, 4 * h, &mut dx.write::<T>(), store);
             }
-            for (k, carried) in [(1, &dh), (2, &dc)] {
-                if let Some((d, store)) = b.grad_input(k)? {
+            for (d, carried) in [(dh0, &dh), (dc0, &dc)] {
+                if let Some((d, store)) = d {
                     cpu::put(&carried.read::<T>(), &mut d.write::<T>(), store);
                 }
             }
-            if let Some((dw, store)) = b.grad_input(3)? {
+            if let Some((dw, store)) = dw_ih {
                 cpu::transposed_product(precision, &dz, &x.read::<T>(), t * batch, 4 * h, &mut dw.write::<T>(), store);
             }
-            if let Some((dw, store)) = b.grad_input(4)? {
+            if let Some((dw, store)) = dw_hh {
                 // h_{t-1} is h0 for the first step, then y shifted by one: two products instead of a copy
                 let mut total = dropped.write::<T>();
                 cpu::transposed_product(precision, &dz[..batch * 4 * h], &h0.read::<T>(), batch, 4 * h, &mut total, Store::Set);
@@ -250,13 +270,11 @@ impl Operation for Lstm {
                 cpu::mask_and_put(&total, &weight, h, &mut dw.write::<T>(), store);
             }
             // both biases have the same gradient
-            if b.needs(5) || b.needs(6) {
+            if db_ih.is_some() || db_hh.is_some() {
                 cpu::column_sums(&dz, 4 * h, &mut sums.write::<T>());
             }
-            for k in [5, 6] {
-                if let Some((db, store)) = b.grad_input(k)? {
-                    cpu::put(&sums.read::<T>(), &mut db.write::<T>(), store);
-                }
+            for (db, store) in [db_ih, db_hh].into_iter().flatten() {
+                cpu::put(&sums.read::<T>(), &mut db.write::<T>(), store);
             }
         });
         Ok(())

@@ -79,7 +79,13 @@ pub fn sampled_softmax(
     };
     // on a GPU, for the backward; elsewhere nothing reads it
     let mut places = loss.clone();
+    g.multiplies([n, k, e]);
+    if needs {
+        g.multiplies_for_gradients([n, e, k]);
+        g.multiplies_for_gradients([k, e, n]);
+    }
     match g.device() {
+        Device::Cpu if !g.computes() => {}
         Device::Cpu => real_type!(NAME, "hidden", dtype, T => {
             let bias = bias.map(|b| g.tensor(b).read::<T>());
             let mut gradients = gradients.as_ref().map(|all| all.each_ref().map(|t| t.write::<T>()));
@@ -163,13 +169,18 @@ impl Operation for SampledSoftmax {
             }
             return Ok(());
         }
+        let [of_hidden, of_weight] = [b.grad_input(0)?, b.grad_input(1)?];
+        let of_bias = if b.inputs() > 2 { b.grad_input(2)? } else { None };
+        if !b.computes() {
+            return Ok(());
+        }
         let dy = upstream.scalar();
         real_type!(NAME, "hidden", hidden.dtype(), T => {
             let (dy, targets, negatives) = (dy as T, targets.read::<u32>(), negatives.read::<u32>());
-            if let Some((out, store)) = b.grad_input(0)? {
+            if let Some((out, store)) = of_hidden {
                 cpu::put_scaled(&dh.read::<T>(), dy, &mut out.write::<T>(), store);
             }
-            if let Some((out, store)) = b.grad_input(1)? {
+            if let Some((out, store)) = of_weight {
                 let mut out = out.write::<T>();
                 if store == Store::Set {
                     out.fill(0.0);
@@ -177,9 +188,7 @@ impl Operation for SampledSoftmax {
                 cpu::scatter_rows(&dw.read::<T>(), dy, &negatives, e, &mut out);
                 cpu::scatter_targets(&hidden.read::<T>(), &d_target.read::<T>(), dy, &targets, e, &mut out);
             }
-            if b.inputs() > 2
-                && let Some((out, store)) = b.grad_input(2)?
-            {
+            if let Some((out, store)) = of_bias {
                 let mut out = out.write::<T>();
                 if store == Store::Set {
                     out.fill(0.0);

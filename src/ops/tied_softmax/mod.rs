@@ -74,6 +74,12 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
         early => early,
     };
     let db = if wants(g, b) { Some(g.uninitialised([v], dtype)?) } else { None };
+    g.multiplies([n, v, e]);
+    for (wanted, product) in [(dx.is_some(), [n, e, v]), (dw.is_some(), [v, e, n])] {
+        if wanted {
+            g.multiplies_for_gradients(product);
+        }
+    }
     match g.device() {
         Device::Cpu => real_type!(NAME, "x", dtype, T => {
             let logits = g.uninitialised([block_rows(n, v), v], dtype)?;
@@ -81,22 +87,24 @@ pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Ten
             let weight = g.tensor(w).clone();
             let for_logits = packed_for_logits::<T>(g, &weight, [v, e])?;
             let for_dx = if dx.is_some() { Some(g.uninitialised([cpu::packed_lens::<T>(precision, v, e)[1]], dtype)?) } else { None };
-            let for_logits = for_logits.read::<T>();
-            let bias = b.map(|b| g.tensor(b).read::<T>());
-            let (mut dx, mut dw, mut db) =
-                (dx.as_ref().map(|d| d.write::<T>()), dw.as_ref().map(|d| d.write::<T>()), db.as_ref().map(|d| d.write::<T>()));
-            cpu::forward::<T>(
-                cpu::Decoder { x: &g.tensor(x).read::<T>(), w: &g.tensor(w).read::<T>(), b: bias.as_deref(), targets: &targets.read::<u32>(), e, v, precision },
-                cpu::Buffers {
-                    logits: &mut logits.write::<T>(),
-                    for_logits: Packed::new(precision, &for_logits, e, v),
-                    packed_for_dx: for_dx.as_ref().map(|d| d.write::<T>()).as_deref_mut(),
-                },
-                cpu::Losses { rows: &mut row_losses.write::<T>(), correct: &mut correct.write::<u32>() },
-                cpu::Gradients { dx: dx.as_deref_mut(), dw: dw.as_deref_mut(), db: db.as_deref_mut() },
-            );
-            let total: f64 = row_losses.read::<T>().iter().map(|&l| crate::tensor::Real::to_f64(l)).sum();
-            loss.set_f64(&[total / n as f64]);
+            if g.computes() {
+                let for_logits = for_logits.read::<T>();
+                let bias = b.map(|b| g.tensor(b).read::<T>());
+                let (mut dx, mut dw, mut db) =
+                    (dx.as_ref().map(|d| d.write::<T>()), dw.as_ref().map(|d| d.write::<T>()), db.as_ref().map(|d| d.write::<T>()));
+                cpu::forward::<T>(
+                    cpu::Decoder { x: &g.tensor(x).read::<T>(), w: &g.tensor(w).read::<T>(), b: bias.as_deref(), targets: &targets.read::<u32>(), e, v, precision },
+                    cpu::Buffers {
+                        logits: &mut logits.write::<T>(),
+                        for_logits: Packed::new(precision, &for_logits, e, v),
+                        packed_for_dx: for_dx.as_ref().map(|d| d.write::<T>()).as_deref_mut(),
+                    },
+                    cpu::Losses { rows: &mut row_losses.write::<T>(), correct: &mut correct.write::<u32>() },
+                    cpu::Gradients { dx: dx.as_deref_mut(), dw: dw.as_deref_mut(), db: db.as_deref_mut() },
+                );
+                let total: f64 = row_losses.read::<T>().iter().map(|&l| crate::tensor::Real::to_f64(l)).sum();
+                loss.set_f64(&[total / n as f64]);
+            }
         }),
         Device::Cuda(gpu) => {
             let targets = gpu::indices(g, targets)?;
@@ -132,10 +140,14 @@ pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tenso
         return Ok(out);
     }
     real_type!("tied_softmax", "x", x.dtype(), T => {
-        let bias = b.map(|b| b.read::<T>());
         let packed = packed_for_logits::<T>(g, w, [v, e])?;
+        g.multiplies([n, v, e]);
+        if !g.computes() {
+            return Ok(out);
+        }
         let packed = packed.read::<T>();
         let for_logits = Packed::new(g.precision(), &packed, e, v);
+        let bias = b.map(|b| b.read::<T>());
         cpu::log_probabilities::<T>(&x.read::<T>(), for_logits, bias.as_deref(), [v, e], &mut out.write::<T>());
     });
     Ok(out)
@@ -180,13 +192,15 @@ impl Operation for TiedSoftmax {
             }
             return Ok(());
         }
-        let Some(upstream) = b.grad_output(0).map(Tensor::scalar) else { return Ok(()) };
+        let Some(upstream) = b.upstream() else { return Ok(()) };
         for k in 0..b.inputs() {
             let d = b.saved(k).clone();
             if b.early_gradient_is_due(k, &d, upstream)? {
                 continue;
             }
-            if let Some((out, store)) = b.grad_input(k)? {
+            if let Some((out, store)) = b.grad_input(k)?
+                && b.computes()
+            {
                 real_type!("tied_softmax", "x", d.dtype(), T => {
                     cpu::scale_and_put::<T>(&d.read::<T>(), <T as crate::tensor::Real>::from_f64(upstream), &mut out.write::<T>(), store);
                 });

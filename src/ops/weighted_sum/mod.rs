@@ -39,6 +39,7 @@ pub fn weighted_sum(g: &mut Graph, terms: &[(Var, f64)]) -> Result<Var> {
     }
     let y = g.uninitialised([1], dtype)?;
     match g.device() {
+        Device::Cpu if !g.computes() => {}
         Device::Cpu => real_type!("weighted_sum", "terms", dtype, T => {
             let mut sum = T::ZERO;
             for &(x, coefficient) in terms {
@@ -71,7 +72,9 @@ impl Operation for WeightedSum {
             return cuda::backward(context(gpu)?, &tensors, &dy);
         }
         for (i, &coefficient) in coefficients[..b.inputs()].iter().enumerate() {
-            if let Some((dx, store)) = b.grad_input(i)? {
+            if let Some((dx, store)) = b.grad_input(i)?
+                && b.computes()
+            {
                 real_type!("weighted_sum", "terms", dy.dtype(), T => {
                     let d = T::from_f64(coefficient) * dy.read::<T>()[0];
                     let dx = &mut dx.write::<T>()[0];

@@ -1,0 +1,211 @@
+//! The steps of a stage on a dry graph: as the training loop and its tasks run them, without data.
+
+use super::{Flop, PlanOptions, Planned};
+pub(super) use crate::autodiff::Counted as Counts;
+use crate::autodiff::{Graph, Parameters, ParametersBuilder, Var};
+use crate::device::Precision;
+use crate::error::Result;
+use crate::nn::classifier::ChunkDropout;
+use crate::nn::{Classifier, DocumentBatch, EncoderDropout, HeadDropout, LanguageModel, Softmax, State};
+use crate::ops::activation_regularisation::{Regularisation, activation_regularisation};
+use crate::ops::batch_norm::Mode;
+use crate::ops::softmax_cross_entropy::{softmax, softmax_cross_entropy};
+use crate::ops::weighted_sum::weighted_sum;
+use crate::random::{Key, Stage};
+use crate::tensor::{DType, Tensor};
+use crate::text::Windows;
+use crate::train::lm_task::LmTaskSettings;
+use crate::train::recipe::{Recipe, UnfreezingStep};
+use crate::train::stages::{classifier_task_settings, lm_task_settings};
+
+/// Bytes of the pool.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pool {
+    /// In use when the forward pass is over.
+    pub activations: usize,
+    pub workspace: usize,
+    /// What evaluations add.
+    pub evaluation: usize,
+}
+
+/// A model and its graph without numbers.
+struct Dry {
+    g: Graph,
+    parameters: Parameters,
+    pool: Pool,
+}
+
+impl Dry {
+    fn new(declared: ParametersBuilder, precision: Precision) -> Result<Self> {
+        let mut g = Graph::dry(DType::F32).with_precision(precision);
+        g.promise_unit_loss();
+        Ok(Dry { g, parameters: declared.build_dry(DType::F32)?, pool: Pool::default() })
+    }
+
+    fn enter(&mut self, step: &UnfreezingStep) {
+        step.trains.iter().enumerate().for_each(|(group, &trains)| self.parameters.set_frozen(group, !trains));
+    }
+
+    /// A forward pass and the backward pass from its loss; their arithmetic.
+    fn update(&mut self, forward: impl FnOnce(&mut Graph, &Parameters) -> Result<Var>) -> Result<Counts> {
+        self.g.reset();
+        self.parameters.clear_gradients();
+        let loss = forward(&mut self.g, &self.parameters)?;
+        self.pool.activations = self.pool.activations.max(self.g.pool().used_bytes());
+        self.g.backward(loss, &mut self.parameters)?;
+        self.g.pool().set_reserving(false);
+        Ok(self.g.take_counted())
+    }
+
+    /// What comes after an epoch.
+    fn evaluate(&mut self, mut batch: impl FnMut(&mut Graph, &Parameters) -> Result<()>) -> Result<()> {
+        let before = self.g.pool_statistics().bytes;
+        self.g.set_recording(false);
+        for _ in 0..2 {
+            self.g.reset();
+            batch(&mut self.g, &self.parameters)?;
+        }
+        self.g.reset();
+        self.g.set_recording(true);
+        self.pool.evaluation += self.g.pool_statistics().bytes - before;
+        Ok(())
+    }
+
+    /// Bytes of the pool at the end.
+    fn pool(&self) -> Pool {
+        let Pool { activations, evaluation, .. } = self.pool;
+        Pool { activations, evaluation, workspace: self.g.pool_statistics().bytes - activations - evaluation }
+    }
+}
+
+/// The more expensive of two.
+fn more(a: Counts, b: Counts) -> Counts {
+    if b.forward + b.backward > a.forward + a.backward { b } else { a }
+}
+
+/// No mask is drawn.
+const KEY: Key = Key([0, 0]);
+
+/// Three updates of the largest window and an evaluation for every step of unfreezing: the first
+/// may not count, the second begins without a state that an update has left. Of an adaptive softmax
+/// as if every word were of the head, for how many are is the text's affair.
+pub(super) fn language_model(recipe: &Recipe, stage: Stage, v: usize, precision: Precision) -> Result<Planned> {
+    let settings = recipe.lm(stage);
+    let training = &settings.training;
+    let (model, declared) = LanguageModel::declare(recipe.language_model(stage, v))?;
+    let (b, bptt) = (training.batch_size, training.bptt);
+    let variable = training.windows() != Windows::Fixed;
+    let longest = bptt + if variable { training.window_excess } else { 0 };
+    let task = lm_task_settings(settings, v);
+    let parameters = declared.bytes(DType::F32);
+    let mut dry = Dry::new(declared.clone(), precision)?;
+    let (mut of_longest, mut of_bptt) = (Counts::default(), Counts::default());
+    let mut state = State::zeros(&model.settings.encoder, b, DType::F32)?;
+    // the windows that `flop` is of must not shape the pool
+    let mut other = Dry::new(declared, precision)?;
+    for (k, step) in settings.steps(dry.parameters.groups()).iter().enumerate() {
+        dry.enter(step);
+        other.enter(step);
+        for update in 0..3 {
+            let mut next = state.clone();
+            let counts = dry.update(|g, p| window(&model, &task, g, p, [longest, b], &mut next))?;
+            of_longest = more(of_longest, counts);
+            // the loop makes room with a window that does not count
+            if !(k == 0 && update == 0 && variable) {
+                state = next;
+            }
+        }
+        let counts = other.update(|g, p| window(&model, &task, g, p, [bptt, b], &mut state.clone()))?;
+        of_bptt = more(of_bptt, counts);
+        let rows = training.valid_batch_size;
+        let mut carried = State::zeros(&model.settings.encoder, rows, DType::F32)?;
+        dry.evaluate(|g, p| {
+            let (tokens, targets) = (indices(g, [bptt, rows])?, indices(g, [bptt, rows])?);
+            model.evaluate(g, p, &tokens, &targets, &mut carried).map(|_| ())
+        })?;
+        dry.g.take_counted();
+    }
+    Ok(Planned {
+        parameters,
+        trained: dry.parameters.trainable_values(),
+        pool: dry.pool(),
+        flop: Flop::new(of_bptt, of_longest, bptt * b),
+        longest_window: longest,
+        length: None,
+    })
+}
+
+/// Indices of a word that is in every vocabulary, and in the head of every adaptive softmax.
+fn indices(g: &mut Graph, shape: impl Into<crate::tensor::Shape>) -> Result<Tensor> {
+    let indices = g.indices(shape)?;
+    indices.fill_zero();
+    Ok(indices)
+}
+
+/// Loss of a training window.
+fn window(
+    model: &LanguageModel,
+    task: &LmTaskSettings,
+    g: &mut Graph,
+    parameters: &Parameters,
+    [t, b]: [usize; 2],
+    state: &mut State,
+) -> Result<Var> {
+    let (tokens, targets) = (indices(g, [t, b])?, indices(g, [t, b])?);
+    let dropout = EncoderDropout::Random { key: KEY, step: 0, chunk: 0, rates: task.dropout };
+    let softmax = match task.negatives {
+        None => Softmax::Full,
+        Some(n) => Softmax::Sampled { negatives: indices(g, [n])? },
+    };
+    Ok(model.window(g, parameters, &tokens, &targets, state, &dropout, &softmax, &task.losses)?.total)
+}
+
+/// Two updates and an evaluation for every step of unfreezing, with documents of one length.
+pub(super) fn classifier(recipe: &Recipe, v: usize, options: &PlanOptions) -> Result<Planned> {
+    let settings = &recipe.classifier;
+    let training = &settings.training;
+    let (model, declared) = Classifier::declare(recipe.classifier_architecture(v, options.classes))?;
+    let length = options.length.unwrap_or(settings.max_len - usize::from(settings.max_len_strict));
+    let document = vec![0u32; length];
+    let documents = |rows: usize| DocumentBatch::new(vec![&document[..]; rows]);
+    let (batch, evaluated) = (documents(training.batch_size)?, documents(training.valid_batch_size)?);
+    let task = classifier_task_settings(settings);
+    let dropout = ChunkDropout::Random { key: KEY, step: 0, rates: task.dropout };
+    let head = HeadDropout::Random { key: KEY, step: 0, rates: &task.head };
+    let parameters = declared.bytes(DType::F32);
+    let mut dry = Dry::new(declared, options.precision)?;
+    let groups = dry.parameters.groups();
+    let mut flop = Counts::default();
+    for step in &settings.steps(groups) {
+        dry.enter(step);
+        let frozen = dry.parameters.is_frozen(groups - 1) && task.freeze_norm;
+        let norm = if frozen { Mode::Frozen } else { Mode::Train };
+        for _ in 0..2 {
+            let counts = dry.update(|g, p| {
+                let out = model.forward(g, p, &batch, norm, &dropout, &head)?;
+                let labels = g.constant(Tensor::from_slice([batch.len()], &vec![0u32; batch.len()])?);
+                let loss = softmax_cross_entropy(g, out.logits, labels)?;
+                if task.alpha == 0.0 && task.beta == 0.0 {
+                    return Ok(loss);
+                }
+                let settings = Regularisation { alpha: task.alpha, beta: task.beta, guard: task.tar_guard };
+                let regularisation = activation_regularisation(g, &out.chunks, &out.chunks, settings)?;
+                weighted_sum(g, &[(loss, 1.0), (regularisation, 1.0)])
+            })?;
+            flop = more(flop, counts);
+        }
+        dry.evaluate(|g, p| {
+            let out = model.forward(g, p, &evaluated, Mode::Eval, &ChunkDropout::Off, &HeadDropout::Off)?;
+            softmax(g, out.logits).map(|_| ())
+        })?;
+        dry.g.take_counted();
+    }
+    Ok(Planned {
+        parameters,
+        trained: dry.parameters.trainable_values(),
+        pool: dry.pool(),
+        flop: Flop::new(flop, flop, length * batch.len()),
+        longest_window: training.bptt.min(length),
+        length: Some(length),
+    })
+}
