@@ -1,6 +1,7 @@
 //! ULMFiT (Howard & Ruder 2018) on a numerical engine of its own.
 //!
-//! The floors, ground first (a room imports only from rooms below it; `tests/library/house.rs` checks that): [`error`], [`random`], [`temporary`], [`trace`] ·
+//! The floors, ground first (a room imports only from rooms below it; `tests/library/house.rs` checks that): [`error`] · [`random`],
+//! [`trace`], [`files`], [`temporary`] ·
 //! [`device`] · `tensor` · `autodiff` · `ops` · `nn` · `optim` · `check` · `text` · [`models`] · [`answer`] · `train` · `report`, [`mod@bench`] · `cli`.
 //! See `DESIGN.md` for why, and `docs/SPEC.md` for what is computed.
 
@@ -11,6 +12,7 @@ pub mod check;
 pub mod cli;
 pub mod device;
 pub mod error;
+pub mod files;
 pub mod models;
 pub mod nn;
 pub mod ops;

@@ -1,8 +1,11 @@
 //! Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011), sites, and dropout masks.
 //!
 //! Every random number of a run is a pure function of logical indices, so results do not depend on threads, tiles,
-//! devices or on where a run was stopped and resumed. Key: the run's seed mixed with stage and direction. Counter:
-//! `[column / 4, row, step, site and chunk]`; the lane is the column mod 4 (DESIGN.md, "Randomness").
+//! devices or on where a run was stopped and resumed. Key: the run's seed mixed with the numbers of
+//! stage and direction. Counter: `[column / 4, row, step, site and chunk]`; the lane is the column
+//! mod 4 (DESIGN.md, "Randomness"). What does not fit into a counter is an error, never masked.
+
+use crate::error::{Error, Result};
 
 /// Ten rounds of Philox4x32.
 pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
@@ -30,100 +33,125 @@ fn philox_together<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[
     c
 }
 
-/// The stages of the method; each has random streams of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u32)]
-pub enum Stage {
-    Pretrain = 1,
-    FinetuneLm = 2,
-    Classifier = 3,
-    /// Everything that is not training: splits, subsets, generated data, text generation, checks.
-    Other = 4,
-}
-
-/// Reading direction of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[repr(u32)]
-pub enum Direction {
-    Forward = 0,
-    Backward = 1,
-}
+/// Number of the stage in keys of what belongs to no training.
+pub const NO_STAGE: u32 = 4;
 
 /// Key of all random streams of one training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key(pub [u32; 2]);
 
 impl Key {
-    /// Mixes the seed with stage and direction (one Philox call, so that neighbouring seeds share nothing).
-    pub fn new(seed: u64, stage: Stage, direction: Direction) -> Self {
+    /// Mixes the seed with the numbers of a stage of training (not [`NO_STAGE`]) and of a reading
+    /// direction, in one Philox call, so that neighbouring seeds share nothing.
+    pub fn new(seed: u64, stage: impl Into<u32>, direction: impl Into<u32>) -> Self {
         let r = philox4x32_10(
-            [stage as u32, direction as u32, 0x756C_6D66, 0x6974_0001],
+            [stage.into(), direction.into(), 0x756C_6D66, 0x6974_0001],
             [seed as u32, (seed >> 32) as u32],
         );
         Key([r[0], r[1]])
     }
+
+    /// Of everything that is no training: splits, subsets, generated data and text, checks.
+    pub fn apart(seed: u64) -> Self {
+        Key::new(seed, NO_STAGE, 0u32)
+    }
 }
 
-/// What a random number is for. Two sites never share a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Site {
-    /// Rows of the embedding matrix, (V, 1).
-    EmbeddingRow,
-    /// Embedded input, locked over time, (B, E).
-    Input,
-    /// Output of LSTM layer `l`, locked over time, (B, H).
-    Hidden(u8),
-    /// Hidden-to-hidden weight of layer `l`, (4H, H).
-    Weight(u8),
-    /// Decoder input of the language model, locked over time, (B, E).
-    Output,
-    /// Input of the `k`-th linear layer of the classifier's head, (B, features).
-    Head(u8),
-    /// Initial values of the `k`-th parameter.
-    Initial(u8),
-    /// Length of a BPTT window.
-    Window,
-    /// Order of documents or samples.
-    Order,
-    /// Negative samples of the sampled softmax.
-    Negatives,
-    /// Train / valid splits and low-shot subsets.
-    Split,
-    /// Sampling of generated text.
-    Generate,
-    /// Generated data (demo corpus).
-    Synthetic,
-    /// Free for tests and for users' own operations.
-    Custom(u8),
-}
+/// What a random number is for: a number. Two sites never share a stream.
+///
+/// The numbers are part of the file format, because a resumed run must meet the same streams. Those
+/// that the floors up to the text need are here; a model lists its own (`nn::sites`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site(u16);
 
 impl Site {
-    /// Number of the site: part of the file format, because a resumed run must meet the same stream.
-    pub fn number(self) -> u8 {
-        match self {
-            Site::EmbeddingRow => 1,
-            Site::Input => 2,
-            Site::Output => 3,
-            Site::Window => 4,
-            Site::Order => 5,
-            Site::Negatives => 6,
-            Site::Split => 7,
-            Site::Generate => 8,
-            Site::Synthetic => 9,
-            Site::Head(k) => 16 + (k & 15),
-            Site::Hidden(l) => 32 + (l & 31),
-            Site::Weight(l) => 64 + (l & 31),
-            Site::Initial(k) => 96 + k.min(95),
-            Site::Custom(k) => 192 + (k & 63),
+    /// Length of a window.
+    pub const WINDOW: Site = Site(4);
+    /// Order of documents or samples.
+    pub const ORDER: Site = Site(5);
+    /// Negative samples.
+    pub const NEGATIVES: Site = Site(6);
+    /// Train / valid splits and low-shot subsets.
+    pub const SPLIT: Site = Site(7);
+    /// Sampling of generated text.
+    pub const GENERATE: Site = Site(8);
+    /// Generated data (demo corpus).
+    pub const SYNTHETIC: Site = Site(9);
+    /// Free for tests and for users' own operations.
+    pub const CUSTOM: [Site; 64] = {
+        let mut all = [Site(192); 64];
+        let mut k = 0;
+        while k < all.len() {
+            all[k] = Site(192 + k as u16);
+            k += 1;
+        }
+        all
+    };
+
+    pub const fn new(number: u16) -> Self {
+        Site(number)
+    }
+
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// Site and chunk in one counter word: the site's low byte on top, then its high byte, then the
+    /// chunk. Different pairs have different words.
+    pub const fn word(self, chunk: u16) -> u32 {
+        (self.0 as u32 & 255) << 24 | (self.0 as u32 >> 8) << 16 | chunk as u32
+    }
+}
+
+/// The sites of things that are counted from 0: dropouts of layers, initial values of parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Sites {
+    /// One of the things, for messages.
+    of: &'static str,
+    /// First number and count, below 256 and above.
+    low: (u16, u16),
+    high: (u16, u16),
+}
+
+impl Sites {
+    /// The first things have the numbers from `low.0` on, `low.1` of them; those after them the
+    /// numbers from `high.0` on.
+    pub const fn new(of: &'static str, low: (u16, u16), high: (u16, u16)) -> Self {
+        assert!(low.0 + low.1 <= 256 && high.0 >= 256 && high.0 as u32 + high.1 as u32 <= 1 << 16);
+        Sites { of, low, high }
+    }
+
+    /// The site of the `k`-th thing.
+    ///
+    /// # Errors
+    /// [`Error::Data`]: there are no numbers for so many.
+    pub fn site(&self, k: usize) -> Result<Site> {
+        let (low, high) = (usize::from(self.low.1), usize::from(self.high.1));
+        match k {
+            k if k < low => Ok(Site(self.low.0 + k as u16)),
+            k if k < low + high => Ok(Site(self.high.0 + (k - low) as u16)),
+            _ => {
+                Err(Error::data(format!("{} {} has no random numbers of its own: {} can", self.of, k + 1, low + high)))
+            }
         }
     }
 
-    /// Site and chunk in one counter word: the site in the top byte, the chunk below.
-    pub fn word(self, chunk: u32) -> u32 {
-        (u32::from(self.number()) << 24) | (chunk & 0x00FF_FFFF)
+    /// All numbers, for tests that none is given twice.
+    pub fn numbers(&self) -> impl Iterator<Item = u16> + use<> {
+        let ((low, n), (high, m)) = (self.low, self.high);
+        (0..n).map(move |k| low + k).chain((0..m).map(move |k| high + k))
     }
+}
+
+/// A chunk's or part's number as the counters hold it.
+///
+/// # Errors
+/// [`Error::Data`]: more chunks than can be numbered.
+pub fn chunk_number(chunk: usize) -> Result<u16> {
+    u16::try_from(chunk).map_err(|_| {
+        Error::data(format!("a document has more chunks than the {} that masks can be numbered for", 1u32 << 16))
+            .hint("make the chunks longer with --bptt, or the documents shorter")
+    })
 }
 
 /// A dropout mask that is computed, never stored: element `(row, column)` is kept iff
@@ -139,7 +167,7 @@ pub struct Mask {
 }
 
 impl Mask {
-    pub fn new(key: Key, step: u32, site: Site, chunk: u32, p: f64) -> Self {
+    pub fn new(key: Key, step: u32, site: Site, chunk: u16, p: f64) -> Self {
         Mask { key, step, site: site.word(chunk), p }
     }
 
@@ -254,9 +282,9 @@ mod tests {
 
     #[test]
     fn mask_limits_and_rate() {
-        let key = Key::new(7, Stage::Other, Direction::Forward);
+        let key = Key::apart(7);
         let kept = |p| {
-            let m = Mask::new(key, 3, Site::Input, 0, p);
+            let m = Mask::new(key, 3, Site::new(2), 0, p);
             (0..10_003).filter(|&c| m.keeps(5, c)).count()
         };
         assert_eq!((kept(0.0), kept(1.0)), (10_003, 0));
@@ -266,7 +294,7 @@ mod tests {
 
     #[test]
     fn many_quads_at_once_are_the_same_numbers() {
-        let mask = Mask::new(Key([7, u32::MAX]), 3, Site::Weight(1), 2, 0.5);
+        let mask = Mask::new(Key([7, u32::MAX]), 3, Site::new(65), 2, 0.5);
         for (row, quad) in [(0, 0), (4599, 271), (u32::MAX, u32::MAX - 3)] {
             let many = mask.lanes_of::<16>(row, quad);
             for n in 0..16 {
@@ -277,22 +305,40 @@ mod tests {
 
     #[test]
     fn streams_differ_by_every_coordinate() {
-        let key = |s, st, d| Key::new(s, st, d);
-        let base = key(1, Stage::Pretrain, Direction::Forward);
-        let others = [
-            key(2, Stage::Pretrain, Direction::Forward),
-            key(1, Stage::FinetuneLm, Direction::Forward),
-            key(1, Stage::Pretrain, Direction::Backward),
-        ];
+        let key = |seed, stage: u32, direction: u32| Key::new(seed, stage, direction);
+        let base = key(1, 1, 0);
+        let others = [key(2, 1, 0), key(1, 2, 0), key(1, 1, 1), Key::apart(1)];
         assert!(others.iter().all(|k| *k != base));
         let first = |site, step, row| Stream::new(base, site, step, row).next_u32();
-        let a = first(Site::Order, 0, 0);
-        assert!([first(Site::Split, 0, 0), first(Site::Order, 1, 0), first(Site::Order, 0, 1)].iter().all(|&b| b != a));
+        let a = first(Site::ORDER, 0, 0);
+        assert!([first(Site::SPLIT, 0, 0), first(Site::ORDER, 1, 0), first(Site::ORDER, 0, 1)].iter().all(|&b| b != a));
+    }
+
+    #[test]
+    fn words_keep_site_and_chunk_apart() {
+        // what was below 256 stands where it always stood
+        assert_eq!(Site::new(65).word(77), 65 << 24 | 77);
+        assert_eq!(Site::new(0x1203).word(0xABCD), 0x0312_ABCD);
+        let mut seen = std::collections::HashSet::new();
+        let numbers = (0..=u16::MAX).step_by(7);
+        assert!(numbers.flat_map(|n| [0, 1, u16::MAX].map(|c| Site::new(n).word(c))).all(|word| seen.insert(word)));
+    }
+
+    #[test]
+    fn sites_end_with_an_error() {
+        let sites = Sites::new("layer", (32, 2), (256, 3));
+        let numbers: Vec<u16> = (0..5).map(|k| sites.site(k).unwrap().number()).collect();
+        assert_eq!(numbers, [32, 33, 256, 257, 258]);
+        assert_eq!(sites.numbers().collect::<Vec<_>>(), numbers);
+        let error = sites.site(5).unwrap_err().to_string();
+        assert!(error.contains("layer 6 has no random numbers of its own: 5 can"), "{error}");
+        assert_eq!(chunk_number(65_535).unwrap(), u16::MAX);
+        assert!(chunk_number(65_536).is_err());
     }
 
     #[test]
     fn below_is_in_range_and_reaches_all() {
-        let mut s = Stream::new(Key([1, 2]), Site::Order, 0, 0);
+        let mut s = Stream::new(Key([1, 2]), Site::ORDER, 0, 0);
         let mut seen = [0u32; 7];
         (0..7000).for_each(|_| seen[s.below(7) as usize] += 1);
         assert!(seen.iter().all(|&n| (800..1200).contains(&n)), "{seen:?}");

@@ -65,57 +65,43 @@ impl Pass {
     }
 }
 
-/// Part of a model that an operation belongs to.
+/// Part of a model that an operation belongs to: a name, which stands in a table of this process.
+///
+/// A model names its parts once, when it is declared; to enter one costs no memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Layer {
-    #[default]
-    None,
-    Embedding,
-    /// LSTM layer, counted from 1, with the dropout before it.
-    Lstm(u8),
-    /// Decoder of a language model, with the dropout before it and the loss.
-    Decoder,
-    /// Pooling of a classifier.
-    Pooling,
-    /// Block of a classifier's head, counted from 1.
-    Head(u8),
-}
+pub struct Layer(u16);
+
+/// Names of [`Layer`]s, in the order in which they were first named. Number 0 is no layer.
+static LAYERS: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 
 impl Layer {
-    fn code(self) -> u32 {
-        match self {
-            Layer::None => 0,
-            Layer::Embedding => 1 << 8,
-            Layer::Lstm(l) => 2 << 8 | u32::from(l),
-            Layer::Decoder => 3 << 8,
-            Layer::Pooling => 4 << 8,
-            Layer::Head(k) => 5 << 8 | u32::from(k),
-        }
+    /// In no part.
+    pub const NONE: Layer = Layer(0);
+
+    /// The part of this name.
+    ///
+    /// # Panics
+    /// If a process has named 65,535 parts before.
+    pub fn named(name: &str) -> Self {
+        let mut names = LAYERS.lock().expect("nobody panics while holding it");
+        let at = names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            // never freed: a process names the parts of its models, again and again the same few
+            names.push(Box::leak(name.into()));
+            names.len() - 1
+        });
+        Layer(u16::try_from(at + 1).expect("a process names no 65,535 parts of models"))
     }
 
-    fn of(code: u32) -> Self {
-        let index = (code & 0xff) as u8;
-        match code >> 8 & 0xff {
-            1 => Layer::Embedding,
-            2 => Layer::Lstm(index),
-            3 => Layer::Decoder,
-            4 => Layer::Pooling,
-            5 => Layer::Head(index),
-            _ => Layer::None,
-        }
+    /// Empty outside of all parts.
+    pub fn name(self) -> &'static str {
+        let names = LAYERS.lock().expect("nobody panics while holding it");
+        usize::from(self.0).checked_sub(1).map_or("", |at| names[at])
     }
 }
 
 impl std::fmt::Display for Layer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Layer::None => Ok(()),
-            Layer::Embedding => f.write_str("embedding"),
-            Layer::Lstm(l) => write!(f, "lstm{l}"),
-            Layer::Decoder => f.write_str("decoder"),
-            Layer::Pooling => f.write_str("pooling"),
-            Layer::Head(k) => write!(f, "head{k}"),
-        }
+        f.write_str(self.name())
     }
 }
 
@@ -356,13 +342,13 @@ pub fn direction(pass: Pass) -> Scope {
 /// Operations of one part of a model.
 #[inline(always)]
 pub fn within(layer: Layer) -> Scope {
-    Scope::change(LAYER, layer.code())
+    Scope::change(LAYER, u32::from(layer.0))
 }
 
 /// The part of the model that is running, for the tape.
 #[inline(always)]
 pub fn layer() -> Layer {
-    if is_on() { Layer::of(CONTEXT.load(Ordering::Relaxed)) } else { Layer::None }
+    if is_on() { Layer(CONTEXT.load(Ordering::Relaxed) as u16) } else { Layer::NONE }
 }
 
 /// Sets the operation that is running; returns the former one.
@@ -375,7 +361,7 @@ pub fn current() -> Option<(&'static str, Layer, Pass)> {
     is_on().then(|| {
         let context = CONTEXT.load(Ordering::Relaxed);
         let operation = OPERATION.lock().expect("nobody panics while holding it").unwrap_or(STEP);
-        (operation, Layer::of(context), Pass::of(context >> 16))
+        (operation, Layer(context as u16), Pass::of(context >> 16))
     })
 }
 
@@ -409,7 +395,7 @@ impl Recorder {
         for shard in &EVENTS {
             for open in shard.lock().expect("nobody panics while holding it").drain(..) {
                 let Open { kind, name, around: _, context, thread, start, end, flop, bytes } = open;
-                let (layer, pass) = (Layer::of(context), Pass::of(context >> 16));
+                let (layer, pass) = (Layer(context as u16), Pass::of(context >> 16));
                 events.push(Event {
                     kind,
                     name,
@@ -439,12 +425,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_go_there_and_back() {
-        for layer in [Layer::None, Layer::Embedding, Layer::Lstm(3), Layer::Decoder, Layer::Pooling, Layer::Head(2)] {
-            for pass in [Pass::None, Pass::Forward, Pass::Backward, Pass::Update] {
-                let code = layer.code() | (pass as u32) << 16;
-                assert_eq!((Layer::of(code), Pass::of(code >> 16)), (layer, pass));
-            }
+    fn names_are_found_again() {
+        let (a, b) = (Layer::named("a part"), Layer::named("another part"));
+        assert!(a != b && a != Layer::NONE && Layer::named("a part") == a);
+        assert_eq!((a.to_string(), b.name(), Layer::NONE.name()), ("a part".to_string(), "another part", ""));
+    }
+
+    #[test]
+    fn passes_go_there_and_back() {
+        for pass in [Pass::None, Pass::Forward, Pass::Backward, Pass::Update] {
+            assert_eq!(Pass::of((pass as u32) << 16 >> 16), pass);
         }
     }
 }

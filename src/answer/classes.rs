@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::Measured;
 use crate::autodiff::{Graph, Parameters};
 use crate::error::Result;
-use crate::nn::classifier::ChunkDropout;
-use crate::nn::{Classifier, DocumentBatch, HeadDropout};
+use crate::nn::{Classifier, DocumentBatch, Noise};
 use crate::ops::batch_norm::Mode;
 use crate::ops::softmax_cross_entropy::softmax;
-use crate::random::{Direction, Key};
+use crate::random::Key;
+use crate::text::Direction;
 use crate::text::{ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder, TokenStore};
 
 /// Documents of a store in reading direction.
@@ -83,7 +83,7 @@ pub fn predict(
         g.reset();
         let rows = rows.to_vec();
         let batch = documents.read(&rows)?;
-        let out = model.forward(g, parameters, &batch, Mode::Eval, &ChunkDropout::Off, &HeadDropout::Off)?;
+        let out = model.forward(g, parameters, &batch, Mode::Eval, &Noise::Off, &Noise::Off)?;
         let probabilities = softmax(g, out.logits)?.to_f64();
         for (row, p) in out.rows.iter().zip(probabilities.chunks_exact(model.settings.classes)) {
             all.push((rows[*row as usize], p.to_vec()));

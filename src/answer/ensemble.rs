@@ -8,7 +8,7 @@ use crate::autodiff::Graph;
 use crate::error::{Error, Result};
 use crate::models::Loaded;
 use crate::nn::Classifier;
-use crate::nn::classifier::MaskingName;
+use crate::ops::concat_pool::Masking;
 use crate::text::{
     BuildOptions, Labels, Row, SampleOrder, Skipped, Source, Storage, TokenStore, Tokenizer, fill_store,
 };
@@ -115,8 +115,8 @@ impl Ensemble {
             let store = Arc::new(store);
             // padded in front, a row would begin with as many pads as the longest one of its batch has tokens more
             let order = match model.network.settings.masking {
-                MaskingName::Version2 => SampleOrder::Sorted,
-                MaskingName::Version07 | MaskingName::Version1 => SampleOrder::SortedAlike,
+                Masking::Version2 => SampleOrder::Sorted,
+                Masking::Version07 | Masking::Version1 => SampleOrder::SortedAlike,
             };
             let (mut batches, mut documents) =
                 evaluation_batches(store.clone(), None, BATCH, order, model.config.direction)?;

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Measured;
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
 use crate::models::Loaded;
 use crate::nn::{LanguageModel, State};
-use crate::random::{Direction, Key, Site, Stage, Stream};
+use crate::random::{Key, Site, Stream};
 use crate::tensor::{DType, Tensor};
+use crate::text::Direction;
 use crate::text::{
     BuildOptions, Document, LmBatches, LmConfig, LmLayout, PAD_ID, Source, Storage, TokenStore, Tokenizer, UNKNOWN_ID,
     VariableWindows, Windows, write_store,
@@ -67,7 +70,7 @@ impl Speaker {
 
     /// Before the first token of a text.
     fn state(&self) -> Result<State> {
-        State::zeros_on(self.graph.device(), &self.model.network.settings.encoder, 1, DType::F32)
+        self.model.network.encoder.zeros(self.graph.device(), 1, DType::F32)
     }
 
     fn ids(&self, text: &str) -> Vec<u32> {
@@ -118,7 +121,7 @@ impl Speaker {
             .map(|id| id == UNKNOWN_ID || id == PAD_ID || self.model.vocabulary.word(id) == Some("xxfake"))
             .collect();
         let (mut fresh, mut continuation) = (ids, Vec::new());
-        let mut stream = Stream::new(Key::new(sampling.seed, Stage::Other, Direction::Forward), Site::Generate, 0, 0);
+        let mut stream = Stream::new(Key::apart(sampling.seed), Site::GENERATE, 0, 0);
         for _ in 0..sampling.length {
             self.graph.reset();
             let tokens = Tensor::from_slice([fresh.len(), 1], &fresh)?;
@@ -138,11 +141,13 @@ impl Speaker {
 }
 
 /// Over what the loss of a text is averaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mean {
     /// Every token counts alike.
+    #[serde(rename = "token")]
     Token,
-    /// Every window counts alike, however long.
+    /// Every window counts alike, however long, as the libraries print it (docs/SPEC.md §3.1).
+    #[serde(rename = "batch")]
     Window,
 }
 
@@ -183,7 +188,7 @@ pub fn evaluate(
     let recording = g.is_recording();
     g.set_recording(false);
     let b = batches.config().batch_size;
-    let mut state = State::zeros_on(parameters.device(), &model.settings.encoder, b, parameters.dtype())?;
+    let mut state = model.encoder.zeros(parameters.device(), b, parameters.dtype())?;
     batches.rewind();
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     let (mut nats, mut correct, mut count) = (0.0, 0u64, 0u64);

@@ -117,7 +117,7 @@ fn empty() -> Node {
         outputs: Vec::new(),
         saved: Vec::new(),
         attributes: Attributes::none(),
-        layer: trace::Layer::None,
+        layer: trace::Layer::NONE,
     }
 }
 

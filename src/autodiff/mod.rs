@@ -58,7 +58,7 @@ mod tape;
 
 pub(crate) use graph::Keep;
 pub use graph::{Counted, Fault, Graph, Var};
-pub use parameters::{ParameterId, Parameters, ParametersBuilder};
+pub use parameters::{Group, ParameterId, Parameters, ParametersBuilder, Role};
 pub use tape::{Attributes, Backward, Operation};
 
 pub use crate::device::cpu::gemm::Store;

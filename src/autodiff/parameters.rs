@@ -17,40 +17,76 @@ impl ParameterId {
     }
 }
 
+/// What a parameter is: whoever treats some parameters in another way asks for this, never for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// A matrix of weights.
+    Matrix,
+    /// A vector that is added.
+    Bias,
+    /// Scale or shift of a normalisation.
+    Norm,
+    /// A row for every word: the rows follow the words from one vocabulary to another.
+    VocabularyRows,
+    /// A value for every word, added to its score; follows the words, too.
+    VocabularyBias,
+    /// A row or a value for every part of the vocabulary: they start anew where there are other parts.
+    VocabularyParts,
+    /// Saved with the model, never trained (running statistics).
+    Buffer,
+}
+
+/// One parameter of a model.
 #[derive(Clone, Debug)]
 struct Declaration {
     name: String,
     shape: Shape,
     group: usize,
-    buffer: bool,
+    role: Role,
 }
 
-/// Collects names, shapes and layer groups; [`build`](Self::build) makes the slabs.
+impl Declaration {
+    fn is_buffer(&self) -> bool {
+        self.role == Role::Buffer
+    }
+}
+
+/// Number of a layer group: 0 is nearest to the input.
+pub type Group = usize;
+
+/// Collects parameters and layer groups; [`build`](Self::build) makes the slabs.
 #[derive(Clone, Debug, Default)]
 pub struct ParametersBuilder {
     declarations: Vec<Declaration>,
+    groups: Vec<String>,
 }
 
 impl ParametersBuilder {
-    /// Declares a trainable parameter of a layer group (0 = nearest to the input).
-    pub fn add(&mut self, name: impl Into<String>, shape: &[usize], group: usize) -> ParameterId {
-        self.declare(name.into(), shape, group, false)
+    /// The next layer group, the one nearest to the input first.
+    pub fn group(&mut self, name: impl Into<String>) -> Group {
+        self.groups.push(name.into());
+        self.groups.len() - 1
     }
 
-    /// Declares a buffer: saved with the model, never trained (running statistics).
-    pub fn add_buffer(&mut self, name: impl Into<String>, shape: &[usize], group: usize) -> ParameterId {
-        self.declare(name.into(), shape, group, true)
-    }
-
-    fn declare(&mut self, name: String, shape: &[usize], group: usize, buffer: bool) -> ParameterId {
-        self.declarations.push(Declaration { name, shape: Shape::new(shape), group, buffer });
+    /// Declares a parameter of a layer group.
+    pub fn declare(&mut self, name: impl Into<String>, shape: &[usize], group: Group, role: Role) -> ParameterId {
+        // tests and examples number their groups without naming them
+        for unnamed in self.groups.len()..=group {
+            self.groups.push(format!("group {unnamed}"));
+        }
+        self.declarations.push(Declaration { name: name.into(), shape: Shape::new(shape), group, role });
         ParameterId(self.declarations.len() - 1)
+    }
+
+    /// Declares a trainable [`Role::Matrix`].
+    pub fn add(&mut self, name: impl Into<String>, shape: &[usize], group: Group) -> ParameterId {
+        self.declare(name, shape, group, Role::Matrix)
     }
 
     /// Bytes that the slabs of values and of gradients will take.
     pub fn bytes(&self, dtype: DType) -> (usize, usize) {
         let size = |buffers: bool| {
-            let all = self.declarations.iter().filter(|d| buffers || !d.buffer);
+            let all = self.declarations.iter().filter(|d| buffers || !d.is_buffer());
             all.map(|d| (d.shape.len() * dtype.size()).div_ceil(64) * 64).sum()
         };
         (size(true), size(false))
@@ -88,7 +124,7 @@ impl ParametersBuilder {
             }
         }
         let slab = |with_buffers: bool| -> Result<Vec<Tensor>> {
-            let size = |d: &Declaration| if d.buffer && !with_buffers { 0 } else { d.shape.len() * dtype.size() };
+            let size = |d: &Declaration| if d.is_buffer() && !with_buffers { 0 } else { d.shape.len() * dtype.size() };
             let blocks = blocks(&self.declarations.iter().map(size).collect::<Vec<_>>())?;
             Ok(blocks
                 .into_iter()
@@ -99,13 +135,13 @@ impl ParametersBuilder {
                 })
                 .collect())
         };
-        let groups = self.declarations.iter().map(|d| d.group + 1).max().unwrap_or(0);
         Ok(Parameters {
             values: slab(true)?,
             gradients: slab(false)?,
             written: vec![false; self.declarations.len()],
-            frozen: vec![false; groups],
+            frozen: vec![false; self.groups.len()],
             declarations: self.declarations,
+            groups: self.groups,
             dtype,
             device,
         })
@@ -120,6 +156,8 @@ pub struct Parameters {
     gradients: Vec<Tensor>,
     /// Whether a gradient was written since [`clear_gradients`](Self::clear_gradients).
     written: Vec<bool>,
+    /// Names of the layer groups.
+    groups: Vec<String>,
     /// By layer group.
     frozen: Vec<bool>,
     dtype: DType,
@@ -141,7 +179,7 @@ impl Parameters {
         if self.device == device {
             return Ok(self);
         }
-        let declared = ParametersBuilder { declarations: self.declarations };
+        let declared = ParametersBuilder { declarations: self.declarations, groups: self.groups };
         let mut there = declared.build_on(device, self.dtype)?;
         there.values.iter().zip(&self.values).for_each(|(to, from)| to.copy_from(from));
         there.frozen = self.frozen;
@@ -160,7 +198,7 @@ impl Parameters {
 
     /// Number of trainable values.
     pub fn trainable_values(&self) -> usize {
-        self.declarations.iter().filter(|d| !d.buffer).map(|d| d.shape.len()).sum()
+        self.declarations.iter().filter(|d| !d.is_buffer()).map(|d| d.shape.len()).sum()
     }
 
     pub fn ids(&self) -> impl Iterator<Item = ParameterId> + use<> {
@@ -185,7 +223,16 @@ impl Parameters {
 
     /// Whether this is a buffer (saved, never trained).
     pub fn is_buffer(&self, id: ParameterId) -> bool {
-        self.declarations[id.0].buffer
+        self.declarations[id.0].is_buffer()
+    }
+
+    pub fn role(&self, id: ParameterId) -> Role {
+        self.declarations[id.0].role
+    }
+
+    /// Names of the layer groups, the one nearest to the input first.
+    pub fn group_names(&self) -> &[String] {
+        &self.groups
     }
 
     /// Number of layer groups.

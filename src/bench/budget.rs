@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::format::Format;
 use super::peaks::Peaks;
-use super::profile::sums;
+use super::spans::sums;
 use crate::trace::Recording;
 
 /// What was recorded, as a whole.
@@ -29,7 +29,7 @@ impl Budget {
     /// Of all spans of a recording; without the times at the peaks, which [`Self::relate`] adds.
     pub fn of(recording: &Recording) -> Self {
         let mut budget = Budget::default();
-        for sum in sums(recording) {
+        for (_, sum) in sums(recording) {
             let part = match (sum.flop, sum.bytes) {
                 (0, 0) => &mut budget.remainder,
                 (0, _) => &mut budget.memory,

@@ -1,6 +1,6 @@
 //! What a row computes on, and in.
 
-use crate::autodiff::Graph;
+use crate::autodiff::{Graph, Parameters, ParametersBuilder};
 use crate::device::cpu::isa::{isa, multiplies_bf16};
 use crate::device::{Device, Precision, cuda};
 use crate::error::Result;
@@ -41,6 +41,14 @@ impl Format {
     /// Where operands are rounded: f64 with the same rounding, on the CPU. What it errs is what rounding costs at least.
     pub fn naive(self) -> Option<Self> {
         (self.operands == Precision::Bf16).then_some(Format { operands: self.operands, ..Self::F64 })
+    }
+
+    /// The memory of a model, and the graph that it computes in.
+    ///
+    /// # Errors
+    /// No memory left.
+    pub fn place(self, declared: ParametersBuilder) -> Result<(Parameters, Graph)> {
+        Ok((declared.build_on(self.device, self.tensors)?, self.graph()))
     }
 
     pub fn graph(self) -> Graph {

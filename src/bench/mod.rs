@@ -15,6 +15,8 @@ mod predict;
 pub mod profile;
 pub mod projection;
 pub mod report;
+mod session;
+mod spans;
 mod step;
 pub mod steps;
 mod text;
@@ -25,11 +27,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use self::clock::Effort;
 use self::format::Format;
 use self::gpu_peaks::GpuPeaks;
 use self::peaks::{AllPeaks, Probe};
 use self::report::{Compared, Earlier, Row};
+use self::session::Bench;
 use crate::device::{Device, cuda};
 use crate::error::{Error, Result};
 
@@ -54,56 +56,6 @@ impl Suite {
             Suite::Text => text::run(bench),
             Suite::Predict => predict::run(bench),
         }
-    }
-}
-
-/// Steps of a window where work is counted on the simulated GPU, so that it takes minutes; the rows say so.
-const COUNTED: usize = 2;
-
-/// A benchmark in progress.
-pub struct Bench<'a> {
-    quick: bool,
-    /// Sizes of a second at most, for tests; the rows name them.
-    reduced: bool,
-    /// Only what has this name.
-    only: Option<&'a str>,
-    /// Each has its own rows.
-    formats: &'a [Format],
-    rows: Vec<Row>,
-    skipped: Vec<String>,
-    told: &'a mut dyn FnMut(&Row) -> Result<()>,
-}
-
-impl Bench<'_> {
-    /// Whether rows of this name are asked for; what is not is neither verified nor timed.
-    fn wants(&self, name: &str) -> bool {
-        self.only.is_none_or(|only| only == name)
-    }
-
-    fn effort(&self, effort: Effort, format: Format) -> Effort {
-        effort.quick(self.quick || self.reduced).on(format)
-    }
-
-    /// Notes what cannot be measured on a device.
-    fn skip(&mut self, why: &Error) {
-        let why = why.to_string();
-        if !self.skipped.contains(&why) {
-            self.skipped.push(why);
-        }
-    }
-
-    /// Whether something is counted on the simulated GPU.
-    fn is_counted(&self) -> bool {
-        self.formats.iter().any(|format| format.is_counted())
-    }
-
-    fn row(&mut self, row: Row) -> Result<()> {
-        if !self.wants(&row.name) {
-            return Ok(());
-        }
-        (self.told)(&row)?;
-        self.rows.push(row);
-        Ok(())
     }
 }
 

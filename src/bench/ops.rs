@@ -3,7 +3,8 @@
 use super::clock::{Effort, Stopwatch, time};
 use super::format::Format;
 use super::report::{Row, Work};
-use super::{Bench, verify};
+use super::session::Bench;
+use super::verify;
 use crate::autodiff::{Graph, Parameters, Var};
 use crate::device::Device;
 use crate::error::{Error, Result};

@@ -5,21 +5,23 @@ use rayon::prelude::*;
 use super::clock::{Effort, Stopwatch, recorded, seconds, time};
 use super::format::Format;
 use super::report::{Row, Work};
+use super::session::Bench;
 use super::step::Sizes;
-use super::{Bench, verify};
+use super::verify;
 use crate::answer::ensemble::Ensemble;
 use crate::autodiff::Parameters;
 use crate::device::cpu::isa::{Kernel, dispatch};
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Loaded, ModelConfig};
-use crate::nn::classifier::ChunkDropout;
-use crate::nn::{Classifier, DocumentBatch, HeadDropout};
+use crate::nn::{Classifier, DocumentBatch, EncoderSettings, Noise};
 use crate::ops::batch_norm::Mode;
 use crate::ops::softmax_cross_entropy::softmax;
-use crate::random::{Direction, Key, Site, Stage, Stream};
+use crate::random::{Key, Site, Stream};
 use crate::tensor::DType;
+use crate::text::Direction;
 use crate::text::{Document, Source, TokenizerKind, Vocabulary};
+use crate::train::Stage;
 use crate::train::plan::{PlanOptions, plan};
 use crate::train::recipe::Recipe;
 
@@ -61,7 +63,7 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
         f64_model.1.value(id).set_f64(&model.parameters.value(id).to_f64());
     }
     let vocabulary = model.vocabulary.clone();
-    let mut random = Stream::new(Key([7, 9]), Site::Custom(2), 0, 0);
+    let mut random = Stream::new(Key([7, 9]), Site::CUSTOM[2], 0, 0);
     let mut text = |words: usize| {
         let ids: Vec<u32> = (0..words).map(|_| 3 + random.below(sizes.vocabulary as u32 - 3)).collect();
         ids.iter().filter_map(|&id| vocabulary.word(id)).collect::<Vec<_>>().join(" ")
@@ -133,7 +135,7 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
 
 /// Elements of W_ih and of W_hh of every layer.
 fn weights_of(recipe: &Recipe, sizes: Sizes) -> Vec<[usize; 2]> {
-    let encoder = recipe.classifier_architecture(sizes.vocabulary, CLASSES).encoder;
+    let EncoderSettings::AwdLstm(encoder) = recipe.classifier_architecture(sizes.vocabulary, CLASSES).encoder;
     let layer = |l| {
         let (input, h) = encoder.layer_sizes(l);
         [4 * h * input, 4 * h * h]
@@ -195,7 +197,7 @@ fn classifier(recipe: &Recipe, sizes: Sizes, dtype: DType) -> Result<(Classifier
 /// A model with random weights, as if it had been read from a directory.
 fn loaded(recipe: &Recipe, sizes: Sizes, dtype: DType) -> Result<Loaded<Classifier>> {
     let (network, parameters) = classifier(recipe, sizes, dtype)?;
-    network.initialise(&parameters, Key::new(42, Stage::Classifier, Direction::Forward));
+    network.initialise(&parameters, Key::new(42, Stage::Classifier, Direction::Forward))?;
     let kind = TokenizerKind::Whitespace;
     let special = kind.special_tokens().iter().map(|word| (*word).to_string());
     let words = special.chain((0..).map(|i| format!("w{i}"))).take(sizes.vocabulary).collect();
@@ -219,6 +221,6 @@ fn in_f64(
     let mut g = format.graph();
     g.set_recording(false);
     let batch = DocumentBatch::new(vec![&ids])?;
-    let out = model.forward(&mut g, parameters, &batch, Mode::Eval, &ChunkDropout::Off, &HeadDropout::Off)?;
+    let out = model.forward(&mut g, parameters, &batch, Mode::Eval, &Noise::Off, &Noise::Off)?;
     Ok(softmax(&mut g, out.logits)?.to_f64())
 }

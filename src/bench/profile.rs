@@ -1,6 +1,5 @@
 //! One training step taken apart: from recorded spans to rows that do not overlap and add up to the step.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -9,10 +8,10 @@ use super::budget::Budget;
 use super::clock::{Effort, Timing};
 use super::format::Format;
 use super::peaks::{Peaks, Probe};
+use super::spans::{Key, Sum, sums};
 use super::steps::{self, Next};
 use crate::error::{Error, Result};
-use crate::random::Stage;
-use crate::trace::{self, Event, Kind, Layer, Pass, Recording, STEP};
+use crate::trace::Recording;
 use crate::train::stages::Context;
 use crate::train::trial::Trial;
 
@@ -67,13 +66,12 @@ fn in_words<S: serde::Serializer>(format: &Format, serializer: S) -> std::result
 
 /// Measures steps of a stage that stands ready: plain and recorded ones in turn, all with the same batch, after two to warm up.
 pub fn measure(context: &mut Context, trial: Trial) -> Result<Profile> {
-    let Trial { stage, training, task, parameters, step, vocabulary, .. } = trial;
-    let mut graph = context.graph(context.memory_limit);
+    let Trial { stage, training, task, parameters, graph, step, vocabulary, .. } = trial;
     let format = Format { operands: context.precision, ..Format::F32 };
     let mut probe = Probe::new(false);
     let (mut updates, mut plain, mut recorded) = (0, Vec::new(), Vec::<Recording>::new());
     let (mut begun, mut counts) = (Instant::now(), (0, 0));
-    steps::run(stage, training, step, task, &mut graph, parameters, &mut |done| {
+    steps::run(stage, training, step, task, graph, parameters, &mut |done| {
         updates += 1;
         counts = (done.tokens, done.documents);
         match done.recording {
@@ -104,21 +102,12 @@ pub fn measure(context: &mut Context, trial: Trial) -> Result<Profile> {
         rows,
         peaks: probe.peaks,
         format,
-        stage: stage_name(stage),
+        stage: stage.command(),
         vocabulary,
         tokens: counts.0,
         documents: counts.1,
         recording,
     })
-}
-
-/// The stage as its command is called.
-pub(super) fn stage_name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Pretrain => "pretrain",
-        Stage::FinetuneLm => "finetune-lm",
-        _ => "train-classifier",
-    }
 }
 
 /// The recorded step that took most nearly as long as the median of the plain ones, and the relative difference.
@@ -132,30 +121,8 @@ fn nearest(plain: &[f64], recorded: &[Recording]) -> Option<(usize, f64)> {
     all.min_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-/// Operation, layer, direction and phase, in the order to show.
-type Key = (Pass, Layer, &'static str, &'static str);
-
-#[derive(Default)]
-pub(super) struct Sum {
-    /// Nanoseconds.
-    pub time: f64,
-    pub flop: u64,
-    pub bytes: u64,
-    calls: u64,
-}
-
-/// What the rows are made of.
-pub(super) fn sums(recording: &Recording) -> impl Iterator<Item = Sum> {
-    let mut sums = Sums::default();
-    share_out(recording, &mut sums);
-    sums.0.into_values()
-}
-
-/// Shares out the time of a recording: every nanosecond of the driving thread goes to the innermost span that is open, and within a region
-/// to the spans of all threads by thread time. So the rows add up to the step.
+/// The rows of a recording, which add up to the step.
 pub fn rows(recording: &Recording, format: Format, peaks: &Peaks) -> Vec<Row> {
-    let mut sums = Sums::default();
-    share_out(recording, &mut sums);
     let row = |((pass, layer, op, phase), sum): (Key, Sum)| Row {
         op,
         layer: layer.to_string(),
@@ -167,107 +134,17 @@ pub fn rows(recording: &Recording, format: Format, peaks: &Peaks) -> Vec<Row> {
         peak_fraction: peaks.share(format, sum.flop, sum.bytes, sum.time / 1e9),
         calls: sum.calls,
     };
-    sums.0.into_iter().map(row).collect()
-}
-
-#[derive(Default)]
-struct Sums(BTreeMap<Key, Sum>);
-
-impl Sums {
-    /// Adds time that no span of this row's own stands for.
-    fn time(&mut self, key: Key, nanoseconds: f64) -> &mut Sum {
-        let sum = self.0.entry(key).or_default();
-        sum.time += nanoseconds;
-        sum
-    }
-
-    /// Adds time of a span, without what it counts.
-    fn call(&mut self, key: Key, nanoseconds: f64) -> &mut Sum {
-        let sum = self.time(key, nanoseconds);
-        sum.calls += 1;
-        sum
-    }
-
-    /// Adds time of a span, and what it counts.
-    fn work(&mut self, key: Key, nanoseconds: f64, event: &Event) {
-        let sum = self.call(key, nanoseconds);
-        sum.flop += event.flop;
-        sum.bytes += event.bytes;
-    }
-}
-
-fn share_out(recording: &Recording, sums: &mut Sums) {
-    let Recording { events, driver, threads, total } = recording;
-    let trees = nest(events);
-    let share = 1.0 / *threads as f64;
-    let mut top = *total as f64;
-    for (i, event) in events.iter().enumerate().filter(|(_, e)| e.thread == *driver) {
-        let chain = || std::iter::successors(Some(i), |&i| trees[i].parent).map(|i| &events[i]);
-        let op = chain().find(|e| e.kind == Kind::Operation).map_or(STEP, |e| e.name);
-        let own = trees[i].own as f64;
-        if trees[i].parent.is_none() {
-            top -= (event.end - event.start) as f64;
-        }
-        let key = |phase| (event.pass, event.layer, op, phase);
-        match event.kind {
-            Kind::Operation if !trees[i].divided => sums.work(key(trace::ELEMENTWISE), own, event),
-            Kind::Pass | Kind::Operation => {
-                sums.call(key(trace::OTHER), own);
-            }
-            Kind::Phase if chain().any(|e| e.kind == Kind::Region) => {}
-            Kind::Phase => sums.work(key(event.name), own, event),
-            Kind::Region => {
-                let mut rest = (event.end - event.start) as f64;
-                let inside = |e: &Event| e.kind == Kind::Phase && e.start >= event.start && e.end <= event.end;
-                for (j, part) in events.iter().enumerate().filter(|(_, e)| inside(e)) {
-                    let time = share * trees[j].own as f64;
-                    rest -= time;
-                    sums.work((part.pass, event.layer, op, part.name), time, part);
-                }
-                sums.call(key(trace::WAITING), rest.max(0.0));
-            }
-        }
-    }
-    sums.time((Pass::None, Layer::None, STEP, trace::OTHER), top.max(0.0));
-}
-
-/// A span's place among those of its thread.
-struct Nested {
-    parent: Option<usize>,
-    /// Nanoseconds in no span within.
-    own: u64,
-    /// Whether it holds phases or regions.
-    divided: bool,
-}
-
-/// Nests spans, which come by thread, then by beginning, the longer one first.
-fn nest(events: &[Event]) -> Vec<Nested> {
-    let mut all: Vec<Nested> = Vec::with_capacity(events.len());
-    let mut open: Vec<usize> = Vec::new();
-    for (i, event) in events.iter().enumerate() {
-        let holds =
-            |&j: &usize| events[j].thread == event.thread && events[j].end >= event.end && events[j].end > event.start;
-        while open.last().is_some_and(|j| !holds(j)) {
-            open.pop();
-        }
-        let parent = open.last().copied();
-        if let Some(parent) = parent {
-            all[parent].own -= event.end - event.start;
-            all[parent].divided |= matches!(event.kind, Kind::Phase | Kind::Region);
-        }
-        all.push(Nested { parent, own: event.end - event.start, divided: false });
-        open.push(i);
-    }
-    all
+    sums(recording).map(row).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bench::peaks::Rate;
+    use crate::trace::{Event, Kind, Layer, Pass};
 
     fn event(kind: Kind, name: &'static str, thread: usize, start: u64, end: u64) -> Event {
-        let (pass, layer) = (Pass::Forward, Layer::Lstm(1));
+        let (pass, layer) = (Pass::Forward, Layer::named("lstm1"));
         Event { kind, name, layer, pass, thread, start, end, flop: 0, bytes: 0 }
     }
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::steps::{self, Next};
 use crate::device::cuda;
 use crate::error::{Error, Result};
-use crate::random::Stage;
 use crate::trace::Recorder;
+use crate::train::Stage;
 use crate::train::recipe::Recipe;
 use crate::train::stages::Context;
 use crate::train::trial::Trial;
@@ -202,7 +202,7 @@ pub fn reduce(recipe: &mut Recipe, stage: Stage) -> Result<Vec<String>> {
 
 /// Counts the second update of a stage that stands ready. `reduced`: what [`reduce`] said.
 pub fn measure(context: &mut Context, trial: Trial, reduced: &[String]) -> Result<Projection> {
-    let Trial { stage, training, task, parameters, step, vocabulary, .. } = trial;
+    let Trial { stage, training, task, parameters, graph, step, vocabulary, .. } = trial;
     let model = &context.recipe.model;
     let sizes = Sizes {
         batch_size: training.batch_size,
@@ -214,13 +214,12 @@ pub fn measure(context: &mut Context, trial: Trial, reduced: &[String]) -> Resul
     };
     // what a check finds, the tests find; here it would only take time
     cuda::switch("checks", "off")?;
-    let mut graph = context.graph(context.memory_limit);
     let mut outcome = (0, 0, Ok(String::new()));
     let mut updates = 0;
     // launches have names from the first update on: they may be kept for later ones
     let settled = || cuda::context(0)?.synchronise();
     let _recorder = Recorder::start().ok_or_else(|| Error::data("something else is being recorded"))?;
-    steps::run(stage, training, step, task, &mut graph, parameters, &mut |done| {
+    steps::run(stage, training, step, task, graph, parameters, &mut |done| {
         updates += 1;
         if updates == 1 {
             outcome.2 = settled().and_then(|()| cuda::reset_counters()).map(|()| String::new());
@@ -248,7 +247,7 @@ pub fn measure(context: &mut Context, trial: Trial, reduced: &[String]) -> Resul
         bounds,
         gpu,
         sizes,
-        stage: super::profile::stage_name(stage),
+        stage: stage.command(),
         vocabulary,
         tokens,
         documents,

@@ -7,23 +7,24 @@ use std::time::Instant;
 use super::clock::{Effort, Foreign, Stopwatch, Timing, recorded, time};
 use super::format::Format;
 use super::report::{Row, Work};
+use super::session::{Bench, COUNTED};
 use super::steps::{self, Next};
-use super::{Bench, COUNTED, verify};
+use super::verify;
 use crate::answer::language::{Mean, evaluate, evaluation_batches};
 use crate::autodiff::{Graph, Parameters};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::nn::{Classifier, EncoderDropout, LanguageModel, State};
-use crate::random::{Direction, Key, Site, Stage, Stream};
+use crate::nn::{LanguageModel, Noise};
+use crate::random::{Key, Site, Stream};
 use crate::tensor::{DType, Tensor};
-use crate::text::{ClassifierBatches, LmBatches, Storage, StoreWriter, TokenStore, TokenizerKind, Vocabulary};
+use crate::text::Direction;
+use crate::text::{Storage, StoreWriter, TokenStore, TokenizerKind, Vocabulary};
 use crate::trace::Recording;
-use crate::train::classifier_task::ClassifierTask;
+use crate::train::Stage;
+use crate::train::assemble::{self, Assembled};
 use crate::train::driver::Task;
-use crate::train::lm_task::LmTask;
 use crate::train::plan::{PlanOptions, plan};
 use crate::train::recipe::{Builder, Recipe};
-use crate::train::stages::{classifier_task_settings, lm_task_settings};
 
 /// Sizes of a model and its batch.
 #[derive(Clone, Copy, Debug)]
@@ -136,21 +137,22 @@ struct LmSubject {
 impl LmSubject {
     fn new(sizes: Sizes, format: Format) -> Result<Self> {
         let recipe = sizes.recipe()?;
-        let (model, declared) = LanguageModel::declare(recipe.language_model(Stage::Pretrain, sizes.vocabulary))?;
-        let parameters = declared.build_on(format.device, format.tensors)?;
         let key = Key::new(42, Stage::Pretrain, Direction::Forward);
-        model.initialise(&parameters, key);
+        let architecture = recipe.language_model(Stage::Pretrain, sizes.vocabulary);
+        let Assembled { network: model, parameters, graph } =
+            assemble::language_model(architecture, key, None, |declared| format.place(declared))?;
         // a column has one token more than a window: the last target
         let store = store(sizes.vocabulary, 1, sizes.batch * (sizes.bptt + 1))?;
-        let graph = format.graph();
         Ok(LmSubject { sizes, recipe, model, parameters, graph, store, key })
     }
 
     fn updates(&mut self, next: &mut dyn FnMut(steps::Done) -> Next) -> Result<()> {
         let settings = &self.recipe.pretrain;
-        let batches = LmBatches::new(self.store.clone(), None, settings.batches(Direction::Forward, self.key))?;
-        let task = lm_task_settings(settings, self.sizes.vocabulary);
-        let mut task = LmTask::new(&self.model, task, self.key, batches, None, None, &self.parameters)?;
+        let task = assemble::lm_task_settings(settings, self.sizes.vocabulary);
+        let (direction, texts) = (Direction::Forward, (self.store.clone(), None));
+        let (model, parameters) = (&self.model, &self.parameters);
+        let mut task =
+            assemble::language_model_task(model, parameters, settings, task, direction, self.key, texts, None, &[])?;
         let step = settings.steps(self.parameters.groups()).pop();
         let step = step.ok_or_else(|| Error::data("the recipe trains for no epoch"))?;
         let training = &settings.training;
@@ -163,7 +165,7 @@ fn store(vocabulary: usize, documents: usize, length: usize) -> Result<Arc<Token
     let words = (0..vocabulary).map(|i| format!("w{i}")).collect();
     let vocabulary = Vocabulary::from_words(words, TokenizerKind::Pretokenized)?;
     let mut writer = StoreWriter::to(Storage::Memory, Path::new("bench"), &vocabulary)?;
-    let mut random = Stream::new(Key([7, 9]), Site::Custom(0), 0, 0);
+    let mut random = Stream::new(Key([7, 9]), Site::CUSTOM[0], 0, 0);
     for document in 0..documents {
         let ids: Vec<u32> = (0..length).map(|_| 2 + random.below(vocabulary.len() as u32 - 2)).collect();
         writer.push(&ids, Some((document % CLASSES) as u32), length as u64, 6 * length)?;
@@ -230,7 +232,7 @@ fn sampled_rows(subject: &mut LmSubject, format: Format, name: &str) -> Result<f
     for id in right.ids() {
         right.value(id).set_f64(&subject.parameters.value(id).to_f64());
     }
-    let mut random = Stream::new(Key([7, 9]), Site::Custom(1), 0, 0);
+    let mut random = Stream::new(Key([7, 9]), Site::CUSTOM[1], 0, 0);
     let words: Vec<u32> = (0..bptt * batch).map(|_| random.below(vocabulary as u32)).collect();
     let few: Vec<u32> = words.chunks_exact(batch).flat_map(|step| &step[..rows]).copied().collect();
     let key = subject.key;
@@ -238,11 +240,11 @@ fn sampled_rows(subject: &mut LmSubject, format: Format, name: &str) -> Result<f
     let run = |model: &LanguageModel, parameters: &Parameters, g: &mut Graph, words: &[u32], b: usize| {
         let dtype = parameters.dtype();
         let tokens = Tensor::from_slice([bptt, b], words)?;
-        let mut state = State::zeros_on(g.device(), &model.settings.encoder, b, dtype)?;
-        let dropout = EncoderDropout::Random { key, step: 1, chunk: 0, rates };
+        let mut state = model.encoder.zeros(g.device(), b, dtype)?;
+        let dropout = Noise::of(key, 1, rates);
         g.reset();
         g.set_recording(false);
-        let y = model.encoder.forward(g, parameters, &tokens, &mut state, &dropout)?;
+        let y = model.encoder.run(g, parameters, &tokens, &mut state, &dropout)?;
         let y = g.tensor(y).to_f64();
         state.clear();
         let losses = model.evaluate(g, parameters, &tokens, &tokens, &mut state)?.row_losses.to_f64();
@@ -369,18 +371,16 @@ fn classifier_updates(
 ) -> Result<(Recipe, Parameters)> {
     let recipe = sizes.recipe()?;
     let settings = &recipe.classifier;
-    let (model, declared) = Classifier::declare(recipe.classifier_architecture(sizes.vocabulary, CLASSES))?;
-    let mut parameters = declared.build_on(format.device, format.tensors)?;
     let key = Key::new(42, Stage::Classifier, Direction::Forward);
-    model.initialise(&parameters, key);
-    let store = store(sizes.vocabulary, sizes.batch, sizes.length)?;
-    let batches = ClassifierBatches::new(store.clone(), None, settings.batches(key))?;
-    let task_settings = classifier_task_settings(settings);
-    let mut task = ClassifierTask::new(&model, task_settings, key, batches, store, Direction::Forward, None);
+    let architecture = recipe.classifier_architecture(sizes.vocabulary, CLASSES);
+    let Assembled { network, mut parameters, mut graph } =
+        assemble::classifier(architecture, key, None, |declared| format.place(declared))?;
+    let documents = (store(sizes.vocabulary, sizes.batch, sizes.length)?, None);
+    let task = assemble::classifier_task_settings(settings);
+    let mut task = assemble::classifier_task(&network, settings, task, Direction::Forward, key, documents, None)?;
     task.begin_epoch(0)?;
     let step = settings.steps(parameters.groups()).pop();
     let step = step.ok_or_else(|| Error::data("the recipe trains for no epoch"))?;
-    let mut graph = format.graph();
     steps::run(Stage::Classifier, &settings.training, step, &mut task, &mut graph, &mut parameters, next)?;
     Ok((recipe, parameters))
 }

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::Bench;
 use super::clock::{Effort, time};
 use super::format::Format as OnDevice;
 use super::report::Row;
+use super::session::Bench;
 use crate::error::{Error, Result};
 use crate::text::synthetic::{Synthetic, SyntheticSizes};
 use crate::text::{

@@ -4,20 +4,17 @@ use super::model::{CheckedModel, ModelCheck, fill};
 use crate::autodiff::{Graph, Parameters, Var};
 use crate::device::{DType, Device};
 use crate::error::{Error, Result};
-use crate::nn::classifier::{ChunkDropout, MaskingName};
-use crate::nn::{
-    Classifier, ClassifierSettings, DocumentBatch, DropRates, EncoderDropout, EncoderSettings, HeadDropout, State,
-};
+use crate::nn::{AwdLstmSettings, Classifier, ClassifierSettings, DocumentBatch, DropRates, Noise, State, sites};
 use crate::ops::Dropout;
 use crate::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
 use crate::ops::batch_norm::{Mode, batch_norm};
-use crate::ops::concat_pool::concat_pool;
+use crate::ops::concat_pool::{Masking, concat_pool};
 use crate::ops::dropout::dropout;
 use crate::ops::linear::linear;
 use crate::ops::relu::relu;
 use crate::ops::softmax_cross_entropy::softmax_cross_entropy;
 use crate::ops::weighted_sum::weighted_sum;
-use crate::random::{Direction, Key, Mask, Site, Stage, Stream};
+use crate::random::{Key, Mask, Site, Stream};
 use crate::tensor::Tensor;
 
 const V: usize = 13;
@@ -38,24 +35,23 @@ const MARGIN: f64 = 5e-3;
 /// What varies from case to case.
 #[derive(Clone, Copy)]
 struct Switches {
-    masking: MaskingName,
+    masking: Masking,
     norm: Mode,
     linear_bias: bool,
     /// Steps that are pooled at most; below 8 the first chunk only supplies state.
     max_steps: usize,
 }
 
-const FULL: Switches =
-    Switches { masking: MaskingName::Version2, norm: Mode::Train, linear_bias: false, max_steps: 12 };
+const FULL: Switches = Switches { masking: Masking::Version2, norm: Mode::Train, linear_bias: false, max_steps: 12 };
 
 pub(super) fn checks() -> Vec<ModelCheck> {
     let front = Switches { linear_bias: true, ..FULL };
     let cases = [
         FULL,
         Switches { norm: Mode::Frozen, ..FULL },
-        Switches { masking: MaskingName::Version1, ..front },
-        Switches { masking: MaskingName::Version07, ..front },
-        Switches { masking: MaskingName::Version07, max_steps: 5, ..front },
+        Switches { masking: Masking::Version1, ..front },
+        Switches { masking: Masking::Version07, ..front },
+        Switches { masking: Masking::Version07, max_steps: 5, ..front },
     ];
     let check = |s: Switches| {
         let name = format!(
@@ -81,7 +77,7 @@ struct Chunks {
 }
 
 fn key() -> Key {
-    Key::new(22, Stage::Other, Direction::Forward)
+    Key::apart(22)
 }
 
 impl Chunks {
@@ -107,7 +103,7 @@ impl Chunks {
     }
 
     fn with_seed(switches: Switches, seed: u64) -> Result<Self> {
-        let encoder = EncoderSettings { vocabulary: V, embedding: E, hidden: H, layers: 3, pad: None };
+        let encoder = AwdLstmSettings { vocabulary: V, embedding: E, hidden: H, layers: 3, pad: None }.into();
         let settings = ClassifierSettings {
             encoder,
             head: vec![HEAD],
@@ -117,16 +113,16 @@ impl Chunks {
             masking: switches.masking,
             bptt: BPTT,
             max_steps: switches.max_steps,
-            strict_cap: switches.masking != MaskingName::Version2,
+            strict_cap: switches.masking != Masking::Version2,
         };
         let (classifier, parameters) = Classifier::new(settings, DType::F64)?;
-        let key = Key::new(seed, Stage::Other, Direction::Forward);
+        let key = Key::apart(seed);
         fill(&parameters, key, 0.9);
         for id in parameters.ids().filter(|&id| parameters.name(id).ends_with("running_var")) {
             let values: Vec<f64> = parameters.value(id).to_f64().iter().map(|v| 1.0 + 0.5 * v).collect();
             parameters.value(id).set_f64(&values);
         }
-        let mut stream = Stream::new(key, Site::Custom(2), 0, 0);
+        let mut stream = Stream::new(key, Site::CUSTOM[2], 0, 0);
         // id 0 stands for padding
         let mut words = |n: usize| (0..n).map(|_| 1 + stream.below(V as u32 - 1)).collect::<Vec<u32>>();
         let documents: Vec<Vec<u32>> = LENGTHS.into_iter().map(&mut words).collect();
@@ -142,20 +138,20 @@ impl Chunks {
             // docs/SPEC.md §1.7: kept where the chunk starts after `longest − max_steps`
             kept: if switches.max_steps < LENGTHS[0] { 1 } else { 0 },
         };
-        let mut state = State::zeros(&encoder, LENGTHS.len(), DType::F64)?;
+        let mut state = chunks.classifier.encoder.zeros(Device::Cpu, LENGTHS.len(), DType::F64)?;
         chunks.graph.set_recording(false);
         for c in 0..LENGTHS[0].div_ceil(BPTT) {
             let tokens = chunks.tokens(c)?;
             chunks.chunks.push((tokens.clone(), state.clone()));
             let Chunks { classifier, parameters, graph, .. } = &mut chunks;
-            classifier.encoder.forward(graph, parameters, &tokens, &mut state, &encoder_dropout(c))?;
+            classifier.encoder.run(graph, parameters, &tokens, &mut state, &noise().in_chunk(c)?)?;
         }
         Ok(chunks)
     }
 
     /// Token ids of a chunk: padded at the end, with the rows that reach it; or padded in front, with all rows.
     fn tokens(&self, chunk: usize) -> Result<Tensor> {
-        let tail = self.switches.masking == MaskingName::Version2;
+        let tail = self.switches.masking == Masking::Version2;
         let from = chunk * BPTT;
         let rows = LENGTHS.iter().filter(|&&length| !tail || length > from).count();
         let token = |t: usize, b: usize| {
@@ -172,9 +168,7 @@ impl Chunks {
         let g = &mut self.graph;
         g.reset();
         let batch = DocumentBatch::new(self.documents.iter().map(|d| d.as_slice()).collect())?;
-        let dropout = ChunkDropout::Random { key: key(), step: 0, rates: RATES };
-        let head = HeadDropout::Random { key: key(), step: 0, rates: &HEAD_RATES };
-        let out = self.classifier.forward(g, &self.parameters, &batch, self.switches.norm, &dropout, &head)?;
+        let out = self.classifier.forward(g, &self.parameters, &batch, self.switches.norm, &noise(), &noise())?;
         if out.rows.iter().enumerate().any(|(i, &row)| i != row as usize) {
             return Err(Error::data("documents sorted by length were put into another order"));
         }
@@ -192,15 +186,15 @@ impl Chunks {
         g.set_recording(false);
         let mut outputs = Vec::new();
         for (c, (tokens, state)) in chunks.iter().enumerate().skip(*kept) {
-            let dropout = encoder_dropout(c);
-            outputs.push(classifier.encoder.forward(g, parameters, tokens, &mut state.clone(), &dropout)?);
+            let noise = noise().in_chunk(c)?;
+            outputs.push(classifier.encoder.run(g, parameters, tokens, &mut state.clone(), &noise)?);
         }
         let start = *kept * BPTT;
         let b = LENGTHS.len();
         let lengths = g.constant(Tensor::from_slice([b], &LENGTHS.map(|n| n as u32))?);
         let first = g.constant(Tensor::from_slice([b], &vec![start as u32; b])?);
         let mut margin = pool_margin(g, &outputs, start, switches.masking);
-        let mut x = concat_pool(g, &outputs, start, lengths, first, switches.masking.into())?;
+        let mut x = concat_pool(g, &outputs, start, lengths, first, switches.masking)?;
         for (k, &p) in HEAD_RATES.iter().enumerate() {
             if k > 0 {
                 margin = margin.min(relu_margin(&g.tensor(x).to_f64(), b, switches.norm));
@@ -213,7 +207,7 @@ impl Chunks {
             let (mean, variance) =
                 (parameters.value(id("norm.running_mean")?), parameters.value(id("norm.running_var")?));
             x = batch_norm(g, x, weight, bias, mean, variance, switches.norm)?;
-            x = dropout(g, x, &Dropout::random(Mask::new(key(), 0, Site::Head(k as u8), 0, p)))?;
+            x = dropout(g, x, &Dropout::random(Mask::new(key(), 0, sites::HEAD.site(k)?, 0, p)))?;
             let w = g.parameter(parameters, id("linear.weight")?);
             let b = find("linear.bias").map(|id| g.parameter(parameters, id));
             x = linear(g, x, w, b)?;
@@ -225,8 +219,8 @@ impl Chunks {
     }
 }
 
-fn encoder_dropout(chunk: usize) -> EncoderDropout<'static> {
-    EncoderDropout::Random { key: key(), step: 0, chunk: chunk as u32, rates: RATES }
+fn noise() -> Noise<'static> {
+    Noise::of(key(), 0, RATES).with_head(&HEAD_RATES)
 }
 
 /// Smallest |z| of the `[b, units]` inputs of a ReLU. Zero where a unit is active for every document and batch norm follows, which then
@@ -241,14 +235,14 @@ fn relu_margin(z: &[f64], b: usize, norm: Mode) -> f64 {
 }
 
 /// Smallest gap between the largest and the second largest value of a feature over the pooled steps of a document.
-fn pool_margin(g: &Graph, chunks: &[Var], start: usize, masking: MaskingName) -> f64 {
+fn pool_margin(g: &Graph, chunks: &[Var], start: usize, masking: Masking) -> f64 {
     let mut margin = f64::INFINITY;
     let end = LENGTHS[0].div_ceil(BPTT) * BPTT;
     for (b, length) in LENGTHS.into_iter().enumerate() {
         let span = match masking {
-            MaskingName::Version07 => start..end,
-            MaskingName::Version1 => start.max(end - length)..end,
-            MaskingName::Version2 => start..length,
+            Masking::Version07 => start..end,
+            Masking::Version1 => start.max(end - length)..end,
+            Masking::Version2 => start..length,
         };
         for e in 0..E {
             let value = |t: usize| {

@@ -4,11 +4,9 @@ use super::model::{CheckedModel, ModelCheck, fill};
 use crate::autodiff::{Graph, Parameters};
 use crate::device::{DType, Device};
 use crate::error::Result;
-use crate::nn::{
-    DropRates, EncoderDropout, EncoderSettings, LanguageModel, LanguageModelSettings, LossSettings, Softmax, State,
-};
+use crate::nn::{AwdLstmSettings, DropRates, LanguageModel, LanguageModelSettings, LossSettings, Noise, State};
 use crate::ops::activation_regularisation::TarGuard;
-use crate::random::{Direction, Key, Site, Stage, Stream};
+use crate::random::{Key, Site, Stream};
 use crate::tensor::Tensor;
 
 const V: usize = 17;
@@ -98,28 +96,24 @@ struct Windows {
     /// The state that each window starts from, computed once from the unperturbed parameters.
     carried: [State; 2],
     switches: Switches,
-    softmax: Softmax,
+    negatives: Option<Tensor>,
 }
 
 impl Windows {
     fn new(switches: Switches) -> Result<Self> {
-        let encoder = EncoderSettings { vocabulary: V, embedding: E, hidden: H, layers: 3, pad: Some(1) };
+        let encoder = AwdLstmSettings { vocabulary: V, embedding: E, hidden: H, layers: 3, pad: Some(1) }.into();
         let settings =
             LanguageModelSettings { encoder, decoder_bias: switches.decoder_bias, splits: switches.splits.to_vec() };
         let (model, parameters) = LanguageModel::new(settings, DType::F64)?;
-        let key = Key::new(11, Stage::Other, Direction::Forward);
+        let key = Key::apart(11);
         fill(&parameters, key, 0.9);
         // ids from 2: the pad row's gradient is suppressed by design, so it must not be met
-        let mut stream = Stream::new(key, Site::Custom(2), 0, 0);
+        let mut stream = Stream::new(key, Site::CUSTOM[2], 0, 0);
         let tokens: Vec<u32> = (0..(2 * T + 1) * B).map(|_| 2 + stream.below(V as u32 - 2)).collect();
         let window = |from: usize| Tensor::from_slice([T, B], &tokens[from * B..(from + T) * B]);
         let negatives: Vec<u32> = (0..NEGATIVES as u32).map(|k| (5 * k + 3) % V as u32).collect();
-        let softmax = if switches.sampled {
-            Softmax::Sampled { negatives: Tensor::from_slice([NEGATIVES], &negatives)? }
-        } else {
-            Softmax::Full
-        };
-        let zero = State::zeros(&encoder, B, DType::F64)?;
+        let negatives = switches.sampled.then(|| Tensor::from_slice([NEGATIVES], &negatives)).transpose()?;
+        let zero = model.encoder.zeros(Device::Cpu, B, DType::F64)?;
         let mut windows = Windows {
             model,
             parameters,
@@ -127,7 +121,7 @@ impl Windows {
             data: [(window(0)?, window(1)?), (window(T)?, window(T + 1)?)],
             carried: [zero.clone(), zero],
             switches,
-            softmax,
+            negatives,
         };
         windows.graph.set_recording(false);
         let mut state = windows.carried[0].clone();
@@ -138,9 +132,9 @@ impl Windows {
 
     /// Loss of a window that starts from `state`.
     fn run(&mut self, window: usize, state: &mut State) -> Result<crate::autodiff::Var> {
-        let key = Key::new(12, Stage::Other, Direction::Forward);
+        let key = Key::apart(12);
         let rates = DropRates { embedding: 0.2, input: 0.3, weight: 0.4, hidden: 0.3, output: 0.3 };
-        let dropout = EncoderDropout::Random { key, step: window as u32, chunk: 0, rates };
+        let dropout = Noise::of(key, window as u32, rates);
         let losses = LossSettings {
             alpha: 2.0,
             beta: 1.0,
@@ -148,9 +142,9 @@ impl Windows {
             tar_guard: TarGuard::Time,
         };
         let (tokens, targets) = &self.data[window];
-        let (g, softmax) = (&mut self.graph, &self.softmax);
+        let (g, negatives) = (&mut self.graph, self.negatives.as_ref());
         g.reset();
-        Ok(self.model.window(g, &self.parameters, tokens, targets, state, &dropout, softmax, &losses)?.total)
+        Ok(self.model.window(g, &self.parameters, tokens, targets, negatives, state, &dropout, &losses)?.total)
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) fn all() -> Vec<ModelCheck> {
 /// Fills all parameters and buffers with uniform values in ±`range`: large enough for every gradient to be felt.
 pub(super) fn fill(parameters: &Parameters, key: Key, range: f64) {
     for id in parameters.ids() {
-        let mut stream = Stream::new(key, Site::Custom(3), 0, id.index() as u32);
+        let mut stream = Stream::new(key, Site::CUSTOM[3], 0, id.index() as u32);
         let values: Vec<f64> =
             (0..parameters.shape(id).len()).map(|_| range * (2.0 * stream.uniform() - 1.0)).collect();
         parameters.value(id).set_f64(&values);

@@ -5,7 +5,7 @@ use crate::autodiff::{Fault, Graph, Parameters, Var};
 use crate::device::{DType, Device};
 use crate::error::{Error, Result};
 use crate::ops::Case;
-use crate::random::{Direction, Key, Site, Stage, Stream};
+use crate::random::{Key, Site, Stream};
 use crate::tensor::Tensor;
 
 /// Compared elements per tensor; of larger ones a fixed random sample is taken.
@@ -21,14 +21,14 @@ pub(super) fn step(x: f64) -> f64 {
 }
 
 fn key() -> Key {
-    Key::new(0x6772_6164, Stage::Other, Direction::Forward)
+    Key::apart(0x6772_6164)
 }
 
 /// The elements of a tensor that are compared: all, or [`ELEMENTS`] of them; always the one of the largest gradient.
 pub(super) fn sample(gradient: &[f64]) -> Vec<usize> {
     let mut all: Vec<usize> = (0..gradient.len()).collect();
     if all.len() > ELEMENTS {
-        Stream::new(key(), Site::Custom(1), 0, all.len() as u32).shuffle(&mut all);
+        Stream::new(key(), Site::CUSTOM[1], 0, all.len() as u32).shuffle(&mut all);
         all.truncate(ELEMENTS);
         let largest = (0..gradient.len()).max_by(|&i, &j| gradient[i].abs().total_cmp(&gradient[j].abs()));
         all.extend(largest.filter(|i| !all.contains(i)));
@@ -95,7 +95,7 @@ impl<'a> Stencil<'a> {
                     self.graph.dtype(output)
                 )));
             }
-            let mut stream = Stream::new(key(), Site::Custom(0), 0, k as u32);
+            let mut stream = Stream::new(key(), Site::CUSTOM[0], 0, k as u32);
             // away from zero, so that no output goes unseen
             let weight = |s: &mut Stream| if s.uniform() < 0.5 { -0.5 - s.uniform() } else { 0.5 + s.uniform() };
             let weights: Vec<f64> = (0..shape.len()).map(|_| weight(&mut stream)).collect();

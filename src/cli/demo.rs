@@ -6,8 +6,8 @@ use super::recipe::{RecipeArgs, StagedRecipe};
 use super::shared::RunArgs;
 use super::{Global, job};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::models;
-use crate::nn::weights::write_atomically;
 use crate::temporary::TemporaryFolder;
 use crate::text::synthetic::{Synthetic, SyntheticSizes};
 use crate::text::{Format, OpenOptions, Source};
@@ -91,7 +91,7 @@ fn write_corpus(seed: u64, directory: &Path, labels: Option<usize>) -> Result<Ru
 
 fn open(directory: &Path, name: &str, bytes: &[u8]) -> Result<Source> {
     let path = directory.join(name);
-    write_atomically(&path, bytes)?;
+    files::put(&path, bytes)?;
     let format = if name.ends_with(".csv") { "csv" } else { "plain" };
     let options = OpenOptions { format: Some(Format::by_name(format)?), ..OpenOptions::default() };
     Source::open(path.to_string_lossy(), &options)

@@ -136,5 +136,5 @@ fn save_predictions(path: &std::path::Path, outcome: &Outcome, labels: &[String]
         }
         lines += &format!("{line}\n");
     }
-    crate::nn::weights::write_atomically(path, lines.as_bytes())
+    crate::files::put(path, lines)
 }

@@ -9,8 +9,8 @@ use super::shared::{DataArgs, RunArgs};
 use super::{Global, job};
 use crate::error::Result;
 use crate::models;
-use crate::random::Stage;
 use crate::text::Role;
+use crate::train::Stage;
 use crate::train::stages::{LmSources, train_language_model};
 
 /// Stage 2: fine-tune a language model on the target's text

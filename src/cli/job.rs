@@ -3,14 +3,15 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::recipe::{DirectionName, RecipeArgs, StagedRecipe};
+use super::recipe::{DirectionArg, RecipeArgs, StagedRecipe};
 use super::shared::{DataArgs, RunArgs};
 use super::{Global, output};
 use crate::device::cpu::isa::isa;
 use crate::error::{Error, Result};
 use crate::models::{self, Architecture, METRICS_FILE, ModelConfig, REPORT_FILE};
-use crate::random::Direction;
-use crate::report::{environment, html, metrics::StageMetrics, progress::Progress};
+use crate::nn::EncoderSettings;
+use crate::report::{environment, html, log::Log, metrics::StageMetrics, progress::Progress};
+use crate::text::Direction;
 use crate::text::{Role, Source};
 use crate::train::observer::{Event, Observer};
 use crate::train::pipeline::{self, Run, RunOptions, RunSources};
@@ -21,7 +22,7 @@ impl RecipeArgs {
     /// Reading direction, forward unless told.
     pub fn reading_direction(&self) -> Direction {
         match self.direction {
-            Some(DirectionName::Backward) => Direction::Backward,
+            Some(DirectionArg::Backward) => Direction::Backward,
             _ => Direction::Forward,
         }
     }
@@ -80,10 +81,10 @@ pub fn context<'a>(
     }
 }
 
-/// Progress on standard error and `metrics.jsonl` in the directory.
+/// Progress on standard error, `metrics.jsonl` in the directory, and the log.
 pub fn observers(directory: &Path, global: &Global) -> Result<Box<dyn Observer>> {
     let metrics = StageMetrics::new(directory.join(METRICS_FILE));
-    let mut all: Vec<Box<dyn Observer>> = vec![Box::new(Progress::new(global.quiet)), Box::new(metrics)];
+    let mut all: Vec<Box<dyn Observer>> = vec![Box::new(Progress::new(global.quiet)), Box::new(metrics), Box::new(Log)];
     all.observe(&environment::event(isa().name(), &global.device.to_string(), global.precision))?;
     Ok(Box::new(all))
 }
@@ -111,6 +112,7 @@ pub fn sized_like(mut recipe: Recipe, config: &ModelConfig, args: &RecipeArgs) -
         Architecture::LanguageModel(settings) => (settings.encoder, Some(settings.decoder_bias)),
         Architecture::Classifier(settings) => (settings.encoder, None),
     };
+    let EncoderSettings::AwdLstm(encoder) = encoder;
     let given = [
         ("emb-size", args.emb_size, encoder.embedding),
         ("hidden-size", args.hidden_size, encoder.hidden),
@@ -217,7 +219,7 @@ pub fn run_all(
         html::write(&directory.join(REPORT_FILE), "ULMFiT", &stages)?;
     }
     let text = format!("{result:#}\n");
-    crate::nn::weights::write_atomically(&out.join(RESULT_FILE), text.as_bytes())?;
+    crate::files::put(&out.join(RESULT_FILE), text)?;
     Ok(result)
 }
 

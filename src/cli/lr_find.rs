@@ -8,8 +8,8 @@ use super::recipe::RecipeArgs;
 use super::shared::{DataArgs, ModelOrNone};
 use super::{Global, job, output};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::models;
-use crate::nn::weights::write_atomically;
 use crate::report::plots::{Chart, Mark, Series, svg};
 use crate::text::Role;
 use crate::train::lr_find::{self, RangePoint, RangeTest};
@@ -68,7 +68,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     };
     if let Some(path) = &args.plot {
         let svg = plot(&test)?.ok_or_else(|| Error::data("the loss has no finite value: there is nothing to plot"))?;
-        write_atomically(path, svg.as_bytes())?;
+        files::put(path, svg)?;
         lines += &format!("\nplot: {}", path.display());
     }
     let value =

@@ -182,7 +182,7 @@ fn command_path(definition: &clap::Command, line: &[OsString]) -> Option<String>
     (!names.is_empty()).then(|| names.join(" "))
 }
 
-/// `ULMFIT_LOG` sets the level (`debug`, `ulmfit::train=trace`); without it there is no log.
+/// `ULMFIT_LOG` sets the level (`debug`, `ulmfit::train=trace`); without it there is no log (see `report::log`).
 fn start_log() -> Result<()> {
     let Some(filter) = std::env::var_os("ULMFIT_LOG").filter(|filter| !filter.is_empty()) else { return Ok(()) };
     let filter = filter.to_string_lossy();

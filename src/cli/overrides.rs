@@ -4,7 +4,7 @@ use super::Global;
 use super::recipe::{RecipeArgs, StagedRecipe};
 use super::values::{Discriminative, name_of};
 use crate::error::{Error, Result};
-use crate::random::Stage;
+use crate::train::Stage;
 use crate::train::recipe::{Builder, COMMAND_LINE, Recipe, TokenizerName};
 
 impl RecipeArgs {
@@ -97,12 +97,7 @@ fn build(mut builder: Builder, groups: &[(Option<Stage>, &RecipeArgs)], global: 
     for (from_config, source) in sources {
         for (stage, args) in groups {
             for (flag, value) in args.given() {
-                let prefix = match stage {
-                    Some(Stage::Pretrain) => "pretrain-",
-                    Some(Stage::FinetuneLm) => "finetune-",
-                    Some(Stage::Classifier) => "classifier-",
-                    _ => "",
-                };
+                let prefix = stage.map(|stage| format!("{}-", stage.section())).unwrap_or_default();
                 if global.from_config.contains(&format!("{prefix}{flag}")) == from_config {
                     builder.flag(*stage, flag, &value, source)?;
                 }

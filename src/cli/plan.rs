@@ -5,7 +5,8 @@ use clap::ValueEnum;
 use super::recipe::RecipeArgs;
 use super::{Global, job, output, shared, values};
 use crate::error::{Error, Result};
-use crate::random::Stage;
+use crate::nn::EncoderSettings;
+use crate::train::Stage;
 use crate::train::plan::{Plan, PlanOptions, plan};
 
 /// Stages that can be planned.
@@ -56,7 +57,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     if global.memory_limit.is_some() {
         value["fits"] = short.is_none().into();
     }
-    let encoder = recipe.encoder(plan.sizes.vocabulary);
+    let EncoderSettings::AwdLstm(encoder) = recipe.encoder(plan.sizes.vocabulary);
     let mut hidden: Vec<usize> = (0..encoder.layers).map(|l| encoder.layer_sizes(l).1).collect();
     hidden.dedup();
     let lstm = shared::lstm_plans(global, plan.sizes.batch_size, &hidden)?;

@@ -8,8 +8,8 @@ use super::recipe::RecipeArgs;
 use super::shared::{DataArgs, RunArgs};
 use super::{Global, job};
 use crate::error::Result;
-use crate::random::Stage;
 use crate::text::Role;
+use crate::train::Stage;
 use crate::train::stages::{LmSources, train_language_model};
 
 /// Stage 1: train a language model on a general corpus

@@ -10,10 +10,10 @@ use crate::bench::projection::{self, Projection};
 use crate::bench::trace_file;
 use crate::device::cuda;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::models;
-use crate::nn::weights::write_atomically;
-use crate::random;
 use crate::text::Role;
+use crate::train;
 use crate::train::recipe::Recipe;
 use crate::train::stages::Context;
 use crate::train::trial::{self, Trial};
@@ -102,9 +102,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let counted = cuda::is_simulated();
     let global = &if counted { global.clone() } else { global.on_cpu("profile")? };
     let (recipe, common, stage) = match &args.stage {
-        Stage::Pretrain(args) => (&args.input.recipe, &args.common, random::Stage::Pretrain),
-        Stage::FinetuneLm(args) => (&args.input.recipe, &args.common, random::Stage::FinetuneLm),
-        Stage::TrainClassifier(args) => (&args.input.recipe, &args.common, random::Stage::Classifier),
+        Stage::Pretrain(args) => (&args.input.recipe, &args.common, train::Stage::Pretrain),
+        Stage::FinetuneLm(args) => (&args.input.recipe, &args.common, train::Stage::FinetuneLm),
+        Stage::TrainClassifier(args) => (&args.input.recipe, &args.common, train::Stage::Classifier),
     };
     if let Some(file) = &common.trace {
         if counted {
@@ -127,7 +127,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             let mut text = describe(profile);
             if let Some(path) = &common.trace {
                 let trace = trace_file::chrome(&profile.recording, &format!("ulmfit {}", profile.stage));
-                write_atomically(path, trace.to_string().as_bytes())?;
+                files::put(path, trace.to_string())?;
                 let _ = write!(text, "\ntrace: {}", path.display());
             }
             (text, serde_json::to_value(profile).map_err(json)?)

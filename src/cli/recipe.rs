@@ -18,14 +18,14 @@ pub enum RecipeName {
 
 /// Reading direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DirectionName {
+pub enum DirectionArg {
     Forward,
     Backward,
 }
 
 /// Learning-rate schedules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ScheduleName {
+pub enum ScheduleArg {
     Stlr,
     Constant,
     Cosine,
@@ -34,7 +34,7 @@ pub enum ScheduleName {
 
 /// Ways to unfreeze layer groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum UnfreezingName {
+pub enum UnfreezingArg {
     Gradual,
     Full,
     Last,
@@ -43,7 +43,7 @@ pub enum UnfreezingName {
 
 /// Tokenizers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TokenizerName {
+pub enum TokenizerArg {
     Word,
     Whitespace,
     Pretokenized,
@@ -52,14 +52,14 @@ pub enum TokenizerName {
 
 /// How sub-words are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SubwordName {
+pub enum SubwordArg {
     Unigram,
     Bpe,
 }
 
 /// What to do when the loss or a gradient is not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OnNan {
+pub enum OnNanArg {
     Stop,
     Skip,
     Rewind,
@@ -74,7 +74,7 @@ pub struct RecipeArgs {
     pub recipe: Option<RecipeName>,
     /// Reading direction
     #[arg(long, value_enum)]
-    pub direction: Option<DirectionName>,
+    pub direction: Option<DirectionArg>,
     /// Train both directions and average their probabilities
     #[arg(long)]
     pub bidirectional: bool,
@@ -113,13 +113,13 @@ pub struct RecipeArgs {
     pub weight_decay: Option<f64>,
     /// Learning-rate schedule
     #[arg(long, value_enum)]
-    pub schedule: Option<ScheduleName>,
+    pub schedule: Option<ScheduleArg>,
     /// A learning rate of its own for each layer group
     #[arg(long, value_name = "on|off|FACTOR")]
     pub discriminative: Option<Discriminative>,
     /// Order in which layer groups begin to learn
     #[arg(long, value_enum)]
-    pub unfreezing: Option<UnfreezingName>,
+    pub unfreezing: Option<UnfreezingArg>,
     /// Stop after N updates
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub max_steps: Option<usize>,
@@ -134,10 +134,10 @@ pub struct RecipeArgs {
     pub valid_fraction: Option<f64>,
     /// How text becomes tokens
     #[arg(long, value_enum)]
-    pub tokenizer: Option<TokenizerName>,
+    pub tokenizer: Option<TokenizerArg>,
     /// How sub-words are found (--tokenizer subword)
     #[arg(long, value_enum)]
-    pub subword: Option<SubwordName>,
+    pub subword: Option<SubwordArg>,
     /// Take the sub-words of this tokenizer.json rather than train them (--tokenizer subword)
     #[arg(long, value_name = "FILE")]
     pub tokenizer_file: Option<String>,
@@ -149,7 +149,7 @@ pub struct RecipeArgs {
     pub language: Option<String>,
     /// What to do when the loss or a gradient is not finite
     #[arg(long, value_enum)]
-    pub on_nan: Option<OnNan>,
+    pub on_nan: Option<OnNanArg>,
     /// Set any line of the recipe, as classifier.max_len=800; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::assignment, action = ArgAction::Append)]
     pub set: Vec<(String, String)>,

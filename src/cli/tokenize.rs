@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::ArgAction;
 use serde_json::json;
 
-use super::recipe::{SubwordName, TokenizerName};
+use super::recipe::{SubwordArg, TokenizerArg};
 use super::shared::DataArgs;
 use super::{Global, output, values};
 use crate::error::{Error, Result};
@@ -45,11 +45,11 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub min_freq: u64,
     /// How text becomes tokens
-    #[arg(long, value_enum, default_value_t = TokenizerName::Word)]
-    pub tokenizer: TokenizerName,
+    #[arg(long, value_enum, default_value_t = TokenizerArg::Word)]
+    pub tokenizer: TokenizerArg,
     /// How sub-words are found: unigram (where nothing is said) or bpe
     #[arg(long, value_enum, value_name = "NAME")]
-    pub subword: Option<SubwordName>,
+    pub subword: Option<SubwordArg>,
     /// Take the sub-words of this tokenizer.json rather than train them
     #[arg(long, value_name = "FILE", conflicts_with = "subword")]
     pub tokenizer_file: Option<PathBuf>,
@@ -190,29 +190,28 @@ fn print(sources: &[Source], tokenizer: &Tokenizer, global: &Global) -> Result<(
 fn tokenizer_plan(args: &Args) -> Result<TokenizerPlan> {
     let rules = Rules::by_name(&args.rules)?;
     let table = Language::by_name(&args.language)?;
-    if table.is_some() && args.tokenizer != TokenizerName::Word {
+    if table.is_some() && args.tokenizer != TokenizerArg::Word {
         return Err(Error::usage(format!("--language {}: only the word tokenizer knows languages", args.language))
             .hint("leave --language or --tokenizer away"));
     }
     let of_subwords = [("--subword", args.subword.is_some()), ("--tokenizer-file", args.tokenizer_file.is_some())];
-    if let (Some((flag, _)), true) = (of_subwords.iter().find(|(_, on)| *on), args.tokenizer != TokenizerName::Subword)
-    {
+    if let (Some((flag, _)), true) = (of_subwords.iter().find(|(_, on)| *on), args.tokenizer != TokenizerArg::Subword) {
         return Err(Error::usage(format!("{flag}: the tokenizer is another one")).hint("say --tokenizer subword"));
     }
     if !(args.coverage > 0.0 && args.coverage <= 1.0) {
         return Err(Error::usage(format!("--coverage must be above 0 and at most 1, not {}", args.coverage)));
     }
     Ok(TokenizerPlan::Made(match args.tokenizer {
-        TokenizerName::Word => TokenizerKind::word_in(rules, table),
-        TokenizerName::Whitespace => TokenizerKind::Whitespace,
-        TokenizerName::Pretokenized => TokenizerKind::Pretokenized,
-        TokenizerName::Subword => {
+        TokenizerArg::Word => TokenizerKind::word_in(rules, table),
+        TokenizerArg::Whitespace => TokenizerKind::Whitespace,
+        TokenizerArg::Pretokenized => TokenizerKind::Pretokenized,
+        TokenizerArg::Subword => {
             if let Some(file) = &args.tokenizer_file {
                 return TokenizerPlan::from_file(file);
             }
             let algorithm = match args.subword {
-                Some(SubwordName::Bpe) => SubwordAlgorithm::Bpe,
-                Some(SubwordName::Unigram) | None => SubwordAlgorithm::Unigram,
+                Some(SubwordArg::Bpe) => SubwordAlgorithm::Bpe,
+                Some(SubwordArg::Unigram) | None => SubwordAlgorithm::Unigram,
             };
             return Ok(TokenizerPlan::Train { algorithm, rules, coverage: args.coverage });
         }

@@ -14,8 +14,8 @@ pub struct PoolStatistics {
     pub bytes: usize,
 }
 
-/// Largest block that a request takes while the pool is filled. (2.5 times: of the factors from 1.25 to 8 the one with which the paper's language
-/// model and classifier need the least memory.)
+/// Largest block that a request takes while the pool is filled. (2.5 times: of the factors from 1.25 to 8 the one with which the paper's
+/// two models need the least memory.)
 fn shared_limit(bytes: usize) -> usize {
     bytes.saturating_add(bytes / 2 * 3 + 256)
 }

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::autodiff::{Parameters, ParametersBuilder};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::nn::{Classifier, ClassifierSettings, LanguageModel, LanguageModelSettings, weights};
-use crate::random::Direction;
 use crate::tensor::DType;
+use crate::text::Direction;
 use crate::text::Vocabulary;
 
 pub const MODEL_FILE: &str = "model.safetensors";
@@ -116,7 +117,7 @@ pub fn save(directory: &Path, parameters: &Parameters, vocabulary: &Vocabulary, 
     let mut json = serde_json::to_vec_pretty(config)
         .map_err(|e| Error::data(format!("the configuration cannot be saved: {e}")))?;
     json.push(b'\n');
-    weights::write_atomically(&directory.join(CONFIG_FILE), &json)
+    files::put(&directory.join(CONFIG_FILE), json)
 }
 
 /// Whether a directory holds a finished model.
@@ -170,8 +171,8 @@ pub fn load(directory: &Path) -> Result<AnyModel> {
         Architecture::LanguageModel(settings) => settings.encoder,
         Architecture::Classifier(settings) => settings.encoder,
     };
-    if encoder.vocabulary != vocabulary.len() {
-        let sizes = format!("{} words, but the vocabulary has {}", encoder.vocabulary, vocabulary.len());
+    if encoder.vocabulary() != vocabulary.len() {
+        let sizes = format!("{} words, but the vocabulary has {}", encoder.vocabulary(), vocabulary.len());
         return Err(Error::file(directory.join(CONFIG_FILE), format!("describes a model of {sizes}")));
     }
     let unfit = |e: Error| Error::file(directory.join(CONFIG_FILE), format!("describes no model: {e}"));

@@ -1,11 +1,24 @@
-//! What is made of operations: the AWD-LSTM encoder, the tied language model, the pooling classifier, and their weights as files.
+//! What is made of operations: encoders, heads, the models that put the two together, and their weights as files.
+//!
+//! The way of the data: tokens → [`encoder`] (window by window, what it carries in [`state`], its dropouts from [`noise`]; documents
+//! chunk by chunk) → [`head`] → loss. What random numbers are for is listed in [`sites`].
 
-pub mod classifier;
+mod chunks;
+pub mod documents;
 pub mod encoder;
+pub mod head;
 mod initial;
-pub mod language_model;
+pub mod model;
+pub mod noise;
+pub mod sites;
+pub mod state;
 pub mod weights;
 
-pub use classifier::{Classifier, ClassifierSettings, DocumentBatch, HeadDropout, Masking};
-pub use encoder::{DropRates, Encoder, EncoderDropout, EncoderSettings, GivenMasks, State};
-pub use language_model::{LanguageModel, LanguageModelSettings, LossSettings, Softmax, WindowLoss};
+pub use documents::DocumentBatch;
+pub use encoder::{AwdLstmSettings, Encoder, EncoderSettings};
+pub use head::Evaluated;
+pub use model::{
+    Classified, Classifier, ClassifierSettings, LanguageModel, LanguageModelSettings, LossSettings, WindowLoss,
+};
+pub use noise::{DropRates, GivenMasks, Noise};
+pub use state::State;

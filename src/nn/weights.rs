@@ -6,41 +6,14 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
-use sha2::{Digest as _, Sha256};
 
-use super::language_model::{TAIL_BIAS, TAIL_WEIGHT};
-use crate::autodiff::{ParameterId, Parameters};
+use crate::autodiff::{ParameterId, Parameters, Role};
 use crate::error::{Error, Result};
+use crate::files::{self, Hash};
 use crate::tensor::{DType, Device, Element, Tensor};
 
 /// Longest header that is read, as in the format's own library.
 const HEADER_LIMIT: u64 = 100_000_000;
-
-/// Writes a file beside its place, syncs it and renames it: a reader sees the old file or the new one, never half of one.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    put_in_place(path, |file| file.write_all(bytes))
-}
-
-fn put_in_place(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".partial");
-    let temporary = Path::new(&temporary);
-    let put = || {
-        let mut file = File::create(temporary)?;
-        write(&mut file)?;
-        file.sync_all()?;
-        std::fs::rename(temporary, path)?;
-        // the name itself is durable once the directory is synced
-        match path.parent().map(File::open) {
-            Some(Ok(directory)) => directory.sync_all().or(Ok(())),
-            _ => Ok(()),
-        }
-    };
-    put().map_err(|e| {
-        let _ = std::fs::remove_file(temporary);
-        Error::io(path, "write", &e)
-    })
-}
 
 fn file_type(dtype: DType) -> Dtype {
     match dtype {
@@ -107,7 +80,7 @@ pub fn save_tensors<'a>(
     tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
     metadata: Option<(&str, String)>,
 ) -> Result<()> {
-    put_in_place(path, |file| Saved::new(tensors, metadata)?.write(|bytes| file.write_all(bytes)))
+    files::put_with(path, |file| Saved::new(tensors, metadata)?.write(|bytes| file.write_all(bytes)))
 }
 
 /// The named tensors of a safetensors file, and its metadata.
@@ -183,16 +156,11 @@ pub fn save_model(path: &Path, parameters: &Parameters) -> Result<()> {
 
 /// SHA-256 of what [`save_model`] writes.
 pub fn model_hash(parameters: &Parameters) -> Result<String> {
-    let mut hash = Sha256::new();
+    let mut hash = Hash::default();
     Saved::new(model_tensors(parameters), None)
-        .and_then(|saved| {
-            saved.write(|bytes| {
-                hash.update(bytes);
-                Ok(())
-            })
-        })
+        .and_then(|saved| saved.write(|bytes| hash.write_all(bytes)))
         .map_err(|e| Error::data(format!("the model cannot be hashed: {e}")))?;
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hash.hex())
 }
 
 /// Loads `model.safetensors` into declared parameters. A missing or surplus tensor, another shape or type, and a value that is not
@@ -229,26 +197,27 @@ fn put(path: &Path, parameters: &Parameters, id: ParameterId, tensor: &Tensor) -
     Ok(())
 }
 
-/// Copies every parameter of `to` that `from` has under the same name and shape, except the embedding and the decoder's bias, whose
-/// rows follow `rows`: row `i` of `to` is row `rows[i]` of `from`, or the mean of all rows of `from` for a new word
-/// (docs/SPEC.md §2.3). Returns how many parameters were copied.
+/// Copies every parameter of `to` that `from` has under the same name and shape. Those with a row or a value for every word follow
+/// `rows`: row `i` of `to` is row `rows[i]` of `from`, or the mean of all rows of `from` for a new word (docs/SPEC.md §2.3). Returns how
+/// many parameters were copied.
+///
+/// # Errors
+/// [`Error::Data`]: a parameter has other sizes in the two models.
 pub fn transfer(from: &Parameters, to: &Parameters, rows: &[Option<u32>]) -> Result<usize> {
     let mut copied = 0;
     for id in to.ids() {
         let name = to.name(id);
         let Some(source) = from.find(name) else { continue };
         let (source, target) = (from.value(source), to.value(id));
-        if matches!(name, TAIL_WEIGHT | TAIL_BIAS) && source.shape() != target.shape() {
-            // another number of tails: they stand for other words, and start anew
-            continue;
-        }
-        if matches!(name, "encoder.weight" | "decoder.bias") {
-            map_rows(source, target, rows)?;
-        } else if source.shape() == target.shape() {
-            target.copy_from(source);
-        } else {
-            let sizes = format!("{} in one, {} in the other", source.shape(), target.shape());
-            return Err(Error::data(format!("parameter '{name}' has other sizes in the two models: {sizes}")));
+        match to.role(id) {
+            // another number of parts: they stand for other words, and start anew
+            Role::VocabularyParts if source.shape() != target.shape() => continue,
+            Role::VocabularyRows | Role::VocabularyBias => map_rows(source, target, rows)?,
+            _ if source.shape() == target.shape() => target.copy_from(source),
+            _ => {
+                let sizes = format!("{} in one, {} in the other", source.shape(), target.shape());
+                return Err(Error::data(format!("parameter '{name}' has other sizes in the two models: {sizes}")));
+            }
         }
         copied += 1;
     }
@@ -284,7 +253,7 @@ mod tests {
 
     fn parameters(v: usize) -> Parameters {
         let mut builder = Parameters::builder();
-        builder.add("encoder.weight", &[v, 2], 0);
+        builder.declare("words", &[v, 2], 0, Role::VocabularyRows);
         builder.add("x", &[3], 0);
         builder.build(DType::F32).unwrap()
     }
@@ -332,7 +301,7 @@ mod tests {
         load_model(&path, &b).unwrap();
         assert_eq!(b.value(ParameterId(1)).to_f64(), [1.5, -2.0, 3.0]);
         let shape = load_model(&path, &parameters(4)).unwrap_err().to_string();
-        assert!(shape.contains("'encoder.weight' is f32 [3, 2]"), "{shape}");
+        assert!(shape.contains("'words' is f32 [3, 2]"), "{shape}");
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(load_model(&path, &b).unwrap_err().to_string().contains("not a whole safetensors file"));

@@ -2,7 +2,7 @@
 
 use crate::autodiff::{Graph, Var};
 use crate::error::Result;
-use crate::random::{Direction, Key, Site, Stage, Stream};
+use crate::random::{Key, Site, Stream};
 use crate::tensor::{Shape, Tensor};
 
 /// What a case runs: from the inputs' handles to the outputs'.
@@ -46,11 +46,11 @@ pub struct Data {
 
 impl Data {
     pub fn new(seed: u64) -> Self {
-        Data { key: Key::new(seed, Stage::Other, Direction::Forward), calls: 0 }
+        Data { key: Key::apart(seed), calls: 0 }
     }
 
     fn tensor(&mut self, shape: &[usize], mut value: impl FnMut(&mut Stream) -> f64) -> Tensor {
-        let mut stream = Stream::new(self.key, Site::Custom(0), 0, self.calls);
+        let mut stream = Stream::new(self.key, Site::CUSTOM[0], 0, self.calls);
         self.calls += 1;
         // rounded to f32, so that the same case runs on both types with equal inputs
         let values: Vec<f64> = (0..Shape::new(shape).len()).map(|_| f64::from(value(&mut stream) as f32)).collect();
@@ -84,7 +84,7 @@ impl Data {
 
     /// Constant indices, uniform below `n`.
     pub fn indices(&mut self, name: &'static str, shape: &[usize], n: u32) -> Input {
-        let mut stream = Stream::new(self.key, Site::Custom(1), 0, self.calls);
+        let mut stream = Stream::new(self.key, Site::CUSTOM[1], 0, self.calls);
         self.calls += 1;
         let values: Vec<u32> = (0..Shape::new(shape).len()).map(|_| stream.below(n)).collect();
         Self::given(name, shape, &values)

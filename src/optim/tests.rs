@@ -5,7 +5,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 
 use super::*;
-use crate::autodiff::{ParameterId, Parameters};
+use crate::autodiff::{ParameterId, Parameters, Role};
 use crate::tensor::DType;
 
 /// A fixture file as f64 values.
@@ -323,7 +323,7 @@ fn toy(dtype: DType) -> Parameters {
     let mut builder = Parameters::builder();
     builder.add("big", &[3, CHUNK], 0);
     builder.add("mean", &[11], 1);
-    builder.add_buffer("statistics", &[2], 1);
+    builder.declare("statistics", &[2], 1, Role::Buffer);
     builder.add("head", &[CHUNK + 5], 2);
     let mut parameters = builder.build(dtype).unwrap();
     parameters.zero_missing_gradients();

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::report::plots::{self, Mark, escape};
 use crate::report::{duration, metrics, stage_title, thousands};
 use crate::train::observer::{Event, Split, StageStarted};
@@ -40,13 +41,11 @@ impl Run {
     }
 }
 
-/// Writes `out` from the runs in `dirs` (beside the old page, then renamed).
+/// Writes `out` from the runs in `dirs` (see [`files::put`]).
 pub fn write(out: &Path, title: &str, dirs: &[&Path]) -> Result<()> {
     let runs = dirs.iter().map(|dir| Run::load(dir)).collect::<Result<Vec<_>>>()?;
     let page = page(title, &runs)?;
-    let new = out.with_extension("html.new");
-    std::fs::write(&new, page).map_err(|e| Error::io(&new, "write", &e))?;
-    std::fs::rename(&new, out).map_err(|e| Error::io(out, "replace", &e))
+    files::put(out, page)
 }
 
 /// The page about `runs`, in their order.

@@ -178,8 +178,8 @@ mod tests {
         write(&path, &before);
         let started = |first_step| {
             Event::StageStarted(crate::train::observer::StageStarted {
-                stage: crate::random::Stage::Pretrain,
-                direction: crate::random::Direction::Forward,
+                stage: crate::train::Stage::Pretrain,
+                direction: crate::text::Direction::Forward,
                 first_step,
                 total_steps: 3,
                 epochs: 1,

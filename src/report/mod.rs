@@ -3,11 +3,13 @@
 
 pub mod environment;
 pub mod html;
+pub mod log;
 pub mod metrics;
 pub mod plots;
 pub mod progress;
 
-use crate::random::{Direction, Stage};
+use crate::text::Direction;
+use crate::train::Stage;
 
 /// Name of a stage for people.
 pub fn stage_title(stage: Stage, direction: Direction) -> &'static str {
@@ -18,17 +20,6 @@ pub fn stage_title(stage: Stage, direction: Direction) -> &'static str {
         (Stage::FinetuneLm, Direction::Backward) => "Language model, backward: fine-tuning",
         (Stage::Classifier, Direction::Forward) => "Classifier",
         (Stage::Classifier, Direction::Backward) => "Classifier, backward",
-        (Stage::Other, _) => "Other",
-    }
-}
-
-/// Name of a stage at the head of a progress line.
-pub fn stage_name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Pretrain => "pretrain",
-        Stage::FinetuneLm => "finetune-lm",
-        Stage::Classifier => "classifier",
-        Stage::Other => "other",
     }
 }
 

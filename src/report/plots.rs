@@ -64,7 +64,7 @@ pub fn colour_variable(colour: usize) -> String {
 }
 
 /// All recolourable colours: (CSS variable, value on a light page).
-pub fn palette() -> Vec<(String, String)> {
+fn palette() -> Vec<(String, String)> {
     let hex = |c: RGBColor| format!("#{:02X}{:02X}{:02X}", c.0, c.1, c.2);
     let mut all = vec![("--chart-ink".to_string(), hex(INK)), ("--chart-grid".to_string(), hex(GRID))];
     all.extend(COLOURS.iter().enumerate().map(|(i, &c)| (colour_variable(i), hex(c))));

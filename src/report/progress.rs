@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::Result;
-use crate::report::{duration, stage_name, stage_title, thousands};
+use crate::report::{duration, stage_title, thousands};
 use crate::train::observer::{CheckpointReason, Evaluated, Event, Observer, StageStarted, Step};
 
 /// Time between two plain lines.
@@ -76,7 +76,7 @@ impl Progress {
 
         let now = Instant::now();
         self.stage = Some(Shown {
-            name: stage_name(started.stage),
+            name: started.stage.name(),
             epochs: started.epochs,
             started: now,
             last_line: now,
@@ -88,7 +88,7 @@ impl Progress {
             let bar = ProgressBar::with_draw_target(Some(started.total_steps), ProgressDrawTarget::stderr_with_hz(5));
             let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}");
             bar.set_style(style.expect("the template is constant").progress_chars("━╸─"));
-            bar.set_prefix(stage_name(started.stage));
+            bar.set_prefix(started.stage.name());
             bar.set_position(started.first_step);
             self.bar = Some(bar);
         }
@@ -131,7 +131,7 @@ impl Progress {
     }
 
     fn evaluated(&mut self, e: &Evaluated) {
-        let mut text = format!("{} epoch {} {} loss {:.4}", stage_name(e.stage), e.epoch, e.split.name(), e.loss);
+        let mut text = format!("{} epoch {} {} loss {:.4}", e.stage.name(), e.epoch, e.split.name(), e.loss);
         if let Some(value) = e.perplexity {
             text += &format!(" perplexity {}", perplexity(value));
         }
@@ -192,7 +192,8 @@ impl Observer for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{Direction, Stage};
+    use crate::text::Direction;
+    use crate::train::Stage;
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]

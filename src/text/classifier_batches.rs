@@ -131,7 +131,7 @@ impl ClassifierBatches {
         let falling = |piece: &mut [u32], store: &TokenStore| {
             piece.sort_by_key(|&d| std::cmp::Reverse(store.document_len(d as usize)));
         };
-        let mut random = Stream::new(self.config.key, Site::Order, epoch, 0);
+        let mut random = Stream::new(self.config.key, Site::ORDER, epoch, 0);
         if sorted {
             falling(&mut order, &self.store);
             let alike = self.config.order == SampleOrder::SortedAlike;
@@ -183,7 +183,6 @@ impl ClassifierBatches {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{Direction, Stage};
     use crate::text::StoreWriter;
     use crate::text::store::tests::vocabulary;
 
@@ -197,7 +196,7 @@ mod tests {
     }
 
     fn config(batch_size: usize, order: SampleOrder) -> ClassifierConfig {
-        let key = Key::new(5, Stage::Classifier, Direction::Forward);
+        let key = Key::new(5, 3u32, 0u32);
         ClassifierConfig { batch_size, order, drop_last: false, key }
     }
 

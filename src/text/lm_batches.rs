@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::TokenStore;
 use crate::error::{Error, Result};
-use crate::random::{Direction, Key, Site, Stream};
+use crate::random::{Key, Site, Stream};
+use crate::text::Direction;
 
 /// How the documents become `B` columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,7 +207,7 @@ impl LmBatches {
             Windows::Fixed => bptt,
             Windows::VariableFirstLong if segment == 0 => bptt + variable.excess,
             Windows::Variable | Windows::VariableFirstLong => {
-                variable.draw(bptt, &mut Stream::new(self.config.key, Site::Window, epoch, segment))
+                variable.draw(bptt, &mut Stream::new(self.config.key, Site::WINDOW, epoch, segment))
             }
         };
         Some(length.min(usize::try_from(left).unwrap_or(usize::MAX)))
@@ -249,7 +250,7 @@ impl LmBatches {
         }
         self.order.clone_from(&self.documents);
         if self.config.layout == LmLayout::Shuffled {
-            Stream::new(self.config.key, Site::Order, epoch, 0).shuffle(&mut self.order);
+            Stream::new(self.config.key, Site::ORDER, epoch, 0).shuffle(&mut self.order);
         }
         self.begins.clear();
         let mut at = 0;

@@ -1,5 +1,4 @@
 use super::*;
-use crate::random::Stage;
 use crate::text::StoreWriter;
 use crate::text::store::tests::vocabulary;
 
@@ -16,7 +15,7 @@ fn store(dir: &tempfile::TempDir, lengths: &[usize]) -> Arc<TokenStore> {
 }
 
 fn config(batch_size: usize, bptt: usize, layout: LmLayout, windows: Windows) -> LmConfig {
-    let key = Key::new(5, Stage::Pretrain, Direction::Forward);
+    let key = Key::new(5, 1u32, 0u32);
     let variable = VariableWindows::default();
     LmConfig { batch_size, bptt, layout, windows, variable, direction: Direction::Forward, key }
 }

@@ -9,6 +9,7 @@
 
 mod build;
 mod classifier_batches;
+mod direction;
 mod interner;
 mod lm_batches;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use build::{
     tokenize_all, write_store,
 };
 pub use classifier_batches::{ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder};
+pub use direction::Direction;
 pub use lm_batches::{LmBatches, LmConfig, LmCursor, LmLayout, VariableWindows, Windows};
 pub use profile::{Profile, QUANTILES};
 pub use reader::{Document, Documents, Encoding, Format, OpenOptions, Origin, Role, Source};

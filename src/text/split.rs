@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use sha2::{Digest, Sha256};
-
-use crate::random::{Direction, Key, Site, Stage, Stream};
+use crate::files::sha256;
+use crate::random::{Key, Site, Stream};
 
 /// Separate streams for the separate purposes of this file (the `step` of the counter).
 const STRATIFIED: u32 = 0;
@@ -12,7 +11,7 @@ const LOW_SHOT: u32 = 1;
 const RANDOM: u32 = 2;
 
 fn stream(seed: u64, purpose: u32, row: u32) -> Stream {
-    Stream::new(Key::new(seed, Stage::Other, Direction::Forward), Site::Split, purpose, row)
+    Stream::new(Key::apart(seed), Site::SPLIT, purpose, row)
 }
 
 /// Document indices by class; those without a label last.
@@ -83,7 +82,7 @@ impl TextFingerprints {
         if plain.is_empty() {
             plain.push_str(text.trim_matches(super::is_space));
         }
-        let full: [u8; 32] = Sha256::digest(plain.as_bytes()).into();
+        let full = sha256(plain.as_bytes());
         u128::from_le_bytes(std::array::from_fn(|i| full[i]))
     }
 

@@ -15,10 +15,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::Vocabulary;
 use crate::error::{Error, Result};
+use crate::files::{self, sha256};
 use crate::temporary::unnamed_file;
 
 const MAGIC: &[u8; 8] = b"ULMFTOK\n";
@@ -47,7 +47,7 @@ struct Header {
 }
 
 fn digest8(bytes: &[u8]) -> [u8; 8] {
-    let full: [u8; 32] = Sha256::digest(bytes).into();
+    let full = sha256(bytes);
     std::array::from_fn(|i| full[i])
 }
 
@@ -212,9 +212,7 @@ impl StoreWriter {
             Storage::Memory => (name.to_path_buf(), Output::Memory(Vec::new())),
             Storage::Temporary => (name.to_path_buf(), file(unnamed_file()?, None)?),
             Storage::File(path) => {
-                let mut beside = path.as_os_str().to_os_string();
-                beside.push(".part");
-                let beside = PathBuf::from(beside);
+                let beside = files::beside(path);
                 let created = File::options().read(true).write(true).create(true).truncate(true).open(&beside);
                 (path.to_path_buf(), file(created.map_err(|e| Error::io(path, "create", &e))?, Some(beside))?)
             }
@@ -294,8 +292,7 @@ impl StoreWriter {
             file.section(&names)?;
             file.end(&mut header)?;
             if let Some(beside) = &file.beside {
-                file.file.get_ref().sync_all()?;
-                std::fs::rename(beside, &path)?;
+                files::place(file.file.get_ref(), beside, &path)?;
                 file.beside = None;
             }
             file.file.get_ref().try_clone()

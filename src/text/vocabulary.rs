@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::TokenizerKind;
 use super::interner::Interner;
 use crate::error::{Error, Result};
+use crate::files::{self, Hash};
 
 /// Id of the unknown word in every recipe.
 pub const UNKNOWN_ID: u32 = 0;
@@ -165,19 +165,19 @@ impl Vocabulary {
 
     fn build(words: Vec<Box<str>>, counts: Vec<u64>, tokenizer: TokenizerKind) -> Self {
         let (mut index, mut first_ids) = (Interner::default(), Vec::with_capacity(words.len()));
-        let mut sha = Sha256::new();
+        let mut hash = Hash::default();
         for (i, word) in words.iter().enumerate() {
             if index.insert(word) == first_ids.len() {
                 first_ids.push(i as u32);
             }
-            sha.update((word.len() as u64).to_le_bytes());
-            sha.update(word.as_bytes());
+            hash.add((word.len() as u64).to_le_bytes());
+            hash.add(word.as_bytes());
         }
         if let TokenizerKind::Subword(subword) = &tokenizer {
             // the same pieces can be joined in other ways
-            sha.update(subword.sha256().as_bytes());
+            hash.add(subword.sha256());
         }
-        Vocabulary { words, counts, index, first_ids, tokenizer, hash: sha.finalize().into() }
+        Vocabulary { words, counts, index, first_ids, tokenizer, hash: hash.bytes() }
     }
 
     /// Number of entries, special tokens included.
@@ -243,10 +243,10 @@ impl Vocabulary {
             counts: self.counts.clone(),
         };
         if let TokenizerKind::Subword(subword) = &self.tokenizer {
-            write_renamed(&tokenizer_path(path), subword.file()?)?;
+            files::put(&tokenizer_path(path), subword.file()?)?;
         }
         let json = serde_json::to_vec(&saved).expect("strings and numbers always serialise");
-        write_renamed(path, &json)
+        files::put(path, json)
     }
 
     /// Reads `vocab.json`, and the `tokenizer.json` of sub-words beside it ([`tokenizer_path`]).
@@ -290,13 +290,6 @@ pub fn tokenizer_path(vocabulary: &Path) -> PathBuf {
         Some(before) => vocabulary.with_file_name(format!("{before}tokenizer.json")),
         None => vocabulary.with_extension("tokenizer.json"),
     }
-}
-
-fn write_renamed(path: &Path, bytes: &[u8]) -> Result<()> {
-    let beside = path.with_extension("json.part");
-    std::fs::write(&beside, bytes)
-        .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(|e| Error::io(path, "write", &e))
 }
 
 #[cfg(test)]

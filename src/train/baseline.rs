@@ -236,10 +236,10 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{Direction, Key, Site, Stage, Stream};
+    use crate::random::{Key, Site, Stream};
 
     fn random(row: u32) -> Stream {
-        Stream::new(Key::new(1, Stage::Other, Direction::Forward), Site::Custom(1), 0, row)
+        Stream::new(Key::apart(1), Site::CUSTOM[1], 0, row)
     }
 
     /// Documents of ten words out of 40, and one word of their own class (40, 41 or 42) if `marked`.

@@ -7,14 +7,14 @@ use crate::answer::Measured;
 use crate::answer::classes::{Documents, measure, predict};
 use crate::autodiff::{Graph, Parameters, Var};
 use crate::error::{Error, Result};
-use crate::nn::classifier::{ChunkDropout, Classified};
-use crate::nn::{Classifier, DropRates, HeadDropout};
+use crate::nn::{Classified, Classifier, DropRates, Noise};
 use crate::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
 use crate::ops::batch_norm::Mode;
 use crate::ops::softmax_cross_entropy::softmax_cross_entropy;
 use crate::ops::weighted_sum::weighted_sum;
-use crate::random::{Direction, Key, Site, Stream};
+use crate::random::{Key, Site, Stream};
 use crate::tensor::Tensor;
+use crate::text::Direction;
 use crate::text::{ClassifierBatches, ClassifierCursor, TokenStore, VariableWindows, Windows};
 use crate::trace;
 
@@ -71,7 +71,7 @@ impl<'a> ClassifierTask<'a> {
             Windows::Fixed => bptt,
             Windows::VariableFirstLong if update == 0 => bptt + variable.excess,
             Windows::Variable | Windows::VariableFirstLong => {
-                variable.draw(bptt, &mut Stream::new(self.key, Site::Window, 0, update))
+                variable.draw(bptt, &mut Stream::new(self.key, Site::WINDOW, 0, update))
             }
         }
     }
@@ -111,9 +111,8 @@ impl Task for ClassifierTask<'_> {
         drop(span);
         let head_frozen = parameters.is_frozen(parameters.groups() - 1);
         let norm = if head_frozen && self.settings.freeze_norm { Mode::Frozen } else { Mode::Train };
-        let dropout = ChunkDropout::Random { key: self.key, step: update, rates: self.settings.dropout };
-        let head = HeadDropout::Random { key: self.key, step: update, rates: &self.settings.head };
-        let out = self.model.forward(g, parameters, &batch, norm, &dropout, &head)?;
+        let noise = Noise::of(self.key, update, self.settings.dropout).with_head(&self.settings.head);
+        let out = self.model.forward(g, parameters, &batch, norm, &noise, &noise)?;
         let (total, cross_entropy) = self.losses(g, &out, &labels)?;
         let bptt = self.model.settings.bptt as f64;
         let rate_scale = if self.settings.rescale_rate { chunk as f64 / bptt } else { 1.0 };

@@ -15,13 +15,13 @@ use super::observer::{CheckpointReason, Evaluated, Event, Observer, Split, Step}
 use super::recipe::{OnNan, OptimiserName, TrainingSettings};
 use super::{interrupt, rss};
 use crate::answer::Measured;
-use crate::autodiff::{Graph, ParameterId, Parameters, Var};
+use crate::autodiff::{Graph, ParameterId, Parameters, Role, Var};
 use crate::device::cuda::Collecting;
 use crate::error::{Error, Result};
 use crate::optim::{GradientNorm, Optimiser, Schedule, StepRates, clip_scale, first_non_finite};
-use crate::random::Stage;
 use crate::tensor::Tensor;
 use crate::trace;
+use crate::train::Stage;
 
 /// What a task computes for one update.
 #[derive(Clone, Copy, Debug)]
@@ -220,11 +220,8 @@ impl<'a> Training<'a> {
         let mut optimiser =
             if averaging { training.new_averaging(parameters)? } else { training.new_optimiser(parameters)? };
         if !training.decay_norm_and_bias {
-            let exempt = |id: ParameterId| {
-                let name = parameters.name(id);
-                name.contains(".norm.") || name == "decoder.bias"
-            };
-            parameters.ids().filter(|&id| exempt(id)).for_each(|id| optimiser.exempt_from_decay(id));
+            let exempt = |id: &ParameterId| matches!(parameters.role(*id), Role::Norm | Role::VocabularyBias);
+            parameters.ids().filter(exempt).for_each(|id| optimiser.exempt_from_decay(id));
         }
         Ok(optimiser)
     }
@@ -256,7 +253,8 @@ impl<'a> Training<'a> {
             self.parameters.set_frozen(group, !trainable);
         }
         if announce && self.settings.phases.len() > 1 {
-            let groups = phase.trainable.iter().enumerate().filter(|(_, t)| **t).map(|(g, _)| g.to_string()).collect();
+            let named = self.parameters.group_names().iter().zip(&phase.trainable);
+            let groups = named.filter(|(_, learns)| **learns).map(|(name, _)| name.clone()).collect();
             self.observer.observe(&Event::Unfrozen { step: self.progress.update, groups })?;
         }
         Ok(())

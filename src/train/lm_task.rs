@@ -1,15 +1,14 @@
 //! The language model as a task of the training loop: stages 1 and 2.
 
 use super::driver::{Task, Update};
-use super::recipe::ValidAverage;
 use crate::answer::Measured;
 use crate::answer::language::{Mean, evaluate};
 use crate::autodiff::{Graph, Parameters, Var};
 use crate::error::{Error, Result};
-use crate::nn::{DropRates, EncoderDropout, LanguageModel, LossSettings, Softmax, State};
+use crate::nn::{DropRates, LanguageModel, LossSettings, Noise, State};
 use crate::ops::sampled_softmax::NegativeSampler;
 use crate::random::Key;
-use crate::tensor::{Device, Tensor};
+use crate::tensor::Tensor;
 use crate::text::{LmBatches, LmCursor, Windows};
 use crate::trace;
 
@@ -22,7 +21,7 @@ pub struct LmTaskSettings {
     pub negatives: Option<usize>,
     /// Learning rate times window length over bptt.
     pub rescale_rate: bool,
-    pub averaging: ValidAverage,
+    pub averaging: Mean,
 }
 
 /// Stages 1 and 2.
@@ -57,38 +56,32 @@ impl<'a> LmTask<'a> {
             (Some(_), None) => return Err(Error::data("a sampled softmax needs the counts of the vocabulary's words")),
             _ => None,
         };
-        let state = State::zeros_on(parameters.device(), &model.settings.encoder, b, parameters.dtype())?;
+        let state = model.encoder.zeros(parameters.device(), b, parameters.dtype())?;
+        let next = State::empty(model.encoder.slots());
         let (inputs, targets) = (Vec::new(), Vec::new());
-        Ok(LmTask { model, settings, key, train, valid, state, next: State::default(), inputs, targets, sampler })
+        Ok(LmTask { model, settings, key, train, valid, state, next, inputs, targets, sampler })
     }
 
     /// Total and cross-entropy; leaves `next`.
     fn losses(&mut self, g: &mut Graph, parameters: &Parameters, steps: usize, update: u32) -> Result<(Var, Var)> {
-        self.next.h.clone_from(&self.state.h);
-        self.next.c.clone_from(&self.state.c);
+        self.next.copy_handles(&self.state);
         let b = self.train.config().batch_size;
         let (tokens, targets) = (g.indices([steps, b])?, g.indices([steps, b])?);
         tokens.write::<u32>().copy_from_slice(&self.inputs);
         targets.write::<u32>().copy_from_slice(&self.targets);
-        let dropout = EncoderDropout::Random { key: self.key, step: update, chunk: 0, rates: self.settings.dropout };
-        let softmax = match &mut self.sampler {
-            None => Softmax::Full,
+        let noise = Noise::of(self.key, update, self.settings.dropout);
+        let negatives = match &mut self.sampler {
+            None => None,
             Some((sampler, chosen)) => {
                 sampler.sample(self.key, update, chosen)?;
                 let negatives = g.indices([chosen.len()])?;
                 negatives.write::<u32>().copy_from_slice(chosen);
-                Softmax::Sampled { negatives }
+                Some(negatives)
             }
         };
-        let losses = &self.settings.losses;
-        let out = self.model.window(g, parameters, &tokens, &targets, &mut self.next, &dropout, &softmax, losses)?;
+        let (losses, negatives) = (&self.settings.losses, negatives.as_ref());
+        let out = self.model.window(g, parameters, &tokens, &targets, negatives, &mut self.next, &noise, losses)?;
         Ok((out.total, out.cross_entropy))
-    }
-
-    /// Forgets what the window leaves, so that its memory is free.
-    fn forget_next(&mut self) {
-        self.next.h.clear();
-        self.next.c.clear();
     }
 }
 
@@ -108,16 +101,7 @@ impl Task for LmTask<'_> {
         let Some(steps) = self.train.next_window(&mut self.inputs, &mut self.targets)? else { return Ok(None) };
         drop(span);
         let (total, cross_entropy) = self.losses(g, parameters, steps, update)?;
-        let (state, next) = (&mut self.state, &mut self.next);
-        match g.device() {
-            Device::Cpu => std::mem::swap(state, next),
-            // a graph of a step finds it always at one place
-            Device::Cuda(_) => {
-                let all = next.h.iter().chain(&next.c).zip(state.h.iter().chain(&state.c));
-                all.for_each(|(from, to)| g.carry(from, to));
-            }
-        }
-        self.forget_next();
+        self.state.advance(&mut self.next, g);
         let config = self.train.config();
         let rate_scale = if self.settings.rescale_rate { steps as f64 / config.bptt as f64 } else { 1.0 };
         let tokens = (steps * config.batch_size) as u64;
@@ -132,7 +116,7 @@ impl Task for LmTask<'_> {
         let cells = steps * self.train.config().batch_size;
         (self.inputs, self.targets) = (vec![0; cells], vec![0; cells]);
         let (total, _) = self.losses(g, parameters, steps, u32::MAX)?;
-        self.forget_next();
+        self.next.forget();
         Ok(Some(total))
     }
 
@@ -142,11 +126,7 @@ impl Task for LmTask<'_> {
 
     fn evaluate(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Measured>> {
         let Some(valid) = &mut self.valid else { return Ok(None) };
-        let mean = match self.settings.averaging {
-            ValidAverage::Token => Mean::Token,
-            ValidAverage::Batch => Mean::Window,
-        };
-        evaluate(self.model, g, parameters, valid, mean).map(Some)
+        evaluate(self.model, g, parameters, valid, self.settings.averaging).map(Some)
     }
 
     fn cursor(&self) -> serde_json::Value {
@@ -154,27 +134,13 @@ impl Task for LmTask<'_> {
     }
 
     fn tensors(&self) -> Vec<(String, &Tensor)> {
-        let named = |kind: &'static str, all: &'_ [Tensor]| {
-            (0..all.len()).map(move |l| format!("state/{kind}{l}")).collect::<Vec<_>>()
-        };
-        let h = named("h", &self.state.h).into_iter().zip(&self.state.h);
-        h.chain(named("c", &self.state.c).into_iter().zip(&self.state.c)).collect()
+        self.state.named()
     }
 
     fn restore(&mut self, cursor: &serde_json::Value, saved: &dyn Fn(&str) -> Option<Tensor>) -> Result<()> {
         let cursor: LmCursor = serde_json::from_value(cursor.clone())
             .map_err(|e| Error::data(format!("the checkpoint's place in the text cannot be read: {e}")))?;
         self.train.seek(cursor)?;
-        for (kind, all) in [("h", &self.state.h), ("c", &self.state.c)] {
-            for (l, tensor) in all.iter().enumerate() {
-                match saved(&format!("state/{kind}{l}")) {
-                    Some(found) if found.shape() == tensor.shape() && found.dtype() == tensor.dtype() => {
-                        tensor.copy_from(&found);
-                    }
-                    _ => return Err(Error::data(format!("the checkpoint has no fitting state '{kind}{l}'"))),
-                }
-            }
-        }
-        Ok(())
+        self.state.restore(saved)
     }
 }

@@ -60,7 +60,7 @@ pub fn classifier(context: &mut Context, source: &Source, from: Option<&Loaded<L
 
 /// Trains as the last step of unfreezing does (all groups, unless the recipe never thaws some), at growing rates.
 fn range_test(context: &mut Context, trial: Trial) -> Result<RangeTest> {
-    let Trial { stage, training, task, parameters, step, .. } = trial;
+    let Trial { stage, training, task, parameters, graph, step, .. } = trial;
     let top = step.lr.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let epochs = UPDATES.div_ceil(task.updates_in_epoch(0)?.max(1)) as u32 + 1;
     let phase = Phase {
@@ -71,10 +71,9 @@ fn range_test(context: &mut Context, trial: Trial) -> Result<RangeTest> {
     };
     let training = trial::without_evaluation(training, Some(UPDATES));
     context.note(format!("{UPDATES} updates at rates from {:.0e} to {}", RATES.0, RATES.1))?;
-    let mut graph = context.graph(context.memory_limit);
     let mut recorder = Recorder::default();
     let settings = LoopSettings { stage, phases: vec![phase], training };
-    let run = Training::new(settings, task, &mut graph, parameters, &mut recorder, Checkpoints::none(), None)?.run();
+    let run = Training::new(settings, task, graph, parameters, &mut recorder, Checkpoints::none(), None)?.run();
     let diverged = match run {
         Ok(_) => false,
         Err(Error::NotFinite { .. }) if recorder.points.len() > 1 => true,
@@ -132,7 +131,7 @@ fn evaluate(points: Vec<RangePoint>, diverged: bool) -> RangeTest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Stage;
+    use crate::train::Stage;
 
     fn points(loss: impl Fn(f64) -> f64) -> Vec<RangePoint> {
         let rate = |i: u64| Schedule::Range { ratio: RATES.1 / RATES.0 }.at(i, UPDATES).factor * RATES.1;

@@ -1,6 +1,7 @@
 //! Training: recipes, the one loop, the three stages, checkpoints, models as directories. Tells what happens to an observer and
 //! prints nothing.
 
+pub mod assemble;
 pub mod baseline;
 pub mod checkpoint;
 pub mod classifier_task;
@@ -14,5 +15,8 @@ pub mod plan;
 pub mod recipe;
 mod resolve;
 pub mod rss;
+mod stage;
 pub mod stages;
 pub mod trial;
+
+pub use stage::Stage;

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::nan;
 use crate::error::Result;
-use crate::random::{Direction, Stage};
+use crate::text::Direction;
+use crate::train::Stage;
 
 /// Listens to a training run. An error ends the run (a full disk must not be silent).
 pub trait Observer {

@@ -16,14 +16,15 @@ use crate::answer::ensemble::Ensemble;
 use crate::error::{Error, Result};
 use crate::models::{self, Loaded};
 use crate::nn::LanguageModel;
-use crate::random::{Direction, Stage};
+use crate::text::Direction;
 use crate::text::{Document, Profile, Source};
+use crate::train::Stage;
 
 /// Directories of the stages within that of a run.
 pub const PRETRAIN: &str = "pretrain";
 pub const FINETUNE: &str = "finetune-lm";
 pub const CLASSIFIER: &str = "classifier";
-pub const SCRATCH: &str = "from-scratch";
+const SCRATCH: &str = "from-scratch";
 
 /// Everything a run reads.
 pub struct RunSources {

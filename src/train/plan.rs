@@ -15,8 +15,8 @@ use super::recipe::{OptimiserName, Recipe, TrainingSettings};
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::nn::LanguageModel;
-use crate::random::Stage;
 use crate::tensor::DType;
+use crate::train::Stage;
 
 /// Bytes that every thread keeps for the packed operand of a matrix product.
 const PACKING: usize = 4 << 20;
@@ -129,16 +129,12 @@ pub fn plan(recipe: &Recipe, stage: Stage, options: &PlanOptions) -> Result<Plan
     let Pool { activations, workspace, evaluation } = pool;
     let pool = activations + workspace + evaluation;
     Ok(Plan {
-        stage: match stage {
-            Stage::Pretrain => "pretrain",
-            Stage::FinetuneLm => "finetune-lm",
-            _ => "train-classifier",
-        },
+        stage: stage.command(),
         sizes: Sizes {
             vocabulary: v,
-            embedding: encoder.embedding,
-            hidden: encoder.hidden,
-            layers: encoder.layers,
+            embedding: encoder.width(),
+            hidden: recipe.model.hidden,
+            layers: encoder.layer_names().len(),
             classes: (stage == Stage::Classifier).then_some(options.classes),
             batch_size: training.batch_size,
             bptt: training.bptt,

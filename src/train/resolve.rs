@@ -1,26 +1,21 @@
 //! What a recipe's settings mean to the rooms below: tokenizers, batches, networks.
 
 use super::recipe::{
-    ClassifierSettings, LayoutName, LmSettings, LossName, Recipe, RulesName, SamplerName, TextSettings, TokenizerName,
+    ClassifierSettings, LmSettings, LossName, Recipe, SamplerName, TextSettings, TokenizerName, TrainingSettings,
 };
-use super::recipe::{TrainingSettings, WindowsName};
 use crate::error::{Error, Result};
 use crate::nn;
 use crate::ops::adaptive_softmax;
-use crate::random::{Direction, Key, Stage};
+use crate::random::Key;
 use crate::text::{
-    ClassifierConfig, Language, LmConfig, LmLayout, PAD_ID, Rules, SampleOrder, TokenizerKind, TokenizerPlan,
-    VariableWindows, Windows,
+    ClassifierConfig, Direction, Language, LmConfig, PAD_ID, SampleOrder, TokenizerKind, TokenizerPlan, VariableWindows,
 };
+use crate::train::Stage;
 
 impl TextSettings {
     /// The tokenizer of a new vocabulary.
     pub fn tokenizer_plan(&self) -> Result<TokenizerPlan> {
-        let rules = match self.rules {
-            RulesName::V07 => Rules::V07,
-            RulesName::V1 => Rules::V1,
-            RulesName::V2 => Rules::V2,
-        };
+        let rules = self.rules;
         let language = Language::by_name(&self.language)?;
         if language.is_some() && self.tokenizer != TokenizerName::Word {
             return Err(Error::usage(format!("--language {}: only the word tokenizer knows languages", self.language))
@@ -46,21 +41,13 @@ impl TextSettings {
 }
 
 impl LmSettings {
-    /// Order of the documents in the stream.
-    pub fn lm_layout(&self) -> LmLayout {
-        match self.layout {
-            LayoutName::Fixed => LmLayout::Fixed,
-            LayoutName::Shuffled => LmLayout::Shuffled,
-        }
-    }
-
     /// How training runs over a text.
     pub fn batches(&self, direction: Direction, key: Key) -> LmConfig {
         LmConfig {
             batch_size: self.training.batch_size,
             bptt: self.training.bptt,
-            layout: self.lm_layout(),
-            windows: self.training.windows(),
+            layout: self.layout,
+            windows: self.training.windows,
             variable: self.training.variable_windows(),
             direction,
             key,
@@ -69,14 +56,6 @@ impl LmSettings {
 }
 
 impl TrainingSettings {
-    pub fn windows(&self) -> Windows {
-        match self.windows {
-            WindowsName::Fixed => Windows::Fixed,
-            WindowsName::Variable => Windows::Variable,
-            WindowsName::VariableFirstLong => Windows::VariableFirstLong,
-        }
-    }
-
     pub fn variable_windows(&self) -> VariableWindows {
         VariableWindows {
             deviation: self.window_sd,
@@ -94,7 +73,7 @@ impl LmSettings {
     }
 
     /// Where the adaptive softmax cuts a vocabulary; empty for another loss, and where the vocabulary is too small to be cut.
-    pub fn splits_of(&self, vocabulary: usize) -> Vec<usize> {
+    fn splits_of(&self, vocabulary: usize) -> Vec<usize> {
         match self.loss {
             LossName::Adaptive if self.splits.is_empty() => adaptive_softmax::splits(vocabulary),
             LossName::Adaptive => self.splits.iter().copied().filter(|&split| split < vocabulary).collect(),
@@ -104,7 +83,7 @@ impl LmSettings {
 }
 
 impl ClassifierSettings {
-    pub fn sample_order(&self) -> SampleOrder {
+    fn sample_order(&self) -> SampleOrder {
         match self.sampler {
             SamplerName::Sortish => SampleOrder::Sortish,
             SamplerName::SortishShortLast => SampleOrder::SortishShortLast,
@@ -135,13 +114,14 @@ impl Recipe {
 
     /// The encoder of this recipe for a vocabulary.
     pub fn encoder(&self, vocabulary: usize) -> nn::EncoderSettings {
-        nn::EncoderSettings {
+        nn::AwdLstmSettings {
             vocabulary,
             embedding: self.model.emb,
             hidden: self.model.hidden,
             layers: self.model.layers,
             pad: Some(PAD_ID),
         }
+        .into()
     }
 
     /// The classifier of this recipe for a vocabulary and a number of classes.

@@ -3,34 +3,33 @@
 mod classifier;
 mod language_model;
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 pub(super) use self::classifier::check_classes;
-pub use self::classifier::{
-    BagOfWordsSets, ClassifierSources, IdSet, bag_of_words_sets, classifier_task_settings, train_classifier,
-};
-pub(super) use self::language_model::unigram;
-pub use self::language_model::{LmSources, lm_task_settings, train_language_model};
+pub use self::classifier::{BagOfWordsSets, ClassifierSources, IdSet, bag_of_words_sets, train_classifier};
+pub use self::language_model::{LmSources, train_language_model};
+use super::assemble;
 use super::checkpoint::{Checkpoints, GPU, INSTRUCTION_SET, check_same};
-use super::driver::{LoopSettings, Phase, Progress, Training};
+use super::driver::{Progress, Training};
 use super::observer::{Event, Observer, RecipeRow, StageStarted};
 use super::recipe::{Recipe, TrainingSettings, UnfreezingStep};
 use super::rss;
 use crate::autodiff::{Graph, Parameters, ParametersBuilder};
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::models::{self, DataRecord, ModelConfig};
-use crate::random::{Direction, Key, Stage};
+use crate::random::Key;
 use crate::tensor::DType;
+use crate::text::Direction;
 use crate::text::{
     BuildOptions, BuildReport, Profile, Source, Storage, TokenStore, Tokenizer, TokenizerPlan, Vocabulary, count_words,
     write_store,
 };
+use crate::train::Stage;
 
 /// What all stages of a run have in common.
 pub struct Context<'a> {
@@ -199,7 +198,6 @@ impl Context<'_> {
         progress: &Progress,
         total_steps: u64,
         parameters: &Parameters,
-        groups: Vec<String>,
         description: Vec<String>,
     ) -> Result<()> {
         let recipe = self.recipe.stage_rows(stage);
@@ -214,7 +212,7 @@ impl Context<'_> {
             epochs,
             parameters: parameters.trainable_values() as u64,
             recipe,
-            groups,
+            groups: parameters.group_names().to_vec(),
             description,
         }))
     }
@@ -228,12 +226,11 @@ impl Context<'_> {
         graph: &mut Graph,
         parameters: &mut Parameters,
         steps: Vec<UnfreezingStep>,
-        groups: Vec<String>,
         description: Vec<String>,
         out: &Path,
         mut identity: serde_json::Value,
     ) -> Result<Progress> {
-        let settings = loop_settings(stage, self.recipe.training(stage), steps);
+        let settings = assemble::loop_settings(stage, self.recipe.training(stage), steps);
         // another one adds in another order: the bits of the rest would not be those of an uninterrupted run
         let arithmetic = match self.device {
             Device::Cpu => crate::device::cpu::isa::isa().name(),
@@ -261,7 +258,7 @@ impl Context<'_> {
                 Progress::new(&settings)
             }
         };
-        self.started(stage, &progress, total, parameters, groups, description)?;
+        self.started(stage, &progress, total, parameters, description)?;
         Training::new(settings, task, graph, parameters, self.observer, checkpoints, snapshot)?.run()
     }
 
@@ -282,6 +279,11 @@ impl Context<'_> {
     /// A graph that computes as this run does; `limit` bounds its pool, in bytes.
     pub fn graph(&self, limit: Option<usize>) -> Graph {
         Graph::new(self.device, DType::F32, limit).with_precision(self.precision)
+    }
+
+    /// Takes the memory of a model, and makes a graph: for a while, with no room kept for the rest of a training.
+    pub(super) fn place(&self, declared: ParametersBuilder) -> Result<(Parameters, Graph)> {
+        Ok((declared.build_on(self.device, DType::F32)?, self.graph(self.memory_limit)))
     }
 
     /// Takes the memory of a model, and makes a graph that may take the rest of what the limit allows. Without a limit of its own, a run
@@ -318,26 +320,7 @@ impl Context<'_> {
     }
 }
 
-fn loop_settings(stage: Stage, settings: &TrainingSettings, steps: Vec<UnfreezingStep>) -> LoopSettings {
-    let phase = |step: UnfreezingStep| Phase {
-        epochs: step.epochs,
-        trainable: step.trains,
-        rates: step.lr,
-        schedule: step.schedule,
-    };
-    LoopSettings { stage, phases: steps.into_iter().map(phase).collect(), training: settings.clone() }
-}
-
 fn record(role: &str, store: &TokenStore) -> Result<DataRecord> {
-    let fault = |e: std::io::Error| Error::io(store.path(), "read", &e);
-    let (mut file, mut hash) = (std::fs::File::open(store.path()).map_err(fault)?, Sha256::new());
-    let mut block = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut block).map_err(fault)? {
-            0 => break,
-            n => hash.update(&block[..n]),
-        }
-    }
-    let sha256 = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let sha256 = files::sha256_of(store.path())?;
     Ok(DataRecord { role: role.into(), documents: store.documents() as u64, tokens: store.tokens(), sha256 })
 }

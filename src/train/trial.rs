@@ -1,18 +1,18 @@
 //! A stage set up from its data, to be run for a while and thrown away: for the learning-rate range test and the profile. No directory is
 //! needed and nothing is kept.
 
-use super::classifier_task::{ClassifierTask, ClassifierTaskSettings};
+use super::assemble::{self, Assembled, Start};
+use super::classifier_task::ClassifierTaskSettings;
 use super::driver::Task;
-use super::lm_task::{LmTask, LmTaskSettings};
+use super::lm_task::LmTaskSettings;
 use super::recipe::{OnNan, OptimiserName, TrainingSettings, UnfreezingStep};
-use super::stages::{Context, check_classes, classifier_task_settings, lm_task_settings, unigram};
-use crate::autodiff::Parameters;
+use super::stages::{Context, check_classes};
+use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
 use crate::models::Loaded;
-use crate::nn::{Classifier, LanguageModel, weights};
-use crate::random::Stage;
-use crate::tensor::DType;
-use crate::text::{BuildOptions, ClassifierBatches, Labels, LmBatches, Source, Storage, TokenizerPlan};
+use crate::nn::LanguageModel;
+use crate::text::{BuildOptions, Labels, Source, Storage, TokenizerPlan};
+use crate::train::Stage;
 
 /// A stage that stands ready.
 pub struct Trial<'a> {
@@ -20,6 +20,7 @@ pub struct Trial<'a> {
     pub training: &'a TrainingSettings,
     pub task: &'a mut dyn Task,
     pub parameters: &'a mut Parameters,
+    pub graph: &'a mut Graph,
     /// The last step of unfreezing: all groups, unless the recipe never thaws some.
     pub step: UnfreezingStep,
     /// Words of the vocabulary.
@@ -47,26 +48,25 @@ pub fn language_model<R>(
         None => recipe.text.tokenizer_plan()?,
     };
     let vocabulary = context.vocabulary(sources, plan, &settings.training)?;
-    let mut task_settings = lm_task_settings(settings, vocabulary.len());
-    adjust(&mut task_settings);
+    let mut task = assemble::lm_task_settings(settings, vocabulary.len());
+    adjust(&mut task);
     let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
     let (store, _) = context.store("train", sources, &vocabulary, &options, Storage::Temporary)?;
-    let (model, declared) = LanguageModel::declare(recipe.language_model(stage, vocabulary.len()))?;
-    let mut parameters = declared.build_on(context.device, DType::F32)?;
-    let key = context.key(stage);
-    model.initialise(&parameters, key);
-    if let Some(from) = from {
-        weights::transfer(&from.parameters, &parameters, &vocabulary.map_from(&from.vocabulary))?;
-    }
-    let batches = LmBatches::new(store, None, settings.batches(context.direction, key))?;
-    let unigram = task_settings.negatives.map(|_| unigram(&vocabulary));
-    let mut task = LmTask::new(&model, task_settings, key, batches, None, unigram, &parameters)?;
+    let (direction, key) = (context.direction, context.key(stage));
+    let start = from.map(|from| Start::with_words(from, &vocabulary));
+    let architecture = recipe.language_model(stage, vocabulary.len());
+    let Assembled { network, mut parameters, mut graph } =
+        assemble::language_model(architecture, key, start, |declared| context.place(declared))?;
+    let (texts, counts) = ((store, None), vocabulary.counts());
+    let mut task =
+        assemble::language_model_task(&network, &parameters, settings, task, direction, key, texts, None, counts)?;
     let step = last(settings.steps(parameters.groups()))?;
     let trial = Trial {
         stage,
         training: &settings.training,
         task: &mut task,
         parameters: &mut parameters,
+        graph: &mut graph,
         step,
         vocabulary: vocabulary.len(),
         classes: None,
@@ -94,24 +94,20 @@ pub fn classifier<R>(
     let names = store.label_names().to_vec();
     check_classes(&names, source)?;
     let architecture = recipe.classifier_architecture(vocabulary.len(), names.len());
-    let (model, declared) = Classifier::declare(architecture)?;
-    let mut parameters = declared.build_on(context.device, DType::F32)?;
-    let key = context.key(Stage::Classifier);
-    model.initialise(&parameters, key);
-    if let Some(from) = from {
-        let rows: Vec<Option<u32>> = (0..vocabulary.len() as u32).map(Some).collect();
-        weights::transfer(&from.parameters, &parameters, &rows)?;
-    }
-    let batches = ClassifierBatches::new(store.clone(), None, settings.batches(key))?;
-    let mut task_settings = classifier_task_settings(settings);
-    adjust(&mut task_settings);
-    let mut task = ClassifierTask::new(&model, task_settings, key, batches, store, context.direction, None);
+    let (direction, key) = (context.direction, context.key(Stage::Classifier));
+    let start = from.map(|from| Start::of(&from.parameters, vocabulary.len()));
+    let Assembled { network, mut parameters, mut graph } =
+        assemble::classifier(architecture, key, start, |declared| context.place(declared))?;
+    let mut task = assemble::classifier_task_settings(settings);
+    adjust(&mut task);
+    let mut task = assemble::classifier_task(&network, settings, task, direction, key, (store, None), None)?;
     let step = last(settings.steps(parameters.groups()))?;
     let trial = Trial {
         stage: Stage::Classifier,
         training: &settings.training,
         task: &mut task,
         parameters: &mut parameters,
+        graph: &mut graph,
         step,
         vocabulary: vocabulary.len(),
         classes: Some(names.len()),

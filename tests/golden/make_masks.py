@@ -9,8 +9,9 @@ import numpy as np
 
 STAGES = {'Pretrain': 1, 'FinetuneLm': 2, 'Classifier': 3, 'Other': 4}
 DIRECTIONS = {'Forward': 0, 'Backward': 1}
-# first number of each site; sites with an index add it
-SITES = {'EmbeddingRow': 1, 'Input': 2, 'Output': 3, 'Head': 16, 'Hidden': 32, 'Weight': 64, 'Custom': 192}
+# first number of each site, how many have one of their own below 256, and the first number of the others
+SITES = {'EmbeddingRow': (1, 1, 0), 'Input': (2, 1, 0), 'Output': (3, 1, 0), 'Head': (16, 16, 0x100), 'Hidden': (32, 32, 0x1000),
+         'Weight': (64, 32, 0x2000), 'Custom': (192, 64, 0)}
 LOW = np.uint64(0xFFFFFFFF)
 
 def philox(counter, key):
@@ -46,7 +47,8 @@ KEYS = [(0, 'Pretrain', 'Forward'), (42, 'Pretrain', 'Forward'), (42, 'Pretrain'
 MASKS = [(1, 'EmbeddingRow', None, 0, 0, .4, 5, 1), (1, 'Input', None, 0, 0, .4, 5, 37), (1, 'Hidden', 0, 1, 0, .4, 3, 10), (1, 'Hidden', 1, 1, 0, .4, 3, 10),
          (2, 'Hidden', 1, 1, 0, .4, 3, 10), (3, 'Weight', 0, 1000, 0, .5, 5, 13), (4, 'Weight', 2, 17, 3, .5, 5, 13), (3, 'Output', None, 1, 0, .4, 4, 36),
          (4, 'Head', 0, 123456, 0, .4, 5, 37), (5, 'Head', 1, 2**32-1, 0, .05, 5, 37), (0, 'Input', None, 2, 0, 0., 2, 5), (0, 'Input', None, 2, 0, 1., 2, 5),
-         (6, 'Weight', 3, 9, 2**24-1, .5, 4, 35), (7, 'Custom', 63, 0, 1, .4, 5, 3)]
+         (6, 'Weight', 3, 9, 2**16-1, .5, 4, 35), (2, 'Hidden', 40, 2, 5, .4, 3, 10),
+         (2, 'Weight', 32, 2, 5, .5, 3, 10), (4, 'Head', 17, 3, 0, .2, 3, 10), (7, 'Custom', 63, 0, 1, .4, 5, 3)]
 
 def compact(name, rows): return f' "{name}": [\n' + ',\n'.join('  '+json.dumps(r) for r in rows) + '\n ]'
 
@@ -54,7 +56,9 @@ keys = [dict(seed=s, stage=t, direction=d, key=training_key(s, t, d)) for s, t, 
 assert len({tuple(k['key']) for k in keys}) == len(keys)
 masks = []
 for k, site, index, step, chunk, p, rows, columns in MASKS:
-    word = (SITES[site]+(index or 0) << 24) | chunk
+    low, count, high = SITES[site]
+    number = low+(index or 0) if (index or 0) < count else high+index-count
+    word = (number & 255) << 24 | (number >> 8) << 16 | chunk
     threshold, kept = mask(keys[k]['key'], step, word, p, rows, columns)
     masks.append(dict(**keys[k], site=site, index=index, chunk=chunk, word=word, step=step, p=p, threshold=threshold, rows=[''.join('01'[int(x)] for x in r) for r in kept]))
 known = [dict(counter=c, key=k, output=[int(w, 16) for w in a.split()]) for c, k, a in KNOWN]

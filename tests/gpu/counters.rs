@@ -20,7 +20,7 @@ use ulmfit::ops::concat_pool::{Masking, concat_pool};
 use ulmfit::ops::lstm::plan::{Force, force};
 use ulmfit::ops::{self, Case, Data, Dropout};
 use ulmfit::optim::{Adam, AdamSettings, Asgd, AsgdSettings, GradientNorm, Optimiser, Sgd, SgdSettings, StepRates};
-use ulmfit::random::{Direction, Key, Mask, Site, Stage};
+use ulmfit::random::{Key, Mask, Site};
 use ulmfit::tensor::Tensor;
 
 use crate::sim::{self, Sim};
@@ -151,7 +151,7 @@ fn run_in(precision: Precision, case: &Case) {
 }
 
 fn mask_of(site: Site) -> Mask {
-    Mask::new(Key::new(11, Stage::Other, Direction::Forward), 3, site, 0, 0.4)
+    Mask::new(Key::apart(11), 3, site, 0, 0.4)
 }
 
 fn mask(site: Site) -> Dropout {
@@ -252,7 +252,7 @@ fn kernels_move_and_compute_little_more_than_they_must() {
 
     let inputs = vec![data.normal("x", &[16, 32, 400], 1.0)];
     run(&Case::new("locked_dropout", "", inputs, |g, v| {
-        let y = ops::locked_dropout::locked_dropout(g, v[0], &mask(Site::Input))?;
+        let y = ops::locked_dropout::locked_dropout(g, v[0], &mask(Site::new(2)))?;
         Ok(vec![ops::relu::relu(g, y)?])
     }));
     let table = [
@@ -349,13 +349,12 @@ fn embeddings(failures: &mut Vec<String>) {
     ] {
         let different = |tokens: &[u32]| tokens.iter().collect::<BTreeSet<_>>().len();
         // a dropped word has no gradient
-        let kept: Vec<u32> =
-            tokens.iter().copied().filter(|&token| mask_of(Site::EmbeddingRow).keeps(token, 0)).collect();
+        let kept: Vec<u32> = tokens.iter().copied().filter(|&token| mask_of(Site::new(1)).keeps(token, 0)).collect();
         let (words, kept_words) = (different(&tokens), different(&kept));
         let inputs = vec![Data::new(1).normal("w", &[v as usize + 2, e], 1.0), Data::given("tokens", &[t, b], &tokens)];
         run(&Case::new("embedding", "", inputs, |g, x| {
             let tokens = g.detach(x[1]);
-            Ok(vec![ops::embedding::embedding(g, &tokens, x[0], &mask(Site::EmbeddingRow), &mask(Site::Input), None)?])
+            Ok(vec![ops::embedding::embedding(g, &tokens, x[0], &mask(Site::new(1)), &mask(Site::new(2)), None)?])
         }));
         let table = [
             memory("embedding_forward", n * e + words * e + n, again),

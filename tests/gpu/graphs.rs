@@ -7,8 +7,10 @@ use ulmfit::ops::dropout::dropout;
 use ulmfit::ops::locked_dropout::locked_dropout;
 use ulmfit::ops::lstm::plan::Force;
 use ulmfit::ops::mask::Dropout;
-use ulmfit::random::{Direction, Key, Mask, Site, Stage};
+use ulmfit::random::{Key, Mask, Site};
 use ulmfit::tensor::{DType, Tensor};
+use ulmfit::text::Direction;
+use ulmfit::train::Stage;
 
 use crate::kernels::lstm::Forced;
 use crate::sim::{self, Sim};
@@ -115,7 +117,7 @@ fn replays_draw_new_masks() {
         assert!(collecting.is_some());
         g.reset();
         let x = g.constant(x.clone());
-        let mask = Mask::new(key, step, Site::Hidden(1), 0, 0.4);
+        let mask = Mask::new(key, step, Site::new(33), 0, 0.4);
         let y = locked_dropout(&mut g, x, &Dropout::random(mask)).unwrap();
         let factors = g.tensor(y).to_f64();
         let scale = f64::from(mask.scale() as f32);
@@ -147,7 +149,7 @@ fn graphs_are_bounded_in_number() {
         let _collecting = GPU.collect().unwrap();
         g.reset();
         let x = g.constant(x.reshape([4 * GRAPHS]).unwrap().leading_rows(columns).unwrap());
-        let mask = Mask::new(Key([1, 2]), columns as u32, Site::Head(0), 0, 0.4);
+        let mask = Mask::new(Key([1, 2]), columns as u32, Site::new(16), 0, 0.4);
         let y = dropout(&mut g, x, &Dropout::random(mask)).unwrap();
         assert_eq!(g.tensor(y).to_f64().len(), columns);
     };
@@ -187,7 +189,7 @@ fn memory_outlives_the_work_for_it() {
     drop(x);
     let y = {
         let copy = g.constant(copy);
-        let mask = Dropout::random(Mask::new(Key([1, 2]), 3, Site::Head(0), 0, 0.5));
+        let mask = Dropout::random(Mask::new(Key([1, 2]), 3, Site::new(16), 0, 0.5));
         let y = dropout(&mut g, copy, &mask).unwrap();
         g.detach(y)
     };

@@ -2,29 +2,24 @@
 
 use std::path::Path;
 
-use ulmfit::answer::{classes, language};
+use ulmfit::answer::language::Mean;
 use ulmfit::autodiff::{Graph, Parameters, ParametersBuilder};
 use ulmfit::device::Precision;
 use ulmfit::device::cuda::{self, Copies};
 use ulmfit::error::Result;
-use ulmfit::nn::classifier::MaskingName;
-use ulmfit::nn::{
-    Classifier, ClassifierSettings, DropRates, EncoderSettings, LanguageModel, LanguageModelSettings, LossSettings,
-    weights,
-};
+use ulmfit::nn::{AwdLstmSettings, ClassifierSettings, LanguageModel, LanguageModelSettings, weights};
 use ulmfit::ops::activation_regularisation::TarGuard;
+use ulmfit::ops::concat_pool::Masking;
 use ulmfit::optim::Schedule;
-use ulmfit::random::{Direction, Key, Stage};
+use ulmfit::random::Key;
 use ulmfit::tensor::{DType, Device};
-use ulmfit::text::{
-    ClassifierBatches, ClassifierConfig, LmBatches, LmConfig, LmLayout, SampleOrder, VariableWindows, Windows,
-};
+use ulmfit::text::{Direction, LmLayout, Windows};
+use ulmfit::train::Stage;
+use ulmfit::train::assemble::{self, Assembled, Start};
 use ulmfit::train::checkpoint::Checkpoints;
-use ulmfit::train::classifier_task::{ClassifierTask, ClassifierTaskSettings};
 use ulmfit::train::driver::{LoopSettings, Phase, Task, Training};
-use ulmfit::train::lm_task::{LmTask, LmTaskSettings};
 use ulmfit::train::observer::{Event, Observer};
-use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings, ValidAverage};
+use ulmfit::train::recipe::{self, LmSettings, OnNan, OptimiserName, Recipe, SamplerName, TrainingSettings};
 
 use crate::tasks::{CLASSES, Data, Interrupting, VOCABULARY};
 
@@ -93,85 +88,117 @@ impl Share<'_> {
 
 pub const STAGES: [Stage; 3] = [Stage::Pretrain, Stage::FinetuneLm, Stage::Classifier];
 
-fn encoder(layers: usize) -> EncoderSettings {
-    EncoderSettings { vocabulary: VOCABULARY, embedding: 6, hidden: 9, layers, pad: Some(1) }
+fn encoder(layers: usize) -> AwdLstmSettings {
+    AwdLstmSettings { vocabulary: VOCABULARY, embedding: 6, hidden: 9, layers, pad: Some(1) }
 }
 
-fn language_model(layers: usize) -> (LanguageModel, ParametersBuilder) {
-    let settings = LanguageModelSettings { encoder: encoder(layers), decoder_bias: true, splits: vec![] };
-    LanguageModel::declare(settings).unwrap()
+fn language_model(layers: usize) -> LanguageModelSettings {
+    LanguageModelSettings { encoder: encoder(layers).into(), decoder_bias: true, splits: vec![] }
+}
+
+fn classifier(layers: usize) -> ClassifierSettings {
+    ClassifierSettings {
+        encoder: encoder(layers).into(),
+        head: vec![5],
+        classes: CLASSES as usize,
+        linear_bias: true,
+        norm_bias: 0.0,
+        masking: Masking::Version2,
+        bptt: 4,
+        max_steps: 12,
+        strict_cap: false,
+    }
+}
+
+/// What both kinds of stage have of a recipe.
+fn of_recipe(training: TrainingSettings) -> TrainingSettings {
+    TrainingSettings {
+        drop_mult: 1.0,
+        drop_embedding: 0.1,
+        drop_input: 0.2,
+        drop_weight: 0.3,
+        drop_hidden: 0.2,
+        alpha: 2.0,
+        beta: 1.0,
+        tar_guard: TarGuard::Time,
+        ..training
+    }
+}
+
+fn lm_settings(settings: LmSettings) -> LmSettings {
+    let training = TrainingSettings {
+        batch_size: 4,
+        valid_batch_size: 3,
+        bptt: 7,
+        windows: Windows::Variable,
+        window_sd: 2.0,
+        window_half_p: 0.2,
+        window_min: 2,
+        window_excess: 4,
+        lr_rescale: true,
+        ..of_recipe(settings.training)
+    };
+    LmSettings {
+        training,
+        layout: LmLayout::Shuffled,
+        drop_output: 0.2,
+        ar_on_dropped: true,
+        valid_average: Mean::Token,
+        ..settings
+    }
+}
+
+fn classifier_settings(settings: recipe::ClassifierSettings) -> recipe::ClassifierSettings {
+    let training = TrainingSettings {
+        batch_size: 5,
+        valid_batch_size: 4,
+        windows: Windows::Fixed,
+        lr_rescale: false,
+        ..of_recipe(settings.training)
+    };
+    recipe::ClassifierSettings {
+        training,
+        head_drops: vec![0.2, 0.1],
+        frozen_norm_eval: true,
+        sampler: SamplerName::Sortish,
+        drop_last: false,
+        ..settings
+    }
 }
 
 /// Runs a stage. `out`: where to save the model.
 pub fn run(stage: Stage, data: &Data, share: Share, out: Option<&Path>) -> Result<Heard> {
-    let key = Key::new(4, stage, Direction::Forward);
-    let dropout = DropRates { embedding: 0.1, input: 0.2, weight: 0.3, hidden: 0.2, output: 0.2 };
-    let transfer = |parameters: &Parameters| -> Result<()> {
-        let Some(from) = share.from else { return Ok(()) };
-        let (_, pretrained) = language_model(share.layers);
-        let pretrained = pretrained.build(DType::F32)?;
-        weights::load_model(from, &pretrained)?;
-        let rows: Vec<Option<u32>> = (0..VOCABULARY as u32).map(Some).collect();
-        weights::transfer(&pretrained, parameters, &rows).map(|_| ())
+    let (key, direction) = (Key::new(4, stage, Direction::Forward), Direction::Forward);
+    let pretrained = match share.from {
+        Some(from) => {
+            let (_, pretrained) = LanguageModel::new(language_model(share.layers), DType::F32)?;
+            weights::load_model(from, &pretrained)?;
+            Some(pretrained)
+        }
+        None => None,
     };
+    let start = pretrained.as_ref().map(|pretrained| Start::of(pretrained, VOCABULARY));
+    let place = |declared: ParametersBuilder| -> Result<(Parameters, Graph)> {
+        let graph = Graph::new(share.device, DType::F32, None).with_precision(share.precision);
+        Ok((declared.build_on(share.device, DType::F32)?, graph))
+    };
+    let (train, valid) = ((data.train.clone(), None), Some((data.valid.clone(), None)));
+    let recipe = Recipe::named("tiny").unwrap();
     if stage == Stage::Classifier {
-        let settings = ClassifierSettings {
-            encoder: encoder(share.layers),
-            head: vec![5],
-            classes: CLASSES as usize,
-            linear_bias: true,
-            norm_bias: 0.0,
-            masking: MaskingName::Version2,
-            bptt: 4,
-            max_steps: 12,
-            strict_cap: false,
-        };
-        let (model, declared) = Classifier::declare(settings)?;
-        let parameters = declared.build_on(share.device, DType::F32)?;
-        model.initialise(&parameters, key);
-        transfer(&parameters)?;
-        let config = ClassifierConfig { batch_size: 5, order: SampleOrder::Sortish, drop_last: false, key };
-        let task = ClassifierTaskSettings {
-            dropout,
-            head: vec![0.2, 0.1],
-            alpha: 2.0,
-            beta: 1.0,
-            tar_guard: TarGuard::Time,
-            windows: Windows::Fixed,
-            variable: VariableWindows::default(),
-            rescale_rate: false,
-            freeze_norm: true,
-        };
-        let train = ClassifierBatches::new(data.train.clone(), None, config)?;
-        let valid = classes::evaluation_batches(data.valid.clone(), None, 4, SampleOrder::Sorted, Direction::Forward)?;
-        let store = data.train.clone();
-        let mut task = ClassifierTask::new(&model, task, key, train, store, Direction::Forward, Some(valid));
-        return train_stage(stage, &mut task, parameters, share, out);
+        let Assembled { network, parameters, graph } =
+            assemble::classifier(classifier(share.layers), key, start, place)?;
+        let settings = classifier_settings(recipe.classifier);
+        let task = assemble::classifier_task_settings(&settings);
+        let mut task = assemble::classifier_task(&network, &settings, task, direction, key, train, valid)?;
+        return train_stage(stage, &mut task, parameters, graph, share, out);
     }
-    let (model, declared) = language_model(share.layers);
-    let parameters = declared.build_on(share.device, DType::F32)?;
-    model.initialise(&parameters, key);
-    transfer(&parameters)?;
-    let config = LmConfig {
-        batch_size: 4,
-        bptt: 7,
-        layout: LmLayout::Shuffled,
-        windows: Windows::Variable,
-        variable: VariableWindows { deviation: 2.0, half_probability: 0.2, least: 2, excess: 4 },
-        direction: Direction::Forward,
-        key,
-    };
-    let task = LmTaskSettings {
-        dropout,
-        losses: LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: true, tar_guard: TarGuard::Time },
-        negatives: None,
-        rescale_rate: true,
-        averaging: ValidAverage::Token,
-    };
-    let train = LmBatches::new(data.train.clone(), None, config)?;
-    let valid = language::evaluation_batches(data.valid.clone(), None, 3, 8, Direction::Forward)?;
-    let mut task = LmTask::new(&model, task, key, train, Some(valid), None, &parameters)?;
-    train_stage(stage, &mut task, parameters, share, out)
+    let Assembled { network, parameters, graph } =
+        assemble::language_model(language_model(share.layers), key, start, place)?;
+    let settings = lm_settings(recipe.pretrain);
+    let task = assemble::lm_task_settings(&settings, VOCABULARY);
+    let mut task =
+        assemble::language_model_task(&network, &parameters, &settings, task, direction, key, train, valid, &[])?;
+    train_stage(stage, &mut task, parameters, graph, share, out)
 }
 
 /// The last group for one epoch (stages 2 and 3), then all, at rates that differ between groups.
@@ -203,6 +230,7 @@ fn train_stage(
     stage: Stage,
     task: &mut dyn Task,
     mut parameters: Parameters,
+    mut graph: Graph,
     share: Share,
     out: Option<&Path>,
 ) -> Result<Heard> {
@@ -211,7 +239,6 @@ fn train_stage(
         None => Checkpoints::none(),
     };
     let snapshot = if checkpoints.exists() { Some(checkpoints.load()?) } else { None };
-    let mut graph = Graph::new(share.device, DType::F32, None).with_precision(share.precision);
     let mut heard = Heard::default();
     let mut task = Interrupting { task, calls_left: share.updates, evaluations_are_calls: false, spoilt: share.spoilt };
     let mut settings = settings(stage, parameters.groups());

@@ -2,8 +2,8 @@
 //! the same bits every time; then the commands, through the binary.
 
 use ulmfit::device::Precision;
-use ulmfit::random::Stage;
 use ulmfit::tensor::Device;
+use ulmfit::train::Stage;
 
 use crate::sim;
 use crate::stages::{GPU, Heard, STAGES, STEPS, Share, all_on, run};

@@ -6,21 +6,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ulmfit::answer::language::Mean;
 use ulmfit::autodiff::Graph;
 use ulmfit::error::Result;
-use ulmfit::nn::{DropRates, EncoderSettings, LanguageModel, LanguageModelSettings, LossSettings};
+use ulmfit::nn::{AwdLstmSettings, DropRates, LanguageModel, LanguageModelSettings, LossSettings};
 use ulmfit::ops::activation_regularisation::TarGuard;
 use ulmfit::optim::Schedule;
-use ulmfit::random::{Direction, Key, Site, Stage, Stream};
+use ulmfit::random::{Key, Site, Stream};
 use ulmfit::tensor::{DType, Device};
+use ulmfit::text::Direction;
 use ulmfit::text::{
     LmBatches, LmConfig, LmLayout, StoreWriter, TokenStore, TokenizerKind, VariableWindows, Vocabulary, Windows,
 };
+use ulmfit::train::Stage;
 use ulmfit::train::checkpoint::Checkpoints;
 use ulmfit::train::driver::{LoopSettings, Phase, Training};
 use ulmfit::train::lm_task::{LmTask, LmTaskSettings};
 use ulmfit::train::observer::{Event, Observer};
-use ulmfit::train::recipe::{OptimiserName, Recipe, TrainingSettings, ValidAverage};
+use ulmfit::train::recipe::{OptimiserName, Recipe, TrainingSettings};
 
 use crate::alone::alone;
 
@@ -83,7 +86,7 @@ fn store(directory: &Path) -> Arc<TokenStore> {
     let words = (0..VOCABULARY).map(|i| format!("w{i}")).collect();
     let vocabulary = Vocabulary::from_words(words, TokenizerKind::Whitespace).unwrap();
     let mut writer = StoreWriter::create(&directory.join("text.tok"), &vocabulary).unwrap();
-    let mut random = Stream::new(Key([1, 2]), Site::Custom(0), 0, 0);
+    let mut random = Stream::new(Key([1, 2]), Site::CUSTOM[0], 0, 0);
     for _ in 0..60 {
         let ids: Vec<u32> = (0..200).map(|_| 2 + random.below(VOCABULARY as u32 - 2)).collect();
         writer.push(&ids, None, 200, 800).unwrap();
@@ -101,10 +104,10 @@ struct Case {
 /// Trains for an epoch; heap calls and tokens of every step.
 fn steps(store: &Arc<TokenStore>, case: &Case) -> Vec<(u64, u64)> {
     let key = Key::new(3, Stage::Pretrain, Direction::Forward);
-    let encoder = EncoderSettings { vocabulary: VOCABULARY, embedding: 32, hidden: 64, layers: 3, pad: Some(1) };
-    let settings = LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] };
+    let encoder = AwdLstmSettings { vocabulary: VOCABULARY, embedding: 32, hidden: 64, layers: 3, pad: Some(1) };
+    let settings = LanguageModelSettings { encoder: encoder.into(), decoder_bias: true, splits: vec![] };
     let (model, mut parameters) = LanguageModel::new(settings, DType::F32).unwrap();
-    model.initialise(&parameters, key);
+    model.initialise(&parameters, key).unwrap();
     let variable = VariableWindows { deviation: 5.0, half_probability: 0.3, least: 2, excess: 15 };
     let config = LmConfig {
         batch_size: ROWS,
@@ -121,7 +124,7 @@ fn steps(store: &Arc<TokenStore>, case: &Case) -> Vec<(u64, u64)> {
         losses: LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: case.ar_on_dropped, tar_guard: TarGuard::Time },
         negatives: case.negatives,
         rescale_rate: true,
-        averaging: ValidAverage::Token,
+        averaging: Mean::Token,
     };
     let unigram = case.negatives.map(|_| vec![1.0 / VOCABULARY as f64; VOCABULARY]);
     let mut task = LmTask::new(&model, task, key, batches, None, unigram, &parameters).unwrap();

@@ -3,16 +3,16 @@
 
 use ulmfit::autodiff::{Counted, Graph, Parameters, ParametersBuilder, Var};
 use ulmfit::device::{PoolStatistics, Precision};
-use ulmfit::nn::classifier::{ChunkDropout, MaskingName};
 use ulmfit::nn::{
-    Classifier, ClassifierSettings, DocumentBatch, DropRates, EncoderDropout, EncoderSettings, HeadDropout,
-    LanguageModel, LanguageModelSettings, LossSettings, Softmax, State,
+    AwdLstmSettings, Classifier, ClassifierSettings, DocumentBatch, DropRates, LanguageModel, LanguageModelSettings,
+    LossSettings, Noise,
 };
 use ulmfit::ops::activation_regularisation::TarGuard;
 use ulmfit::ops::batch_norm::Mode;
+use ulmfit::ops::concat_pool::Masking;
 use ulmfit::ops::softmax_cross_entropy::softmax_cross_entropy;
 use ulmfit::ops::{self, Case};
-use ulmfit::random::{Direction, Key, Stage};
+use ulmfit::random::Key;
 use ulmfit::tensor::{DType, Device, Tensor};
 use ulmfit::trace::{Pass, Recorder};
 
@@ -117,26 +117,25 @@ fn language_model(
         g.promise_unit_loss();
         let (model, declared) = LanguageModel::declare(settings.clone()).unwrap();
         let mut parameters = parameters(g, declared);
-        let v = settings.encoder.vocabulary;
+        let v = settings.encoder.vocabulary();
         let words = |g: &mut Graph, shape: &[usize]| {
             let words = g.indices(shape).unwrap();
             words.write::<u32>().iter_mut().enumerate().for_each(|(i, word)| *word = (i * i * 977 % v) as u32);
             words
         };
         let losses = LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: true, tar_guard: TarGuard::Time };
-        let mut state = State::zeros(&settings.encoder, b, DType::F32).unwrap();
+        let mut state = model.encoder.zeros(Device::Cpu, b, DType::F32).unwrap();
         for (step, t) in [(0, t), (1, t - 1)] {
             g.reset();
             parameters.clear_gradients();
-            (0..settings.encoder.layers - 1).for_each(|group| parameters.set_frozen(group, step == 1));
+            (0..settings.encoder.layer_names().len() - 1).for_each(|group| parameters.set_frozen(group, step == 1));
             let (tokens, targets) = (words(g, &[t, b]), words(g, &[t, b]));
-            let softmax = match negatives {
-                None => Softmax::Full,
-                Some(n) => Softmax::Sampled { negatives: words(g, &[n]) },
-            };
-            let dropout = EncoderDropout::Random { key: KEY, step, chunk: 0, rates: DROPS };
-            let out = model.window(g, &parameters, &tokens, &targets, &mut state, &dropout, &softmax, &losses).unwrap();
-            drop((tokens, targets, softmax));
+            let negatives = negatives.map(|n| words(g, &[n]));
+            let noise = Noise::of(KEY, step, DROPS);
+            let out = model
+                .window(g, &parameters, &tokens, &targets, negatives.as_ref(), &mut state, &noise, &losses)
+                .unwrap();
+            drop((tokens, targets, negatives));
             after(g);
             g.backward(out.total, &mut parameters).unwrap();
             g.pool().set_reserving(false);
@@ -151,9 +150,9 @@ fn language_model(
 #[test]
 fn language_models_are_the_same_dry() {
     alone(concat!(module_path!(), "::language_models_are_the_same_dry"), || {
-        let small = EncoderSettings { vocabulary: 150, embedding: 20, hidden: 36, layers: 3, pad: Some(1) };
-        let with = |encoder, splits: &[usize], decoder_bias| LanguageModelSettings {
-            encoder,
+        let small = AwdLstmSettings { vocabulary: 150, embedding: 20, hidden: 36, layers: 3, pad: Some(1) };
+        let with = |encoder: AwdLstmSettings, splits: &[usize], decoder_bias| LanguageModelSettings {
+            encoder: encoder.into(),
             decoder_bias,
             splits: splits.to_vec(),
         };
@@ -163,12 +162,12 @@ fn language_models_are_the_same_dry() {
             language_model(&with(small, &[40, 90], true), None, [9, 4], precision);
         }
         // WikiText-103's vocabulary, cut as AWD-LSTM cuts it
-        let wide = EncoderSettings { vocabulary: 238_462, embedding: 8, hidden: 12, layers: 2, pad: None };
+        let wide = AwdLstmSettings { vocabulary: 238_462, embedding: 8, hidden: 12, layers: 2, pad: None };
         let splits = ops::adaptive_softmax::splits(wide.vocabulary);
         assert_eq!(splits.len(), 3);
         language_model(&with(wide, &splits, true), None, [5, 8], Precision::Full);
         // the paper's layers and vocabulary, in short windows
-        let paper = EncoderSettings { vocabulary: 30_000, embedding: 400, hidden: 1150, layers: 3, pad: Some(1) };
+        let paper = AwdLstmSettings { vocabulary: 30_000, embedding: 400, hidden: 1150, layers: 3, pad: Some(1) };
         language_model(&with(paper, &[], true), None, [3, 64], Precision::Full);
     });
 }
@@ -177,13 +176,13 @@ fn language_models_are_the_same_dry() {
 fn classifiers_are_the_same_dry() {
     alone(concat!(module_path!(), "::classifiers_are_the_same_dry"), || {
         for (masking, precision) in [
-            (MaskingName::Version07, Precision::Full),
-            (MaskingName::Version1, Precision::Bf16),
-            (MaskingName::Version2, Precision::Full),
+            (Masking::Version07, Precision::Full),
+            (Masking::Version1, Precision::Bf16),
+            (Masking::Version2, Precision::Full),
         ] {
-            let encoder = EncoderSettings { vocabulary: 90, embedding: 20, hidden: 36, layers: 2, pad: Some(1) };
+            let encoder = AwdLstmSettings { vocabulary: 90, embedding: 20, hidden: 36, layers: 2, pad: Some(1) };
             let settings = ClassifierSettings {
-                encoder,
+                encoder: encoder.into(),
                 head: vec![7],
                 classes: 3,
                 linear_bias: true,
@@ -202,13 +201,8 @@ fn classifiers_are_the_same_dry() {
                     g.reset();
                     parameters.clear_gradients();
                     parameters.set_frozen(0, step == 0);
-                    let dropout = ChunkDropout::Random {
-                        key: Key::new(1, Stage::Classifier, Direction::Forward),
-                        step,
-                        rates: DROPS,
-                    };
-                    let head = HeadDropout::Random { key: KEY, step, rates: &[0.2, 0.1] };
-                    let out = model.forward(g, &parameters, &batch, Mode::Train, &dropout, &head).unwrap();
+                    let noise = Noise::of(KEY, step, DROPS).with_head(&[0.2, 0.1]);
+                    let out = model.forward(g, &parameters, &batch, Mode::Train, &noise, &noise).unwrap();
                     let labels = g.constant(Tensor::from_slice([4], &[0u32, 2, 1, 0]).unwrap());
                     let loss = softmax_cross_entropy(g, out.logits, labels).unwrap();
                     after(g);
@@ -217,8 +211,7 @@ fn classifiers_are_the_same_dry() {
                 }
                 g.reset();
                 g.set_recording(false);
-                let off = (&ChunkDropout::Off, &HeadDropout::Off);
-                let out = model.forward(g, &parameters, &batch, Mode::Eval, off.0, off.1).unwrap();
+                let out = model.forward(g, &parameters, &batch, Mode::Eval, &Noise::Off, &Noise::Off).unwrap();
                 ops::softmax_cross_entropy::softmax(g, out.logits).unwrap();
             });
         }

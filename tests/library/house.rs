@@ -5,8 +5,8 @@ use std::path::Path;
 
 /// Ground first; rooms of one floor do not know each other.
 const FLOORS: &[&[&str]] = &[
-    &["error", "random", "trace"],
-    &["temporary"],
+    &["error"],
+    &["random", "trace", "files", "temporary"],
     &["device"],
     &["tensor"],
     &["autodiff"],
@@ -22,7 +22,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// Rooms that know less than the floors below them.
-const ONLY: &[(&str, &[&str])] = &[("text", &["error", "random", "temporary"])];
+const ONLY: &[(&str, &[&str])] = &[("text", &["error", "random", "files", "temporary"])];
 
 fn floor(room: &str) -> Option<usize> {
     FLOORS.iter().position(|rooms| rooms.contains(&room))
@@ -91,19 +91,12 @@ fn walk(directory: &Path, files: &mut Vec<std::path::PathBuf>) {
 
 #[test]
 fn no_room_imports_from_above() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    walk(&source, &mut files);
-    files.sort();
     let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
-    for path in files {
-        let inside = path.strip_prefix(&source).unwrap();
-        let room = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_string();
+    for (room, inside, text) in sources() {
         if ["lib", "main"].contains(&room.as_str()) {
             continue;
         }
         assert!(floor(&room).is_some(), "{} is in no floor of the house", inside.display());
-        let text = std::fs::read_to_string(&path).unwrap();
         for (line, other) in named(&text) {
             if allowed(&room, &other) {
                 seen.insert((room.clone(), other));
@@ -117,6 +110,82 @@ fn no_room_imports_from_above() {
     for (room, other) in [("ops", "autodiff"), ("nn", "ops"), ("train", "text"), ("report", "train")] {
         assert!(seen.contains(&(room.to_string(), other.to_string())), "no import of {other} by {room} was found");
     }
+}
+
+/// The source files, and the room of each.
+fn sources() -> Vec<(String, std::path::PathBuf, String)> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    walk(&source, &mut files);
+    files.sort();
+    let read = |path: std::path::PathBuf| {
+        let inside = path.strip_prefix(&source).unwrap().to_path_buf();
+        let room = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_string();
+        (room, inside, std::fs::read_to_string(&path).unwrap())
+    };
+    files.into_iter().map(read).collect()
+}
+
+#[test]
+fn files_are_put_in_place_in_one_way() {
+    let renames = |text: &str| text.contains("fs::rename") || text.contains(" rename(");
+    let all: Vec<_> = sources().into_iter().filter(|(_, _, text)| renames(text)).map(|(_, path, _)| path).collect();
+    assert_eq!(all, [Path::new("files.rs")], "only files.rs renames files");
+}
+
+/// What the ground floors do not know: words of models and names of stages.
+const MODELS: &[&str] =
+    &["lstm", "qrnn", "transformer", "pooling", "embedding", "classifier", "pretrain", "finetune", "fine-tun"];
+const GROUND: &[&str] = &["error", "random", "trace", "files", "temporary", "device", "tensor", "autodiff"];
+/// The list of the files in `kernels/`, which are called after operations.
+const KERNELS: &str = "device/cuda/modules.rs";
+
+#[test]
+fn no_word_of_a_model_is_on_the_ground_floors() {
+    let mut wrong = Vec::new();
+    for (room, path, text) in sources() {
+        if !GROUND.contains(&room.as_str()) || path == Path::new(KERNELS) {
+            continue;
+        }
+        for (line, text) in text.lines().enumerate() {
+            let text = text.to_lowercase();
+            let words = MODELS.iter().filter(|word| text.contains(*word));
+            wrong.extend(words.map(|word| format!("{}:{}: {word}", path.display(), line + 1)));
+        }
+    }
+    assert!(wrong.is_empty(), "words of models below the models:\n{}", wrong.join("\n"));
+}
+
+/// Files of a room that name each other in a circle cannot be read one after the other. The room's `mod.rs` names all; nobody names it.
+#[test]
+fn the_files_of_bench_know_each_other_in_one_direction() {
+    let files: Vec<(String, String)> = sources()
+        .into_iter()
+        .filter(|(room, path, _)| room == "bench" && path.file_name().unwrap() != "mod.rs")
+        .map(|(_, path, text)| (path.file_stem().unwrap().to_str().unwrap().to_string(), text))
+        .collect();
+    let known = |text: &str| -> BTreeSet<String> {
+        let code: Vec<&str> =
+            text.split("#[cfg(test)]").next().unwrap().lines().filter(|l| !l.contains("//")).collect();
+        let code = code.join("\n");
+        let named =
+            code.split("super::").skip(1).map(|rest| rest.chars().take_while(|&c| is_word(c)).collect::<String>());
+        named.filter(|name| !name.is_empty()).collect()
+    };
+    let mut left: std::collections::BTreeMap<String, BTreeSet<String>> =
+        files.iter().map(|(name, text)| (name.clone(), known(text))).collect();
+    assert!(left["step"].contains("steps") && left.len() > 10);
+    while !left.is_empty() {
+        let free: Vec<String> = left
+            .iter()
+            .filter(|(_, names)| !names.iter().any(|n| left.contains_key(n)))
+            .map(|(n, _)| n.clone())
+            .collect();
+        assert!(!free.is_empty(), "a circle: {left:?}");
+        free.iter().for_each(|name| drop(left.remove(name)));
+    }
+    let strange = |text: &str| known(text).into_iter().any(|n| n.starts_with(char::is_uppercase));
+    assert!(files.iter().all(|(_, text)| !strange(text)), "a file of bench names an item of its mod.rs");
 }
 
 #[test]

@@ -2,8 +2,11 @@
 //! its own made (`tests/golden/make_masks.py`), bit for bit.
 
 use serde::Deserialize;
+use ulmfit::nn::sites;
 use ulmfit::ops::Dropout;
-use ulmfit::random::{Direction, Key, Mask, Site, Stage, philox4x32_10};
+use ulmfit::random::{Key, Mask, NO_STAGE, Site, philox4x32_10};
+use ulmfit::text::Direction;
+use ulmfit::train::Stage;
 
 #[derive(Deserialize)]
 struct Table {
@@ -32,8 +35,8 @@ struct KnownMask {
     #[serde(flatten)]
     training: KnownKey,
     site: String,
-    index: Option<u8>,
-    chunk: u32,
+    index: Option<usize>,
+    chunk: u16,
     word: u32,
     step: u32,
     p: f64,
@@ -45,10 +48,10 @@ struct KnownMask {
 impl KnownKey {
     fn computed(&self) -> Key {
         let stage = match self.stage.as_str() {
-            "Pretrain" => Stage::Pretrain,
-            "FinetuneLm" => Stage::FinetuneLm,
-            "Classifier" => Stage::Classifier,
-            "Other" => Stage::Other,
+            "Pretrain" => Stage::Pretrain.into(),
+            "FinetuneLm" => Stage::FinetuneLm.into(),
+            "Classifier" => Stage::Classifier.into(),
+            "Other" => NO_STAGE,
             other => panic!("stage {other} in the table is unknown"),
         };
         let direction = match self.direction.as_str() {
@@ -63,13 +66,13 @@ impl KnownKey {
 impl KnownMask {
     fn computed_site(&self) -> Site {
         match (self.site.as_str(), self.index) {
-            ("EmbeddingRow", None) => Site::EmbeddingRow,
-            ("Input", None) => Site::Input,
-            ("Output", None) => Site::Output,
-            ("Hidden", Some(layer)) => Site::Hidden(layer),
-            ("Weight", Some(layer)) => Site::Weight(layer),
-            ("Head", Some(block)) => Site::Head(block),
-            ("Custom", Some(number)) => Site::Custom(number),
+            ("EmbeddingRow", None) => sites::EMBEDDING_ROW,
+            ("Input", None) => sites::INPUT,
+            ("Output", None) => sites::OUTPUT,
+            ("Hidden", Some(layer)) => sites::HIDDEN.site(layer).unwrap(),
+            ("Weight", Some(layer)) => sites::WEIGHT.site(layer).unwrap(),
+            ("Head", Some(block)) => sites::HEAD.site(block).unwrap(),
+            ("Custom", Some(number)) => Site::CUSTOM[number],
             (site, index) => panic!("site {site} {index:?} in the table is unknown"),
         }
     }

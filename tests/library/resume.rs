@@ -4,31 +4,34 @@
 use std::path::Path;
 
 use crate::tasks::{CLASSES, Data, Interrupting, VOCABULARY};
+use ulmfit::answer::language::Mean;
 use ulmfit::answer::{classes, language};
 use ulmfit::autodiff::{Graph, Parameters};
 use ulmfit::error::Result;
-use ulmfit::nn::classifier::MaskingName;
 use ulmfit::nn::{
-    Classifier, ClassifierSettings, DropRates, EncoderSettings, LanguageModel, LanguageModelSettings, LossSettings,
+    AwdLstmSettings, Classifier, ClassifierSettings, DropRates, LanguageModel, LanguageModelSettings, LossSettings,
 };
 use ulmfit::ops::activation_regularisation::TarGuard;
+use ulmfit::ops::concat_pool::Masking;
 use ulmfit::optim::Schedule;
-use ulmfit::random::{Direction, Key, Stage};
+use ulmfit::random::Key;
 use ulmfit::tensor::{DType, Device};
+use ulmfit::text::Direction;
 use ulmfit::text::{
     ClassifierBatches, ClassifierConfig, LmBatches, LmConfig, LmLayout, SampleOrder, VariableWindows, Windows,
 };
+use ulmfit::train::Stage;
 use ulmfit::train::checkpoint::Checkpoints;
 use ulmfit::train::classifier_task::{ClassifierTask, ClassifierTaskSettings};
 use ulmfit::train::driver::{LoopSettings, Phase, Progress, Task, Training};
 use ulmfit::train::lm_task::{LmTask, LmTaskSettings};
 use ulmfit::train::observer::{Event, Observer};
-use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings, ValidAverage};
+use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Model {
     Language { negatives: Option<usize> },
-    Classifier { masking: MaskingName },
+    Classifier { masking: Masking },
 }
 
 /// What is trained, and how.
@@ -78,13 +81,13 @@ struct Left {
 /// One process's share of a run: everything is built anew, and the checkpoint is all that is left of earlier ones.
 fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Result<Left> {
     let key = Key::new(4, case.settings.stage, Direction::Forward);
-    let encoder = EncoderSettings { vocabulary: VOCABULARY, embedding: 6, hidden: 8, layers: 2, pad: Some(1) };
+    let encoder = AwdLstmSettings { vocabulary: VOCABULARY, embedding: 6, hidden: 8, layers: 2, pad: Some(1) };
     let dropout = DropRates { embedding: 0.1, input: 0.2, weight: 0.3, hidden: 0.2, output: 0.2 };
     match case.model {
         Model::Language { negatives } => {
-            let settings = LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] };
+            let settings = LanguageModelSettings { encoder: encoder.into(), decoder_bias: true, splits: vec![] };
             let (model, parameters) = LanguageModel::new(settings, DType::F32)?;
-            model.initialise(&parameters, key);
+            model.initialise(&parameters, key).unwrap();
             let config = LmConfig {
                 batch_size: 4,
                 bptt: 8,
@@ -99,7 +102,7 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
                 losses: LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: true, tar_guard: TarGuard::Time },
                 negatives,
                 rescale_rate: true,
-                averaging: ValidAverage::Token,
+                averaging: Mean::Token,
             };
             let train = LmBatches::new(data.train.clone(), None, config)?;
             let valid = language::evaluation_batches(data.valid.clone(), None, 3, 8, Direction::Forward)?;
@@ -109,7 +112,7 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
         }
         Model::Classifier { masking } => {
             let settings = ClassifierSettings {
-                encoder,
+                encoder: encoder.into(),
                 head: vec![5],
                 classes: CLASSES as usize,
                 linear_bias: true,
@@ -117,10 +120,10 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
                 masking,
                 bptt: 4,
                 max_steps: 12,
-                strict_cap: masking != MaskingName::Version2,
+                strict_cap: masking != Masking::Version2,
             };
             let (model, parameters) = Classifier::new(settings, DType::F32)?;
-            model.initialise(&parameters, key);
+            model.initialise(&parameters, key).unwrap();
             let config = ClassifierConfig { batch_size: 5, order: SampleOrder::Sortish, drop_last: false, key };
             let task = ClassifierTaskSettings {
                 dropout,
@@ -241,7 +244,7 @@ fn language(name: &'static str, epochs: u32, rate: f64, training: TrainingSettin
     Case { name, model: Model::Language { negatives: None }, settings }
 }
 
-fn classifier(name: &'static str, masking: MaskingName, rate: f64, training: TrainingSettings) -> Case {
+fn classifier(name: &'static str, masking: Masking, rate: f64, training: TrainingSettings) -> Case {
     let settings = LoopSettings { stage: Stage::Classifier, phases: phases(4, 2, rate), training };
     Case { name, model: Model::Classifier { masking }, settings }
 }
@@ -318,10 +321,10 @@ fn early_endings() {
 fn classifiers() {
     let data = Data::new(12);
     let best = TrainingSettings { restore_best: true, ..training() };
-    check(&classifier("classifier v2", MaskingName::Version2, 1e-2, best.clone()), &data, &[3, 4, 5], 1);
-    check(&classifier("classifier 0.7", MaskingName::Version07, 1e-2, best), &data, &[7, 4], 3);
+    check(&classifier("classifier v2", Masking::Version2, 1e-2, best.clone()), &data, &[3, 4, 5], 1);
+    check(&classifier("classifier 0.7", Masking::Version07, 1e-2, best), &data, &[7, 4], 3);
     let sgd = TrainingSettings { optimiser: OptimiserName::Sgd, momentum: 0.9, ..training() };
-    check(&classifier("classifier sgd", MaskingName::Version1, 0.1, sgd), &data, &[5], 2);
+    check(&classifier("classifier sgd", Masking::Version1, 0.1, sgd), &data, &[5], 2);
 }
 
 /// A loss that is not a number sends the run back to its checkpoint; every epoch is run and counted once.

@@ -2,41 +2,41 @@
 //! batch, and the same bits on any number of threads.
 
 use ulmfit::autodiff::{Graph, ParameterId, Parameters, Var};
-use ulmfit::nn::classifier::{ChunkDropout, MaskingName};
 use ulmfit::nn::weights::transfer;
 use ulmfit::nn::{
-    Classifier, ClassifierSettings, DocumentBatch, DropRates, EncoderDropout, EncoderSettings, HeadDropout,
-    LanguageModel, LanguageModelSettings, LossSettings, Softmax, State, WindowLoss,
+    AwdLstmSettings, Classified, Classifier, ClassifierSettings, DocumentBatch, DropRates, Encoder, LanguageModel,
+    LanguageModelSettings, LossSettings, Noise, WindowLoss, sites,
 };
 use ulmfit::ops::activation_regularisation::TarGuard;
 use ulmfit::ops::batch_norm::Mode;
+use ulmfit::ops::concat_pool::Masking;
 use ulmfit::ops::softmax_cross_entropy::softmax_cross_entropy;
 use ulmfit::ops::tied_softmax::tied_softmax;
 use ulmfit::optim::{Adam, AdamSettings, GradientNorm, Optimiser, StepRates, clip_scale};
-use ulmfit::random::{Direction, Key, Mask, Site, Stage, Stream};
+use ulmfit::random::{Key, Mask, Site, Stream};
 use ulmfit::tensor::{DType, Device, Tensor};
 
 fn key(seed: u64) -> Key {
-    Key::new(seed, Stage::Other, Direction::Forward)
+    Key::apart(seed)
 }
 
 const NO_PENALTY: LossSettings =
     LossSettings { alpha: 0.0, beta: 0.0, ar_on_dropped: false, tar_guard: TarGuard::Time };
 
-fn encoder(vocabulary: usize, pad: Option<u32>) -> EncoderSettings {
-    EncoderSettings { vocabulary, embedding: 6, hidden: 7, layers: 3, pad }
+fn encoder(vocabulary: usize, pad: Option<u32>) -> AwdLstmSettings {
+    AwdLstmSettings { vocabulary, embedding: 6, hidden: 7, layers: 3, pad }
 }
 
-fn language_model(encoder: EncoderSettings, dtype: DType) -> (LanguageModel, Parameters) {
-    let settings = LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] };
+fn language_model(encoder: AwdLstmSettings, dtype: DType) -> (LanguageModel, Parameters) {
+    let settings = LanguageModelSettings { encoder: encoder.into(), decoder_bias: true, splits: vec![] };
     let (model, parameters) = LanguageModel::new(settings, dtype).unwrap();
-    model.initialise(&parameters, key(1));
+    model.initialise(&parameters, key(1)).unwrap();
     (model, parameters)
 }
 
-fn classifier_settings(encoder: EncoderSettings, masking: MaskingName) -> ClassifierSettings {
+fn classifier_settings(encoder: AwdLstmSettings, masking: Masking) -> ClassifierSettings {
     ClassifierSettings {
-        encoder,
+        encoder: encoder.into(),
         head: vec![5],
         classes: 3,
         linear_bias: true,
@@ -50,13 +50,13 @@ fn classifier_settings(encoder: EncoderSettings, masking: MaskingName) -> Classi
 
 fn classifier(settings: ClassifierSettings, dtype: DType) -> (Classifier, Parameters) {
     let (model, parameters) = Classifier::new(settings, dtype).unwrap();
-    model.initialise(&parameters, key(2));
+    model.initialise(&parameters, key(2)).unwrap();
     (model, parameters)
 }
 
 /// `n` words, none of them a special token.
 fn words(seed: u64, vocabulary: usize, n: usize) -> Vec<u32> {
-    let mut stream = Stream::new(key(seed), Site::Custom(0), 0, 0);
+    let mut stream = Stream::new(key(seed), Site::CUSTOM[0], 0, 0);
     (0..n).map(|_| 2 + stream.below(vocabulary as u32 - 2)).collect()
 }
 
@@ -101,16 +101,14 @@ fn gradients_of_dropped_weights_are_zero_exactly_where_the_mask_is() {
     let (model, mut parameters) = language_model(encoder(20, Some(1)), DType::F64);
     let mut g = graph(DType::F64);
     let rates = DropRates { weight: 0.5, ..DropRates::default() };
-    let dropout = EncoderDropout::Random { key: key(3), step: 7, chunk: 0, rates };
+    let dropout = Noise::of(key(3), 7, rates);
     let (tokens, targets) = window_tensors(1, 20, 5, 4);
-    let mut state = State::zeros(&model.settings.encoder, 4, DType::F64).unwrap();
-    let out = model
-        .window(&mut g, &parameters, &tokens, &targets, &mut state, &dropout, &Softmax::Full, &NO_PENALTY)
-        .unwrap();
+    let mut state = model.encoder.zeros(Device::Cpu, 4, DType::F64).unwrap();
+    let out = model.window(&mut g, &parameters, &tokens, &targets, None, &mut state, &dropout, &NO_PENALTY).unwrap();
     g.backward(out.total, &mut parameters).unwrap();
     for l in 0..3u8 {
-        let h = model.settings.encoder.layer_sizes(l as usize).1;
-        let mask = Mask::new(key(3), 7, Site::Weight(l), 0, 0.5);
+        let h = encoder(20, Some(1)).layer_sizes(usize::from(l)).1;
+        let mask = Mask::new(key(3), 7, sites::WEIGHT.site(usize::from(l)).unwrap(), 0, 0.5);
         let found = gradient(&parameters, &format!("rnns.{l}.weight_hh_l0"));
         let mut kept = 0;
         for (i, d) in found.iter().enumerate() {
@@ -123,11 +121,11 @@ fn gradients_of_dropped_weights_are_zero_exactly_where_the_mask_is() {
 }
 
 /// Outputs of the encoder, `[T, B, E]`, from a zero state.
-fn encode(parameters: &Parameters, model: &LanguageModel, dropout: &EncoderDropout) -> Vec<f64> {
+fn encode(parameters: &Parameters, model: &LanguageModel, dropout: &Noise) -> Vec<f64> {
     let mut g = graph(DType::F64);
     let (tokens, _) = window_tensors(4, 20, 3, 2);
-    let mut state = State::zeros(&model.settings.encoder, 2, DType::F64).unwrap();
-    let y = model.encoder.forward(&mut g, parameters, &tokens, &mut state, dropout).unwrap();
+    let mut state = model.encoder.zeros(Device::Cpu, 2, DType::F64).unwrap();
+    let y = model.encoder.run(&mut g, parameters, &tokens, &mut state, dropout).unwrap();
     g.tensor(y).to_f64()
 }
 
@@ -135,8 +133,8 @@ fn encode(parameters: &Parameters, model: &LanguageModel, dropout: &EncoderDropo
 fn the_first_step_does_not_see_the_recurrent_weight_and_the_second_does() {
     let (model, parameters) = language_model(encoder(20, None), DType::F64);
     let rates = DropRates { weight: 0.5, ..DropRates::default() };
-    let plain = encode(&parameters, &model, &EncoderDropout::Off);
-    let dropped = |step| encode(&parameters, &model, &EncoderDropout::Random { key: key(3), step, chunk: 0, rates });
+    let plain = encode(&parameters, &model, &Noise::Off);
+    let dropped = |step| encode(&parameters, &model, &Noise::of(key(3), step, rates));
     let (one, other) = (dropped(1), dropped(2));
     let step = plain.len() / 3;
     for (what, changed) in [("dropped", &one), ("another mask", &other)] {
@@ -147,7 +145,7 @@ fn the_first_step_does_not_see_the_recurrent_weight_and_the_second_does() {
     // the weight itself, undropped
     let weight = parameters.value(id(&parameters, "rnns.0.weight_hh_l0"));
     weight.set_f64(&weight.to_f64().iter().map(|w| 1.5 * w).collect::<Vec<_>>());
-    let scaled = encode(&parameters, &model, &EncoderDropout::Off);
+    let scaled = encode(&parameters, &model, &Noise::Off);
     assert_eq!(scaled[..step], plain[..step]);
     assert!(scaled[step..2 * step].iter().zip(&plain[step..]).all(|(a, b)| a != b));
 }
@@ -162,15 +160,15 @@ fn train_window(
     model: &LanguageModel,
     g: &mut Graph,
     parameters: &Parameters,
-    state: &mut State,
+    state: &mut ulmfit::nn::State,
     step: u32,
 ) -> WindowLoss {
-    let b = state.h[0].dims()[0];
-    let vocabulary = model.settings.encoder.vocabulary;
+    let b = state.get(0).dims()[0];
+    let vocabulary = model.settings.encoder.vocabulary();
     let (tokens, targets) = window_tensors(10 + u64::from(step), vocabulary, 30 - step as usize, b);
-    let dropout = EncoderDropout::Random { key: key(5), step, chunk: 0, rates: all_rates() };
+    let dropout = Noise::of(key(5), step, all_rates());
     let losses = LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: true, tar_guard: TarGuard::Time };
-    model.window(g, parameters, &tokens, &targets, state, &dropout, &Softmax::Full, &losses).unwrap()
+    model.window(g, parameters, &tokens, &targets, None, state, &dropout, &losses).unwrap()
 }
 
 #[test]
@@ -180,7 +178,7 @@ fn a_frozen_group_gets_no_gradient_and_no_update() {
     let adam = AdamSettings { beta2: 0.99, eps: 1e-8, decoupled: true };
     let mut optimiser = Adam::new(&parameters, adam).unwrap();
     let rates = StepRates { lr: &[0.01], momentum: 0.8, weight_decay: &[0.1], gradient_scale: 1.0 };
-    let mut state = State::zeros(&model.settings.encoder, 4, DType::F32).unwrap();
+    let mut state = model.encoder.zeros(Device::Cpu, 4, DType::F32).unwrap();
     parameters.set_frozen(0, true);
     parameters.set_frozen(2, true);
     let mut before = bits(&parameters);
@@ -217,11 +215,11 @@ fn classify(
     parameters: &Parameters,
     documents: &[Vec<u32>],
     norm: Mode,
-) -> (Var, ulmfit::nn::classifier::Classified) {
+) -> (Var, Classified) {
     let batch = DocumentBatch::new(documents.iter().map(Vec::as_slice).collect()).unwrap();
-    let dropout = ChunkDropout::Random { key: key(6), step: 1, rates: all_rates() };
-    let head = HeadDropout::Random { key: key(6), step: 1, rates: &[0.2, 0.1] };
-    let out = model.forward(g, parameters, &batch, norm, &dropout, &head).unwrap();
+    let dropout = Noise::of(key(6), 1, all_rates());
+    let noise = dropout.with_head(&[0.2, 0.1]);
+    let out = model.forward(g, parameters, &batch, norm, &noise, &noise).unwrap();
     let labels: Vec<u32> = out.rows.iter().map(|r| r % 3).collect();
     let labels = g.constant(Tensor::from_slice([labels.len()], &labels).unwrap());
     (softmax_cross_entropy(g, out.logits, labels).unwrap(), out)
@@ -229,8 +227,7 @@ fn classify(
 
 #[test]
 fn frozen_layers_leave_nothing_on_the_tape() {
-    let (model, mut parameters) =
-        classifier(classifier_settings(encoder(20, Some(1)), MaskingName::Version2), DType::F32);
+    let (model, mut parameters) = classifier(classifier_settings(encoder(20, Some(1)), Masking::Version2), DType::F32);
     let documents: Vec<Vec<u32>> = [9, 14, 3, 7].iter().map(|&n| words(n, 20, n as usize)).collect();
     let mut g = graph(DType::F32);
     let (_, out) = classify(&model, &mut g, &parameters, &documents, Mode::Train);
@@ -265,7 +262,7 @@ fn an_evaluation_records_nothing() {
     let mut g = graph(DType::F32);
     g.set_recording(false);
     let (tokens, targets) = window_tensors(1, 20, 5, 4);
-    let mut state = State::zeros(&model.settings.encoder, 4, DType::F32).unwrap();
+    let mut state = model.encoder.zeros(Device::Cpu, 4, DType::F32).unwrap();
     model.evaluate(&mut g, &parameters, &tokens, &targets, &mut state).unwrap();
     assert_eq!(g.recorded(), 0);
 }
@@ -275,7 +272,7 @@ fn an_evaluation_records_nothing() {
 #[test]
 fn the_pad_row_gets_no_gradient_through_the_encoder() {
     let documents: Vec<Vec<u32>> = [9, 14, 3, 7].iter().map(|&n| words(n, 20, n as usize)).collect();
-    for masking in [MaskingName::Version07, MaskingName::Version1, MaskingName::Version2] {
+    for masking in [Masking::Version07, Masking::Version1, Masking::Version2] {
         for pad in [Some(1), None] {
             let mut settings = classifier_settings(encoder(20, pad), masking);
             settings.max_steps = 100;
@@ -287,7 +284,7 @@ fn the_pad_row_gets_no_gradient_through_the_encoder() {
             // without a pad id the padding is word 0
             let row = &found[pad.unwrap_or(0) as usize * 6..][..6];
             // padded in front, the state that the text begins with depends on it
-            let moves = pad.is_none() && masking != MaskingName::Version2;
+            let moves = pad.is_none() && masking != Masking::Version2;
             assert_eq!(row.iter().any(|d| *d != 0.0), moves, "{masking:?} {pad:?}: {row:?}");
         }
     }
@@ -295,9 +292,9 @@ fn the_pad_row_gets_no_gradient_through_the_encoder() {
     let (model, mut parameters) = language_model(encoder(20, Some(1)), DType::F64);
     let mut g = graph(DType::F64);
     let tokens = Tensor::from_slice([3, 1], &[1u32, 1, 5]).unwrap();
-    let mut state = State::zeros(&model.settings.encoder, 1, DType::F64).unwrap();
-    let run = |g: &mut Graph, state: &mut State, parameters: &Parameters| {
-        model.window(g, parameters, &tokens, &tokens, state, &EncoderDropout::Off, &Softmax::Full, &NO_PENALTY).unwrap()
+    let mut state = model.encoder.zeros(Device::Cpu, 1, DType::F64).unwrap();
+    let run = |g: &mut Graph, state: &mut ulmfit::nn::State, parameters: &Parameters| {
+        model.window(g, parameters, &tokens, &tokens, None, state, &Noise::Off, &NO_PENALTY).unwrap()
     };
     let out = run(&mut g, &mut state, &parameters);
     let raw = g.detach(out.raw);
@@ -323,13 +320,10 @@ fn decoder_gradient(raw: &Tensor, targets: &Tensor, parameters: &mut Parameters)
 fn a_tied_embedding_learns_from_both_of_its_uses() {
     let (model, mut parameters) = language_model(encoder(20, Some(1)), DType::F64);
     let (tokens, targets) = window_tensors(3, 20, 6, 3);
-    let dropout =
-        EncoderDropout::Random { key: key(5), step: 2, chunk: 0, rates: DropRates { output: 0.0, ..all_rates() } };
-    let state = || State::zeros(&model.settings.encoder, 3, DType::F64).unwrap();
+    let dropout = Noise::of(key(5), 2, DropRates { output: 0.0, ..all_rates() });
+    let state = || model.encoder.zeros(Device::Cpu, 3, DType::F64).unwrap();
     let mut g = graph(DType::F64);
-    let out = model
-        .window(&mut g, &parameters, &tokens, &targets, &mut state(), &dropout, &Softmax::Full, &NO_PENALTY)
-        .unwrap();
+    let out = model.window(&mut g, &parameters, &tokens, &targets, None, &mut state(), &dropout, &NO_PENALTY).unwrap();
     let raw = g.detach(out.raw);
     g.backward(out.total, &mut parameters).unwrap();
     let both = gradient(&parameters, "encoder.weight");
@@ -337,7 +331,7 @@ fn a_tied_embedding_learns_from_both_of_its_uses() {
     // as the embedding alone: the decoder gets a constant
     g.reset();
     parameters.clear_gradients();
-    let raw_again = model.encoder.forward(&mut g, &parameters, &tokens, &mut state(), &dropout).unwrap();
+    let raw_again = model.encoder.run(&mut g, &parameters, &tokens, &mut state(), &dropout).unwrap();
     let w = g.constant(parameters.value(id(&parameters, "encoder.weight")).clone());
     let b = g.parameter(&parameters, id(&parameters, "decoder.bias"));
     let loss = tied_softmax(&mut g, raw_again, w, Some(b), &targets).unwrap().loss;
@@ -357,7 +351,7 @@ fn a_tied_embedding_learns_from_both_of_its_uses() {
 #[test]
 fn a_transferred_encoder_computes_what_the_language_model_computed() {
     let (model, source) = language_model(encoder(6, Some(1)), DType::F32);
-    let (classifier, target) = classifier(classifier_settings(encoder(8, Some(1)), MaskingName::Version2), DType::F32);
+    let (classifier, target) = classifier(classifier_settings(encoder(8, Some(1)), Masking::Version2), DType::F32);
     let head = values(&target, "head.0.linear.weight");
     // words 2..6 of the old vocabulary are 7, 3, 4, 6 of the new one; 2 and 5 are new
     let rows = [Some(0), Some(1), None, Some(3), Some(4), None, Some(5), Some(2)];
@@ -373,24 +367,24 @@ fn a_transferred_encoder_computes_what_the_language_model_computed() {
             assert!((new[word * e + k] - mean).abs() < 1e-7);
         }
     }
-    let run = |model: &ulmfit::nn::Encoder, parameters: &Parameters, tokens: [u32; 4]| {
+    let run = |model: &dyn Encoder, parameters: &Parameters, tokens: [u32; 4]| {
         let mut g = graph(DType::F32);
-        let mut state = State::zeros(&model.settings, 1, DType::F32).unwrap();
+        let mut state = model.zeros(Device::Cpu, 1, DType::F32).unwrap();
         let tokens = Tensor::from_slice([4, 1], &tokens).unwrap();
-        let y = model.forward(&mut g, parameters, &tokens, &mut state, &EncoderDropout::Off).unwrap();
+        let y = model.run(&mut g, parameters, &tokens, &mut state, &Noise::Off).unwrap();
         g.tensor(y).to_f64()
     };
-    assert_eq!(run(&model.encoder, &source, [2, 3, 4, 5]), run(&classifier.encoder, &target, [7, 3, 4, 6]));
+    assert_eq!(run(&*model.encoder, &source, [2, 3, 4, 5]), run(&*classifier.encoder, &target, [7, 3, 4, 6]));
 
     // other sizes are refused by name
-    let other = EncoderSettings { hidden: 9, ..encoder(8, Some(1)) };
+    let other = AwdLstmSettings { hidden: 9, ..encoder(8, Some(1)) };
     let (_, target) = classifier_of(other);
     let error = transfer(&source, &target, &rows).unwrap_err().to_string();
     assert!(error.contains("rnns.0.weight_ih_l0"), "{error}");
 }
 
-fn classifier_of(encoder: EncoderSettings) -> (Classifier, Parameters) {
-    classifier(classifier_settings(encoder, MaskingName::Version2), DType::F32)
+fn classifier_of(encoder: AwdLstmSettings) -> (Classifier, Parameters) {
+    classifier(classifier_settings(encoder, Masking::Version2), DType::F32)
 }
 
 // predictions
@@ -399,7 +393,7 @@ fn classifier_of(encoder: EncoderSettings) -> (Classifier, Parameters) {
 fn predict(model: &Classifier, g: &mut Graph, parameters: &Parameters, documents: &[&[u32]]) -> Vec<Vec<u32>> {
     g.reset();
     let batch = DocumentBatch::new(documents.to_vec()).unwrap();
-    let out = model.forward(g, parameters, &batch, Mode::Eval, &ChunkDropout::Off, &HeadDropout::Off).unwrap();
+    let out = model.forward(g, parameters, &batch, Mode::Eval, &Noise::Off, &Noise::Off).unwrap();
     let logits = g.tensor(out.logits).read::<f32>();
     let mut all = vec![Vec::new(); documents.len()];
     for (row, logits) in out.rows.iter().zip(logits.chunks_exact(model.settings.classes)) {
@@ -414,12 +408,12 @@ fn predict(model: &Classifier, g: &mut Graph, parameters: &Parameters, documents
 #[test]
 fn predictions_do_not_depend_on_the_batch() {
     for (bptt, cap, strict_cap) in [(4, 12, false), (4, 12, true), (20, 40, false)] {
-        let mut settings = classifier_settings(encoder(40, Some(1)), MaskingName::Version2);
+        let mut settings = classifier_settings(encoder(40, Some(1)), Masking::Version2);
         (settings.bptt, settings.max_steps, settings.strict_cap) = (bptt, cap, strict_cap);
         let (model, parameters) = classifier(settings, DType::F32);
         let mut g = graph(DType::F32);
         g.set_recording(false);
-        let mut random = Stream::new(key(8), Site::Custom(1), bptt as u32, u32::from(strict_cap));
+        let mut random = Stream::new(key(8), Site::CUSTOM[1], bptt as u32, u32::from(strict_cap));
         // around every border of a chunk and of the cap, and far beyond it
         let mut lengths: Vec<usize> = (1..=cap + bptt + 1).collect();
         lengths.extend([2 * cap - 1, 2 * cap, 2 * cap + 1, 5 * cap + 2]);
@@ -456,13 +450,13 @@ fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
 
 /// Three steps of a language model that is large enough for every parallel path; losses, gradients and parameters, as bits.
 fn language_model_steps() -> Vec<Vec<u64>> {
-    let encoder = EncoderSettings { vocabulary: 700, embedding: 72, hidden: 136, layers: 2, pad: Some(1) };
+    let encoder = AwdLstmSettings { vocabulary: 700, embedding: 72, hidden: 136, layers: 2, pad: Some(1) };
     let (model, mut parameters) = language_model(encoder, DType::F32);
     let mut g = graph(DType::F32);
     let adam = AdamSettings { beta2: 0.99, eps: 1e-8, decoupled: false };
     let mut optimiser = Adam::new(&parameters, adam).unwrap();
     let mut norm = GradientNorm::new(&parameters).unwrap();
-    let mut state = State::zeros(&encoder, 20, DType::F32).unwrap();
+    let mut state = model.encoder.zeros(Device::Cpu, 20, DType::F32).unwrap();
     let mut all = Vec::new();
     for step in 0..3 {
         g.reset();
@@ -484,8 +478,8 @@ fn language_model_steps() -> Vec<Vec<u64>> {
 }
 
 fn classifier_step() -> Vec<Vec<u64>> {
-    let encoder = EncoderSettings { vocabulary: 300, embedding: 64, hidden: 128, layers: 2, pad: Some(1) };
-    let mut settings = classifier_settings(encoder, MaskingName::Version2);
+    let encoder = AwdLstmSettings { vocabulary: 300, embedding: 64, hidden: 128, layers: 2, pad: Some(1) };
+    let mut settings = classifier_settings(encoder, Masking::Version2);
     (settings.bptt, settings.max_steps) = (16, 48);
     let (model, mut parameters) = classifier(settings, DType::F32);
     let documents: Vec<Vec<u32>> = (0..20).map(|n| words(n, 300, 5 + 4 * n as usize)).collect();

@@ -5,6 +5,8 @@ use std::path::Path;
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 
+use crate::support::{Data, SIZES, STAGE, words};
+
 fn ulmfit(line: &[&str]) -> Command {
     let mut command = Command::cargo_bin("ulmfit").unwrap();
     command.args(line).env_remove("ULMFIT_ISA").env_remove("ULMFIT_LOG");
@@ -81,6 +83,24 @@ fn wrong_usage_is_one_sentence() {
         message.contains("--model <DIR>: a value is missing") && message.contains("ulmfit predict --help"),
         "{message}"
     );
+}
+
+#[test]
+fn the_log_shows_what_it_is_asked_for() {
+    let data = Data::new(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("the_log"));
+    let run = |level: Option<&str>, name: &str| {
+        let (corpus, out) = (data.path("corpus.txt"), data.path(name));
+        let common = ["pretrain", "--corpus", &corpus, "--out", &out, "--overwrite", "--quiet", "--max-steps", "3"];
+        let mut command = ulmfit(&words(&[&common, SIZES, STAGE]));
+        level.map(|level| command.env("ULMFIT_LOG", level));
+        let output = command.assert().success().get_output().clone();
+        text(&output.stderr)
+    };
+    assert_eq!(run(None, "silent"), "");
+    let info = run(Some("info"), "info");
+    assert!(info.contains("evaluated") && !info.contains("put in place") && !info.contains("update"), "{info}");
+    let trace = run(Some("ulmfit::train=trace,ulmfit::files=debug"), "trace");
+    assert!(trace.contains("model.safetensors") && trace.matches(" update ").count() == 3, "{trace}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn store(path: &Path, seed: u32, documents: usize, length: Option<usize>) -> Arc
     let words = (0..VOCABULARY).map(|i| format!("w{i}")).collect();
     let vocabulary = Vocabulary::from_words(words, TokenizerKind::Whitespace).unwrap();
     let mut writer = StoreWriter::create(path, &vocabulary).unwrap();
-    let mut random = Stream::new(Key([seed, 7]), Site::Custom(0), 0, 0);
+    let mut random = Stream::new(Key([seed, 7]), Site::CUSTOM[0], 0, 0);
     for _ in 0..documents {
         let n = 2 + random.below(20) as usize;
         let n = length.unwrap_or(n);

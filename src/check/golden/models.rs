@@ -5,14 +5,13 @@ use super::losses::tensor;
 use super::sequence::{back, gradient};
 use crate::autodiff::{Graph, ParameterId, Parameters, Var};
 use crate::error::{Error, Result};
-use crate::nn::classifier::{ChunkDropout, Classified, MaskingName};
 use crate::nn::{
-    Classifier, ClassifierSettings, DocumentBatch, EncoderDropout, EncoderSettings, GivenMasks, HeadDropout,
-    LanguageModel, LanguageModelSettings, LossSettings, Masking, Softmax, State,
+    AwdLstmSettings, Classified, Classifier, ClassifierSettings, DocumentBatch, EncoderSettings, GivenMasks,
+    LanguageModel, LanguageModelSettings, LossSettings, Noise, State, sites,
 };
 use crate::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
 use crate::ops::batch_norm::{Mode, batch_norm};
-use crate::ops::concat_pool::concat_pool;
+use crate::ops::concat_pool::{Masking, concat_pool};
 use crate::ops::dropout::dropout;
 use crate::ops::linear::linear;
 use crate::ops::mask::Dropout;
@@ -21,12 +20,12 @@ use crate::ops::softmax_cross_entropy::softmax_cross_entropy;
 use crate::tensor::{DType, Tensor};
 
 /// Sizes of the encoder, from the shapes of its parameters.
-fn encoder_settings(f: &mut Fixture, pad: Option<u32>) -> Result<EncoderSettings> {
+fn encoder_settings(f: &mut Fixture, pad: Option<u32>) -> Result<AwdLstmSettings> {
     let emb = f.real("param.emb", &[ANY, ANY])?;
     let hidden = f.real("param.rnn0.w_hh", &[ANY, ANY])?.dims()[1];
     let (vocabulary, embedding, layers) = (emb.dims()[0], emb.dims()[1], f.size("layers")?);
-    let settings = EncoderSettings { vocabulary, embedding, hidden, layers, pad };
-    settings.check()?;
+    let settings = AwdLstmSettings { vocabulary, embedding, hidden, layers, pad };
+    EncoderSettings::from(settings).check()?;
     Ok(settings)
 }
 
@@ -76,7 +75,7 @@ pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     let encoder = encoder_settings(f, None)?;
     let (v, layers) = (encoder.vocabulary, encoder.layers);
     let (model, declared) =
-        LanguageModel::declare(LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] })?;
+        LanguageModel::declare(LanguageModelSettings { encoder: encoder.into(), decoder_bias: true, splits: vec![] })?;
     let mut parameters = declared.build_on(f.device, f.dtype)?;
     let mut names = encoder_names(layers);
     names.push(("decoder.bias".into(), "dec_bias".into()));
@@ -94,7 +93,7 @@ pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
         ar_on_dropped: true,
         tar_guard: TarGuard::Time,
     };
-    let mut state = State::zeros_on(f.device, &encoder, b, f.dtype)?;
+    let mut state = model.encoder.zeros(f.device, b, f.dtype)?;
     for w in 1..=2 {
         let p = format!("w{w}.");
         let (tokens, targets) = (columns(&stream, (w - 1) * bptt, bptt)?, columns(&stream, (w - 1) * bptt + 1, bptt)?);
@@ -102,8 +101,8 @@ pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
         compare_state(f, &state, &format!("{p}%_in"))?;
         g.reset();
         parameters.clear_gradients();
-        let dropout = EncoderDropout::Given(&masks);
-        let out = model.window(g, &parameters, &tokens, &targets, &mut state, &dropout, &Softmax::Full, &losses)?;
+        let dropout = Noise::Given(&masks);
+        let out = model.window(g, &parameters, &tokens, &targets, None, &mut state, &dropout, &losses)?;
         compare_state(f, &state, &format!("{p}%_out"))?;
         let (raw, dropped) = (g.detach(out.raw), g.detach(out.dropped));
         f.compare(&format!("{p}raw_out"), &transpose(&raw)?)?;
@@ -131,7 +130,7 @@ pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     }
     g.set_recording(false);
     let (mut state, mut again) =
-        (State::zeros_on(f.device, &encoder, b, f.dtype)?, State::zeros_on(f.device, &encoder, b, f.dtype)?);
+        (model.encoder.zeros(f.device, b, f.dtype)?, model.encoder.zeros(f.device, b, f.dtype)?);
     for w in 1..=2 {
         let (tokens, targets) = (columns(&stream, (w - 1) * bptt, bptt)?, columns(&stream, (w - 1) * bptt + 1, bptt)?);
         g.reset();
@@ -139,7 +138,7 @@ pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
         let mean = g.zeros([1], f.dtype)?;
         mean.set_f64(&[losses.to_f64().iter().sum::<f64>() / losses.len() as f64]);
         f.compare(&format!("eval.w{w}.loss_ce"), &mean)?;
-        let raw = model.encoder.forward(g, &parameters, &tokens, &mut again, &EncoderDropout::Off)?;
+        let raw = model.encoder.run(g, &parameters, &tokens, &mut again, &Noise::Off)?;
         let raw = g.detach(raw);
         let logits = logits(f, g, &parameters, raw)?;
         f.compare(&format!("eval.w{w}.logits"), &transpose(&logits)?)?;
@@ -158,32 +157,28 @@ fn logits(f: &Fixture, g: &mut Graph, parameters: &Parameters, x: Tensor) -> Res
 }
 
 /// The masks of a window.
-fn masks(f: &mut Fixture, encoder: &EncoderSettings, b: usize, prefix: &str) -> Result<GivenMasks> {
+fn masks(f: &mut Fixture, encoder: &AwdLstmSettings, b: usize, prefix: &str) -> Result<GivenMasks> {
     let (v, e, h, layers) = (encoder.vocabulary, encoder.embedding, encoder.hidden, encoder.layers);
-    let mut weight = Vec::new();
-    let mut hidden = Vec::new();
+    let mut masks = GivenMasks::default();
+    masks.insert(sites::EMBEDDING_ROW, f.real(&format!("{prefix}mask.emb_row"), &[v, 1])?);
+    masks.insert(sites::INPUT, f.real(&format!("{prefix}mask.input"), &[b, 1, e])?.reshape([b, e])?);
     for l in 0..layers {
         let size = encoder.layer_sizes(l).1;
-        weight.push(f.real(&format!("{prefix}mask.rnn{l}.w_hh"), &[4 * size, size])?);
+        masks.insert(sites::WEIGHT.site(l)?, f.real(&format!("{prefix}mask.rnn{l}.w_hh"), &[4 * size, size])?);
         if l + 1 < layers {
-            hidden.push(f.real(&format!("{prefix}mask.hidden{l}"), &[b, 1, h])?.reshape([b, h])?);
+            let mask = f.real(&format!("{prefix}mask.hidden{l}"), &[b, 1, h])?.reshape([b, h])?;
+            masks.insert(sites::HIDDEN.site(l)?, mask);
         }
     }
-    Ok(GivenMasks {
-        embedding: f.real(&format!("{prefix}mask.emb_row"), &[v, 1])?,
-        input: f.real(&format!("{prefix}mask.input"), &[b, 1, e])?.reshape([b, e])?,
-        weight,
-        hidden,
-        output: f.real(&format!("{prefix}mask.output"), &[b, 1, e])?.reshape([b, e])?,
-    })
+    masks.insert(sites::OUTPUT, f.real(&format!("{prefix}mask.output"), &[b, 1, e])?.reshape([b, e])?);
+    Ok(masks)
 }
 
 /// Compares h and c of every layer with `pattern`, in which `%` is h or c, followed by the layer.
 fn compare_state(f: &mut Fixture, state: &State, pattern: &str) -> Result<()> {
-    for (letter, tensors) in [("h", &state.h), ("c", &state.c)] {
-        for (l, tensor) in tensors.iter().enumerate() {
-            f.compare(&format!("{}{l}", pattern.replace('%', letter)), tensor)?;
-        }
+    for (at, slot) in state.slots().iter().enumerate() {
+        let (kind, layer) = slot.name.split_at(1);
+        f.compare(&format!("{}{layer}", pattern.replace('%', kind)), state.get(at))?;
     }
     Ok(())
 }
@@ -269,12 +264,12 @@ pub(super) fn classifier(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     let documents = Documents::read(f, 3 * e, hidden)?;
     let (b, t) = (documents.lengths.len(), documents.steps);
     let settings = |bptt: usize| ClassifierSettings {
-        encoder,
+        encoder: encoder.into(),
         head: vec![hidden],
         classes,
         linear_bias: true,
         norm_bias: 0.0,
-        masking: MaskingName::Version2,
+        masking: Masking::Version2,
         bptt,
         max_steps: bptt.max(t),
         strict_cap: false,
@@ -293,8 +288,11 @@ pub(super) fn classifier(f: &mut Fixture, g: &mut Graph) -> Result<()> {
         }
         g.reset();
         let batch = DocumentBatch::new(documents.tokens.iter().map(|d| d.as_slice()).collect())?;
-        let head = HeadDropout::Given(&documents.masks);
-        let out = model.forward(g, &parameters, &batch, Mode::Train, &ChunkDropout::Off, &head)?;
+        let mut head = GivenMasks::default();
+        for (k, mask) in documents.masks.iter().enumerate() {
+            head.insert(sites::HEAD.site(k)?, mask.clone());
+        }
+        let out = model.forward(g, &parameters, &batch, Mode::Train, &Noise::Off, &Noise::Given(&head))?;
         if out.rows.iter().zip(&documents.order).any(|(&ours, &expected)| ours as usize != expected) {
             return Err(Error::data("the classifier ran its documents in another order than by length"));
         }

@@ -49,7 +49,7 @@ impl<'a> Matrix<'a> {
 pub enum Tile {
     /// 64 by 64: enough blocks for products of few rows.
     Small,
-    /// 128 by 64, in bf16 alone: for widths, as the embedding's 400, that fill the large tile's badly.
+    /// 128 by 64, in bf16 alone: for widths, such as 400, that fill the large tile's badly.
     Tall,
     /// 128 by 128: half the traffic.
     Large,

@@ -15,7 +15,8 @@ use crate::real_type;
 pub struct ActivationRegularisation;
 
 /// When TAR is left out although β is not zero. Every version tests `len(h) > 1`, but of differently laid out outputs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum TarGuard {
     /// Where there is one time step or none (time-major outputs: fastai 0.7).
     #[default]

@@ -1,13 +1,13 @@
 use super::{Masking, concat_pool};
 use crate::ops::case::{Case, Data, Input};
-use crate::random::{Direction, Key, Site, Stage, Stream};
+use crate::random::{Key, Site, Stream};
 use crate::tensor::Tensor;
 
 /// Chunks `[T_c, B_c, E]` whose values, over time, are at least 0.06 apart in every column: no two are near a tie.
 fn chunks(seed: u32, start: usize, shapes: &[(usize, usize)], size: usize) -> Vec<Input> {
     let names = ["chunk 0", "chunk 1", "chunk 2", "chunk 3"];
     let (total, rows): (usize, usize) = (shapes.iter().map(|s| s.0).sum(), shapes[0].1);
-    let mut stream = Stream::new(Key::new(5, Stage::Other, Direction::Forward), Site::Custom(2), start as u32, seed);
+    let mut stream = Stream::new(Key::apart(5), Site::CUSTOM[2], start as u32, seed);
     let mut all = vec![0.0; total * rows * size];
     for column in 0..rows * size {
         let mut ranks: Vec<usize> = (0..total).collect();

@@ -16,14 +16,17 @@ use crate::tensor::Tensor;
 pub struct ConcatPool;
 
 /// How padding is treated (docs/SPEC.md §1.6). Let `end` be the step after the last chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Masking {
     /// fastai 0.7, the paper's code: documents end at `end`, padded at the front; pads enter mean and maximum. Pools `first .. end`;
     /// lengths play no part.
+    #[serde(rename = "0.7")]
     Version07,
     /// fastai v1: documents end at `end`, padded at the front; real tokens only. Pools `max(first, end - length) .. end`.
+    #[serde(rename = "v1")]
     Version1,
     /// fastai v2: documents begin at step 0, padded at the end; real tokens only. Pools `first .. length`.
+    #[serde(rename = "v2")]
     Version2,
 }
 

@@ -125,10 +125,10 @@ mod tests {
     use super::*;
     use crate::device::DType;
     use crate::ops::testing;
-    use crate::random::{Direction, Key, Mask, Site, Stage};
+    use crate::random::{Key, Mask, Site};
 
     fn mask(p: f64) -> Mask {
-        Mask::new(Key::new(1, Stage::Other, Direction::Forward), 3, Site::Head(0), 0, p)
+        Mask::new(Key::apart(1), 3, Site::new(16), 0, p)
     }
 
     #[test]

@@ -1,11 +1,11 @@
 use super::embedding;
 use crate::ops::case::{Case, Data};
 use crate::ops::mask::Dropout;
-use crate::random::{Direction, Key, Mask, Site, Stage};
+use crate::random::{Key, Mask, Site};
 
 /// The last one has every word more than four times, and rows that two warps of a GPU share, by fours.
 pub fn cases() -> Vec<Case> {
-    let key = Key::new(11, Stage::Other, Direction::Forward);
+    let key = Key::apart(11);
     let mut all = Vec::new();
     for (t, b, v, e) in [(1, 1, 2, 1), (3, 2, 5, 7), (4, 3, 6, 67), (9, 4, 3, 260)] {
         for (kind, pad) in [("off", None), ("given", None), ("random", None), ("random", Some(1))] {
@@ -30,8 +30,8 @@ pub fn cases() -> Vec<Case> {
                     "off" => (Dropout::Off, Dropout::Off),
                     "given" => (Dropout::Given(g.detach(x[2])), Dropout::Given(g.detach(x[3]))),
                     _ => (
-                        Dropout::random(Mask::new(key, 3, Site::EmbeddingRow, 0, 0.3)),
-                        Dropout::random(Mask::new(key, 3, Site::Input, 0, 0.4)),
+                        Dropout::random(Mask::new(key, 3, Site::new(1), 0, 0.3)),
+                        Dropout::random(Mask::new(key, 3, Site::new(2), 0, 0.4)),
                     ),
                 };
                 let tokens = g.detach(x[1]);
@@ -46,10 +46,10 @@ pub fn cases() -> Vec<Case> {
 pub fn large() -> Vec<Case> {
     let mut data = Data::new(0);
     let inputs = vec![data.normal("w", &[30_000, 400], 0.1), data.indices("tokens", &[70, 64], 30_000)];
-    let key = Key::new(11, Stage::Other, Direction::Forward);
+    let key = Key::apart(11);
     vec![Case::new("embedding", "T70 B64 V30000 E400", inputs, move |g, x| {
-        let rows = Dropout::random(Mask::new(key, 3, Site::EmbeddingRow, 0, 0.05));
-        let input = Dropout::random(Mask::new(key, 3, Site::Input, 0, 0.4));
+        let rows = Dropout::random(Mask::new(key, 3, Site::new(1), 0, 0.05));
+        let input = Dropout::random(Mask::new(key, 3, Site::new(2), 0, 0.4));
         let tokens = g.detach(x[1]);
         Ok(vec![embedding(g, &tokens, x[0], &rows, &input, Some(1))?])
     })]

@@ -1,10 +1,10 @@
 use super::{Zoneout, forget_mult};
 use crate::ops::case::{Case, Data};
 use crate::ops::mask::Dropout;
-use crate::random::{Direction, Key, Mask, Site, Stage};
+use crate::random::{Key, Mask, Site};
 
 fn mask(p: f64) -> Mask {
-    Mask::new(Key::new(12, Stage::Other, Direction::Forward), 5, Site::Custom(1), 0, p)
+    Mask::new(Key::apart(12), 5, Site::CUSTOM[1], 0, p)
 }
 
 pub fn cases() -> Vec<Case> {

@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::device::DType;
     use crate::ops::testing::{self, tensor};
-    use crate::random::{Direction, Key, Mask, Site, Stage};
+    use crate::random::{Key, Mask, Site};
     use crate::tensor::Tensor;
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
     }
 
     fn mask(p: f64) -> Mask {
-        Mask::new(Key::new(1, Stage::Other, Direction::Forward), 3, Site::Custom(5), 0, p)
+        Mask::new(Key::apart(1), 3, Site::CUSTOM[5], 0, p)
     }
 
     /// States of `[T, B, H]` = `[6, 2, 19]` from random gates.

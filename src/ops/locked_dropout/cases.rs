@@ -1,7 +1,7 @@
 use super::locked_dropout;
 use crate::ops::case::{Case, Data};
 use crate::ops::mask::Dropout;
-use crate::random::{Direction, Key, Mask, Site, Stage};
+use crate::random::{Key, Mask, Site};
 
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
@@ -14,7 +14,7 @@ pub fn cases() -> Vec<Case> {
             let mask = Dropout::Given(g.tensor(v[1]).clone());
             Ok(vec![locked_dropout(g, v[0], &mask)?])
         }));
-        let mask = Mask::new(Key::new(1, Stage::Other, Direction::Forward), 3, Site::Hidden(1), 2, p);
+        let mask = Mask::new(Key::apart(1), 3, Site::new(33), 2, p);
         all.push(Case::new("locked_dropout", format!("{name} random"), vec![x], move |g, v| {
             Ok(vec![locked_dropout(g, v[0], &Dropout::random(mask))?])
         }));
@@ -25,7 +25,7 @@ pub fn cases() -> Vec<Case> {
 /// At the sizes of the paper's model, for benchmarks.
 pub fn large() -> Vec<Case> {
     let x = Data::new(0).normal("x", &[70, 64, 1150], 1.0);
-    let mask = Mask::new(Key::new(1, Stage::Other, Direction::Forward), 3, Site::Hidden(0), 0, 0.3);
+    let mask = Mask::new(Key::apart(1), 3, Site::new(32), 0, 0.3);
     vec![Case::new("locked_dropout", "T70 B64 F1150 p=0.3", vec![x], move |g, v| {
         Ok(vec![locked_dropout(g, v[0], &Dropout::random(mask))?])
     })]

@@ -40,14 +40,14 @@ mod tests {
     use super::*;
     use crate::device::DType;
     use crate::ops::testing;
-    use crate::random::{Direction, Key, Mask, Site, Stage};
+    use crate::random::{Key, Mask, Site};
     use crate::tensor::Tensor;
 
     #[test]
     fn the_mask_is_the_same_at_every_step() {
         let mut g = testing::graph(DType::F64);
         let x = g.constant(testing::tensor(&[3, 2, 5], &[1.0; 30]));
-        let m = Mask::new(Key::new(1, Stage::Other, Direction::Forward), 3, Site::Input, 0, 0.5);
+        let m = Mask::new(Key::apart(1), 3, Site::new(2), 0, 0.5);
         let y = locked_dropout(&mut g, x, &Dropout::random(m)).unwrap();
         let expected: Vec<f64> = (0..10).map(|i| if m.keeps(i / 5, i % 5) { 2.0 } else { 0.0 }).collect();
         assert_eq!(g.tensor(y).to_f64(), [&expected[..], &expected, &expected].concat());
@@ -61,7 +61,7 @@ mod tests {
             let mut g = testing::graph(DType::F32);
             let values: Vec<f32> = (0..30 * 7 * 401).map(|i| i as f32).collect();
             let x = g.constant(Tensor::from_slice([30, 7, 401], &values).unwrap());
-            let m = Mask::new(Key::new(1, Stage::Other, Direction::Forward), 3, Site::Input, 0, 0.3);
+            let m = Mask::new(Key::apart(1), 3, Site::new(2), 0, 0.3);
             let y = locked_dropout(&mut g, x, &Dropout::random(m)).unwrap();
             g.tensor(y).to_f64()
         };

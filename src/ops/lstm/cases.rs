@@ -1,10 +1,10 @@
 use super::{LstmInputs, lstm};
 use crate::ops::case::{Case, Data, Input};
 use crate::ops::mask::Dropout;
-use crate::random::{Direction, Key, Mask, Site, Stage};
+use crate::random::{Key, Mask, Site};
 
 pub fn cases() -> Vec<Case> {
-    let key = Key::new(12, Stage::Other, Direction::Forward);
+    let key = Key::apart(12);
     let mut all = Vec::new();
     for (t, b, i, h) in [(1, 1, 1, 1), (2, 1, 3, 5), (5, 3, 4, 6), (3, 7, 5, 9), (4, 2, 6, 17)] {
         for kind in ["off", "given", "random"] {
@@ -16,7 +16,7 @@ pub fn cases() -> Vec<Case> {
                 let weight = match kind {
                     "off" => Dropout::Off,
                     "given" => Dropout::Given(g.detach(v[7])),
-                    _ => Dropout::random(Mask::new(key, 5, Site::Weight(1), 0, 0.5)),
+                    _ => Dropout::random(Mask::new(key, 5, Site::new(65), 0, 0.5)),
                 };
                 let inputs = LstmInputs { x: v[0], h0: v[1], c0: v[2], w_ih: v[3], w_hh: v[4], b_ih: v[5], b_hh: v[6] };
                 let out = lstm(g, inputs, &weight)?;
@@ -51,7 +51,7 @@ pub fn large() -> Vec<Case> {
 pub fn one([t, b, i, h]: [usize; 4]) -> Case {
     let mut data = Data::new(0);
     let inputs = inputs(&mut data, [t, b, i, h], [0.5, 0.1, 1.0]);
-    let mask = Mask::new(Key::new(12, Stage::Other, Direction::Forward), 5, Site::Weight(1), 0, 0.5);
+    let mask = Mask::new(Key::apart(12), 5, Site::new(65), 0, 0.5);
     Case::new("lstm", format!("T{t} B{b} {i}->{h}"), inputs, move |g, v| {
         let inputs = LstmInputs { x: v[0], h0: v[1], c0: v[2], w_ih: v[3], w_hh: v[4], b_ih: v[5], b_hh: v[6] };
         let out = lstm(g, inputs, &Dropout::random(mask))?;
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(run(&mut promised, &Dropout::Off), expected);
         assert_eq!(run(&mut promised, &Dropout::Off), expected);
         // with weights dropped nothing is kept: every mask is another
-        let mask = |step| Dropout::random(Mask::new(Key([1, 2]), step, Site::Weight(1), 0, 0.5));
+        let mask = |step| Dropout::random(Mask::new(Key([1, 2]), step, Site::new(65), 0, 0.5));
         let dropped: Vec<_> = (0..2).map(|step| run(&mut promised, &mask(step))).collect();
         assert_eq!(dropped, (0..2).map(|step| run(&mut plain, &mask(step))).collect::<Vec<_>>());
         assert_ne!(dropped[0], dropped[1]);

@@ -410,7 +410,7 @@ mod tests {
     fn shared_rows_and_shared_columns_give_the_same_bits() {
         let sizes = Sizes { t: 3, b: 7, i: 5, h: 203 };
         let Sizes { t, b, i, h } = sizes;
-        let mut random = Stream::new(Key([3, 5]), Site::Custom(1), 0, 0);
+        let mut random = Stream::new(Key([3, 5]), Site::CUSTOM[1], 0, 0);
         let mut numbers = |n: usize| (0..n).map(|_| random.below(2001) as f32 / 4000.0 - 0.25).collect::<Vec<f32>>();
         let (w_hh, gates, h0, c0) = (numbers(4 * h * h), numbers(t * b * 4 * h), numbers(b * h), numbers(b * h));
         for precision in [Precision::Full, Precision::Bf16] {

@@ -31,7 +31,7 @@ impl NegativeSampler {
 
     /// Fills `negatives` with distinct words, smallest key first. A function of key, step and probabilities alone.
     pub fn sample(&mut self, key: Key, step: u32, negatives: &mut [u32]) -> Result<()> {
-        let site = Site::Negatives.word(0);
+        let site = Site::NEGATIVES.word(0);
         let uniform = |word: usize| {
             let lanes = philox4x32_10([(word / 4) as u32, 0, step, site], key.0);
             // the middle of one of 2^32 equal intervals: never 0 or 1
@@ -75,10 +75,9 @@ pub fn sample_negatives(key: Key, step: u32, unigram: &[f64], k: usize) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{Direction, Stage};
 
     fn key() -> Key {
-        Key::new(5, Stage::Pretrain, Direction::Forward)
+        Key::new(5, 1u32, 0u32)
     }
 
     #[test]

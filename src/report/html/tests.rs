@@ -1,5 +1,6 @@
 use super::*;
-use crate::random::{Direction, Stage};
+use crate::text::Direction;
+use crate::train::Stage;
 use crate::train::observer::{Evaluated, RecipeRow, Step};
 
 fn started(stage: Stage, first_step: u64, groups: &[&str]) -> Event {

@@ -20,7 +20,7 @@ mod tests;
 
 use std::collections::HashSet;
 
-use crate::random::{Direction, Key, Site, Stage, Stream};
+use crate::random::{Key, Site, Stream};
 use grammar::{Style, Writer};
 use lexicon::{GENERAL_DOMAINS, Lexicon, TARGET_DOMAIN};
 
@@ -97,7 +97,7 @@ pub struct Synthetic {
 impl Synthetic {
     /// Draws the language and the labelled documents.
     pub fn new(seed: u64, sizes: SyntheticSizes) -> Self {
-        let key = Key::new(seed, Stage::Other, Direction::Forward);
+        let key = Key::apart(seed);
         let lexicon = Lexicon::new(&mut stream(key, Part::Lexicon, 0));
         let mut corpus = Synthetic { key, sizes, lexicon, labelled: Default::default(), texts: HashSet::new() };
         corpus.labelled = [(Part::Train, sizes.train), (Part::Valid, sizes.valid), (Part::Test, sizes.test)]
@@ -200,5 +200,5 @@ impl Synthetic {
 }
 
 fn stream(key: Key, part: Part, index: u32) -> Stream {
-    Stream::new(key, Site::Synthetic, part as u32, index)
+    Stream::new(key, Site::SYNTHETIC, part as u32, index)
 }

@@ -5,18 +5,18 @@ pub(super) use crate::autodiff::Counted as Counts;
 use crate::autodiff::{Graph, Parameters, ParametersBuilder, Var};
 use crate::device::Precision;
 use crate::error::Result;
-use crate::nn::classifier::ChunkDropout;
-use crate::nn::{Classifier, DocumentBatch, EncoderDropout, HeadDropout, LanguageModel, Softmax, State};
+use crate::nn::{Classifier, DocumentBatch, LanguageModel, Noise, State};
 use crate::ops::activation_regularisation::{Regularisation, activation_regularisation};
 use crate::ops::batch_norm::Mode;
 use crate::ops::softmax_cross_entropy::{softmax, softmax_cross_entropy};
 use crate::ops::weighted_sum::weighted_sum;
-use crate::random::{Key, Stage};
-use crate::tensor::{DType, Tensor};
+use crate::random::Key;
+use crate::tensor::{DType, Device, Tensor};
 use crate::text::Windows;
+use crate::train::Stage;
+use crate::train::assemble::{classifier_task_settings, lm_task_settings};
 use crate::train::lm_task::LmTaskSettings;
 use crate::train::recipe::{Recipe, UnfreezingStep};
-use crate::train::stages::{classifier_task_settings, lm_task_settings};
 
 /// Bytes of the pool.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,13 +94,13 @@ pub(super) fn language_model(recipe: &Recipe, stage: Stage, v: usize, precision:
     let training = &settings.training;
     let (model, declared) = LanguageModel::declare(recipe.language_model(stage, v))?;
     let (b, bptt) = (training.batch_size, training.bptt);
-    let variable = training.windows() != Windows::Fixed;
+    let variable = training.windows != Windows::Fixed;
     let longest = bptt + if variable { training.window_excess } else { 0 };
     let task = lm_task_settings(settings, v);
     let parameters = declared.bytes(DType::F32);
     let mut dry = Dry::new(declared.clone(), precision)?;
     let (mut of_longest, mut of_bptt) = (Counts::default(), Counts::default());
-    let mut state = State::zeros(&model.settings.encoder, b, DType::F32)?;
+    let mut state = model.encoder.zeros(Device::Cpu, b, DType::F32)?;
     // the windows that `flop` is of must not shape the pool
     let mut other = Dry::new(declared, precision)?;
     for (k, step) in settings.steps(dry.parameters.groups()).iter().enumerate() {
@@ -118,7 +118,7 @@ pub(super) fn language_model(recipe: &Recipe, stage: Stage, v: usize, precision:
         let counts = other.update(|g, p| window(&model, &task, g, p, [bptt, b], &mut state.clone()))?;
         of_bptt = more(of_bptt, counts);
         let rows = training.valid_batch_size;
-        let mut carried = State::zeros(&model.settings.encoder, rows, DType::F32)?;
+        let mut carried = model.encoder.zeros(Device::Cpu, rows, DType::F32)?;
         dry.evaluate(|g, p| {
             let (tokens, targets) = (indices(g, [bptt, rows])?, indices(g, [bptt, rows])?);
             model.evaluate(g, p, &tokens, &targets, &mut carried).map(|_| ())
@@ -152,12 +152,10 @@ fn window(
     state: &mut State,
 ) -> Result<Var> {
     let (tokens, targets) = (indices(g, [t, b])?, indices(g, [t, b])?);
-    let dropout = EncoderDropout::Random { key: KEY, step: 0, chunk: 0, rates: task.dropout };
-    let softmax = match task.negatives {
-        None => Softmax::Full,
-        Some(n) => Softmax::Sampled { negatives: indices(g, [n])? },
-    };
-    Ok(model.window(g, parameters, &tokens, &targets, state, &dropout, &softmax, &task.losses)?.total)
+    let noise = Noise::of(KEY, 0, task.dropout);
+    let negatives = task.negatives.map(|n| indices(g, [n])).transpose()?;
+    let negatives = negatives.as_ref();
+    Ok(model.window(g, parameters, &tokens, &targets, negatives, state, &noise, &task.losses)?.total)
 }
 
 /// Two updates and an evaluation for every step of unfreezing, with documents of one length.
@@ -170,8 +168,7 @@ pub(super) fn classifier(recipe: &Recipe, v: usize, options: &PlanOptions) -> Re
     let documents = |rows: usize| DocumentBatch::new(vec![&document[..]; rows]);
     let (batch, evaluated) = (documents(training.batch_size)?, documents(training.valid_batch_size)?);
     let task = classifier_task_settings(settings);
-    let dropout = ChunkDropout::Random { key: KEY, step: 0, rates: task.dropout };
-    let head = HeadDropout::Random { key: KEY, step: 0, rates: &task.head };
+    let noise = Noise::of(KEY, 0, task.dropout).with_head(&task.head);
     let parameters = declared.bytes(DType::F32);
     let mut dry = Dry::new(declared, options.precision)?;
     let groups = dry.parameters.groups();
@@ -182,7 +179,7 @@ pub(super) fn classifier(recipe: &Recipe, v: usize, options: &PlanOptions) -> Re
         let norm = if frozen { Mode::Frozen } else { Mode::Train };
         for _ in 0..2 {
             let counts = dry.update(|g, p| {
-                let out = model.forward(g, p, &batch, norm, &dropout, &head)?;
+                let out = model.forward(g, p, &batch, norm, &noise, &noise)?;
                 let labels = g.constant(Tensor::from_slice([batch.len()], &vec![0u32; batch.len()])?);
                 let loss = softmax_cross_entropy(g, out.logits, labels)?;
                 if task.alpha == 0.0 && task.beta == 0.0 {
@@ -195,7 +192,7 @@ pub(super) fn classifier(recipe: &Recipe, v: usize, options: &PlanOptions) -> Re
             flop = more(flop, counts);
         }
         dry.evaluate(|g, p| {
-            let out = model.forward(g, p, &evaluated, Mode::Eval, &ChunkDropout::Off, &HeadDropout::Off)?;
+            let out = model.forward(g, p, &evaluated, Mode::Eval, &Noise::Off, &Noise::Off)?;
             softmax(g, out.logits).map(|_| ())
         })?;
         dry.g.take_counted();

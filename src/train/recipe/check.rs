@@ -10,7 +10,7 @@ pub(super) type Fault = (String, String);
 pub(super) fn check(recipe: &Recipe) -> Result<(), Fault> {
     let model = &recipe.model;
     for (key, size, limit) in
-        [("emb", model.emb, 1 << 24), ("hidden", model.hidden, 1 << 24), ("layers", model.layers, 16)]
+        [("emb", model.emb, 1 << 24), ("hidden", model.hidden, 1 << 24), ("layers", model.layers, 256)]
     {
         require(size >= 1 && size <= limit, "model", key, || format!("must be from 1 to {limit}, not {size}"))?;
     }

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::check::check;
-use super::{Recipe, Row, section_name, table};
+use super::{Recipe, Row, table};
 use crate::error::{Error, Result};
-use crate::random::Stage;
+use crate::train::Stage;
 
 /// Source of a row that the command line gave.
 pub const COMMAND_LINE: &str = "command line";
@@ -26,7 +26,7 @@ impl Flag {
     }
 
     /// Whether the flag can be given for one stage alone.
-    pub fn is_per_stage(&self) -> bool {
+    fn is_per_stage(&self) -> bool {
         !self.key.contains('.')
     }
 }
@@ -97,11 +97,11 @@ impl Builder {
     /// [`Error::Usage`] for an unknown flag, or a stage given to a flag that holds for the whole run. Values are judged by
     /// [`build`](Self::build).
     pub fn flag(&mut self, stage: Option<Stage>, flag: &str, value: &str, source: &str) -> Result<()> {
-        let prefix = stage.map(|s| format!("{}-", section_name(s))).unwrap_or_default();
+        let prefix = stage.map(|s| format!("{}-", s.section())).unwrap_or_default();
         let written = if source == COMMAND_LINE {
             format!("--{prefix}{flag}")
         } else {
-            let table = stage.map(|s| format!(" in [{}]", section_name(s))).unwrap_or_default();
+            let table = stage.map(|s| format!(" in [{}]", s.section())).unwrap_or_default();
             format!("{source}: {flag}{table}")
         };
         let Some(known) = FLAGS.iter().find(|f| f.name == flag) else {
@@ -125,7 +125,7 @@ impl Builder {
         }
         for target in [Stage::Pretrain, Stage::FinetuneLm, Stage::Classifier] {
             if stage.is_none_or(|s| s == target) {
-                let section = section_name(target);
+                let section = target.section();
                 let key = |name: &str| format!("{section}.{name}");
                 // kept apart from a key's own syntax until `build`: "on" means the recipe's ladder, whatever else is overridden
                 if flag == "discriminative" {
@@ -232,7 +232,7 @@ impl Builder {
 }
 
 fn stage_of_section(section: &str) -> Option<Stage> {
-    [Stage::Pretrain, Stage::FinetuneLm, Stage::Classifier].into_iter().find(|&s| section_name(s) == section)
+    Stage::ALL.into_iter().find(|&s| s.section() == section)
 }
 
 /// A value of a configuration file as the command line would have it.

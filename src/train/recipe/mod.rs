@@ -5,7 +5,7 @@
 //! rows, to be printed and saved, and the settings that training reads.
 //!
 //! ```
-//! use ulmfit::random::Stage;
+//! use ulmfit::train::Stage;
 //! use ulmfit::train::recipe::{Builder, COMMAND_LINE};
 //! let mut builder = Builder::new("scripts")?;
 //! builder.flag(None, "drop-mult", "0.7", COMMAND_LINE)?;
@@ -34,7 +34,7 @@ pub use settings::*;
 
 use super::observer::RecipeRow;
 use crate::error::{Error, Result};
-use crate::random::Stage;
+use crate::train::Stage;
 use tables::{RECIPES, V};
 
 /// Recipe where none is named (docs/CLI.md).
@@ -127,11 +127,12 @@ impl Recipe {
         self.rows.iter().find(|row| row.key == key)
     }
 
-    /// The rows that a stage reads: its own and those of model and text; all rows for [`Stage::Other`].
-    pub fn stage_rows(&self, stage: Stage) -> impl Iterator<Item = &Row> {
+    /// The rows that a stage reads: its own and those of model and text; without a stage all rows.
+    pub fn stage_rows(&self, stage: impl Into<Option<Stage>>) -> impl Iterator<Item = &Row> {
+        let stage = stage.into();
         let of_stage = move |row: &&Row| {
             let section = row.key.split('.').next().unwrap_or_default();
-            stage == Stage::Other || ["model", "text", section_name(stage)].contains(&section)
+            stage.is_none_or(|stage| ["model", "text", stage.section()].contains(&section))
         };
         self.rows.iter().filter(of_stage)
     }
@@ -153,20 +154,16 @@ impl Recipe {
     }
 
     /// What all stages have in common, of one stage.
-    ///
-    /// # Panics
-    /// For [`Stage::Other`], which trains nothing.
     pub fn training(&self, stage: Stage) -> &TrainingSettings {
         match stage {
             Stage::Pretrain => &self.pretrain.training,
             Stage::FinetuneLm => &self.finetune.training,
             Stage::Classifier => &self.classifier.training,
-            Stage::Other => panic!("only the three stages have training settings"),
         }
     }
 
     /// The recipe as an aligned table: key, value, source.
-    pub fn print(&self, stage: Stage) -> String {
+    pub fn print(&self, stage: impl Into<Option<Stage>>) -> String {
         let rows: Vec<_> = self.stage_rows(stage).map(|row| (&row.key, row.text(), &row.source)).collect();
         let width = |of: &dyn Fn(usize) -> usize| (0..rows.len()).map(of).max().unwrap_or(0);
         let key_width = width(&|i| rows[i].0.chars().count());
@@ -220,15 +217,6 @@ fn table(name: &str) -> Result<Vec<Row>> {
     let sections = ["model", "text", "pretrain", "finetune", "classifier"];
     rows.sort_by_key(|row| sections.iter().position(|s| row.key.split('.').next() == Some(s)));
     Ok(rows)
-}
-
-fn section_name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Pretrain => "pretrain",
-        Stage::FinetuneLm => "finetune",
-        Stage::Classifier => "classifier",
-        Stage::Other => "",
-    }
 }
 
 fn json(value: V) -> Value {

@@ -5,14 +5,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::answer::language::Mean;
 use crate::autodiff::Parameters;
 use crate::error::Result;
-use crate::nn::classifier::MaskingName;
-use crate::nn::encoder::DropRates;
+use crate::nn::DropRates;
 use crate::ops::activation_regularisation::TarGuard;
+use crate::ops::concat_pool::Masking;
 use crate::optim::schedule::OneCycle;
 use crate::optim::{Adam, AdamSettings, Asgd, AsgdSettings, Ladder, Optimiser, Schedule, Sgd, SgdSettings};
-use crate::text::SubwordAlgorithm;
+use crate::text::{LmLayout, Rules, SubwordAlgorithm, Windows};
 
 /// Sizes that all stages share (docs/SPEC.md §1.1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ pub struct ModelSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextSettings {
     pub tokenizer: TokenizerName,
-    pub rules: RulesName,
+    pub rules: Rules,
     /// Language of the word tokenizer: `en`, another code, or a table file (see [`crate::text::Language::by_name`]).
     #[serde(default = "english")]
     pub language: String,
@@ -71,17 +72,6 @@ pub enum TokenizerName {
     Whitespace,
     Pretokenized,
     Subword,
-}
-
-/// Rule sets around the word tokenizer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RulesName {
-    #[serde(rename = "0.7")]
-    V07,
-    #[serde(rename = "v1")]
-    V1,
-    #[serde(rename = "v2")]
-    V2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,28 +120,6 @@ pub enum Unfreezing {
     ChainThaw,
 }
 
-/// Lengths of the windows (chunks, in the classifier) of back-propagation through time (docs/SPEC.md §3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WindowsName {
-    Fixed,
-    /// base = bptt, or half of it with probability `window_half_p`; length = max(`window_min`, ⌊N(base, `window_sd`)⌋), at most
-    /// bptt + `window_excess`.
-    Variable,
-    /// As `variable`; the first window of an epoch is bptt + `window_excess` (fastai 0.7).
-    VariableFirstLong,
-}
-
-/// Order of the documents in a language model's stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LayoutName {
-    /// As they stand in the corpus, the tail dropped (AWD-LSTM, 0.7).
-    Fixed,
-    /// Shuffled every epoch (v1, v2).
-    Shuffled,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossName {
@@ -160,32 +128,6 @@ pub enum LossName {
     Sampled,
     /// Adaptive softmax, split by the size of the vocabulary; full up to 75,000 words (docs/SPEC.md §1.4).
     Adaptive,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ValidAverage {
-    /// Mean over tokens.
-    Token,
-    /// Mean over batches, long and short ones alike, as the libraries print it (docs/SPEC.md §3.1).
-    Batch,
-}
-
-/// When TAR is left out; [`TarGuard`] under its name in files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TarGuardName {
-    Time,
-    Batch,
-}
-
-impl From<TarGuardName> for TarGuard {
-    fn from(name: TarGuardName) -> Self {
-        match name {
-            TarGuardName::Time => TarGuard::Time,
-            TarGuardName::Batch => TarGuard::Batch,
-        }
-    }
 }
 
 /// What to do about a loss or a gradient that is not finite.
@@ -219,7 +161,7 @@ pub struct TrainingSettings {
     pub valid_batch_size: usize,
     /// Steps of back-propagation through time.
     pub bptt: usize,
-    pub windows: WindowsName,
+    pub windows: Windows,
     pub window_sd: f64,
     pub window_half_p: f64,
     pub window_min: usize,
@@ -284,7 +226,7 @@ pub struct TrainingSettings {
     /// AR and TAR (docs/SPEC.md §1.3).
     pub alpha: f64,
     pub beta: f64,
-    pub tar_guard: TarGuardName,
+    pub tar_guard: TarGuard,
     pub on_nan: OnNan,
 }
 
@@ -293,7 +235,7 @@ pub struct TrainingSettings {
 pub struct LmSettings {
     #[serde(flatten)]
     pub training: TrainingSettings,
-    pub layout: LayoutName,
+    pub layout: LmLayout,
     /// Decoder input, locked.
     pub drop_output: f64,
     /// AR on the output after its dropout, or before it.
@@ -303,7 +245,7 @@ pub struct LmSettings {
     pub negatives: usize,
     /// Where the adaptive softmax cuts the vocabulary; empty: by its size, as the AWD code does (docs/SPEC.md §1.4).
     pub splits: Vec<usize>,
-    pub valid_average: ValidAverage,
+    pub valid_average: Mean,
     /// Whether texts of the test set join the corpus (never their labels): transductive (docs/SPEC.md §4.7).
     pub test_text: bool,
 }
@@ -317,7 +259,7 @@ pub struct ClassifierSettings {
     pub max_len: usize,
     /// Whether a chunk is kept only if it starts strictly after `length − max_len` (docs/SPEC.md §1.7).
     pub max_len_strict: bool,
-    pub masking: MaskingName,
+    pub masking: Masking,
     /// Inner layers of the head.
     pub head_sizes: Vec<usize>,
     /// Dropout of each block of the head; `drop_mult` multiplies the first alone.

@@ -1,14 +1,12 @@
 //! Stage 3: a classifier, and the sets of the bag of words it is compared with.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::json;
 
-use super::super::classifier_task::{ClassifierTask, ClassifierTaskSettings};
+use super::super::assemble::{self, Assembled, Start};
 use super::super::driver::Progress;
 use super::super::observer::{Evaluated, Event, Split};
-use super::super::recipe::ClassifierSettings;
 use super::super::rss;
 use super::{Context, StageResult, Workplace, record};
 use crate::answer::{Measured, classes};
@@ -16,10 +14,10 @@ use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Loaded, ModelConfig};
 use crate::nn::{Classifier, LanguageModel, weights};
-use crate::random::Stage;
 use crate::text::{
     BuildOptions, ClassifierBatches, Labels, SampleOrder, Source, TokenStore, low_shot_subset, stratified_split,
 };
+use crate::train::Stage;
 /// Data of the third stage.
 pub struct ClassifierSources {
     pub train: Source,
@@ -77,38 +75,26 @@ pub fn train_classifier(
     let (train_documents, held_out) = choose_documents(context, &labels, valid_store.is_some(), sources.labels)?;
     describe_balance(context, &names, &labels, &train_documents)?;
     let direction = context.direction;
-    let evaluation = |store: Arc<TokenStore>, documents: Option<Vec<u32>>| {
-        classes::evaluation_batches(
-            store,
-            documents,
-            settings.training.valid_batch_size,
-            SampleOrder::Sorted,
-            direction,
-        )
-    };
     let valid = match (valid_store, held_out) {
-        (Some(valid), _) => Some(evaluation(valid, None)?),
-        (None, Some(documents)) if !documents.is_empty() => Some(evaluation(store.clone(), Some(documents))?),
+        (Some(valid), _) => Some((valid, None)),
+        (None, Some(documents)) if !documents.is_empty() => Some((store.clone(), Some(documents))),
         _ => None,
     };
     let architecture = recipe.classifier_architecture(vocabulary.len(), names.len());
-    let (model, declared) = Classifier::declare(architecture.clone())?;
-    let (mut parameters, mut graph) = context.allocate(declared)?;
     let key = context.key(Stage::Classifier);
-    model.initialise(&parameters, key);
-    if let Some(from) = from {
-        let rows: Vec<Option<u32>> = (0..vocabulary.len() as u32).map(Some).collect();
-        weights::transfer(&from.parameters, &parameters, &rows)?;
-    }
+    let start = from.map(|from| Start::of(&from.parameters, vocabulary.len()));
+    let place = |declared| context.allocate(declared);
+    let Assembled { network, mut parameters, mut graph } =
+        assemble::classifier(architecture.clone(), key, start, place)?;
     let description = vec![format!(
         "{} documents for training, {} classes, vocabulary {}",
         train_documents.len(),
         names.len(),
         vocabulary.len()
     )];
-    let batches = ClassifierBatches::new(store.clone(), Some(train_documents), settings.batches(key))?;
-    let mut task =
-        ClassifierTask::new(&model, classifier_task_settings(settings), key, batches, store, direction, valid);
+    let task = assemble::classifier_task_settings(settings);
+    let documents = (store, Some(train_documents));
+    let mut task = assemble::classifier_task(&network, settings, task, direction, key, documents, valid)?;
     let steps = settings.steps(parameters.groups());
     let progress = context.train(
         Stage::Classifier,
@@ -116,7 +102,6 @@ pub fn train_classifier(
         &mut graph,
         &mut parameters,
         steps,
-        model.group_names(),
         description,
         out,
         identity.clone(),
@@ -126,7 +111,9 @@ pub fn train_classifier(
     }
     let test = match test_store {
         Some(store) => {
-            let measured = test(&model, &mut graph, &parameters, evaluation(store.clone(), None)?, &store)?;
+            let rows = settings.training.valid_batch_size;
+            let batches = classes::evaluation_batches(store.clone(), None, rows, SampleOrder::Sorted, direction)?;
+            let measured = test(&network, &mut graph, &parameters, batches, &store)?;
             report_test(context, &progress, &measured, &names)?;
             Some(measured)
         }
@@ -272,21 +259,6 @@ fn report_test(context: &mut Context, progress: &Progress, measured: &Measured, 
     }))?;
     let matrix = measured.confusion.clone().unwrap_or_default();
     context.observer.observe(&Event::Confusion { split: Split::Test, labels: names.to_vec(), matrix })
-}
-
-/// What the task of stage 3 takes from a recipe.
-pub fn classifier_task_settings(settings: &ClassifierSettings) -> ClassifierTaskSettings {
-    ClassifierTaskSettings {
-        dropout: settings.drops(),
-        head: settings.head_drops(),
-        alpha: settings.training.alpha,
-        beta: settings.training.beta,
-        tar_guard: settings.training.tar_guard.into(),
-        windows: settings.training.windows(),
-        variable: settings.training.variable_windows(),
-        rescale_rate: settings.training.lr_rescale,
-        freeze_norm: settings.frozen_norm_eval,
-    }
 }
 
 fn classifier_json(progress: &Progress, test: Option<&Measured>, names: &[String]) -> serde_json::Value {

@@ -4,18 +4,17 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::super::assemble::{self, Assembled, Start};
 use super::super::driver::Progress;
-use super::super::lm_task::{LmTask, LmTaskSettings};
-use super::super::recipe::{LmSettings, LossName};
+use super::super::recipe::LossName;
 use super::super::rss;
 use super::{Context, StageResult, Workplace, record};
 use crate::answer::Measured;
-use crate::answer::language::evaluation_batches;
 use crate::error::Result;
 use crate::models::{Architecture, Loaded, ModelConfig};
-use crate::nn::{LanguageModel, LossSettings, weights};
-use crate::random::Stage;
-use crate::text::{BuildOptions, LmBatches, Source, TokenizerPlan, Vocabulary, random_split};
+use crate::nn::{LanguageModel, weights};
+use crate::text::{BuildOptions, Source, TokenizerPlan, random_split};
+use crate::train::Stage;
 /// Texts of a language-model stage.
 pub struct LmSources {
     pub train: Vec<Source>,
@@ -65,46 +64,30 @@ pub fn train_language_model(
     sets.extend(sources.valid.as_ref().map(|source| ("valid", std::slice::from_ref(source))));
     context.describe_data(&sets)?;
     let architecture = recipe.language_model(stage, vocabulary.len());
-    let (model, declared) = LanguageModel::declare(architecture.clone())?;
-    let (mut parameters, mut graph) = context.allocate(declared)?;
     let key = context.key(stage);
-    model.initialise(&parameters, key);
-    if let Some(from) = from {
-        let rows = vocabulary.map_from(&from.vocabulary);
-        let known = rows.iter().flatten().count();
-        weights::transfer(&from.parameters, &parameters, &rows)?;
-        context.note(format!("{known} of {} words are known to the pretrained model", rows.len()))?;
+    let start = from.map(|from| Start::with_words(from, &vocabulary));
+    let known = start.as_ref().map(|start| (start.rows.iter().flatten().count(), start.rows.len()));
+    let place = |declared| context.allocate(declared);
+    let Assembled { network, mut parameters, mut graph } =
+        assemble::language_model(architecture.clone(), key, start, place)?;
+    if let Some((known, all)) = known {
+        context.note(format!("{known} of {all} words are known to the pretrained model"))?;
     }
-    let (task_settings, training) = (lm_task_settings(settings, vocabulary.len()), &settings.training);
-    if settings.loss == LossName::Sampled && task_settings.negatives.is_none() {
+    let task = assemble::lm_task_settings(settings, vocabulary.len());
+    if settings.loss == LossName::Sampled && task.negatives.is_none() {
         let (all, wanted) = (vocabulary.len(), settings.negatives);
         context.note(format!(
             "softmax over all {all} words: they are no more than the {wanted} negatives of the recipe"
         ))?;
     }
-    let batches = LmBatches::new(store.clone(), train_documents, settings.batches(context.direction, key))?;
-    let valid = valid
-        .map(|(store, documents)| {
-            let b = training.valid_batch_size;
-            evaluation_batches(store, documents, b, training.bptt, context.direction)
-        })
-        .transpose()?;
-    let unigram = task_settings.negatives.map(|_| unigram(&vocabulary));
-    let mut task = LmTask::new(&model, task_settings, key, batches, valid, unigram, &parameters)?;
+    let (direction, texts) = (context.direction, (store.clone(), train_documents));
+    let counts = vocabulary.counts();
+    let mut task =
+        assemble::language_model_task(&network, &parameters, settings, task, direction, key, texts, valid, counts)?;
     let steps = settings.steps(parameters.groups());
-    let groups = model.group_names();
     let description = vec![format!("{} tokens for training, vocabulary {}", store.tokens(), vocabulary.len())];
-    let progress = context.train(
-        stage,
-        &mut task,
-        &mut graph,
-        &mut parameters,
-        steps,
-        groups,
-        description,
-        out,
-        identity.clone(),
-    )?;
+    let progress =
+        context.train(stage, &mut task, &mut graph, &mut parameters, steps, description, out, identity.clone())?;
     let json = lm_json(&progress);
     let config = ModelConfig::new(
         Architecture::LanguageModel(architecture),
@@ -119,29 +102,6 @@ pub fn train_language_model(
     );
     context.finish(stage, out, &parameters, &vocabulary, &config)?;
     Ok(StageResult { json })
-}
-
-/// Share of every word among all, for negatives.
-pub(in crate::train) fn unigram(vocabulary: &Vocabulary) -> Vec<f64> {
-    let total: u64 = vocabulary.counts().iter().sum();
-    vocabulary.counts().iter().map(|&n| n as f64 / total.max(1) as f64).collect()
-}
-
-/// What the task of stage 1 or 2 takes from a recipe. `vocabulary`: its size. Where it has no more words than a sampled softmax would draw, the softmax is over all of them.
-pub fn lm_task_settings(settings: &LmSettings, vocabulary: usize) -> LmTaskSettings {
-    let training = &settings.training;
-    LmTaskSettings {
-        dropout: settings.drops(),
-        losses: LossSettings {
-            alpha: training.alpha,
-            beta: training.beta,
-            ar_on_dropped: settings.ar_on_dropped,
-            tar_guard: training.tar_guard.into(),
-        },
-        negatives: settings.sampled_negatives(vocabulary),
-        rescale_rate: training.lr_rescale,
-        averaging: settings.valid_average,
-    }
 }
 
 fn lm_json(progress: &Progress) -> serde_json::Value {

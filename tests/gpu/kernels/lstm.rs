@@ -5,7 +5,9 @@ use ulmfit::device::{Precision, cuda};
 use ulmfit::ops::lstm::plan::{Force, force};
 use ulmfit::ops::lstm::{LstmInputs, cases, lstm};
 use ulmfit::ops::{Case, Data, Dropout};
-use ulmfit::random::{Direction, Key, Mask, Site, Stage};
+use ulmfit::random::{Key, Mask, Site};
+use ulmfit::text::Direction;
+use ulmfit::train::Stage;
 
 use super::compared::{GPU, no_findings, orders, precisions};
 use crate::sim::{self, Sim};
@@ -33,7 +35,7 @@ fn carried([t, b, i, h]: [usize; 4]) -> Case {
     let key = Key::new(3, Stage::Pretrain, Direction::Backward);
     Case::new("lstm", format!("two segments of T{t} B{b} I{i} H{h}"), inputs, move |g, v| {
         let mut inputs = LstmInputs { x: v[0], h0: v[1], c0: v[2], w_ih: v[3], w_hh: v[4], b_ih: v[5], b_hh: v[6] };
-        let weight = |step| Dropout::random(Mask::new(key, step, Site::Weight(0), 0, 0.4));
+        let weight = |step| Dropout::random(Mask::new(key, step, Site::new(64), 0, 0.4));
         let first = lstm(g, inputs, &weight(8))?;
         (inputs.h0, inputs.c0) = (first.h, first.c);
         let second = lstm(g, inputs, &weight(9))?;

@@ -15,8 +15,10 @@ use ulmfit::device::cuda;
 use ulmfit::device::cuda::gemm::{Matrix, Tile, gemm_tiled};
 use ulmfit::error::Error;
 use ulmfit::ops::{self, Data, Dropout};
-use ulmfit::random::{Direction, Key, Mask, Site, Stage};
+use ulmfit::random::{Key, Mask, Site};
 use ulmfit::tensor::{DType, Device, Tensor};
+use ulmfit::text::Direction;
+use ulmfit::train::Stage;
 
 pub use self::lstm::{a_forced_plan_that_does_not_fit_is_an_error, lstm_plans};
 use crate::sim::{self, Sim};
@@ -243,7 +245,7 @@ pub fn masks_are_those_of_the_cpu(gpu: &str) {
     let _sim = Sim::new(gpu);
     let key = Key::new(0x1234_5678_9ABC_DEF0, Stage::FinetuneLm, Direction::Backward);
     for (rows, columns, p) in [(1, 1, 0.5), (7, 13, 0.1), (65, 130, 0.4), (3, 64, 0.999), (9, 5, 1.0)] {
-        let mask = Mask::new(key, 4_000_000_001, Site::Weight(2), 77, p);
+        let mask = Mask::new(key, 4_000_000_001, Site::new(66), 77, p);
         let factors = |device: Device| {
             let mut g = Graph::new(device, DType::F32, None);
             let ones = Tensor::from_slice([2, rows, columns], &vec![1.0f32; 2 * rows * columns]).unwrap();
@@ -260,8 +262,8 @@ pub fn masks_are_those_of_the_cpu(gpu: &str) {
             let tokens: Vec<u32> = (0..3 * rows as u32).map(|i| i / 3).collect();
             let tokens = Tensor::from_slice([rows, 3], &tokens).unwrap();
             let w = g.constant(ones.to_device(device).unwrap());
-            let words = Dropout::random(Mask::new(key, 5, Site::EmbeddingRow, 0, p));
-            let locked = Dropout::random(Mask::new(key, 5, Site::Input, 0, 0.3));
+            let words = Dropout::random(Mask::new(key, 5, Site::new(1), 0, p));
+            let locked = Dropout::random(Mask::new(key, 5, Site::new(2), 0, 0.3));
             let y = ops::embedding::embedding(&mut g, &tokens, w, &words, &locked, None).unwrap();
             g.tensor(y).to_f64()
         };

@@ -1,7 +1,7 @@
 //! Optimisers, norm and clipping on the GPU against the CPU. An update rounds after every operation on both: its bits must be the same. The norm is
 //! a sum in f64 of exact squares: of n of them, in any order, n roundings of the sum at most.
 
-use ulmfit::autodiff::{ParameterId, Parameters};
+use ulmfit::autodiff::{ParameterId, Parameters, Role};
 use ulmfit::device::cuda;
 use ulmfit::ops::Data;
 use ulmfit::optim::{
@@ -20,7 +20,7 @@ fn parameters(device: Device) -> Parameters {
     builder.add("late", &[257], 1);
     builder.add("large", &[4099, 3], 2);
     builder.add("never", &[5], 4);
-    builder.add_buffer("buffer", &[7], 2);
+    builder.declare("buffer", &[7], 2, Role::Buffer);
     builder.add("bias", &[19], 3);
     let mut parameters = builder.build_on(device, DType::F32).unwrap();
     let mut data = Data::new(1);

@@ -18,13 +18,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokenizers::models::ModelWrapper;
 use tokenizers::{Decoder as _, Model as _, OffsetReferential, OffsetType, PreTokenizer as _};
 
 use super::super::{Document, is_space};
 use super::{Rules, TABLES_VERSION, rules};
 use crate::error::{Error, Result};
+use crate::files;
 pub(super) use cache::Cache;
 use guard::guarded;
 pub use guard::is_guarded;
@@ -167,7 +167,7 @@ impl Subword {
 
     /// From the content of a file. The fault is the end of a sentence.
     pub(in crate::text) fn from_bytes(file: Vec<u8>) -> Result<Self, Fault> {
-        let sha256 = Sha256::digest(&file).iter().map(|b| format!("{b:02x}")).collect();
+        let sha256 = files::hex(&files::sha256(&file));
         let model =
             guarded(|| SubwordModel::new(file)).unwrap_or_else(|| Err("is not a tokenizer that can work".into()))?;
         Ok(Subword { sha256, tables: TABLES_VERSION.to_string(), model: Some(Arc::new(model)) })

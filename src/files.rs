@@ -1,0 +1,222 @@
+//! The one way to put a file in place, and to name its content.
+//!
+//! A file is written beside its place, synced, renamed, and its folder is synced: a reader sees the
+//! old file or the new one, never half of one, and what was put in place is there after a power cut.
+
+use std::fs::File;
+use std::io::{BufWriter, Read as _, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{Error, Result};
+
+/// A file on its way to its place. Dropped before [`finish`](Self::finish), it leaves nothing.
+#[derive(Debug)]
+pub struct Pending {
+    path: PathBuf,
+    beside: PathBuf,
+    file: BufWriter<File>,
+    finished: bool,
+}
+
+impl Pending {
+    /// Begins a file; what is at `path` stays as it is until [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// [`Error::File`] when nothing can be created beside `path`.
+    pub fn create(path: &Path) -> Result<Self> {
+        let beside = beside(path);
+        let file = File::create(&beside).map_err(|e| Error::io(path, "write", &e))?;
+        Ok(Pending { path: path.to_path_buf(), beside, file: BufWriter::new(file), finished: false })
+    }
+
+    /// Where to write.
+    pub fn writer(&mut self) -> &mut BufWriter<File> {
+        &mut self.file
+    }
+
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    /// [`Error::File`] when something cannot be written or synced; the old file is still there.
+    pub fn finish(mut self) -> Result<()> {
+        let put = |this: &mut Self| {
+            this.file.flush()?;
+            place(this.file.get_ref(), &this.beside, &this.path)?;
+            this.finished = true;
+            Ok(())
+        };
+        put(&mut self).map_err(|e| Error::io(&self.path, "write", &e))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.finished {
+            // half a file is of no use; where it cannot be removed the next one replaces it
+            let _ = std::fs::remove_file(&self.beside);
+        }
+    }
+}
+
+/// The name of a file until it is whole.
+pub fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
+/// Syncs a file that is whole and gives it its name: the last step of [`Pending`], for those who keep the file open.
+///
+/// # Errors
+/// What cannot be synced or renamed.
+pub fn place(file: &File, beside: &Path, path: &Path) -> std::io::Result<()> {
+    file.sync_all()?;
+    std::fs::rename(beside, path)?;
+    tracing::debug!(path = %path.display(), "put in place");
+    sync_folder_of(path)
+}
+
+/// A new name is there for good once its folder is synced.
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    use std::io::ErrorKind;
+    if !cfg!(unix) {
+        // elsewhere a folder cannot be opened as a file
+        return Ok(());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // a folder that may be written but not read, and file systems that have no such thing
+        Err(e)
+            if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput | ErrorKind::Unsupported) =>
+        {
+            Ok(())
+        }
+        synced => synced,
+    }
+}
+
+/// Puts a file in place whose content `write` writes.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be written; the old file is still there.
+pub fn put_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<()> {
+    let mut pending = Pending::create(path)?;
+    write(pending.writer()).map_err(|e| Error::io(path, "write", &e))?;
+    pending.finish()
+}
+
+/// Puts a file with this content in place.
+///
+/// # Errors
+/// As [`put_with`].
+pub fn put(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    put_with(path, |file| file.write_all(content.as_ref()))
+}
+
+/// SHA-256 of what is written into it.
+#[derive(Clone, Debug, Default)]
+pub struct Hash(Sha256);
+
+impl Hash {
+    /// As lower-case hexadecimal digits.
+    pub fn hex(self) -> String {
+        hex(&self.bytes())
+    }
+
+    pub fn bytes(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+
+    pub fn add(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.update(bytes);
+    }
+}
+
+impl Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.add(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// SHA-256 of some bytes.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// SHA-256 of a file, as lower-case hexadecimal digits.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be read.
+pub fn sha256_of(path: &Path) -> Result<String> {
+    let fault = |e: std::io::Error| Error::io(path, "read", &e);
+    let (mut file, mut hash) = (File::open(path).map_err(fault)?, Hash::default());
+    let mut block = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut block).map_err(fault)? {
+            0 => return Ok(hash.hex()),
+            n => hash.add(&block[..n]),
+        }
+    }
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut all: Vec<String> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn a_file_is_whole_or_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        put(&path, "old").unwrap();
+        let failed = put_with(&path, |file| {
+            file.write_all(b"half of the new")?;
+            Err(std::io::Error::other("the writer stopped"))
+        });
+        assert!(failed.unwrap_err().to_string().contains("the writer stopped"));
+        assert_eq!((std::fs::read(&path).unwrap(), names(folder.path())), (b"old".to_vec(), vec!["a.txt".to_string()]));
+        let mut pending = Pending::create(&path).unwrap();
+        pending.writer().write_all(b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        pending.finish().unwrap();
+        assert_eq!((std::fs::read(&path).unwrap(), names(folder.path())), (b"new".to_vec(), vec!["a.txt".to_string()]));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_put_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = put(&folder.path().join("missing").join("a.txt"), "x").unwrap_err().to_string();
+        assert!(error.contains("a.txt: cannot write: no such file or directory"), "{error}");
+    }
+
+    /// Known answer of FIPS 180-4 for "abc".
+    #[test]
+    fn hashes_are_those_of_the_standard() {
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        put(&path, "abc").unwrap();
+        let mut parts = Hash::default();
+        parts.add("a");
+        parts.write_all(b"bc").unwrap();
+        assert_eq!([hex(&sha256(b"abc")), sha256_of(&path).unwrap(), parts.hex()], [known; 3].map(String::from));
+    }
+}

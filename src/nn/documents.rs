@@ -1,0 +1,158 @@
+//! Batches of documents: how they are laid out over rows, steps and chunks (docs/SPEC.md §1.7).
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::ops::concat_pool::Masking;
+
+/// Which steps of a document are run and pooled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cap {
+    /// Steps of a chunk.
+    pub bptt: usize,
+    /// Steps that are pooled at most: the last ones. The last chunk is pooled whatever its length.
+    pub max_steps: usize,
+    /// Whether a chunk is kept only if it starts strictly after `length − max_steps` (0.7, v1) or also at it (v2).
+    pub strict: bool,
+    /// Where the padding stands: 0.7 and v1 pad in front, v2 (here) at the end.
+    pub masking: Masking,
+}
+
+/// Documents of one batch, in the order of the batch's rows.
+#[derive(Clone, Debug, Default)]
+pub struct DocumentBatch<'a> {
+    documents: Vec<&'a [u32]>,
+    /// Steps of a chunk, where they are not the settings' bptt.
+    chunk: Option<usize>,
+}
+
+impl<'a> DocumentBatch<'a> {
+    /// No document may be empty (a reader gives every document its xxbos).
+    ///
+    /// # Errors
+    /// [`Error::Data`]: no document, or an empty one.
+    pub fn new(documents: Vec<&'a [u32]>) -> Result<Self> {
+        if documents.is_empty() || documents.iter().any(|d| d.is_empty()) {
+            return Err(Error::data("a batch of documents is empty, or one of its documents is"));
+        }
+        Ok(DocumentBatch { documents, chunk: None })
+    }
+
+    /// The same documents in chunks of another length than bptt (variable-length back-propagation; docs/SPEC.md §1.7).
+    ///
+    /// # Panics
+    /// If `steps` is 0.
+    #[must_use]
+    pub fn in_chunks_of(self, steps: usize) -> Self {
+        assert!(steps > 0, "a chunk has at least one step");
+        DocumentBatch { chunk: Some(steps), ..self }
+    }
+
+    pub fn len(&self) -> usize {
+        self.documents.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.documents.is_empty()
+    }
+
+    /// Tokens of all documents.
+    pub fn tokens(&self) -> u64 {
+        self.documents.iter().map(|d| d.len() as u64).sum()
+    }
+
+    /// Length of the longest document.
+    pub fn longest(&self) -> usize {
+        self.documents.iter().map(|d| d.len()).max().unwrap_or(0)
+    }
+
+    pub(super) fn document(&self, at: usize) -> &'a [u32] {
+        self.documents[at]
+    }
+}
+
+/// One row of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaidRow {
+    /// Position in the batch.
+    pub document: usize,
+    /// Tokens that run before the pooled part (padded at the end only).
+    pub prefix: usize,
+    /// Tokens of the pooled part (padded at the end), or of the whole document (padded in front).
+    pub pooled: usize,
+}
+
+/// How a batch is laid out over steps, chunks and rows.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub bptt: usize,
+    /// Padded at the end: by pooled length, descending; a chunk holds the rows that reach it. Padded in front: the batch's order.
+    pub rows: Vec<LaidRow>,
+    /// Padded at the end.
+    pub tail: bool,
+    /// Steps of the main pass.
+    pub steps: usize,
+    pub chunks: usize,
+    /// First chunk that is kept for pooling (0 when padded at the end).
+    pub first_chunk: usize,
+    /// Chunks of the longest prefix (0 when padded in front).
+    pub prefix_chunks: usize,
+    pad: u32,
+}
+
+impl Layout {
+    pub(super) fn new(cap: &Cap, pad: u32, batch: &DocumentBatch) -> Self {
+        let bptt = batch.chunk.unwrap_or(cap.bptt);
+        // first chunk start i with length - i ≤ cap (< cap where strict), the last chunk at the latest
+        let first_kept = |length: usize| {
+            let most = if cap.strict { cap.max_steps - 1 } else { cap.max_steps };
+            length.saturating_sub(most).div_ceil(bptt).min(length.saturating_sub(1) / bptt)
+        };
+        let tail = cap.masking == Masking::Version2;
+        let mut rows: Vec<LaidRow> = batch
+            .documents
+            .iter()
+            .enumerate()
+            .map(|(document, d)| {
+                let prefix = if tail { first_kept(d.len()) * bptt } else { 0 };
+                LaidRow { document, prefix, pooled: d.len() - prefix }
+            })
+            .collect();
+        if tail {
+            rows.sort_by_key(|r| (std::cmp::Reverse(r.pooled), r.document));
+        }
+        let steps = rows.iter().map(|r| r.pooled).max().unwrap_or(0);
+        let first_chunk = if tail { 0 } else { first_kept(steps) };
+        let prefix_chunks = rows.iter().map(|r| r.prefix / bptt).max().unwrap_or(0);
+        Layout { bptt, rows, tail, steps, chunks: steps.div_ceil(bptt), first_chunk, prefix_chunks, pad }
+    }
+
+    /// Rows of a chunk that starts at `from`.
+    pub(super) fn rows_at(&self, from: usize) -> usize {
+        if self.tail { self.rows.partition_point(|r| r.pooled > from) } else { self.rows.len() }
+    }
+
+    /// Steps that are run together, the first ones of those left of a chunk: all where no row ends before, else a few, so that a row that ends
+    /// is not run on to the end of the chunk.
+    pub(super) fn part(&self, left: Range<usize>) -> usize {
+        /// Steps times rows of a product that is large enough to be fast.
+        const ENOUGH: usize = 256;
+        let rows = self.rows_at(left.start);
+        if rows == self.rows_at(left.end - 1) { left.len() } else { (ENOUGH / rows).max(8).min(left.len()) }
+    }
+
+    /// Token ids of a chunk, time-major `[T, rows]`.
+    pub(super) fn fill(&self, batch: &DocumentBatch, from: usize, tokens: &mut [u32], rows: usize) {
+        for (t, step) in tokens.chunks_exact_mut(rows).enumerate() {
+            for (token, row) in step.iter_mut().zip(&self.rows) {
+                let document = batch.documents[row.document];
+                let at = if self.tail {
+                    Some(row.prefix + from + t)
+                } else {
+                    (from + t).checked_sub(self.steps - document.len())
+                };
+                *token = at.and_then(|at| document.get(at).copied()).unwrap_or(self.pad);
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! One class for a document: masked concat pooling, then blocks of batch norm, dropout and linear layer (docs/SPEC.md §1.6).
+
+use super::super::noise::Noise;
+use super::super::{initial, sites};
+use super::{Features, Head, HeadLoss, Targets};
+use crate::autodiff::{Graph, Group, ParameterId, Parameters, ParametersBuilder, Role, Var};
+use crate::error::Result;
+use crate::ops::batch_norm::batch_norm;
+use crate::ops::concat_pool::{Masking, concat_pool};
+use crate::ops::dropout::dropout;
+use crate::ops::linear::linear;
+use crate::ops::relu::relu;
+use crate::ops::softmax_cross_entropy::softmax_cross_entropy;
+use crate::random::Key;
+use crate::tensor::Tensor;
+use crate::trace;
+
+/// One block of the head: batch norm → dropout → linear, ReLU after all but the last.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    weight: ParameterId,
+    bias: ParameterId,
+    mean: ParameterId,
+    variance: ParameterId,
+    linear: ParameterId,
+    linear_bias: Option<ParameterId>,
+    part: trace::Layer,
+}
+
+/// What the head computes for a batch.
+#[derive(Clone, Debug)]
+pub struct Pooled {
+    /// `[B, C]`
+    pub logits: Var,
+    /// `[B, 3E]`
+    pub pooled: Var,
+    /// Inputs of the ReLUs, `[B, n]` each.
+    pub hidden: Vec<Var>,
+}
+
+/// Parameters of the head.
+#[derive(Clone, Debug)]
+pub struct PooledClasses {
+    blocks: Vec<Block>,
+    masking: Masking,
+    norm_bias: f64,
+    /// Where the time of the pooling is counted.
+    part: trace::Layer,
+}
+
+impl PooledClasses {
+    /// Declares the parameters. `sizes`: widths from what is pooled (3E) to the classes; `linear_bias`: whether linear layers have a
+    /// bias; `norm_bias`: start value of the batch norms' bias.
+    pub fn declare(
+        builder: &mut ParametersBuilder,
+        group: Group,
+        sizes: &[usize],
+        masking: Masking,
+        linear_bias: bool,
+        norm_bias: f64,
+    ) -> Self {
+        let block = |(k, size): (usize, &[usize])| {
+            let mut add =
+                |name: &str, shape: &[usize], role| builder.declare(format!("head.{k}.{name}"), shape, group, role);
+            Block {
+                weight: add("norm.weight", &[size[0]], Role::Norm),
+                bias: add("norm.bias", &[size[0]], Role::Norm),
+                mean: add("norm.running_mean", &[size[0]], Role::Buffer),
+                variance: add("norm.running_var", &[size[0]], Role::Buffer),
+                linear: add("linear.weight", &[size[1], size[0]], Role::Matrix),
+                linear_bias: linear_bias.then(|| add("linear.bias", &[size[1]], Role::Bias)),
+                part: trace::Layer::named(&format!("head{}", k + 1)),
+            }
+        };
+        let part = trace::Layer::named("pooling");
+        PooledClasses { blocks: sizes.windows(2).enumerate().map(block).collect(), masking, norm_bias, part }
+    }
+
+    /// Logits of every row.
+    ///
+    /// # Errors
+    /// No memory left, chunks that lack steps.
+    pub fn logits(&self, g: &mut Graph, parameters: &Parameters, features: &Features, noise: &Noise) -> Result<Pooled> {
+        let Features { chunks, start, lengths, norm, .. } = *features;
+        let first = vec![start as u32; lengths.len()];
+        let lengths = g.constant(Tensor::from_slice([lengths.len()], lengths)?);
+        let first = g.constant(Tensor::from_slice([first.len()], &first)?);
+        let part = trace::within(self.part);
+        let pooled = concat_pool(g, chunks, start, lengths, first, self.masking)?;
+        drop(part);
+        let (mut x, mut hidden) = (pooled, Vec::with_capacity(self.blocks.len()));
+        for (k, block) in self.blocks.iter().enumerate() {
+            let _part = trace::within(block.part);
+            if k > 0 {
+                hidden.push(x);
+                x = relu(g, x)?;
+            }
+            let (weight, bias) = (g.parameter(parameters, block.weight), g.parameter(parameters, block.bias));
+            let (mean, variance) = (parameters.value(block.mean), parameters.value(block.variance));
+            x = batch_norm(g, x, weight, bias, mean, variance, norm)?;
+            x = dropout(g, x, &noise.mask(sites::HEAD.site(k)?, noise.head_rate(k))?)?;
+            let w = g.parameter(parameters, block.linear);
+            let b = block.linear_bias.map(|b| g.parameter(parameters, b));
+            x = linear(g, x, w, b)?;
+        }
+        Ok(Pooled { logits: x, pooled, hidden })
+    }
+}
+
+impl Head for PooledClasses {
+    /// Linear layers U(±1/√n_in) (Kaiming-uniform with a = √5); batch norms 1 and the bias that was declared.
+    fn initialise(&self, parameters: &Parameters, key: Key) -> Result<()> {
+        for block in &self.blocks {
+            initial::constant(parameters, block.weight, 1.0);
+            initial::constant(parameters, block.bias, self.norm_bias);
+            initial::constant(parameters, block.mean, 0.0);
+            initial::constant(parameters, block.variance, 1.0);
+            let range = 1.0 / (parameters.shape(block.linear).dims()[1] as f64).sqrt();
+            initial::uniform(parameters, block.linear, key, range)?;
+            if let Some(bias) = block.linear_bias {
+                initial::uniform(parameters, bias, key, range)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn loss(
+        &self,
+        g: &mut Graph,
+        parameters: &Parameters,
+        features: &Features,
+        targets: &Targets,
+        noise: &Noise,
+    ) -> Result<HeadLoss> {
+        let logits = self.logits(g, parameters, features, noise)?.logits;
+        let classes = g.constant(targets.indices.clone());
+        let cross_entropy = softmax_cross_entropy(g, logits, classes)?;
+        Ok(HeadLoss { cross_entropy, dropped: None })
+    }
+}
