@@ -94,7 +94,8 @@ fn a_plan_is_what_a_run_takes() {
         check("pretrain", name, &input, &words(&[&common, &whole, more]), &[]);
     }
     // documents of one length, which batches fill: twelve words and what marks their beginning
-    let line = |d: usize| format!("{},{}\n", ["neg", "pos"][d % 2], [["bad", "good"][d % 2]; 12].join(" "));
+    let words_of = |d: usize| (0..12).map(|i| format!("word{}", (d + i * i) % 20)).collect::<Vec<_>>().join(" ");
+    let line = |d: usize| format!("{},{}\n", ["neg", "pos"][d % 2], words_of(d));
     let even = |name: &str, n: usize| data.write(name, format!("label,text\n{}", (0..n).map(line).collect::<String>()));
     let (train, valid) = (even("even.csv", 16), even("valid.csv", 8));
     let input = ["--model", "none", "--train", &train, "--valid", &valid];

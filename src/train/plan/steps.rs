@@ -28,38 +28,55 @@ pub(super) struct Pool {
     pub evaluation: usize,
 }
 
+impl Pool {
+    /// Of the steps with their evaluations, and of the updates alone. (Blocks that an evaluation left
+    /// may serve a layer that thaws later: its share is what is there because of it.)
+    fn new(all: &Dry, updates: &Dry) -> Self {
+        let bytes = |dry: &Dry| dry.g.pool_statistics().bytes;
+        let evaluation = bytes(all).saturating_sub(bytes(updates));
+        let activations = updates.used.min(bytes(all) - evaluation);
+        Pool { activations, evaluation, workspace: bytes(all) - evaluation - activations }
+    }
+}
+
 /// A model and its graph without numbers.
 struct Dry {
     g: Graph,
     parameters: Parameters,
-    pool: Pool,
+    /// Most bytes that were in use when a forward pass was over.
+    used: usize,
+    /// Of the most expensive update.
+    most: Counts,
 }
 
 impl Dry {
-    fn new(declared: ParametersBuilder, precision: Precision) -> Result<Self> {
+    fn new(declared: &ParametersBuilder, precision: Precision) -> Result<Self> {
         let mut g = Graph::dry(DType::F32).with_precision(precision);
         g.promise_unit_loss();
-        Ok(Dry { g, parameters: declared.build_dry(DType::F32)?, pool: Pool::default() })
+        Ok(Dry { g, parameters: declared.clone().build_dry(DType::F32)?, used: 0, most: Counts::default() })
     }
 
     fn enter(&mut self, step: &UnfreezingStep) {
         step.trains.iter().enumerate().for_each(|(group, &trains)| self.parameters.set_frozen(group, !trains));
     }
 
-    /// A forward pass and the backward pass from its loss; their arithmetic.
-    fn update(&mut self, forward: impl FnOnce(&mut Graph, &Parameters) -> Result<Var>) -> Result<Counts> {
+    /// A forward pass and the backward pass from its loss.
+    fn update(&mut self, forward: impl FnOnce(&mut Graph, &Parameters) -> Result<Var>) -> Result<()> {
         self.g.reset();
         self.parameters.clear_gradients();
         let loss = forward(&mut self.g, &self.parameters)?;
-        self.pool.activations = self.pool.activations.max(self.g.pool().used_bytes());
+        self.used = self.used.max(self.g.pool().used_bytes());
         self.g.backward(loss, &mut self.parameters)?;
         self.g.pool().set_reserving(false);
-        Ok(self.g.take_counted())
+        let counted = self.g.take_counted();
+        if counted.forward + counted.backward > self.most.forward + self.most.backward {
+            self.most = counted;
+        }
+        Ok(())
     }
 
     /// What comes after an epoch.
     fn evaluate(&mut self, mut batch: impl FnMut(&mut Graph, &Parameters) -> Result<()>) -> Result<()> {
-        let before = self.g.pool_statistics().bytes;
         self.g.set_recording(false);
         for _ in 0..2 {
             self.g.reset();
@@ -67,28 +84,15 @@ impl Dry {
         }
         self.g.reset();
         self.g.set_recording(true);
-        self.pool.evaluation += self.g.pool_statistics().bytes - before;
+        self.g.take_counted();
         Ok(())
     }
-
-    /// Bytes of the pool at the end.
-    fn pool(&self) -> Pool {
-        let Pool { activations, evaluation, .. } = self.pool;
-        Pool { activations, evaluation, workspace: self.g.pool_statistics().bytes - activations - evaluation }
-    }
-}
-
-/// The more expensive of two.
-fn more(a: Counts, b: Counts) -> Counts {
-    if b.forward + b.backward > a.forward + a.backward { b } else { a }
 }
 
 /// No mask is drawn.
 const KEY: Key = Key([0, 0]);
 
-/// Three updates of the largest window and an evaluation for every step of unfreezing: the first
-/// may not count, the second begins without a state that an update has left. Of an adaptive softmax
-/// as if every word were of the head, for how many are is the text's affair.
+/// Of an adaptive softmax as if every word were of the head, for how many are is the text's affair.
 pub(super) fn language_model(recipe: &Recipe, stage: Stage, v: usize, precision: Precision) -> Result<Planned> {
     let settings = recipe.lm(stage);
     let training = &settings.training;
@@ -97,39 +101,39 @@ pub(super) fn language_model(recipe: &Recipe, stage: Stage, v: usize, precision:
     let variable = training.windows != Windows::Fixed;
     let longest = bptt + if variable { training.window_excess } else { 0 };
     let task = lm_task_settings(settings, v);
-    let parameters = declared.bytes(DType::F32);
-    let mut dry = Dry::new(declared.clone(), precision)?;
-    let (mut of_longest, mut of_bptt) = (Counts::default(), Counts::default());
-    let mut state = model.encoder.zeros(Device::Cpu, b, DType::F32)?;
-    // the windows that `flop` is of must not shape the pool
-    let mut other = Dry::new(declared, precision)?;
-    for (k, step) in settings.steps(dry.parameters.groups()).iter().enumerate() {
-        dry.enter(step);
-        other.enter(step);
-        for update in 0..3 {
-            let mut next = state.clone();
-            let counts = dry.update(|g, p| window(&model, &task, g, p, [longest, b], &mut next))?;
-            of_longest = more(of_longest, counts);
-            // the loop makes room with a window that does not count
-            if !(k == 0 && update == 0 && variable) {
-                state = next;
+    // for every step of unfreezing three updates: the first may not count, the second begins without
+    // a state that an update has left
+    let run = |t: usize, evaluates: bool| -> Result<Dry> {
+        let mut dry = Dry::new(&declared, precision)?;
+        let mut state = model.encoder.zeros(Device::Cpu, b, DType::F32)?;
+        for (k, step) in settings.steps(dry.parameters.groups()).iter().enumerate() {
+            dry.enter(step);
+            for update in 0..3 {
+                let mut next = state.clone();
+                dry.update(|g, p| window(&model, &task, g, p, [t, b], &mut next))?;
+                // the loop makes room with a window that does not count
+                if !(k == 0 && update == 0 && variable) {
+                    state = next;
+                }
+            }
+            if evaluates {
+                let rows = training.valid_batch_size;
+                let mut carried = model.encoder.zeros(Device::Cpu, rows, DType::F32)?;
+                dry.evaluate(|g, p| {
+                    let (tokens, targets) = (indices(g, [bptt, rows])?, indices(g, [bptt, rows])?);
+                    model.evaluate(g, p, &tokens, &targets, &mut carried).map(|_| ())
+                })?;
             }
         }
-        let counts = other.update(|g, p| window(&model, &task, g, p, [bptt, b], &mut state.clone()))?;
-        of_bptt = more(of_bptt, counts);
-        let rows = training.valid_batch_size;
-        let mut carried = model.encoder.zeros(Device::Cpu, rows, DType::F32)?;
-        dry.evaluate(|g, p| {
-            let (tokens, targets) = (indices(g, [bptt, rows])?, indices(g, [bptt, rows])?);
-            model.evaluate(g, p, &tokens, &targets, &mut carried).map(|_| ())
-        })?;
-        dry.g.take_counted();
-    }
+        Ok(dry)
+    };
+    let (all, updates) = (run(longest, true)?, run(longest, false)?);
+    let of_bptt = if longest == bptt { updates.most } else { run(bptt, false)?.most };
     Ok(Planned {
-        parameters,
-        trained: dry.parameters.trainable_values(),
-        pool: dry.pool(),
-        flop: Flop::new(of_bptt, of_longest, bptt * b),
+        parameters: declared.bytes(DType::F32),
+        trained: all.parameters.trainable_values(),
+        pool: Pool::new(&all, &updates),
+        flop: Flop::new(of_bptt, all.most, bptt * b),
         longest_window: longest,
         length: None,
     })
@@ -169,39 +173,40 @@ pub(super) fn classifier(recipe: &Recipe, v: usize, options: &PlanOptions) -> Re
     let (batch, evaluated) = (documents(training.batch_size)?, documents(training.valid_batch_size)?);
     let task = classifier_task_settings(settings);
     let noise = Noise::of(KEY, 0, task.dropout).with_head(&task.head);
-    let parameters = declared.bytes(DType::F32);
-    let mut dry = Dry::new(declared, options.precision)?;
-    let groups = dry.parameters.groups();
-    let mut flop = Counts::default();
-    for step in &settings.steps(groups) {
-        dry.enter(step);
-        let frozen = dry.parameters.is_frozen(groups - 1) && task.freeze_norm;
+    let loss = |g: &mut Graph, p: &Parameters| {
+        let frozen = p.is_frozen(p.groups() - 1) && task.freeze_norm;
         let norm = if frozen { Mode::Frozen } else { Mode::Train };
-        for _ in 0..2 {
-            let counts = dry.update(|g, p| {
-                let out = model.forward(g, p, &batch, norm, &noise, &noise)?;
-                let labels = g.constant(Tensor::from_slice([batch.len()], &vec![0u32; batch.len()])?);
-                let loss = softmax_cross_entropy(g, out.logits, labels)?;
-                if task.alpha == 0.0 && task.beta == 0.0 {
-                    return Ok(loss);
-                }
-                let settings = Regularisation { alpha: task.alpha, beta: task.beta, guard: task.tar_guard };
-                let regularisation = activation_regularisation(g, &out.chunks, &out.chunks, settings)?;
-                weighted_sum(g, &[(loss, 1.0), (regularisation, 1.0)])
-            })?;
-            flop = more(flop, counts);
+        let out = model.forward(g, p, &batch, norm, &noise, &noise)?;
+        let labels = g.constant(Tensor::from_slice([batch.len()], &vec![0u32; batch.len()])?);
+        let loss = softmax_cross_entropy(g, out.logits, labels)?;
+        if task.alpha == 0.0 && task.beta == 0.0 {
+            return Ok(loss);
         }
-        dry.evaluate(|g, p| {
-            let out = model.forward(g, p, &evaluated, Mode::Eval, &Noise::Off, &Noise::Off)?;
-            softmax(g, out.logits).map(|_| ())
-        })?;
-        dry.g.take_counted();
-    }
+        let settings = Regularisation { alpha: task.alpha, beta: task.beta, guard: task.tar_guard };
+        let regularisation = activation_regularisation(g, &out.chunks, &out.chunks, settings)?;
+        weighted_sum(g, &[(loss, 1.0), (regularisation, 1.0)])
+    };
+    let run = |evaluates: bool| -> Result<Dry> {
+        let mut dry = Dry::new(&declared, options.precision)?;
+        for step in &settings.steps(dry.parameters.groups()) {
+            dry.enter(step);
+            dry.update(loss)?;
+            dry.update(loss)?;
+            if evaluates {
+                dry.evaluate(|g, p| {
+                    let out = model.forward(g, p, &evaluated, Mode::Eval, &Noise::Off, &Noise::Off)?;
+                    softmax(g, out.logits).map(|_| ())
+                })?;
+            }
+        }
+        Ok(dry)
+    };
+    let (all, updates) = (run(true)?, run(false)?);
     Ok(Planned {
-        parameters,
-        trained: dry.parameters.trainable_values(),
-        pool: dry.pool(),
-        flop: Flop::new(flop, flop, length * batch.len()),
+        parameters: declared.bytes(DType::F32),
+        trained: all.parameters.trainable_values(),
+        pool: Pool::new(&all, &updates),
+        flop: Flop::new(all.most, all.most, length * batch.len()),
         longest_window: training.bptt.min(length),
         length: Some(length),
     })
