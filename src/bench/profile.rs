@@ -22,7 +22,7 @@ const NEAR: f64 = 0.02;
 
 /// A part of the step that overlaps no other. The keys are those of docs/CLI.md.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Row {
+pub struct Leaf {
     pub op: &'static str,
     pub layer: String,
     pub direction: &'static str,
@@ -38,8 +38,8 @@ pub struct Row {
 
 /// A profile; serialises to the JSON of `ulmfit profile`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Profile {
-    pub rows: Vec<Row>,
+pub struct StepProfile {
+    pub rows: Vec<Leaf>,
     /// Median of the steps without instruments.
     pub step_ms: f64,
     /// Sum of the rows: the recorded step that took most nearly as long.
@@ -65,7 +65,7 @@ fn in_words<S: serde::Serializer>(format: &Format, serializer: S) -> std::result
 }
 
 /// Measures steps of a stage that stands ready: plain and recorded ones in turn, all with the same batch, after two to warm up.
-pub fn measure(context: &mut Context, trial: Trial) -> Result<Profile> {
+pub fn measure(context: &mut Context, trial: Trial) -> Result<StepProfile> {
     let Trial { stage, training, task, parameters, graph, step, vocabulary, .. } = trial;
     let format = Format { operands: context.precision, ..Format::F32 };
     let mut probe = Probe::new(false);
@@ -93,7 +93,7 @@ pub fn measure(context: &mut Context, trial: Trial) -> Result<Profile> {
     let rows = rows(&recording, format, &probe.peaks);
     let mut budget = Budget::of(&recording);
     budget.relate(format, &probe.peaks);
-    Ok(Profile {
+    Ok(StepProfile {
         step_ms: 1e3 * Timing::of(&plain, None).median,
         sum_ms: rows.iter().map(|row| row.ms).sum(),
         plain_ms: plain.iter().map(|s| 1e3 * s).collect(),
@@ -122,8 +122,8 @@ fn nearest(plain: &[f64], recorded: &[Recording]) -> Option<(usize, f64)> {
 }
 
 /// The rows of a recording, which add up to the step.
-pub fn rows(recording: &Recording, format: Format, peaks: &Peaks) -> Vec<Row> {
-    let row = |((pass, layer, op, phase), sum): (Key, Sum)| Row {
+pub fn rows(recording: &Recording, format: Format, peaks: &Peaks) -> Vec<Leaf> {
+    let row = |((pass, layer, op, phase), sum): (Key, Sum)| Leaf {
         op,
         layer: layer.to_string(),
         direction: pass.name(),

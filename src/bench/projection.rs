@@ -117,7 +117,7 @@ impl Gpu {
 
 /// One kernel, for one operation of one layer. The keys are those of docs/CLI.md; there is no time.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct KernelRow {
     pub op: String,
     pub layer: String,
     pub direction: String,
@@ -142,7 +142,7 @@ pub struct Row {
 
 /// What was counted.
 #[derive(Clone, Debug, Serialize)]
-pub struct Sizes {
+pub struct CountedSizes {
     pub batch_size: usize,
     pub bptt: usize,
     pub embedding: usize,
@@ -155,7 +155,7 @@ pub struct Sizes {
 /// A projection; serialises to the JSON of `ulmfit profile --device cudasim`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Projection {
-    pub rows: Vec<Row>,
+    pub rows: Vec<KernelRow>,
     /// Nothing was timed.
     pub step_ms: Option<f64>,
     pub projected: bool,
@@ -170,7 +170,7 @@ pub struct Projection {
     /// Projected milliseconds by what decides them.
     pub bounds: BTreeMap<Bound, f64>,
     pub gpu: Gpu,
-    pub sizes: Sizes,
+    pub sizes: CountedSizes,
     pub stage: &'static str,
     pub vocabulary: usize,
     pub tokens: u64,
@@ -204,7 +204,7 @@ pub fn reduce(recipe: &mut Recipe, stage: Stage) -> Result<Vec<String>> {
 pub fn measure(context: &mut Context, trial: Trial, reduced: &[String]) -> Result<Projection> {
     let Trial { stage, training, task, parameters, graph, step, vocabulary, .. } = trial;
     let model = &context.recipe.model;
-    let sizes = Sizes {
+    let sizes = CountedSizes {
         batch_size: training.batch_size,
         bptt: training.bptt,
         embedding: model.emb,
@@ -233,8 +233,8 @@ pub fn measure(context: &mut Context, trial: Trial, reduced: &[String]) -> Resul
     let rows = rows(&gpu, &parse::<Vec<Counted>>(&counted?)?);
     let mut bounds = BTreeMap::new();
     rows.iter().for_each(|row| *bounds.entry(row.bound).or_insert(0.0) += row.projected_ms);
-    let (kernels, copies): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.counters.blocks > 0);
-    let calls = |of: &[&Row]| of.iter().map(|row| row.calls).sum();
+    let (kernels, copies): (Vec<&KernelRow>, Vec<&KernelRow>) = rows.iter().partition(|row| row.counters.blocks > 0);
+    let calls = |of: &[&KernelRow]| of.iter().map(|row| row.calls).sum();
     Ok(Projection {
         step_ms: None,
         projected: true,
@@ -282,7 +282,7 @@ fn parse<T: for<'a> Deserialize<'a>>(text: &str) -> Result<T> {
 }
 
 /// The largest first.
-fn rows(gpu: &Gpu, counted: &[Counted]) -> Vec<Row> {
+fn rows(gpu: &Gpu, counted: &[Counted]) -> Vec<KernelRow> {
     let row = |one: &Counted| {
         let mut names = one.label.split('|').map(str::to_string);
         let op = names.next().filter(|name| !name.is_empty()).unwrap_or_else(|| crate::trace::STEP.to_string());
@@ -290,7 +290,7 @@ fn rows(gpu: &Gpu, counted: &[Counted]) -> Vec<Row> {
         let c = one.counters;
         let (projected_ms, bound) = gpu.project(&c);
         let share = |flop: u64, peak: f64| (flop > 0).then(|| flop as f64 / (peak * 1e6 * projected_ms));
-        Row {
+        KernelRow {
             op,
             layer,
             direction,
@@ -307,7 +307,7 @@ fn rows(gpu: &Gpu, counted: &[Counted]) -> Vec<Row> {
             counters: c,
         }
     };
-    let mut rows: Vec<Row> = counted.iter().map(row).collect();
+    let mut rows: Vec<KernelRow> = counted.iter().map(row).collect();
     rows.sort_by(|a, b| b.projected_ms.total_cmp(&a.projected_ms));
     rows
 }
@@ -405,7 +405,7 @@ mod tests {
         assert_eq!(names, ["lstm", "lstm2", "backward", "gemm_nn_small"]);
         assert_eq!((row.bytes, row.requested_bytes, row.bank_conflicts, row.calls), (7 * 32, 13 * 32, 3, 2));
         // of the f32 peak: operations a millisecond
-        let share = |row: &Row| row.peak_fraction.unwrap() * row.projected_ms;
+        let share = |row: &KernelRow| row.peak_fraction.unwrap() * row.projected_ms;
         assert!(row.ms.is_none() && row.flop == 64 && (share(row) * 1e9 - 64.0).abs() < 1e-9);
         assert!(rows[1].peak_fraction.is_none());
         assert_eq!((rows[1].op.as_str(), rows[1].layer.as_str(), rows[1].bytes), ("step", "", 128));

@@ -23,7 +23,7 @@ pub struct Worst {
 
 /// All cases of one operation or model.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct GradientRow {
     pub op: String,
     pub cases: usize,
     pub elements: usize,
@@ -55,7 +55,7 @@ pub struct GradientReport {
     /// Cases with a wrong element, or that the check cannot vouch for (see [`MEDIAN`](super::MEDIAN)).
     pub failed: usize,
     pub worst: Option<Worst>,
-    pub rows: Vec<Row>,
+    pub rows: Vec<GradientRow>,
 }
 
 enum Subject {
@@ -135,7 +135,7 @@ pub fn gradient(op: Option<&str>, device: Device) -> Result<GradientReport> {
 }
 
 fn summarise(subjects: &[Subject], verdicts: &[Verdict]) -> GradientReport {
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: Vec<GradientRow> = Vec::new();
     let mut worst: Option<Worst> = None;
     let (mut ops, mut models) = (0, 0);
     for (subject, verdict) in subjects.iter().zip(verdicts) {
@@ -144,7 +144,7 @@ fn summarise(subjects: &[Subject], verdicts: &[Verdict]) -> GradientReport {
                 Subject::Operation(_) => ops += 1,
                 Subject::Model(_) => models += 1,
             }
-            rows.push(Row {
+            rows.push(GradientRow {
                 op: subject.name().to_string(),
                 cases: 0,
                 elements: 0,
@@ -180,7 +180,7 @@ fn summarise(subjects: &[Subject], verdicts: &[Verdict]) -> GradientReport {
         row.failed += 1;
         row.failures.push("no case has a differentiable input".into());
     }
-    let sum = |f: fn(&Row) -> usize| rows.iter().map(f).sum();
+    let sum = |f: fn(&GradientRow) -> usize| rows.iter().map(f).sum();
     GradientReport {
         ops,
         models,

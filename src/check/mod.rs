@@ -18,7 +18,7 @@ mod stencil;
 mod verdict;
 
 pub use golden::{Difference, GoldenReport, GoldenRow, ROUNDING_BF16, TOLERANCE_F32, TOLERANCE_F64, golden};
-pub use gradient::{GradientReport, Row, Worst, gradient};
+pub use gradient::{GradientReport, GradientRow, Worst, gradient};
 pub use model::{CheckedModel, ModelCheck};
 pub use mutation::{Mutant, MutationReport, mutation};
 pub use parity::{Compared, ParityReport, ParityRow, ParityWorst, compare, parity, parity_mutation, rounded_alike};

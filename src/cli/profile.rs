@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::shared::ModelOrNone;
 use super::{Global, finetune_lm, job, output, pretrain, train_classifier};
-use crate::bench::profile::{self, Profile, Row};
+use crate::bench::profile::{self, Leaf, StepProfile};
 use crate::bench::projection::{self, Projection};
 use crate::bench::trace_file;
 use crate::device::cuda;
@@ -94,7 +94,7 @@ pub struct Common {
 
 /// What a profile is made of.
 enum Outcome {
-    Timed(Profile),
+    Timed(StepProfile),
     Counted(Projection),
 }
 
@@ -192,8 +192,8 @@ fn fixed_windows(mut recipe: Recipe) -> Result<Recipe> {
 /// Rows that take less than this share of the step are summed up in one line.
 const SMALL: f64 = 5e-4;
 
-fn describe(profile: &Profile) -> String {
-    let Profile { rows, step_ms, sum_ms, stage, vocabulary, tokens, documents, .. } = profile;
+fn describe(profile: &StepProfile) -> String {
+    let StepProfile { rows, step_ms, sum_ms, stage, vocabulary, tokens, documents, .. } = profile;
     let of =
         if *documents > 0 { format!("{documents} documents, {tokens} tokens") } else { format!("{tokens} tokens") };
     let mut text =
@@ -203,9 +203,9 @@ fn describe(profile: &Profile) -> String {
         "{:<10} {:<26} {:<9} {:<12} {:>10} {:>6} {:>10} {:>8} {:>5} {:>7}",
         "layer", "operation", "direction", "phase", "ms", "share", "GFLOP/s", "GB/s", "peak", "calls"
     );
-    let mut sorted: Vec<&Row> = rows.iter().collect();
+    let mut sorted: Vec<&Leaf> = rows.iter().collect();
     sorted.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-    let (shown, small): (Vec<&Row>, Vec<&Row>) = sorted.into_iter().partition(|row| row.ms >= SMALL * sum_ms);
+    let (shown, small): (Vec<&Leaf>, Vec<&Leaf>) = sorted.into_iter().partition(|row| row.ms >= SMALL * sum_ms);
     for row in shown {
         let rate = |amount: u64| match amount {
             0 => "-".to_string(),
@@ -236,8 +236,8 @@ fn describe(profile: &Profile) -> String {
     text + &budget(profile)
 }
 
-fn budget(profile: &Profile) -> String {
-    let Profile { budget, step_ms, sum_ms, plain_ms, recorded_ms, .. } = profile;
+fn budget(profile: &StepProfile) -> String {
+    let StepProfile { budget, step_ms, sum_ms, plain_ms, recorded_ms, .. } = profile;
     let (p, m, r) = (&budget.products, &budget.memory, &budget.remainder);
     let (peak, triad) = (profile.peaks.flops(profile.format), profile.peaks.triad.all_threads);
     let mut text = String::from("\ntime budget\n");

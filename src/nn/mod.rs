@@ -16,7 +16,7 @@ pub mod weights;
 
 pub use documents::DocumentBatch;
 pub use encoder::{AwdLstmSettings, Encoder, EncoderSettings};
-pub use head::Evaluated;
+pub use head::WordResults;
 pub use model::{
     Classified, Classifier, ClassifierSettings, LanguageModel, LanguageModelSettings, LossSettings, WindowLoss,
 };

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::state::{self, State};
+use super::state::{self, Moments};
 use super::{CHUNK, Optimiser, StepRates, cuda};
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
@@ -26,7 +26,7 @@ pub struct AdamSettings {
 #[derive(Debug)]
 pub struct Adam {
     settings: AdamSettings,
-    state: State,
+    state: Moments,
     table: Option<cuda::Table>,
 }
 
@@ -68,7 +68,7 @@ impl From<Scalars<f32>> for cuda::Scalars {
 impl Adam {
     pub fn new(parameters: &Parameters, settings: AdamSettings) -> Result<Self> {
         let table = cuda::Table::new(parameters.device(), parameters.count())?;
-        Ok(Adam { settings, state: State::new("adam", &["m", "v"], parameters)?, table })
+        Ok(Adam { settings, state: Moments::new("adam", &["m", "v"], parameters)?, table })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::state::{self, State};
+use super::state::{self, Moments};
 use super::{CHUNK, Optimiser, StepRates, cuda, sgd};
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
@@ -28,7 +28,7 @@ pub struct AsgdSettings {
 #[derive(Debug)]
 pub struct Asgd {
     settings: AsgdSettings,
-    state: State,
+    state: Moments,
     table: Option<cuda::Table>,
     /// By parameter, f64: the learning rate of its next update (`as_pytorch`).
     eta: Tensor,
@@ -40,7 +40,7 @@ impl Asgd {
     pub fn new(parameters: &Parameters, settings: AsgdSettings) -> Result<Self> {
         Ok(Asgd {
             settings,
-            state: State::new("asgd", &["ax"], parameters)?,
+            state: Moments::new("asgd", &["ax"], parameters)?,
             table: cuda::Table::new(parameters.device(), parameters.count())?,
             eta: Tensor::zeros([parameters.count()], DType::F64)?,
             swapped: false,

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::state::{self, State};
+use super::state::{self, Moments};
 use super::{CHUNK, Optimiser, StepRates, cuda};
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
@@ -23,7 +23,7 @@ pub struct SgdSettings {
 #[derive(Debug)]
 pub struct Sgd {
     settings: SgdSettings,
-    state: State,
+    state: Moments,
     table: Option<cuda::Table>,
 }
 
@@ -57,7 +57,7 @@ impl Sgd {
     pub fn new(parameters: &Parameters, settings: SgdSettings) -> Result<Self> {
         let kinds: &[&str] = if settings.momentum { &["b"] } else { &[] };
         let table = cuda::Table::new(parameters.device(), parameters.count())?;
-        Ok(Sgd { settings, state: State::new("sgd", kinds, parameters)?, table })
+        Ok(Sgd { settings, state: Moments::new("sgd", kinds, parameters)?, table })
     }
 }
 

@@ -1,11 +1,11 @@
-//! State tensors of an optimiser, on the parameters' device: one of each kind per trained parameter, and the number of updates each parameter has had.
+//! Moments tensors of an optimiser, on the parameters' device: one of each kind per trained parameter, and the number of updates each parameter has had.
 
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct Moments {
     optimiser: &'static str,
     /// By parameter.
     names: Vec<String>,
@@ -18,7 +18,7 @@ pub(super) struct State {
     exempt: Vec<bool>,
 }
 
-impl State {
+impl Moments {
     pub(super) fn new(
         optimiser: &'static str,
         kinds: &'static [&'static str],
@@ -28,7 +28,7 @@ impl State {
             let zeros = || Tensor::zeros_on(parameters.device(), parameters.shape(id), parameters.dtype());
             (!parameters.is_buffer(id)).then(zeros).transpose()
         };
-        Ok(State {
+        Ok(Moments {
             optimiser,
             names: parameters.ids().map(|id| parameters.name(id).to_string()).collect(),
             slots: kinds.iter().map(|_| parameters.ids().map(slot).collect()).collect::<Result<_>>()?,

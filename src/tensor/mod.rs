@@ -1,5 +1,6 @@
 //! Tensors: a contiguous buffer, a run-time shape and an element type, on a device. No strides, no type parameters.
 
+pub mod file;
 mod shape;
 
 use std::sync::Arc;

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use super::driver::Progress;
 use crate::error::{Error, Result};
 use crate::models::STATE_FILE;
-use crate::nn::weights;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, file};
 
 /// What a run says of itself besides its flags and data: with what it computes, `GPU` or the processor's instruction set.
 pub(super) const INSTRUCTION_SET: &str = "the instruction set";
@@ -72,7 +71,7 @@ impl Checkpoints {
     ) -> Result<PathBuf> {
         let path = self.path.clone().expect("only enabled checkpoints are saved");
         let state = serde_json::json!({ "progress": progress, "cursor": cursor, "identity": self.identity });
-        weights::save_tensors(&path, tensors, Some(("state", state.to_string())))?;
+        file::save(&path, tensors, Some(("state", state.to_string())))?;
         self.last = Instant::now();
         Ok(path)
     }
@@ -114,7 +113,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub fn load(path: &Path) -> Result<Self> {
-        let (tensors, metadata) = weights::load_tensors(path)?;
+        let (tensors, metadata) = file::load(path)?;
         let broken = || Error::file(path, "is not a checkpoint of this program").hint("start again with --overwrite");
         let state = metadata.get("state").ok_or_else(broken)?;
         let state = serde_json::from_str(state).map_err(|_| broken())?;

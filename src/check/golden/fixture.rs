@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Difference, GoldenRow, ROUNDING_BF16, TOLERANCE_F32, TOLERANCE_F64};
 use crate::error::{Error, Result};
-use crate::nn::weights::load_tensors;
+use crate::tensor::file;
 use crate::tensor::{DType, Device, Tensor};
 
 /// Stands for any size in an expected shape.
@@ -29,7 +29,7 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub fn open(path: &Path, device: Device) -> Result<Self> {
-        let (tensors, metadata) = load_tensors(path)?;
+        let (tensors, metadata) = file::load(path)?;
         let get = |key: &str| {
             let what = format!("is no fixture: its metadata names no {key}");
             metadata.get(key).cloned().ok_or_else(|| Error::file(path, what))

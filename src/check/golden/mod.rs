@@ -205,7 +205,7 @@ mod tests {
     fn a_wrong_value_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let wrong = |file: &str, tensor: &str| {
-            let (tensors, metadata) = crate::nn::weights::load_tensors(&directory().join(file)).unwrap();
+            let (tensors, metadata) = crate::tensor::file::load(&directory().join(file)).unwrap();
             let mut values = tensors[tensor].to_f64();
             let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
             values[0] += 3.0 * largest * if file.contains("f64") { TOLERANCE_F64 } else { TOLERANCE_F32 };
@@ -270,8 +270,7 @@ mod tests {
         let cut = write("cut.safetensors", &whole[..whole.len() / 2]);
         let empty = write("empty.safetensors", b"");
         let text = write("text.safetensors", b"This is no fixture at all, it is a line of text.");
-        let (tensors, mut metadata) =
-            crate::nn::weights::load_tensors(&directory().join("lstm_f64.safetensors")).unwrap();
+        let (tensors, mut metadata) = crate::tensor::file::load(&directory().join("lstm_f64.safetensors")).unwrap();
         metadata.insert("case".into(), "gru".into());
         let unknown = write("unknown.safetensors", &bytes(&tensors, metadata.clone()));
         metadata.insert("case".into(), "optim".into());

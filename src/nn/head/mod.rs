@@ -5,7 +5,7 @@
 mod next_word;
 mod pooled_classes;
 
-pub use self::next_word::{Evaluated, NextWord};
+pub use self::next_word::{NextWord, WordResults};
 pub use self::pooled_classes::{Pooled, PooledClasses};
 use super::noise::Noise;
 use crate::autodiff::{Graph, Parameters, Var};

@@ -18,14 +18,14 @@ const EVALUATED_ROWS: usize = 64;
 
 /// What an evaluated window leaves: loss and hit of every prediction.
 #[derive(Clone, Debug)]
-pub struct Evaluated {
+pub struct WordResults {
     /// −log p of the next word, in nats, `[T·B]`.
     pub row_losses: Tensor,
     /// Whether the likeliest word (the first of equals) is the next word, u32 `[T·B]`.
     pub correct: Tensor,
 }
 
-impl Evaluated {
+impl WordResults {
     /// Sum of the losses, in nats, and number of hits. On a GPU they are summed there; two numbers are copied.
     ///
     /// # Errors
@@ -99,14 +99,14 @@ impl NextWord {
         embedding: Var,
         raw: Var,
         targets: &Tensor,
-    ) -> Result<Evaluated> {
+    ) -> Result<WordResults> {
         if self.tails.is_some() {
             let raw = g.detach(raw);
             return self.evaluate_adaptive(g, parameters, &raw, targets);
         }
         let bias = self.bias.map(|id| g.parameter(parameters, id));
         let TiedLoss { row_losses, correct, .. } = tied_softmax(g, raw, embedding, bias, targets)?;
-        Ok(Evaluated { row_losses, correct })
+        Ok(WordResults { row_losses, correct })
     }
 
     /// By blocks of rows, so that the log-probabilities of a window never exist as a whole.
@@ -116,7 +116,7 @@ impl NextWord {
         parameters: &Parameters,
         raw: &Tensor,
         targets: &Tensor,
-    ) -> Result<Evaluated> {
+    ) -> Result<WordResults> {
         let e = self.width;
         let n = raw.len() / e;
         let row_losses = g.uninitialised([n], raw.dtype())?;
@@ -128,7 +128,7 @@ impl NextWord {
             let all = self.log_probabilities(g, parameters, &hidden)?;
             adaptive_softmax::row_results(g, &all, targets, from, &row_losses, &correct)?;
         }
-        Ok(Evaluated { row_losses, correct })
+        Ok(WordResults { row_losses, correct })
     }
 
     /// Log-probabilities of all words, `[N, V]`, after the rows `[N, E]` of the decoder's input.

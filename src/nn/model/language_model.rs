@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::autodiff::{Graph, Parameters, ParametersBuilder, Var};
 use crate::error::{Error, Result};
 use crate::nn::encoder::{Encoder, EncoderSettings};
-use crate::nn::head::{Evaluated, Features, Head, NextWord, Targets};
+use crate::nn::head::{Features, Head, NextWord, Targets, WordResults};
 use crate::nn::noise::Noise;
 use crate::nn::state::State;
 use crate::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
@@ -154,7 +154,7 @@ impl LanguageModel {
         tokens: &Tensor,
         targets: &Tensor,
         state: &mut State,
-    ) -> Result<Evaluated> {
+    ) -> Result<WordResults> {
         let embedding = g.parameter(parameters, self.encoder.embedding());
         let raw = self.encoder.forward(g, parameters, embedding, tokens, state, &Noise::Off)?;
         self.head.evaluate(g, parameters, embedding, raw, targets)
