@@ -217,7 +217,7 @@ impl Stream {
         Stream { key, step, site: site.word(0), row, position: 0, block: [0; 4] }
     }
 
-    pub fn next_u32(&mut self) -> u32 {
+    fn next_u32(&mut self) -> u32 {
         let lane = (self.position % 4) as usize;
         if lane == 0 {
             self.block = philox4x32_10([(self.position / 4) as u32, self.row, self.step, self.site], self.key.0);

@@ -182,7 +182,7 @@ pub fn in_the_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 
 /// Whether spans are being recorded.
 #[inline(always)]
-pub fn is_on() -> bool {
+fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 

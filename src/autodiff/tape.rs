@@ -117,11 +117,6 @@ impl Backward<'_> {
         self.node.saved[i].as_ref().expect("an operation takes a saved tensor once")
     }
 
-    /// Number of saved tensors.
-    pub fn saved_count(&self) -> usize {
-        self.node.saved.len()
-    }
-
     /// Takes the `i`-th saved tensor, for instance to turn it into a gradient in place.
     pub fn take_saved(&mut self, i: usize) -> Tensor {
         self.node.saved[i].take().expect("an operation takes a saved tensor once")

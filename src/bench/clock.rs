@@ -23,7 +23,7 @@ impl Effort {
     /// For what takes microseconds to milliseconds.
     pub const SHORT: Effort = Effort { least: 5, most: 1000, within: Duration::from_millis(300) };
     /// For what takes up to a second.
-    pub const MEDIUM: Effort = Effort { least: 5, most: 15, within: Duration::from_secs(3) };
+    pub(super) const MEDIUM: Effort = Effort { least: 5, most: 15, within: Duration::from_secs(3) };
     /// For what takes seconds.
     pub const LONG: Effort = Effort { least: 3, most: 5, within: Duration::from_secs(15) };
 
@@ -40,7 +40,7 @@ impl Effort {
     }
 
     /// Whether another run is due. What takes ten times the time is content with three.
-    pub fn wants_more(&self, runs: usize, begun: Instant) -> bool {
+    pub(super) fn wants_more(&self, runs: usize, begun: Instant) -> bool {
         let elapsed = begun.elapsed();
         let least = if elapsed > 10 * self.within { self.least.min(3) } else { self.least };
         runs < least || (runs < self.most && elapsed < self.within)

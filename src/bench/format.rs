@@ -64,7 +64,7 @@ impl Format {
     }
 
     /// Whether nothing is timed there: what kernels do is counted and projected ([`super::projection`]).
-    pub fn is_counted(self) -> bool {
+    pub(super) fn is_counted(self) -> bool {
         self.device != Device::Cpu && cuda::is_simulated()
     }
 }

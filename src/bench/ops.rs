@@ -178,7 +178,7 @@ impl<'a> Subject<'a> {
 type Values = Vec<(String, Tensor)>;
 
 /// Compares tensors with those in f64; returns the largest relative difference. `naive`: see [`verify::tolerance`].
-pub fn same_values(
+pub(super) fn same_values(
     what: &str,
     found: Values,
     right: Values,

@@ -15,7 +15,7 @@ use crate::train::stages::Context;
 use crate::train::trial::Trial;
 
 /// What every projection says of itself.
-pub const NOTE: &str = "projected from counts; nothing was timed";
+const NOTE: &str = "projected from counts; nothing was timed";
 
 /// Bytes of a sector, the unit in which a GPU moves memory.
 const SECTOR: u64 = 32;
@@ -90,7 +90,7 @@ impl Gpu {
     /// Milliseconds at least, and what decides them: the largest of the times at each peak, plus the launches. Launches of fewer blocks than there
     /// are multiprocessors have only so many of these. Latencies of memory and of barriers, a last wave of blocks that fills no GPU, and what the L1
     /// cache saves are left out.
-    pub fn project(&self, c: &Counters) -> (f64, Bound) {
+    fn project(&self, c: &Counters) -> (f64, Bound) {
         let busy = match c.blocks {
             0 => self.multiprocessors as f64,
             blocks => (blocks as f64 / c.launches as f64).min(self.multiprocessors as f64),

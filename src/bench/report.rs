@@ -103,7 +103,7 @@ impl Row {
     }
 
     /// A row without arithmetic: so many bytes go through.
-    pub fn moving(names: [&str; 3], shape: impl Into<String>, timing: Timing, bytes: u64) -> Self {
+    pub(super) fn moving(names: [&str; 3], shape: impl Into<String>, timing: Timing, bytes: u64) -> Self {
         let row = Self::new(names, shape, Format::F32, timing, Work { flop: 0, bytes });
         Row { precision: String::new(), format: None, ..row }
     }
@@ -117,7 +117,7 @@ impl Row {
 
     /// With the error that the verification found.
     #[must_use]
-    pub fn verified(self, error: f64) -> Self {
+    pub(super) fn verified(self, error: f64) -> Self {
         Row { error: Some(error), ..self }
     }
 

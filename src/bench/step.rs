@@ -46,7 +46,7 @@ impl Sizes {
         Sizes { vocabulary: 30_000, embedding: 400, hidden: 1150, layers: 3, batch: 64, bptt: 70, length: 400 };
     const SMALL: Sizes = Sizes { vocabulary: 10_000, embedding: 100, hidden: 300, layers: 2, ..Sizes::PAPER };
     /// Of the verification against f64, and of tests.
-    pub const REDUCED: Sizes =
+    pub(super) const REDUCED: Sizes =
         Sizes { vocabulary: 90, embedding: 20, hidden: 36, layers: 3, batch: 6, bptt: 9, length: 21 };
 
     /// `400-1150-1150-400`

@@ -68,7 +68,7 @@ impl Verdict {
         verdict
     }
 
-    pub fn absolute_share(&self) -> f64 {
+    pub(super) fn absolute_share(&self) -> f64 {
         self.absolute as f64 / self.elements.max(1) as f64
     }
 

@@ -79,7 +79,8 @@ impl Pool {
     }
 
     /// While reserving (the first step of a stage, run at its largest sizes) blocks are only shared between requests of similar size
-    /// ([`shared_limit`]), so that the pool ends up with a fitting block for every request; afterwards any block that is large enough will do.
+    /// (at most 2.5 times as large), so that the pool ends up with a fitting block for every request;
+    /// afterwards any block that is large enough will do.
     pub fn set_reserving(&mut self, reserving: bool) {
         self.reserving = reserving;
     }

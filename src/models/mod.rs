@@ -13,11 +13,11 @@ use crate::tensor::DType;
 use crate::text::Direction;
 use crate::text::Vocabulary;
 
-pub const MODEL_FILE: &str = "model.safetensors";
+const MODEL_FILE: &str = "model.safetensors";
 pub const CONFIG_FILE: &str = "config.json";
-pub const VOCABULARY_FILE: &str = "vocab.json";
+const VOCABULARY_FILE: &str = "vocab.json";
 /// Beside `vocab.json` where its words are sub-words (`text::tokenizer_path`).
-pub const TOKENIZER_FILE: &str = "tokenizer.json";
+const TOKENIZER_FILE: &str = "tokenizer.json";
 /// What a running stage keeps beside them, to go on from.
 pub const STATE_FILE: &str = "state.safetensors";
 pub const METRICS_FILE: &str = "metrics.jsonl";

@@ -106,7 +106,7 @@ impl<'a> Noise<'a> {
     }
 
     /// Probability of the `k`-th block of a head.
-    pub fn head_rate(&self, k: usize) -> f64 {
+    pub(super) fn head_rate(&self, k: usize) -> f64 {
         match self {
             Noise::Counters { head, .. } => head.get(k).or(head.last()).copied().unwrap_or(0.0),
             Noise::Off | Noise::Given(_) => 0.0,

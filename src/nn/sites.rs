@@ -15,7 +15,7 @@ pub const HIDDEN: Sites = Sites::new("layer", (32, 32), (0x1000, 0x1000));
 /// Hidden-to-hidden weight of layer `l`, (4H, H).
 pub const WEIGHT: Sites = Sites::new("layer", (64, 32), (0x2000, 0x1000));
 /// Start values of the `k`-th parameter.
-pub const INITIAL: Sites = Sites::new("parameter", (96, 96), (0x8000, 0x7FFF));
+pub(super) const INITIAL: Sites = Sites::new("parameter", (96, 96), (0x8000, 0x7FFF));
 
 #[cfg(test)]
 mod tests {

@@ -36,7 +36,7 @@ impl State {
     ///
     /// # Errors
     /// No memory left.
-    pub fn zeros_for(g: &mut Graph, slots: &Arc<[Slot]>, rows: usize, dtype: DType) -> Result<Self> {
+    pub(super) fn zeros_for(g: &mut Graph, slots: &Arc<[Slot]>, rows: usize, dtype: DType) -> Result<Self> {
         if g.device() == Device::Cpu {
             return Self::zeros(Device::Cpu, slots, rows, dtype);
         }

@@ -36,15 +36,6 @@ impl NonMonotone {
         self.history.push(loss);
         self.fired
     }
-
-    pub fn has_fired(&self) -> bool {
-        self.fired
-    }
-
-    /// Losses seen up to the firing.
-    pub fn history(&self) -> &[f64] {
-        &self.history
-    }
 }
 
 /// Stops when the loss has not improved for more than `patience` epochs (docs/SPEC.md §4.4).

@@ -12,7 +12,7 @@ use crate::text::Direction;
 use crate::train::Stage;
 
 /// Name of a stage for people.
-pub fn stage_title(stage: Stage, direction: Direction) -> &'static str {
+fn stage_title(stage: Stage, direction: Direction) -> &'static str {
     match (stage, direction) {
         (Stage::Pretrain, Direction::Forward) => "Language model: pretraining",
         (Stage::Pretrain, Direction::Backward) => "Language model, backward: pretraining",
@@ -37,7 +37,7 @@ pub fn thousands(value: u64) -> String {
 }
 
 /// Seconds as `42 s`, `3:20` or `1:02:03`.
-pub fn duration(seconds: f64) -> String {
+fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "?".into();
     }

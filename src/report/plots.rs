@@ -59,7 +59,7 @@ pub struct Chart {
 }
 
 /// CSS name of a series' colour.
-pub fn colour_variable(colour: usize) -> String {
+pub(super) fn colour_variable(colour: usize) -> String {
     format!("--series-{}", colour % COLOURS.len())
 }
 
@@ -181,7 +181,7 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// Text as XML or HTML content or attribute value.
-pub fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -198,7 +198,7 @@ pub fn escape(text: &str) -> String {
 
 /// The charts of one stage's events: loss, perplexity or error, learning rates, gradient norm. `groups` are the names of
 /// the layer groups.
-pub fn charts(events: &[Event], groups: &[String]) -> Vec<Chart> {
+pub(super) fn charts(events: &[Event], groups: &[String]) -> Vec<Chart> {
     let steps: Vec<&Step> = events.iter().filter_map(|e| if let Event::Step(s) = e { Some(s) } else { None }).collect();
     let evaluated: Vec<&Evaluated> =
         events.iter().filter_map(|e| if let Event::Evaluated(v) = e { Some(v) } else { None }).collect();

@@ -33,7 +33,7 @@ pub struct Start<'a> {
 
 impl<'a> Start<'a> {
     /// Words keep their rows; those that are new get the mean of all (docs/SPEC.md §2.3).
-    pub fn with_words<N>(model: &'a Loaded<N>, vocabulary: &Vocabulary) -> Self {
+    pub(super) fn with_words<N>(model: &'a Loaded<N>, vocabulary: &Vocabulary) -> Self {
         Start { parameters: &model.parameters, rows: vocabulary.map_from(&model.vocabulary) }
     }
 
@@ -167,7 +167,7 @@ pub fn classifier_task_settings(settings: &ClassifierSettings) -> ClassifierTask
 }
 
 /// The loop over some steps of unfreezing.
-pub fn loop_settings(stage: Stage, training: &TrainingSettings, steps: Vec<UnfreezingStep>) -> LoopSettings {
+pub(super) fn loop_settings(stage: Stage, training: &TrainingSettings, steps: Vec<UnfreezingStep>) -> LoopSettings {
     let phase = |step: UnfreezingStep| Phase {
         epochs: step.epochs,
         trainable: step.trains,

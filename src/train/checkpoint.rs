@@ -48,7 +48,7 @@ impl Checkpoints {
         }
     }
 
-    pub fn enabled(&self) -> bool {
+    pub(super) fn enabled(&self) -> bool {
         self.path.is_some()
     }
 

@@ -17,7 +17,7 @@ use crate::text::Source;
 /// First and last learning rate of the test (of the last layer group; the recipe's ladder holds between the groups).
 pub const RATES: (f64, f64) = (1e-7, 10.0);
 /// Updates of the test.
-pub const UPDATES: u64 = 100;
+const UPDATES: u64 = 100;
 /// The test ends when the smoothed loss is so many times the lowest one.
 const DIVERGED: f64 = 4.0;
 

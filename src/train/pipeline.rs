@@ -271,7 +271,7 @@ impl Run<'_> {
 }
 
 /// The recipe of the comparison from scratch: all groups from the start at one rate, as many epochs as all unfreezing steps together.
-pub fn from_scratch_recipe(recipe: &Recipe, rate: f64) -> Result<Recipe> {
+fn from_scratch_recipe(recipe: &Recipe, rate: f64) -> Result<Recipe> {
     let mut changed = recipe.clone();
     let epochs: u32 = recipe.classifier.training.epochs.iter().sum();
     let source = "comparison from scratch";

@@ -56,7 +56,7 @@ impl LmSettings {
 }
 
 impl TrainingSettings {
-    pub fn variable_windows(&self) -> VariableWindows {
+    pub(super) fn variable_windows(&self) -> VariableWindows {
         VariableWindows {
             deviation: self.window_sd,
             half_probability: self.window_half_p,
@@ -68,7 +68,7 @@ impl TrainingSettings {
 
 impl LmSettings {
     /// How many negatives a sampled softmax over a vocabulary draws; `None` for another loss, and where there are not more words.
-    pub fn sampled_negatives(&self, vocabulary: usize) -> Option<usize> {
+    pub(super) fn sampled_negatives(&self, vocabulary: usize) -> Option<usize> {
         (self.loss == LossName::Sampled && self.negatives < vocabulary).then_some(self.negatives)
     }
 

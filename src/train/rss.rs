@@ -18,7 +18,7 @@ pub fn peak_rss_mb() -> f64 {
 }
 
 /// Memory in bytes that the system can give to a process without swapping (`MemAvailable` of /proc/meminfo), where it tells.
-pub fn available_bytes() -> Option<usize> {
+pub(super) fn available_bytes() -> Option<usize> {
     let kib = kib_after(b"MemAvailable:", &std::fs::read("/proc/meminfo").ok()?)?;
     usize::try_from(kib).ok()?.checked_mul(1024)
 }

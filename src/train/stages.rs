@@ -105,7 +105,7 @@ impl Context<'_> {
     }
 
     /// The resolved recipe as it stands in `config.json`.
-    pub fn recipe_json(&self) -> serde_json::Value {
+    pub(super) fn recipe_json(&self) -> serde_json::Value {
         serde_json::to_value(&self.recipe).expect("a recipe is plain data")
     }
 

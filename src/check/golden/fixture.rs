@@ -54,7 +54,7 @@ impl Fixture {
     }
 
     /// The same numbers in f64, for a replay in that.
-    pub fn widen(&mut self) -> Result<()> {
+    pub(in crate::check) fn widen(&mut self) -> Result<()> {
         self.dtype = DType::F64;
         for tensor in self.tensors.values_mut().filter(|tensor| tensor.dtype() == DType::F32) {
             let wide = Tensor::zeros(tensor.shape(), DType::F64)?;
@@ -65,7 +65,7 @@ impl Fixture {
     }
 
     /// Sets the tolerances of a replay in bf16: twice the errors that the same fixture has in a naive one.
-    pub fn allow_twice(&mut self, naive: &Fixture) {
+    pub(in crate::check) fn allow_twice(&mut self, naive: &Fixture) {
         self.naive_errors = Some(naive.differences.iter().map(|d| (d.tensor.clone(), d.error)).collect());
     }
 
@@ -146,7 +146,7 @@ impl Fixture {
     }
 
     /// As [`compare_values`](Self::compare_values), but only where `counted`.
-    pub fn compare_where(&mut self, name: &str, found: &[f64], counted: &[bool]) -> Result<()> {
+    pub(in crate::check) fn compare_where(&mut self, name: &str, found: &[f64], counted: &[bool]) -> Result<()> {
         let expected = self.expected(name, found.len())?;
         let pairs = || found.iter().zip(&expected).zip(counted).filter(|(_, counted)| **counted).map(|(pair, _)| pair);
         let largest = pairs().fold(0.0f64, |m, (_, e)| m.max(e.abs()));
@@ -159,7 +159,7 @@ impl Fixture {
     }
 
     /// Compares integers, which must be equal.
-    pub fn compare_exactly(&mut self, name: &str, found: &[u32]) -> Result<()> {
+    pub(in crate::check) fn compare_exactly(&mut self, name: &str, found: &[u32]) -> Result<()> {
         let expected = self.expected(name, found.len())?;
         let wrong = found.iter().zip(&expected).filter(|(f, e)| f64::from(**f) != **e).count();
         self.differ(name, wrong as f64);

@@ -86,11 +86,6 @@ impl Builder {
         Ok(Builder { name: recipe.to_string(), rows: table(recipe)?, overrides: Vec::new() })
     }
 
-    /// Begins with a recipe as it was resolved before: that of a model that a stage goes on from.
-    pub fn from_recipe(recipe: &Recipe) -> Self {
-        Builder { name: recipe.name.clone(), rows: recipe.rows.clone(), overrides: Vec::new() }
-    }
-
     /// Applies a flag of [`FLAGS`], for one stage or (`None`) for every stage. `source` is [`COMMAND_LINE`] or a file's name.
     ///
     /// # Errors

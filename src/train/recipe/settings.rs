@@ -319,12 +319,12 @@ impl TrainingSettings {
     }
 
     /// β1 or momentum where the schedule has no say in it.
-    pub fn base_momentum(&self) -> f64 {
+    pub(in crate::train) fn base_momentum(&self) -> f64 {
         if self.optimiser == OptimiserName::Adam { self.beta1 } else { self.momentum }
     }
 
     /// The optimiser that training begins with. Exemptions from weight decay are the caller's (`decay_norm_and_bias`).
-    pub fn new_optimiser(&self, parameters: &Parameters) -> Result<Box<dyn Optimiser>> {
+    pub(in crate::train) fn new_optimiser(&self, parameters: &Parameters) -> Result<Box<dyn Optimiser>> {
         let decoupled = self.weight_decay_decoupled;
         Ok(match self.optimiser {
             OptimiserName::Adam => {
@@ -338,7 +338,7 @@ impl TrainingSettings {
     }
 
     /// The optimiser that takes over when the non-monotone trigger fires.
-    pub fn new_averaging(&self, parameters: &Parameters) -> Result<Box<dyn Optimiser>> {
+    pub(in crate::train) fn new_averaging(&self, parameters: &Parameters) -> Result<Box<dyn Optimiser>> {
         let (as_pytorch, decoupled) = (self.asgd_as_pytorch, self.weight_decay_decoupled);
         Ok(Box::new(Asgd::new(parameters, AsgdSettings { t0: 0, as_pytorch, decoupled })?))
     }

@@ -235,7 +235,6 @@ fn a_recipe_survives_saving() {
         let recipe = build(name, &[(None, "lr", "0.003"), (None, "max-steps", "7")]).unwrap();
         let text = serde_json::to_string(&recipe).unwrap();
         assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), recipe);
-        assert_eq!(Builder::from_recipe(&recipe).build().unwrap(), recipe);
         assert!(serde_json::from_str::<Recipe>(&text.replace("\"model.emb\"", "\"model.embed\"")).is_err());
         assert!(serde_json::from_str::<Recipe>(&text.replace("[0.003]", "[-1.0]")).is_err());
     }
