@@ -2,7 +2,7 @@
 //!
 //! The floors, ground first (a room imports only from rooms below it; `tests/library/house.rs` checks that): [`error`] · [`random`],
 //! [`trace`], [`files`], [`temporary`] ·
-//! [`device`] · `tensor` · `autodiff` · `ops` · `nn` · `optim` · `check` · `text` · [`models`] · [`answer`] · `train` · `report`, [`mod@bench`] · `cli`.
+//! [`device`] · `tensor` · `autodiff` · `ops` · `nn` · `optim` · `check` · `text` · [`linear`] · [`models`] · [`answer`] · `train` · `report`, [`mod@bench`] · `cli`.
 //! See `DESIGN.md` for why, and `docs/SPEC.md` for what is computed.
 
 pub mod answer;
@@ -13,6 +13,7 @@ pub mod cli;
 pub mod device;
 pub mod error;
 pub mod files;
+pub mod linear;
 pub mod models;
 pub mod nn;
 pub mod ops;

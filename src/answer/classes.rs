@@ -96,11 +96,7 @@ pub fn predict(
     Ok(Predictions { documents, probabilities })
 }
 
-/// The most probable class; the first one among equals.
-pub fn decide(probabilities: &[f64]) -> usize {
-    let better = |best: usize, (c, &p): (usize, &f64)| if p > probabilities[best] { c } else { best };
-    probabilities.iter().enumerate().fold(0, better)
-}
+pub use crate::linear::decide;
 
 /// Error, accuracy, mean cross-entropy and confusion of predictions.
 pub fn measure(probabilities: &[Vec<f64>], labels: &[u32], classes: usize) -> Measured {

@@ -39,6 +39,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Measures the answers that are there.
+    pub(super) fn of(answers: Vec<Answer>, classes: usize) -> Self {
+        let kept = || answers.iter().filter(|answer| answer.row.skipped.is_none());
+        let probabilities: Vec<Vec<f64>> = kept().map(|answer| answer.probabilities.clone()).collect();
+        let labels: Vec<u32> = kept().map(|answer| answer.label.unwrap_or(u32::MAX)).collect();
+        let measured = measure(&probabilities, &labels, classes);
+        Outcome { measured, answers }
+    }
+
     /// Documents that were left out for that reason.
     pub fn skipped(&self, why: Skipped) -> usize {
         self.answers.iter().filter(|answer| answer.row.skipped == Some(why)).count()
@@ -89,12 +98,8 @@ impl Ensemble {
         let options =
             BuildOptions { labels: Labels::Known(self.labels().to_vec()), skip_empty: true, skip_unlabelled: true };
         let answers = self.averaged(source, &options)?;
-        let kept = || answers.iter().filter(|answer| answer.row.skipped.is_none());
-        let probabilities: Vec<Vec<f64>> = kept().map(|answer| answer.probabilities.clone()).collect();
-        let labels: Vec<u32> = kept().map(|answer| answer.label.unwrap_or(u32::MAX)).collect();
-        let measured = measure(&probabilities, &labels, self.labels().len());
-        let outcome = Outcome { measured, answers };
-        if labels.is_empty() {
+        let outcome = Outcome::of(answers, self.labels().len());
+        if outcome.measured.count == 0 {
             let what = if outcome.skipped(Skipped::Unlabelled) > 0 { "a label" } else { "text" };
             return Err(Error::file(source.name(), format!("holds no document with {what}")));
         }

@@ -4,6 +4,7 @@
 pub mod classes;
 pub mod ensemble;
 pub mod language;
+pub mod linear;
 
 use serde::{Deserialize, Deserializer, Serialize};
 

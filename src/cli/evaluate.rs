@@ -6,9 +6,11 @@ use super::shared::DataArgs;
 use super::{Global, job, output};
 use serde_json::{Value, json};
 
+use crate::answer;
 use crate::answer::ensemble::{Ensemble, Outcome};
 use crate::answer::language::Speaker;
 use crate::error::{Error, Result};
+use crate::linear::LinearModel;
 use crate::models::{self, AnyModel};
 use crate::text::{Role, Skipped};
 
@@ -35,6 +37,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
+    if models::is_linear(&args.model) {
+        return linear(args, global);
+    }
     let first = models::load(&args.model)?;
     match first {
         AnyModel::Classifier(model) => {
@@ -46,18 +51,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             global.announce_device();
             let mut ensemble = Ensemble::new(models, global.graph())?;
             let outcome = ensemble.evaluate(&source)?;
-            for (skipped, why) in
-                [(Skipped::Empty, "empty documents"), (Skipped::Unlabelled, "documents without a label")]
-            {
-                let count = outcome.skipped(skipped);
-                if count > 0 {
-                    output::to_stderr(&format!("warning: {}: {count} {why} are left out", args.data));
-                }
-            }
-            if let Some(path) = &args.predictions {
-                save_predictions(path, &outcome, ensemble.labels())?;
-            }
-            classifier(global, &outcome, ensemble.labels())
+            told(args, global, &outcome, ensemble.labels())
         }
         AnyModel::LanguageModel(model) => {
             if args.ensemble.is_some() || args.predictions.is_some() {
@@ -86,6 +80,30 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             output::result(global.json, &text, &json)
         }
     }
+}
+
+/// A linear model alone.
+fn linear(args: &Args, global: &Global) -> Result<()> {
+    if args.ensemble.is_some() {
+        return Err(Error::usage("--ensemble is for networks, but --model is a linear model"));
+    }
+    let model = LinearModel::load(&args.model)?;
+    let source = job::source(&args.data, &args.files, Role::Dataset)?;
+    told(args, global, &answer::linear::evaluate(&model, &source)?, model.labels())
+}
+
+/// Tells of documents that were left out, saves the predictions where that was asked for, and prints the result.
+fn told(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]) -> Result<()> {
+    for (skipped, why) in [(Skipped::Empty, "empty documents"), (Skipped::Unlabelled, "documents without a label")] {
+        let count = outcome.skipped(skipped);
+        if count > 0 {
+            output::to_stderr(&format!("warning: {}: {count} {why} are left out", args.data));
+        }
+    }
+    if let Some(path) = &args.predictions {
+        save_predictions(path, outcome, labels)?;
+    }
+    classifier(global, outcome, labels)
 }
 
 fn classifier(global: &Global, outcome: &Outcome, labels: &[String]) -> Result<()> {
@@ -119,7 +137,7 @@ fn classifier(global: &Global, outcome: &Outcome, labels: &[String]) -> Result<(
 }
 
 /// Wilson's 95 % interval of a share.
-fn wilson(p: f64, n: u64) -> (f64, f64) {
+pub(super) fn wilson(p: f64, n: u64) -> (f64, f64) {
     let (n, z) = (n.max(1) as f64, 1.959_963_984_540_054_f64);
     let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();

@@ -248,7 +248,7 @@ pub fn print_run(global: &Global, result: &serde_json::Value, directories: &[(u6
         ("classifier: validation error", number(&result["classifier"]["valid_error"], " %")),
         ("classifier: test error", number(&result["classifier"]["test_error"], " %")),
         ("from scratch: test error", number(&result["from_scratch"]["test_error"], " %")),
-        ("bag of words: test error", number(&result["baseline"]["test_error"], " %")),
+        ("linear model: test error", number(&result["baseline"]["test_error"], " %")),
         ("seconds", number(&result["seconds"], "")),
     ];
     for (name, value) in rows {

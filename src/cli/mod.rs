@@ -19,6 +19,7 @@ pub mod generate;
 pub mod golden;
 pub mod gradcheck;
 pub mod info;
+pub mod linear;
 pub mod lr_find;
 pub mod plan;
 pub mod predict;
@@ -57,6 +58,7 @@ pub enum Command {
     Pretrain(Box<pretrain::Args>),
     FinetuneLm(Box<finetune_lm::Args>),
     TrainClassifier(Box<train_classifier::Args>),
+    Linear(linear::Args),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     Generate(generate::Args),
@@ -81,6 +83,7 @@ impl Command {
             Command::Pretrain(args) => pretrain::run(args, global),
             Command::FinetuneLm(args) => finetune_lm::run(args, global),
             Command::TrainClassifier(args) => train_classifier::run(args, global),
+            Command::Linear(args) => linear::run(args, global),
             Command::Evaluate(args) => evaluate::run(args, global),
             Command::Predict(args) => predict::run(args, global),
             Command::Generate(args) => generate::run(args, global),

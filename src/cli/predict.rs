@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use super::shared::DataArgs;
 use super::{Global, job, output};
+use crate::answer;
 use crate::answer::classes::decide;
 use crate::answer::ensemble::{Answer, Ensemble};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::linear::LinearModel;
 use crate::models;
 use crate::text::{Document, Role, Skipped, Source};
 
@@ -33,19 +35,31 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let mut models = vec![models::load_classifier(&args.model)?];
+    let linear = models::is_linear(&args.model).then(|| LinearModel::load(&args.model)).transpose()?;
+    if linear.is_some() && args.ensemble.is_some() {
+        return Err(Error::usage("--ensemble is for networks, but --model is a linear model"));
+    }
+    let mut networks = Vec::new();
+    if linear.is_none() {
+        networks.push(models::load_classifier(&args.model)?);
+    }
     if let Some(second) = &args.ensemble {
-        models.push(models::load_classifier(second)?);
+        networks.push(models::load_classifier(second)?);
     }
     let texts = match &args.input {
         None => Source::of_texts("the command line", args.texts.iter().map(Document::new).collect::<Vec<_>>()),
         Some(input) => job::source_or_stdin(input, &args.data, Role::Dataset)?,
     };
-    global.announce_device();
-    let mut ensemble = Ensemble::new(models, global.graph())?;
-    let labels = ensemble.labels().to_vec();
+    let (answers, labels) = match &linear {
+        Some(model) => (answer::linear::predict(model, &texts)?, model.labels().to_vec()),
+        None => {
+            global.announce_device();
+            let mut ensemble = Ensemble::new(networks, global.graph())?;
+            (ensemble.predict(&texts)?, ensemble.labels().to_vec())
+        }
+    };
     let mut lines = String::new();
-    for answer in ensemble.predict(&texts)? {
+    for answer in answers {
         lines += &format!("{}\n", line(&answer, &labels));
     }
     output::to_stdout(&lines)

@@ -39,7 +39,7 @@ pub struct Args {
     /// Where models and reports go
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Train from scratch and a bag of words, too, to compare with
+    /// Train from scratch and a linear model, too, to compare with
     #[arg(long)]
     pub compare: bool,
     #[command(flatten)]

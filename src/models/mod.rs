@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::autodiff::{Parameters, ParametersBuilder};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::linear::{LINEAR_FILE, LinearModel};
 use crate::nn::{Classifier, ClassifierSettings, LanguageModel, LanguageModelSettings, weights};
 use crate::tensor::DType;
 use crate::text::Direction;
@@ -125,12 +126,21 @@ pub fn is_finished(directory: &Path) -> bool {
     directory.join(CONFIG_FILE).exists() && directory.join(MODEL_FILE).exists()
 }
 
+/// Whether a directory has a linear model and no other.
+pub fn is_linear(directory: &Path) -> bool {
+    LinearModel::is_in(directory) && !directory.join(CONFIG_FILE).exists()
+}
+
 /// Reads `config.json`.
 pub fn load_config(directory: &Path) -> Result<ModelConfig> {
     let path = directory.join(CONFIG_FILE);
     if !directory.is_dir() {
         let message = if directory.exists() { "is not a model directory" } else { "no such model directory" };
         return Err(Error::file(directory, message));
+    }
+    if is_linear(directory) {
+        let message = "holds a linear model, but this needs a network";
+        return Err(Error::file(directory, message).hint("evaluate and predict take a linear model"));
     }
     let text = std::fs::read_to_string(&path).map_err(|e| {
         let hint = if directory.join(STATE_FILE).exists() {
@@ -248,7 +258,7 @@ pub fn prepare(directory: &Path, resume: bool, overwrite: bool) -> Result<()> {
 pub fn clear(directory: &Path) -> Result<()> {
     // the configuration first: without it nothing counts as a finished model
     let state = STATE_FILE;
-    let own = [CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE, TOKENIZER_FILE, METRICS_FILE, REPORT_FILE, state];
+    let own = [CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE, TOKENIZER_FILE, METRICS_FILE, REPORT_FILE, LINEAR_FILE, state];
     own.iter().try_for_each(|name| remove(&directory.join(name)))
 }
 

@@ -11,6 +11,7 @@ mod build;
 mod classifier_batches;
 mod direction;
 mod interner;
+mod labelled;
 mod lm_batches;
 #[cfg(test)]
 mod peer_tests;
@@ -29,6 +30,7 @@ pub use build::{
 };
 pub use classifier_batches::{ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder};
 pub use direction::Direction;
+pub use labelled::Labelled;
 pub use lm_batches::{LmBatches, LmConfig, LmCursor, LmLayout, VariableWindows, Windows};
 pub use profile::{Profile, QUANTILES};
 pub use reader::{Document, Documents, Encoding, Format, OpenOptions, Origin, Role, Source};

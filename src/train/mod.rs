@@ -2,7 +2,6 @@
 //! prints nothing.
 
 pub mod assemble;
-pub mod baseline;
 pub mod checkpoint;
 pub mod classifier_task;
 pub mod driver;

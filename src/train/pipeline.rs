@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::baseline::BagOfWords;
 use super::observer::{Event, Observer};
 use super::recipe::Recipe;
 use super::stages::{
-    BagOfWordsSets, ClassifierSources, Context, LmSources, StageResult, bag_of_words_sets, check_classes, poll,
-    train_classifier, train_language_model,
+    ClassifierSources, Context, LmSources, StageResult, check_classes, poll, train_classifier, train_language_model,
+    train_linear,
 };
+use crate::answer;
 use crate::answer::ensemble::Ensemble;
 use crate::error::{Error, Result};
 use crate::models::{self, Loaded};
@@ -43,7 +43,7 @@ pub struct RunSources {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunOptions {
     pub bidirectional: bool,
-    /// Train from scratch and a bag of words, too.
+    /// Train from scratch and a linear model, too.
     pub compare: bool,
 }
 
@@ -252,7 +252,7 @@ impl Run<'_> {
         Ok(best.map_or(Value::Null, |(_, shown)| shown))
     }
 
-    /// Bag of words with logistic regression on the documents that the classifier learned from.
+    /// The linear model of the documents that the classifier learned from; it lies beside the classifier.
     fn baseline(&mut self, sources: &RunSources) -> Result<Value> {
         let data = ClassifierSources {
             train: sources.train.clone(),
@@ -260,13 +260,14 @@ impl Run<'_> {
             test: sources.test.clone(),
             labels: sources.labels,
         };
-        let Some(sets) = bag_of_words_sets(&mut self.context, &data, &self.out.join("baseline"))? else {
-            return Ok(Value::Null);
-        };
-        let BagOfWordsSets { classes, words, train, valid, test } = sets;
-        let valid = valid.as_ref().map(|(documents, labels)| (documents.as_slice(), labels.as_slice()));
-        let model = BagOfWords::fit(&train.0, &train.1, classes, words, valid)?;
-        Ok(json!({ "test_error": model.error(&test.0, &test.1)?, "l2": model.l2() }))
+        let (model, validation) = train_linear(&mut self.context, &data)?;
+        model.save(&self.directory(CLASSIFIER, Direction::Forward))?;
+        let test = sources.test.as_ref().map(|test| answer::linear::evaluate(&model, test)).transpose()?;
+        Ok(json!({
+            "test_error": test.and_then(|outcome| outcome.measured.error_percent),
+            "valid_error": validation.map(|validation| validation.chosen.error),
+            "c": model.c(),
+        }))
     }
 }
 

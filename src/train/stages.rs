@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-pub(super) use self::classifier::check_classes;
-pub use self::classifier::{BagOfWordsSets, ClassifierSources, IdSet, bag_of_words_sets, train_classifier};
+pub use self::classifier::{ClassifierSources, check_classes, train_classifier, train_linear};
 pub use self::language_model::{LmSources, train_language_model};
 use super::assemble;
 use super::checkpoint::{Checkpoints, GPU, INSTRUCTION_SET, check_same};

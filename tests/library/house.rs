@@ -14,6 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["nn", "optim"],
     &["check"],
     &["text"],
+    &["linear"],
     &["models"],
     &["answer"],
     &["train"],

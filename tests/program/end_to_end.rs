@@ -259,6 +259,7 @@ fn a_whole_run_and_going_on_with_a_finished_one() {
     }
     assert_eq!((&result["classifier"]["test_size"], &result["device"]), (&json!(12), &json!("cpu")));
     assert!(number(&result["seconds"]) > 0.0);
+    assert!(place.path().join("out/classifier/linear.safetensors").is_file());
     let page = std::fs::read_to_string(place.path().join("out/report.html")).unwrap();
     assert!(page.contains("backward"), "the report shows both directions");
 

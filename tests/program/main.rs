@@ -11,6 +11,7 @@ mod commands;
 mod data_check;
 mod end_to_end;
 mod instruments;
+mod linear;
 mod recorded_bits;
 mod subword;
 mod text_in;

@@ -1,4 +1,4 @@
-//! Stage 3: a classifier, and the sets of the bag of words it is compared with.
+//! Stage 3: a classifier, and the linear model it is compared with.
 
 use std::path::Path;
 
@@ -8,16 +8,19 @@ use super::super::assemble::{self, Assembled, Start};
 use super::super::driver::Progress;
 use super::super::observer::{Evaluated, Event, Split};
 use super::super::rss;
-use super::{Context, StageResult, Workplace, record};
+use super::{Context, StageResult, Workplace, poll, record};
 use crate::answer::{Measured, classes};
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
+use crate::linear::{LinearModel, Validation};
 use crate::models::{Architecture, Loaded, ModelConfig};
 use crate::nn::{Classifier, LanguageModel, weights};
 use crate::text::{
-    BuildOptions, ClassifierBatches, Labels, SampleOrder, Source, TokenStore, low_shot_subset, stratified_split,
+    BuildOptions, ClassifierBatches, Labelled, Labels, SampleOrder, Source, TokenStore, low_shot_subset,
+    stratified_split,
 };
 use crate::train::Stage;
+
 /// Data of the third stage.
 pub struct ClassifierSources {
     pub train: Source,
@@ -157,62 +160,24 @@ fn choose_documents(
     Ok((train, held_out))
 }
 
-/// Token ids and labels of some documents.
-pub type IdSet = (Vec<Vec<u32>>, Vec<usize>);
-
-/// What the bag of words is trained and tested on.
-pub struct BagOfWordsSets {
-    pub classes: usize,
-    /// Size of the vocabulary.
-    pub words: usize,
-    pub train: IdSet,
-    pub valid: Option<IdSet>,
-    pub test: IdSet,
-}
-
-/// The documents of stage 3 for a model without order; `None` without test data.
-pub fn bag_of_words_sets(
-    context: &mut Context,
-    sources: &ClassifierSources,
-    out: &Path,
-) -> Result<Option<BagOfWordsSets>> {
-    let Some(test) = &sources.test else { return Ok(None) };
-    let workplace = Workplace::new(out.to_path_buf())?;
-    let train_source = std::slice::from_ref(&sources.train);
-    let plan = context.recipe.text.tokenizer_plan()?;
-    let settings = context.recipe.classifier.training.clone();
-    let vocabulary = context.vocabulary(train_source, plan, &settings)?;
-    let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
-    let (store, _) = context.store("train", train_source, &vocabulary, &options, &workplace.file("train"))?;
-    let names = store.label_names().to_vec();
-    let known = BuildOptions { labels: Labels::Known(names.clone()), ..options };
-    let labels: Vec<Option<u32>> = (0..store.documents()).map(|d| store.label(d)).collect();
-    let (documents, held_out) = choose_documents(context, &labels, sources.valid.is_some(), sources.labels)?;
-    let ids = |store: &TokenStore, documents: &[u32]| -> Result<IdSet> {
-        let one = |&d: &u32| Ok((store.document_ids(d as usize)?, store.label(d as usize).unwrap_or(0) as usize));
-        documents.iter().map(one).collect()
-    };
-    let all = |store: &TokenStore| ids(store, &(0..store.documents() as u32).collect::<Vec<_>>());
-    let valid = match &sources.valid {
-        Some(source) => {
-            let source = std::slice::from_ref(source);
-            Some(all(&context.store("valid", source, &vocabulary, &known, &workplace.file("valid"))?.0)?)
-        }
-        None => held_out.filter(|h| !h.is_empty()).map(|h| ids(&store, &h)).transpose()?,
-    };
-    let (tests, _) = context.store("test", std::slice::from_ref(test), &vocabulary, &known, &workplace.file("test"))?;
-    let sets = BagOfWordsSets {
-        classes: names.len(),
-        words: vocabulary.len(),
-        train: ids(&store, &documents)?,
-        valid,
-        test: all(&tests)?,
-    };
-    Ok(Some(sets))
+/// The linear model of the documents that stage 3 learns from, and what its cross-validation found.
+pub fn train_linear(context: &mut Context, sources: &ClassifierSources) -> Result<(LinearModel, Option<Validation>)> {
+    let all = Labelled::read(&sources.train, &Labels::Collect)?;
+    check_classes(&all.names, &sources.train)?;
+    let labels: Vec<Option<u32>> = all.labels.iter().map(|&label| Some(label)).collect();
+    let (documents, _) = choose_documents(context, &labels, sources.valid.is_some(), sources.labels)?;
+    let train = all.part(&documents);
+    LinearModel::fit(
+        &train.texts,
+        &train.labels,
+        &train.names,
+        context.seed,
+        &|| poll(crate::text::Progress::default()),
+    )
 }
 
 /// Refuses training data without two classes.
-pub(in crate::train) fn check_classes(names: &[String], source: &Source) -> Result<()> {
+pub fn check_classes(names: &[String], source: &Source) -> Result<()> {
     match names {
         [] => Err(Error::file(source.name(), "has no labels").hint("name the column with --label-column")),
         [only] => Err(Error::file(source.name(), format!("has a single class, '{only}': there is nothing to learn"))),
