@@ -18,7 +18,8 @@ pub use documents::DocumentBatch;
 pub use encoder::{AwdLstmSettings, Encoder, EncoderSettings};
 pub use head::WordResults;
 pub use model::{
-    Classified, Classifier, ClassifierSettings, LanguageModel, LanguageModelSettings, LossSettings, WindowLoss,
+    BatchLoss, Classified, Classifier, ClassifierSettings, LanguageModel, LanguageModelSettings, LossSettings,
+    WindowLoss,
 };
 pub use noise::{DropRates, GivenMasks, Noise};
 pub use state::State;

@@ -156,9 +156,12 @@ pub fn classifier_task_settings(settings: &ClassifierSettings) -> ClassifierTask
     ClassifierTaskSettings {
         dropout: settings.drops(),
         head: settings.head_drops(),
-        alpha: settings.training.alpha,
-        beta: settings.training.beta,
-        tar_guard: settings.training.tar_guard,
+        losses: LossSettings {
+            alpha: settings.training.alpha,
+            beta: settings.training.beta,
+            ar_on_dropped: false,
+            tar_guard: settings.training.tar_guard,
+        },
         windows: settings.training.windows,
         variable: settings.training.variable_windows(),
         rescale_rate: settings.training.lr_rescale,

@@ -5,13 +5,10 @@ use std::sync::Arc;
 use super::driver::{Task, Update};
 use crate::answer::Measured;
 use crate::answer::classes::{Documents, measure, predict};
-use crate::autodiff::{Graph, Parameters, Var};
+use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
-use crate::nn::{Classified, Classifier, DropRates, Noise};
-use crate::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
+use crate::nn::{BatchLoss, Classifier, DropRates, LossSettings, Noise};
 use crate::ops::batch_norm::Mode;
-use crate::ops::softmax_cross_entropy::softmax_cross_entropy;
-use crate::ops::weighted_sum::weighted_sum;
 use crate::random::{Key, Site, Stream};
 use crate::tensor::Tensor;
 use crate::text::Direction;
@@ -25,9 +22,7 @@ pub struct ClassifierTaskSettings {
     pub dropout: DropRates,
     /// Dropout of every block of the head.
     pub head: Vec<f64>,
-    pub alpha: f64,
-    pub beta: f64,
-    pub tar_guard: TarGuard,
+    pub losses: LossSettings,
     /// Lengths of the chunks in training: fixed, or drawn anew for every update.
     pub windows: Windows,
     pub variable: VariableWindows,
@@ -75,20 +70,6 @@ impl<'a> ClassifierTask<'a> {
             }
         }
     }
-
-    fn losses(&self, g: &mut Graph, out: &Classified, labels: &[u32]) -> Result<(Var, Var)> {
-        let rows: Vec<u32> = out.rows.iter().map(|&r| labels[r as usize]).collect();
-        let labels = g.constant(Tensor::from_slice([rows.len()], &rows)?);
-        let cross_entropy = softmax_cross_entropy(g, out.logits, labels)?;
-        let ClassifierTaskSettings { alpha, beta, tar_guard, .. } = self.settings;
-        if alpha == 0.0 && beta == 0.0 {
-            return Ok((cross_entropy, cross_entropy));
-        }
-        let settings = Regularisation { alpha, beta, guard: tar_guard };
-        let regularisation = activation_regularisation(g, &out.chunks, &out.chunks, settings)?;
-        let total = weighted_sum(g, &[(cross_entropy, 1.0), (regularisation, 1.0)])?;
-        Ok((total, cross_entropy))
-    }
 }
 
 impl Task for ClassifierTask<'_> {
@@ -112,8 +93,8 @@ impl Task for ClassifierTask<'_> {
         let head_frozen = parameters.is_frozen(parameters.groups() - 1);
         let norm = if head_frozen && self.settings.freeze_norm { Mode::Frozen } else { Mode::Train };
         let noise = Noise::of(self.key, update, self.settings.dropout).with_head(&self.settings.head);
-        let out = self.model.forward(g, parameters, &batch, norm, &noise, &noise)?;
-        let (total, cross_entropy) = self.losses(g, &out, &labels)?;
+        let BatchLoss { total, cross_entropy, .. } =
+            self.model.loss(g, parameters, &batch, &labels, norm, &noise, &self.settings.losses)?;
         let bptt = self.model.settings.bptt as f64;
         let rate_scale = if self.settings.rescale_rate { chunk as f64 / bptt } else { 1.0 };
         Ok(Some(Update { total, cross_entropy, tokens, documents: count, rate_scale }))

@@ -128,9 +128,7 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
             let task = ClassifierTaskSettings {
                 dropout,
                 head: vec![0.2, 0.1],
-                alpha: 2.0,
-                beta: 1.0,
-                tar_guard: TarGuard::Time,
+                losses: LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: false, tar_guard: TarGuard::Time },
                 windows: Windows::Variable,
                 variable: VariableWindows { deviation: 2.0, half_probability: 0.2, least: 2, excess: 3 },
                 rescale_rate: true,

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::ops::batch_norm::Mode;
 use crate::random::Key;
 use crate::tensor::Tensor;
+use crate::trace;
 
 /// What a head is given of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,11 @@ pub trait Head: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// More parameters than there are streams of start values.
     fn initialise(&self, parameters: &Parameters, key: Key) -> Result<()>;
+
+    /// Where the time of what belongs to the loss, but is not the head's own, is counted.
+    fn part(&self) -> trace::Layer {
+        trace::Layer::NONE
+    }
 
     /// Loss of a batch.
     ///

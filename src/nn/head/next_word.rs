@@ -71,11 +71,6 @@ impl NextWord {
         NextWord { width, embedding, bias: own, tails, splits: splits.to_vec(), part }
     }
 
-    /// Where the time of the decoder is counted.
-    pub(in crate::nn) fn part(&self) -> trace::Layer {
-        self.part
-    }
-
     fn adaptive_decoder(
         &self,
         g: &mut Graph,
@@ -155,6 +150,10 @@ impl Head for NextWord {
         let tails = self.tails.iter().flat_map(|&(vectors, bias)| std::iter::once(vectors).chain(bias));
         self.bias.into_iter().chain(tails).for_each(|id| initial::constant(parameters, id, 0.0));
         Ok(())
+    }
+
+    fn part(&self) -> trace::Layer {
+        self.part
     }
 
     /// Of a window: its only chunk is `[T, B, E]`.

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use super::{BatchLoss, LossSettings, batch_loss};
 use crate::autodiff::{Graph, Parameters, ParametersBuilder, Var};
 use crate::error::{Error, Result};
-use crate::nn::chunks::Walk;
+use crate::nn::chunks::{Encoded, Walk};
 use crate::nn::documents::{Cap, DocumentBatch, Layout};
 use crate::nn::encoder::{Encoder, EncoderSettings};
-use crate::nn::head::{Features, Head, Pooled, PooledClasses};
+use crate::nn::head::{Features, Head, Pooled, PooledClasses, Targets};
 use crate::nn::noise::Noise;
 use crate::ops::batch_norm::Mode;
 use crate::ops::concat_pool::Masking;
 use crate::random::Key;
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 
 /// A classifier's sizes and switches.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -131,6 +132,40 @@ impl Classifier {
         self.head.initialise(parameters, key)
     }
 
+    /// Loss of a training batch. `labels`: the class of every document, in the batch's order. Otherwise as [`forward`](Self::forward), with
+    /// one noise for encoder and head.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward); a label that is no class.
+    #[allow(clippy::too_many_arguments)]
+    pub fn loss(
+        &self,
+        g: &mut Graph,
+        parameters: &Parameters,
+        batch: &DocumentBatch,
+        labels: &[u32],
+        norm: Mode,
+        noise: &Noise,
+        losses: &LossSettings,
+    ) -> Result<BatchLoss> {
+        let encoded = self.encode(g, parameters, batch, noise)?;
+        let labels: Vec<u32> = encoded.rows.iter().map(|&row| labels[row as usize]).collect();
+        let labels = Tensor::from_slice([labels.len()], &labels)?;
+        let features = self.features(g, parameters, &encoded, norm);
+        let targets = Targets { indices: &labels, negatives: None };
+        batch_loss(&self.head, g, parameters, &features, &targets, noise, losses).map(|(loss, _)| loss)
+    }
+
+    fn encode(&self, g: &mut Graph, parameters: &Parameters, batch: &DocumentBatch, noise: &Noise) -> Result<Encoded> {
+        let layout = Layout::new(&self.settings.cap(), self.settings.encoder.pad().unwrap_or(0), batch);
+        Walk { encoder: &*self.encoder, parameters, batch, layout, noise }.run(g)
+    }
+
+    fn features<'a>(&self, g: &mut Graph, parameters: &Parameters, encoded: &'a Encoded, norm: Mode) -> Features<'a> {
+        let embedding = g.parameter(parameters, self.encoder.embedding());
+        Features { embedding, chunks: &encoded.chunks, start: encoded.start, lengths: &encoded.lengths, norm }
+    }
+
     /// Runs a batch of documents to logits.
     ///
     /// The state starts at zero for every document, is detached after every chunk, and the last `max_steps` steps are pooled. While
@@ -151,12 +186,8 @@ impl Classifier {
         noise: &Noise,
         head: &Noise,
     ) -> Result<Classified> {
-        let layout = Layout::new(&self.settings.cap(), self.settings.encoder.pad().unwrap_or(0), batch);
-        let walk = Walk { encoder: &*self.encoder, parameters, batch, layout, noise };
-        let encoded = walk.run(g)?;
-        let embedding = g.parameter(parameters, self.encoder.embedding());
-        let features =
-            Features { embedding, chunks: &encoded.chunks, start: encoded.start, lengths: &encoded.lengths, norm };
+        let encoded = self.encode(g, parameters, batch, noise)?;
+        let features = self.features(g, parameters, &encoded, norm);
         let Pooled { logits, pooled, hidden } = self.head.logits(g, parameters, &features, head)?;
         Ok(Classified { logits, chunks: encoded.chunks, rows: encoded.rows, pooled, hidden })
     }

@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
+use super::{BatchLoss, LossSettings, batch_loss};
 use crate::autodiff::{Graph, Parameters, ParametersBuilder, Var};
 use crate::error::{Error, Result};
 use crate::nn::encoder::{Encoder, EncoderSettings};
 use crate::nn::head::{Features, Head, NextWord, Targets, WordResults};
 use crate::nn::noise::Noise;
 use crate::nn::state::State;
-use crate::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
 use crate::ops::batch_norm::Mode;
-use crate::ops::weighted_sum::weighted_sum;
 use crate::random::Key;
 use crate::tensor::{DType, Tensor};
-use crate::trace;
 
 /// A language model's sizes and switches.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -26,19 +24,6 @@ pub struct LanguageModelSettings {
     /// softmax.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub splits: Vec<usize>,
-}
-
-/// Losses of a window besides the cross-entropy.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LossSettings {
-    /// Weight of AR.
-    pub alpha: f64,
-    /// Weight of TAR.
-    pub beta: f64,
-    /// AR on the output after its dropout (AWD-LSTM, v2) or before it (0.7, v1); docs/SPEC.md §1.3.
-    pub ar_on_dropped: bool,
-    /// v1 and v2 skip TAR for a batch of one row, 0.7 for a window of one step.
-    pub tar_guard: TarGuard,
 }
 
 /// Result of a window.
@@ -130,17 +115,9 @@ impl LanguageModel {
         let raw = self.encoder.forward(g, parameters, embedding, tokens, state, noise)?;
         let features = Features { embedding, chunks: &[raw], start: 0, lengths: &[], norm: Mode::Train };
         let targets = Targets { indices: targets, negatives };
-        let loss = self.head.loss(g, parameters, &features, &targets, noise)?;
-        let (cross_entropy, dropped) = (loss.cross_entropy, loss.dropped.unwrap_or(raw));
-        if losses.alpha == 0.0 && losses.beta == 0.0 {
-            return Ok(WindowLoss { total: cross_entropy, cross_entropy, regularisation: None, raw, dropped });
-        }
-        let _part = trace::within(self.head.part());
-        let settings = Regularisation { alpha: losses.alpha, beta: losses.beta, guard: losses.tar_guard };
-        let of = if losses.ar_on_dropped { dropped } else { raw };
-        let regularisation = activation_regularisation(g, &[raw], &[of], settings)?;
-        let total = weighted_sum(g, &[(cross_entropy, 1.0), (regularisation, 1.0)])?;
-        Ok(WindowLoss { total, cross_entropy, regularisation: Some(regularisation), raw, dropped })
+        let (loss, dropped) = batch_loss(&self.head, g, parameters, &features, &targets, noise, losses)?;
+        let BatchLoss { total, cross_entropy, regularisation } = loss;
+        Ok(WindowLoss { total, cross_entropy, regularisation, raw, dropped: dropped.unwrap_or(raw) })
     }
 
     /// Cross-entropies of a window without dropout, over the full vocabulary.

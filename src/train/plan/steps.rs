@@ -6,10 +6,8 @@ use crate::autodiff::{Graph, Parameters, ParametersBuilder, Var};
 use crate::device::Precision;
 use crate::error::Result;
 use crate::nn::{Classifier, DocumentBatch, LanguageModel, Noise, State};
-use crate::ops::activation_regularisation::{Regularisation, activation_regularisation};
 use crate::ops::batch_norm::Mode;
-use crate::ops::softmax_cross_entropy::{softmax, softmax_cross_entropy};
-use crate::ops::weighted_sum::weighted_sum;
+use crate::ops::softmax_cross_entropy::softmax;
 use crate::random::Key;
 use crate::tensor::{DType, Device, Tensor};
 use crate::text::Windows;
@@ -173,18 +171,11 @@ pub(super) fn classifier(recipe: &Recipe, v: usize, options: &PlanOptions) -> Re
     let (batch, evaluated) = (documents(training.batch_size)?, documents(training.valid_batch_size)?);
     let task = classifier_task_settings(settings);
     let noise = Noise::of(KEY, 0, task.dropout).with_head(&task.head);
+    let labels = vec![0; batch.len()];
     let loss = |g: &mut Graph, p: &Parameters| {
         let frozen = p.is_frozen(p.groups() - 1) && task.freeze_norm;
         let norm = if frozen { Mode::Frozen } else { Mode::Train };
-        let out = model.forward(g, p, &batch, norm, &noise, &noise)?;
-        let labels = g.constant(Tensor::from_slice([batch.len()], &vec![0u32; batch.len()])?);
-        let loss = softmax_cross_entropy(g, out.logits, labels)?;
-        if task.alpha == 0.0 && task.beta == 0.0 {
-            return Ok(loss);
-        }
-        let settings = Regularisation { alpha: task.alpha, beta: task.beta, guard: task.tar_guard };
-        let regularisation = activation_regularisation(g, &out.chunks, &out.chunks, settings)?;
-        weighted_sum(g, &[(loss, 1.0), (regularisation, 1.0)])
+        Ok(model.loss(g, p, &batch, &labels, norm, &noise, &task.losses)?.total)
     };
     let run = |evaluates: bool| -> Result<Dry> {
         let mut dry = Dry::new(&declared, options.precision)?;
