@@ -10,7 +10,7 @@ use crate::models::Loaded;
 use crate::nn::Classifier;
 use crate::ops::concat_pool::Masking;
 use crate::text::{
-    BuildOptions, Labels, Row, SampleOrder, Skipped, Source, Storage, TokenStore, Tokenizer, fill_store,
+    BuildOptions, Labels, Row, SampleOrder, Skipped, Source, Storage, TokenStore, Tokenizer, fill_store, shown_labels,
 };
 
 /// One classifier, or several whose probabilities are averaged.
@@ -64,8 +64,8 @@ impl Ensemble {
             if model.config.labels != models[0].config.labels {
                 return Err(Error::data(format!(
                     "--ensemble: the two models have other classes: {} and {}",
-                    models[0].config.labels.join(", "),
-                    model.config.labels.join(", ")
+                    shown_labels(&models[0].config.labels),
+                    shown_labels(&model.config.labels)
                 )));
             }
         }

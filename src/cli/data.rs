@@ -9,7 +9,7 @@ use super::shared::DataArgs;
 use super::{Global, job, output};
 use crate::error::Result;
 use crate::report::thousands;
-use crate::text::{Profile, QUANTILES, Role, Source};
+use crate::text::{Profile, QUANTILES, Role, Source, shown_label, shown_labels};
 
 /// Look at data: repeated texts, overlap between sets, balance, lengths
 #[derive(Clone, Debug, clap::Args)]
@@ -41,8 +41,13 @@ pub struct CheckArgs {
     pub valid: Vec<String>,
     #[command(flatten)]
     pub data: DataArgs,
+    /// What stands between several labels of a text: each is counted by itself
+    #[arg(long, value_name = "TEXT")]
+    pub label_separator: Option<String>,
 }
 
+/// Classes that are listed.
+const SHOWN_CLASSES: usize = 100;
 /// Columns of the longest bar of a histogram.
 const BAR: u64 = 40;
 
@@ -55,7 +60,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     for path in &args.files {
         let splits = Source::open_splits(path, &options)?;
         tree |= !splits.is_empty();
-        let splits = if splits.is_empty() { vec![("train", Source::open(path, &options)?)] } else { splits };
+        let splits =
+            if splits.is_empty() { vec![("train", job::doubted(Source::open(path, &options)?))] } else { splits };
         for (name, source) in splits {
             sets.iter_mut().filter(|(n, _)| *n == name).for_each(|(_, all)| all.push(source.clone()));
         }
@@ -68,10 +74,42 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     }
     let profiles: Vec<(&str, Profile)> = sets
         .iter()
-        .map(|(name, sources)| Ok((*name, Profile::of(sources, &mut |_| Ok(()))?)))
+        .map(|(name, sources)| {
+            let profile = Profile::of(sources, &mut |_| Ok(()))?;
+            Ok((
+                *name,
+                match &args.label_separator {
+                    Some(separator) => profile.with_separate_labels(separator),
+                    None => profile,
+                },
+            ))
+        })
         .collect::<Result<_>>()?;
-    let value = describe(&profiles, tree);
+    let doubts = doubts(&profiles);
+    doubts.iter().for_each(|doubt| output::to_stderr(&format!("warning: {doubt}")));
+    let mut value = describe(&profiles, tree);
+    value["warnings"] = json!(doubts);
     output::result(global.json, &text(&profiles, &value), &value)
+}
+
+/// What speaks against labels being classes, and classes that a set has no document of.
+fn doubts(profiles: &[(&str, Profile)]) -> Vec<String> {
+    let mut all = Vec::new();
+    for (name, profile) in profiles {
+        all.extend(profile.doubts().into_iter().map(|doubt| format!("{name}: {doubt}")));
+    }
+    if let Some((first, train)) = profiles.first().filter(|(_, train)| !train.classes().is_empty()) {
+        for (name, profile) in &profiles[1..] {
+            let (lacking, strange) = (profile.lacks(train), train.lacks(profile));
+            for (labels, what) in [(lacking, "no document has the class"), (strange, "classes that are not in")] {
+                if !labels.is_empty() {
+                    let whose = if what.ends_with("in") { format!(" the {first} data:") } else { String::new() };
+                    all.push(format!("{name}: {what}{whose} {}", shown_labels(&labels)));
+                }
+            }
+        }
+    }
+    all
 }
 
 /// The JSON of docs/CLI.md. The keys at the top describe the files given first: all splits together where those are a tree.
@@ -120,8 +158,13 @@ fn text(profiles: &[(&str, Profile)], value: &Value) -> String {
     let mut text = String::new();
     for (name, profile) in profiles {
         let _ = writeln!(text, "{name}: {}", profile.line());
-        for (class, n) in profile.classes() {
+        let classes = profile.classes();
+        for (class, n) in classes.iter().take(SHOWN_CLASSES) {
+            let (class, n) = (shown_label(class), *n);
             let _ = writeln!(text, "  {class:<24} {:>12}", thousands(n));
+        }
+        if classes.len() > SHOWN_CLASSES {
+            let _ = writeln!(text, "  … ({} more classes)", classes.len() - SHOWN_CLASSES);
         }
         if profile.unlabelled > 0 && !profile.classes().is_empty() {
             let _ = writeln!(text, "  {:<24} {:>12}", "(without a class)", thousands(profile.unlabelled));

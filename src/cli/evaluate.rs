@@ -12,7 +12,7 @@ use crate::answer::language::Speaker;
 use crate::error::{Error, Result};
 use crate::linear::LinearModel;
 use crate::models::{self, AnyModel};
-use crate::text::{Role, Skipped};
+use crate::text::{Role, Skipped, shown_label};
 
 /// Measure a model on data
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +32,9 @@ pub struct Args {
     /// Save the prediction for every document (JSON lines)
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
+    /// Save the table of true and predicted classes (CSV)
+    #[arg(long, value_name = "FILE")]
+    pub confusion: Option<PathBuf>,
     #[command(flatten)]
     pub files: DataArgs,
 }
@@ -48,18 +51,24 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             if let Some(second) = &args.ensemble {
                 models.push(models::load_classifier(second)?);
             }
+            if !global.quiet {
+                output::to_stderr(&source.describe());
+            }
             global.announce_device();
             let mut ensemble = Ensemble::new(models, global.graph())?;
             let outcome = ensemble.evaluate(&source)?;
             told(args, global, &outcome, ensemble.labels())
         }
         AnyModel::LanguageModel(model) => {
-            if args.ensemble.is_some() || args.predictions.is_some() {
+            if args.ensemble.is_some() || args.predictions.is_some() || args.confusion.is_some() {
                 return Err(Error::usage(
-                    "--ensemble and --predictions are for classifiers, but --model is a language model",
+                    "--ensemble, --predictions and --confusion are for classifiers, but --model is a language model",
                 ));
             }
             let source = job::source(&args.data, &args.files, Role::Corpus)?;
+            if !global.quiet {
+                output::to_stderr(&source.describe());
+            }
             global.announce_device();
             let measured = Speaker::new(model, global.graph())?.evaluate(&source)?;
             let json = json!({
@@ -82,6 +91,13 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     }
 }
 
+/// With more classes than this the matrix is not shown, but the pairs that are most confused.
+const SHOWN_CLASSES: usize = 20;
+/// With more classes than this it is not in the JSON either.
+const JSON_CLASSES: usize = 200;
+/// Pairs that are shown in its place.
+const PAIRS: usize = 20;
+
 /// A linear model alone.
 fn linear(args: &Args, global: &Global) -> Result<()> {
     if args.ensemble.is_some() {
@@ -89,6 +105,9 @@ fn linear(args: &Args, global: &Global) -> Result<()> {
     }
     let model = LinearModel::load(&args.model)?;
     let source = job::source(&args.data, &args.files, Role::Dataset)?;
+    if !global.quiet {
+        output::to_stderr(&source.describe());
+    }
     told(args, global, &answer::linear::evaluate(&model, &source)?, model.labels())
 }
 
@@ -103,37 +122,77 @@ fn told(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]) -> R
     if let Some(path) = &args.predictions {
         save_predictions(path, outcome, labels)?;
     }
-    classifier(global, outcome, labels)
+    classifier(args, global, outcome, labels)
 }
 
-fn classifier(global: &Global, outcome: &Outcome, labels: &[String]) -> Result<()> {
+fn classifier(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]) -> Result<()> {
     let measured = &outcome.measured;
     let error = measured.error_percent.unwrap_or(f64::NAN);
-    let confusion = measured.confusion.clone().unwrap_or_default();
+    let empty = Vec::new();
+    let confusion = measured.confusion.as_ref().unwrap_or(&empty);
+    if let Some(path) = &args.confusion {
+        save_confusion(path, confusion, labels)?;
+    }
+    let pairs = most_confused(confusion);
     let (low, high) = wilson(error / 100.0, measured.count);
-    let json = json!({
+    let mut json = json!({
         "error": error,
         "interval": [100.0 * low, 100.0 * high],
         "test_size": measured.count,
         "skipped": outcome.answers.iter().filter(|answer| answer.row.skipped.is_some()).count(),
         "loss": measured.loss,
-        "confusion": confusion,
+        "confusion": if labels.len() > JSON_CLASSES { Value::Null } else { json!(confusion) },
         "label_names": labels,
     });
+    if labels.len() > SHOWN_CLASSES {
+        let pair = |&(row, column, n): &(usize, usize, u64)| json!({ "true": labels[row], "label": labels[column], "documents": n });
+        json["most_confused"] = pairs.iter().map(pair).collect();
+    }
     let mut text = format!(
         "error {error:.2} %  (95 % interval {:.2} to {:.2})  {} documents\n",
         100.0 * low,
         100.0 * high,
         measured.count
     );
-    let width = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0).max(6);
+    let names: Vec<String> = labels.iter().map(|label| shown_label(label)).collect();
+    if names.len() > SHOWN_CLASSES {
+        text += &format!("{} classes; --confusion FILE saves the whole matrix. Most confused:\n", names.len());
+        for (row, column, n) in pairs {
+            text += &format!("  {n:>8}  true {}, predicted {}\n", names[row], names[column]);
+        }
+        return output::result(global.json, &text, &json);
+    }
+    let width = names.iter().map(|l| l.chars().count()).max().unwrap_or(0).max(6);
     text += &format!("{:width$}  predicted\n{:width$}", "", "true");
-    labels.iter().for_each(|label| text += &format!("  {label:>width$}"));
-    for (label, row) in labels.iter().zip(&confusion) {
+    names.iter().for_each(|label| text += &format!("  {label:>width$}"));
+    for (label, row) in names.iter().zip(confusion) {
         text += &format!("\n{label:width$}");
         row.iter().for_each(|n| text += &format!("  {n:>width$}"));
     }
     output::result(global.json, &text, &json)
+}
+
+/// True class, predicted class and documents of the largest entries beside the diagonal; of equals the first.
+fn most_confused(confusion: &[Vec<u64>]) -> Vec<(usize, usize, u64)> {
+    let entries =
+        confusion.iter().enumerate().flat_map(|(r, row)| row.iter().enumerate().map(move |(c, n)| (r, c, *n)));
+    let mut wrong: Vec<_> = entries.filter(|(r, c, n)| r != c && *n > 0).collect();
+    wrong.sort_by_key(|&(r, c, n)| (std::cmp::Reverse(n), r, c));
+    wrong.truncate(PAIRS);
+    wrong
+}
+
+/// A table: a row for every true class, a column for every predicted one.
+fn save_confusion(path: &std::path::Path, confusion: &[Vec<u64>], labels: &[String]) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let fault = |e: csv::Error| Error::file(path, format!("cannot write: {e}"));
+    writer.write_record(std::iter::once("true").chain(labels.iter().map(String::as_str))).map_err(fault)?;
+    for (label, row) in labels.iter().zip(confusion) {
+        let counts = row.iter().map(u64::to_string);
+        writer.write_record(std::iter::once(label.clone()).chain(counts)).map_err(fault)?;
+    }
+    let bytes = writer.into_inner().map_err(|e| Error::file(path, format!("cannot write: {}", e.error())))?;
+    crate::files::put(path, &bytes)
 }
 
 /// Wilson's 95 % interval of a share.

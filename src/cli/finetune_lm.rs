@@ -48,8 +48,8 @@ pub fn run(line: &Args, global: &Global) -> Result<()> {
     let args = &line.input;
     job::refuse_own_model(&line.out, &args.model)?;
     let recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
-    let train = job::sources(&args.text, &args.data, Role::Dataset)?;
-    let valid = args.valid.as_ref().map(|path| job::source(path, &args.data, Role::Dataset)).transpose()?;
+    let train = job::sources(&args.text, &args.data, Role::Texts)?;
+    let valid = args.valid.as_ref().map(|path| job::source(path, &args.data, Role::Texts)).transpose()?;
     let from = models::load_language_model(&args.model)?;
     let recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
     job::train_one(global, recipe, &line.run, &args.recipe, &line.out, "Fine-tuning", |context, out| {

@@ -40,13 +40,18 @@ pub fn staged_recipe(args: &StagedRecipe, default: &str, global: &Global) -> Res
 
 /// Opens data files.
 pub fn sources(paths: &[String], data: &DataArgs, role: Role) -> Result<Vec<Source>> {
-    let options = data.options(role)?;
-    paths.iter().map(|path| Source::open(path, &options)).collect()
+    paths.iter().map(|path| source(path, data, role)).collect()
 }
 
 /// Opens one data file.
 pub fn source(path: &str, data: &DataArgs, role: Role) -> Result<Source> {
-    Source::open(path, &data.options(role)?)
+    Ok(doubted(Source::open(path, &data.options(role)?)?))
+}
+
+/// Says what is doubtful about a file.
+pub fn doubted(source: Source) -> Source {
+    source.warnings().iter().for_each(|warning| output::to_stderr(&format!("warning: {warning}")));
+    source
 }
 
 /// Opens one data file, or for `-` reads standard input, which is told and read as a file of the same bytes would be.
@@ -56,7 +61,7 @@ pub fn source_or_stdin(path: &str, data: &DataArgs, role: Role) -> Result<Source
     }
     let (name, mut bytes) = ("standard input", Vec::new());
     std::io::stdin().read_to_end(&mut bytes).map_err(|e| Error::io(name, "read", &e))?;
-    Source::from_bytes(name, bytes, &data.options(role)?)
+    Ok(doubted(Source::from_bytes(name, bytes, &data.options(role)?)?))
 }
 
 /// What the stages need to know besides their data.
@@ -190,7 +195,7 @@ pub fn run_all(
     sources: &RunSources,
 ) -> Result<serde_json::Value> {
     global.announce_device();
-    pipeline::check_inputs(sources)?;
+    pipeline::check_inputs(sources, recipe, global.seed)?;
     models::prepare(out, run.resume, run.overwrite)?;
     crate::train::interrupt::install()?;
     let mut results = Vec::new();

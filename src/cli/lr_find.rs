@@ -39,7 +39,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let mut recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
     let train = args.train.as_ref().map(|path| job::source(path, &args.data, Role::Dataset)).transpose()?;
-    let text_role = if args.model == ModelOrNone::None { Role::Corpus } else { Role::Dataset };
+    let text_role = if args.model == ModelOrNone::None { Role::Corpus } else { Role::Texts };
     let text = job::sources(&args.text, &args.data, text_role)?;
     if let Some(plot) = &args.plot {
         output::check_place("--plot", plot)?;

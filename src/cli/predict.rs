@@ -48,8 +48,11 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     }
     let texts = match &args.input {
         None => Source::of_texts("the command line", args.texts.iter().map(Document::new).collect::<Vec<_>>()),
-        Some(input) => job::source_or_stdin(input, &args.data, Role::Dataset)?,
+        Some(input) => job::source_or_stdin(input, &args.data, Role::Texts)?,
     };
+    if args.input.is_some() && !global.quiet {
+        output::to_stderr(&texts.describe());
+    }
     let (answers, labels) = match &linear {
         Some(model) => (answer::linear::predict(model, &texts)?, model.labels().to_vec()),
         None => {

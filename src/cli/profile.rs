@@ -151,8 +151,8 @@ fn prepared<R>(
             job::trial(global, resolved, direction, |context| trial::language_model(context, &text, None, |_| {}, work))
         }
         Stage::FinetuneLm(FinetuneArgs { input, .. }) => {
-            let text = job::sources(&input.text, &input.data, Role::Dataset)?;
-            let _valid = input.valid.as_ref().map(|path| job::source(path, &input.data, Role::Dataset)).transpose()?;
+            let text = job::sources(&input.text, &input.data, Role::Texts)?;
+            let _valid = input.valid.as_ref().map(|path| job::source(path, &input.data, Role::Texts)).transpose()?;
             let from = models::load_language_model(&input.model)?;
             let resolved = job::sized_like(resolved, &from.config, &input.recipe)?;
             job::trial(global, resolved, from.config.direction, |context| {

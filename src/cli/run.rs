@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ArgAction;
 
 use super::recipe::StagedRecipe;
-use super::shared::{DataArgs, RunArgs};
+use super::shared::{CorpusArgs, DataArgs, RunArgs, UnlabelledArgs};
 use super::{Global, job};
 use crate::error::Result;
 use crate::text::Role;
@@ -47,6 +47,10 @@ pub struct Args {
     #[command(flatten)]
     pub data: DataArgs,
     #[command(flatten)]
+    pub corpus_data: CorpusArgs,
+    #[command(flatten)]
+    pub unlabelled_data: UnlabelledArgs,
+    #[command(flatten)]
     pub recipe: StagedRecipe,
 }
 
@@ -55,10 +59,12 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let open = |path: &String| job::source(path, &args.data, Role::Dataset);
     let train = open(&args.train)?;
     let mut target = vec![train.clone()];
-    target.extend(job::sources(&args.unlabelled, &args.data, Role::Dataset)?);
+    target.extend(job::sources(&args.unlabelled, &args.unlabelled_data.data(), Role::Texts)?);
+    let of_corpus = args.corpus_data.data();
+    let corpus_valid = args.corpus_valid.as_ref().map(|path| job::source(path, &of_corpus, Role::Corpus));
     let sources = RunSources {
-        corpus: job::sources(&args.corpus, &args.data, Role::Corpus)?,
-        corpus_valid: args.corpus_valid.as_ref().map(|path| job::source(path, &args.data, Role::Corpus)).transpose()?,
+        corpus: job::sources(&args.corpus, &of_corpus, Role::Corpus)?,
+        corpus_valid: corpus_valid.transpose()?,
         target,
         train,
         valid: args.valid.as_ref().map(open).transpose()?,

@@ -25,7 +25,10 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let model = models::load_language_model(&args.model)?;
-    let texts = job::source_or_stdin(&args.input, &args.data, Role::Dataset)?;
+    let texts = job::source_or_stdin(&args.input, &args.data, Role::Texts)?;
+    if !global.quiet {
+        output::to_stderr(&texts.describe());
+    }
     global.announce_device();
     let mut speaker = Speaker::new(model, global.graph())?;
     let mut lines = String::new();

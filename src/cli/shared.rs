@@ -8,13 +8,13 @@ use super::{Global, values};
 use crate::device::{Device, cuda};
 use crate::error::Result;
 use crate::ops::lstm::plan::{Described, describe};
-use crate::text::{Encoding, Format, OpenOptions, Role};
+use crate::text::{Encoding, Format, OpenOptions, Quotes, Role};
 
 /// How data files are read, where recognising them by content and name is not wanted.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Data files")]
 pub struct DataArgs {
-    /// plain, wikitext, extract, csv, csv-no-header, tsv, tsv-no-header, json-lines, trec or label-text
+    /// plain, wikitext, extract, csv, csv-no-header, tsv, tsv-no-header, json-lines, trec, label-text or fasttext
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// utf-8, latin-1 or another encoding's name
@@ -26,6 +26,15 @@ pub struct DataArgs {
     /// Name or number (from 1) of the label column
     #[arg(long, value_name = "COLUMN")]
     pub label_column: Option<String>,
+    /// What stands between the columns of a table: one character, or tab
+    #[arg(long, value_name = "CHAR", value_parser = values::delimiter)]
+    pub delimiter: Option<u8>,
+    /// Whether the first row of a table names the columns: yes or no
+    #[arg(long, value_name = "yes|no", value_parser = values::yes_or_no)]
+    pub header: Option<bool>,
+    /// Whether quotes enclose the fields of a table: yes, no, or backslash (then \" is one within a field)
+    #[arg(long, value_name = "yes|no|backslash")]
+    pub quotes: Option<String>,
 }
 
 impl DataArgs {
@@ -37,9 +46,46 @@ impl DataArgs {
             encoding: self.encoding.as_deref().map(Encoding::by_name).transpose()?,
             text_columns: self.text_column.clone(),
             label_column: self.label_column.clone(),
+            delimiter: self.delimiter,
+            header: self.header,
+            quotes: self.quotes.as_deref().map(Quotes::by_name).transpose()?,
         })
     }
 }
+
+/// How the files of one role are read in a command that reads files of several.
+macro_rules! role_arguments {
+    ($name:ident, $heading:literal, $format:literal, $encoding:literal, $column:literal) => {
+        #[doc = concat!("How the ", $heading, " is read; the flags without a prefix are for the labelled files.")]
+        #[derive(Clone, Debug, Default, Args)]
+        #[command(next_help_heading = "Data files")]
+        pub struct $name {
+            #[arg(id = $format, long = $format, value_name = "FORMAT", help = concat!("As --format, for the ", $heading))]
+            format: Option<String>,
+            #[arg(id = $encoding, long = $encoding, value_name = "NAME", help = concat!("As --encoding, for the ", $heading))]
+            encoding: Option<String>,
+            #[arg(id = $column, long = $column, value_name = "COLUMN", action = clap::ArgAction::Append)]
+            #[arg(help = concat!("As --text-column, for the ", $heading))]
+            text_column: Vec<String>,
+        }
+
+        impl $name {
+            pub fn data(&self) -> DataArgs {
+                let Self { format, encoding, text_column } = self.clone();
+                DataArgs { format, encoding, text_column, ..DataArgs::default() }
+            }
+        }
+    };
+}
+
+role_arguments!(CorpusArgs, "corpus", "corpus-format", "corpus-encoding", "corpus-text-column");
+role_arguments!(
+    UnlabelledArgs,
+    "text without labels",
+    "unlabelled-format",
+    "unlabelled-encoding",
+    "unlabelled-text-column"
+);
 
 /// Going on after a stop.
 #[derive(Clone, Debug, Args)]

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::recipe::{SubwordArg, TokenizerArg};
 use super::shared::DataArgs;
-use super::{Global, output, values};
+use super::{Global, job, output, values};
 use crate::error::{Error, Result};
 use crate::report::thousands;
 use crate::text::{
@@ -84,8 +84,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         Some(vocabulary) => TokenizerPlan::Made(vocabulary.tokenizer().clone()),
         None => tokenizer_plan(args)?,
     };
-    let options = args.data.options(if args.corpus { Role::Corpus } else { Role::Dataset })?;
-    let sources = args.input.iter().map(|path| Source::open(path, &options)).collect::<Result<Vec<_>>>()?;
+    let role = if args.corpus { Role::Corpus } else { Role::Texts };
+    let sources = job::sources(&args.input, &args.data, role)?;
     if !global.quiet {
         sources.iter().for_each(|source| output::to_stderr(&source.describe()));
     }

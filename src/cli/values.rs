@@ -52,6 +52,24 @@ pub fn fraction(text: &str) -> Parsed<f64> {
     })
 }
 
+/// What stands between columns: a character of ASCII, or the word `tab`.
+pub fn delimiter(text: &str) -> Parsed<u8> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        [b] if b.is_ascii() && !matches!(b, b'"' | b'\n' | b'\r' | b'\\') => Ok(*b),
+        _ => Err("it must be one character, as ';', or the word tab".into()),
+    }
+}
+
+/// `yes` or `no`.
+pub fn yes_or_no(text: &str) -> Parsed<bool> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("it must be yes or no".into()),
+    }
+}
+
 /// A count of at least one.
 pub fn count(text: &str) -> Parsed<usize> {
     match text.parse::<usize>() {

@@ -276,9 +276,10 @@ pub fn fill_store(
                 (kind, Some(label)) => Some(match names.iter().position(|n| *n == label) {
                     Some(i) => i as u32,
                     None if matches!(kind, Labels::Known(_)) => {
+                        let label = super::shown_label(&label);
                         let message = format!("has the class '{label}', which is not among the classes of the model");
                         return Err(Error::line(&*origin.file, origin.line, message)
-                            .hint(format!("the classes are: {}", names.join(", "))));
+                            .hint(format!("the classes are: {}", super::shown_labels(&names))));
                     }
                     None => {
                         names.push(label);

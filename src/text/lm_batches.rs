@@ -24,6 +24,27 @@ pub enum LmLayout {
     InOrder,
 }
 
+impl LmLayout {
+    /// The distance between two columns of the stream of so many tokens, and the predictions of one.
+    ///
+    /// # Errors
+    /// A batch of so many columns is larger than the text.
+    pub fn columns(self, tokens: u64, batch_size: u64) -> Result<(u64, u64)> {
+        let (stride, column) = match self {
+            LmLayout::Fixed => (tokens / batch_size, (tokens / batch_size).saturating_sub(1)),
+            LmLayout::Shuffled | LmLayout::InOrder => {
+                let stride = tokens.saturating_sub(1) / batch_size;
+                (stride, stride)
+            }
+        };
+        if column == 0 {
+            let message = format!("a batch of {batch_size} columns is larger than the text of {tokens} tokens");
+            return Err(Error::data(message).hint("lower --batch-size or give more text"));
+        }
+        Ok((stride, column))
+    }
+}
+
 /// Lengths of the windows (truncated back-propagation through time).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -124,14 +145,7 @@ impl LmBatches {
         let documents = documents.unwrap_or_else(|| (0..store.documents() as u32).collect());
         let tokens: u64 = documents.iter().map(|&d| store.document_len(d as usize) as u64).sum();
         let b = config.batch_size as u64;
-        let (stride, column) = match config.layout {
-            LmLayout::Fixed => (tokens / b, (tokens / b).saturating_sub(1)),
-            LmLayout::Shuffled | LmLayout::InOrder => (tokens.saturating_sub(1) / b, tokens.saturating_sub(1) / b),
-        };
-        if column == 0 {
-            return Err(Error::data(format!("a batch of {b} columns is larger than the text of {tokens} tokens"))
-                .hint("lower --batch-size or give more text"));
-        }
+        let (stride, column) = config.layout.columns(tokens, b)?;
         let mut this = LmBatches {
             store,
             documents,

@@ -10,6 +10,7 @@
 mod build;
 mod classifier_batches;
 mod direction;
+mod doubts;
 mod interner;
 mod labelled;
 mod lm_batches;
@@ -30,10 +31,11 @@ pub use build::{
 };
 pub use classifier_batches::{ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder};
 pub use direction::Direction;
+pub use doubts::{shown_label, shown_labels};
 pub use labelled::Labelled;
 pub use lm_batches::{LmBatches, LmConfig, LmCursor, LmLayout, VariableWindows, Windows};
 pub use profile::{Profile, QUANTILES};
-pub use reader::{Document, Documents, Encoding, Format, OpenOptions, Origin, Role, Source};
+pub use reader::{Document, Documents, Encoding, FORMATS, Format, Kind, OpenOptions, Origin, Quotes, Role, Source};
 pub use split::{TextFingerprints, low_shot_subset, random_split, stratified_split};
 pub use store::{Storage, StoreWriter, TokenStore};
 pub use subword::{TokenizerPlan, train_subword};

@@ -83,6 +83,28 @@ impl Profile {
         sorted.iter().filter_map(entry).collect()
     }
 
+    /// What speaks against the labels being classes, a sentence each.
+    pub fn doubts(&self) -> Vec<String> {
+        super::doubts::of_classes(&self.classes())
+    }
+
+    /// Classes of another set that this one has no document of.
+    pub fn lacks(&self, other: &Profile) -> Vec<String> {
+        other.classes.keys().filter(|class| !self.classes.contains_key(*class)).cloned().collect()
+    }
+
+    /// Takes every label for several, between which that text stands.
+    #[must_use]
+    pub fn with_separate_labels(mut self, separator: &str) -> Self {
+        let together = std::mem::take(&mut self.classes);
+        for (labels, n) in together {
+            for label in labels.split(separator).map(str::trim).filter(|label| !label.is_empty()) {
+                *self.classes.entry(label.to_string()).or_default() += n;
+            }
+        }
+        self
+    }
+
     /// Number of different texts, empty ones left out.
     pub fn distinct(&self) -> u64 {
         self.texts.distinct()
@@ -125,7 +147,10 @@ impl Profile {
         if !classes.is_empty() {
             let total: u64 = classes.iter().map(|(_, n)| n).sum();
             let of = |pick: Option<&(&str, u64)>| {
-                pick.map(|(name, n)| format!("'{name}' {:.1} %", 100.0 * *n as f64 / total as f64)).unwrap_or_default()
+                pick.map(|(name, n)| {
+                    format!("'{}' {:.1} %", super::shown_label(name), 100.0 * *n as f64 / total as f64)
+                })
+                .unwrap_or_default()
             };
             let least = of(classes.iter().min_by_key(|(_, n)| n));
             // of equals the first, as with the least

@@ -90,6 +90,18 @@ pub(super) fn check_same(path: &Path, old: &serde_json::Value, new: &serde_json:
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
         return Err(Error::file(path, "does not say which run it belongs to").hint("start again with --overwrite"));
     };
+    // the lines of the recipe are those of one stage
+    let stage = |of: &serde_json::Map<String, serde_json::Value>| {
+        let stages = [("pretrain.", "pretraining"), ("finetune.", "fine-tuning"), ("classifier.", "a classifier")];
+        stages.into_iter().find(|(start, _)| of.keys().any(|key| key.starts_with(start))).map(|(_, name)| name)
+    };
+    if let (Some(was), Some(is)) = (stage(old), stage(new))
+        && was != is
+    {
+        let place = path.parent().unwrap_or(path).display();
+        return Err(Error::usage(format!("--resume: {place} is the folder of another stage, {was}, not {is}"))
+            .hint("give the folder of the run that is to go on, or another --out"));
+    }
     let show = |v: Option<&serde_json::Value>| v.map_or("not set".to_string(), |v| v.to_string());
     for key in old.keys().chain(new.keys()) {
         // from a GPU to a processor and back a run may go, though not to another kind of processor without a word

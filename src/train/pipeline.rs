@@ -8,16 +8,17 @@ use serde_json::{Value, json};
 use super::observer::{Event, Observer};
 use super::recipe::Recipe;
 use super::stages::{
-    ClassifierSources, Context, LmSources, StageResult, check_classes, poll, train_classifier, train_language_model,
-    train_linear,
+    ClassifierSources, Context, LmSources, StageResult, check_classes, check_sizes, poll, train_classifier,
+    train_language_model, train_linear,
 };
 use crate::answer;
 use crate::answer::ensemble::Ensemble;
 use crate::error::{Error, Result};
 use crate::models::{self, Loaded};
 use crate::nn::LanguageModel;
+use crate::random::Key;
 use crate::text::Direction;
-use crate::text::{Document, Profile, Source};
+use crate::text::{Profile, Scratch, Source, Tokenizer, TokenizerPlan, random_split, shown_label, shown_labels};
 use crate::train::Stage;
 
 /// Directories of the stages within that of a run.
@@ -50,39 +51,90 @@ pub struct RunOptions {
 /// Makes the observer of a stage: progress, and the metrics of the stage's directory.
 pub type StageObserver<'a> = dyn FnMut(&Path) -> Result<Box<dyn Observer>> + 'a;
 
-/// Reads the files of a run that its later stages need, before any work starts: what cannot be read, training data of one class, a class that only other
-/// data have.
-pub fn check_inputs(sources: &RunSources) -> Result<()> {
-    let counts = |document: &Document| !document.is_empty();
+/// Finds before any work starts what the stages of a run would stumble over: files that cannot be read, data without a text or a label, training
+/// data of one class, a class that only other data have, batches that the data cannot fill.
+pub fn check_inputs(sources: &RunSources, recipe: &Recipe, seed: u64) -> Result<()> {
+    check_sizes(recipe.classifier.training.batch_size, sources.labels)?;
+    let classes = check_labelled(&sources.train, None)?;
+    check_classes(&classes, &sources.train)?;
+    for source in sources.valid.iter().chain(&sources.test) {
+        check_labelled(source, Some(&classes))?;
+    }
+    // the corpus of the first stage is read by that at once
+    if let Some(source) = &sources.corpus_valid {
+        source.documents()?.try_for_each(|document| document.map(drop))?;
+    }
+    check_tuning_text(sources, recipe, seed)
+}
+
+/// Reads labelled data to their end; the classes, sorted. `known`: those that they may have.
+fn check_labelled(source: &Source, known: Option<&[String]>) -> Result<Vec<String>> {
     let mut classes: BTreeSet<String> = BTreeSet::new();
-    for document in sources.train.documents()? {
+    let mut text = false;
+    for document in source.documents()? {
         let document = document?;
-        if let (true, Some(label)) = (counts(&document), document.label) {
+        if document.is_empty() {
+            continue;
+        }
+        text = true;
+        let Some(label) = document.label else { continue };
+        if let Some(known) = known.filter(|known| known.binary_search(&label).is_err()) {
+            let (place, label) = (&document.origin, shown_label(&label));
+            let message = format!("has the class '{label}', which is not among the classes of the training data");
+            return Err(Error::line(&*place.file, place.line, message)
+                .hint(format!("the classes are: {}", shown_labels(known))));
+        }
+        if !classes.contains(&label) {
             classes.insert(label);
         }
     }
-    let classes: Vec<String> = classes.into_iter().collect();
-    check_classes(&classes, &sources.train)?;
-    for source in sources.valid.iter().chain(&sources.test) {
+    if !text {
+        return Err(Error::file(source.name(), "holds no document with text"));
+    }
+    if classes.is_empty() && known.is_some() {
+        return Err(
+            Error::file(source.name(), "holds no document with a label").hint("name the column with --label-column")
+        );
+    }
+    Ok(classes.into_iter().collect())
+}
+
+/// Whether the text of the second stage fills a batch. It is read to its end; a small one is counted to the token.
+fn check_tuning_text(sources: &RunSources, recipe: &Recipe, seed: u64) -> Result<()> {
+    let settings = &recipe.finetune;
+    let batch = settings.training.batch_size as u64;
+    let tokenizer = match recipe.text.tokenizer_plan()? {
+        TokenizerPlan::Made(kind) => Some(Tokenizer::new(kind)?),
+        // sub-words are not known yet
+        TokenizerPlan::Train { .. } => None,
+    };
+    // what is held out is less than all of it, and every document has a token
+    let enough = 100 * batch;
+    let (mut lengths, mut total, mut scratch) = (Vec::new(), 0u64, Scratch::default());
+    for source in &sources.target {
         for document in source.documents()? {
             let document = document?;
-            match &document.label {
-                Some(label) if counts(&document) && classes.binary_search(label).is_err() => {
-                    let place = &document.origin;
-                    let message =
-                        format!("has the class '{label}', which is not among the classes of the training data");
-                    return Err(Error::line(&*place.file, place.line, message)
-                        .hint(format!("the classes are: {}", classes.join(", "))));
-                }
-                _ => {}
+            if let Some(tokenizer) = tokenizer.as_ref().filter(|_| total < enough && !document.is_empty()) {
+                let mut tokens = 0u64;
+                tokenizer.tokenize(&document, &mut scratch, &mut |_| tokens += 1);
+                lengths.push(tokens);
+                total += tokens;
             }
         }
     }
-    // the corpus of the first stage is read by that at once
-    let texts = sources.corpus_valid.iter().chain(&sources.target);
-    texts
-        .filter(|source| source.name() != sources.train.name())
-        .try_for_each(|source| source.documents()?.try_for_each(|document| document.map(drop)))
+    if tokenizer.is_none() || total >= enough || settings.test_text {
+        return Ok(());
+    }
+    let fraction = settings.training.valid_fraction;
+    if fraction > 0.0 && lengths.len() > 1 {
+        let (train, _) = random_split(lengths.len(), fraction, seed);
+        total = train.iter().map(|&d| lengths[d as usize]).sum();
+    }
+    let layout = settings.batches(Direction::Forward, Key([0, 0])).layout;
+    layout.columns(total, batch).map(drop).map_err(|e| {
+        Error::data(format!("fine-tuning: {e}"))
+            .hint("lower --finetune-batch-size, or give more text with --unlabelled")
+    })
 }
 
 /// A run in progress.

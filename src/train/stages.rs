@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+pub(super) use self::classifier::check_sizes;
 pub use self::classifier::{ClassifierSources, check_classes, train_classifier, train_linear};
 pub use self::language_model::{LmSources, train_language_model};
 use super::assemble;
@@ -127,7 +128,7 @@ impl Context<'_> {
     }
 
     /// A line for every set a stage reads, and a warning for texts that two sets share. Reads the sets once more; keeps fingerprints.
-    fn describe_data(&mut self, sets: &[(&str, &[Source])]) -> Result<()> {
+    fn describe_data<'n>(&mut self, sets: &[(&'n str, &[Source])]) -> Result<Vec<(&'n str, Profile)>> {
         let mut profiles: Vec<(&str, Profile)> = Vec::new();
         for (name, sources) in sets {
             let profile = Profile::of(sources, &mut poll)?;
@@ -141,7 +142,7 @@ impl Context<'_> {
             }
             profiles.push((name, profile));
         }
-        Ok(())
+        Ok(profiles)
     }
 
     pub(super) fn store<'s>(
@@ -162,6 +163,11 @@ impl Context<'_> {
             line += &format!(", {:.2} % unknown", 100.0 * report.unknown as f64 / report.tokens.max(1) as f64);
         }
         self.note(line)?;
+        if report.unknown * 5 > report.tokens {
+            let share = 100.0 * report.unknown as f64 / report.tokens as f64;
+            let next = "--tokenizer subword makes words of parts that are known";
+            self.warn(format!("{role}: {share:.0} % of the tokens are unknown to the vocabulary: {next}"))?;
+        }
         if report.skipped_empty > 0 {
             self.warn(format!("{role}: {} empty documents are left out", report.skipped_empty))?;
         }

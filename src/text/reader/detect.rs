@@ -4,10 +4,12 @@ use std::io::Read;
 
 use super::archive::refuse_archive;
 use super::bytes::{Bytes, read_error};
-use super::input::Encoding;
-use super::lines::{are_labelled, is_blank, is_doc_open, is_wikitext_title, json_names, json_object, split_trec};
-use super::table::Layout;
-use super::{Columns, Format};
+use super::columns::Columns;
+use super::formats::{FORMATS, Format};
+use super::input::{Encoding, Utf8Reader};
+use super::layout::{self, Layout};
+use super::plain::is_blank;
+use super::{OpenOptions, Place};
 use crate::error::{Error, Result};
 
 const SAMPLE: u64 = 1 << 16;
@@ -25,7 +27,7 @@ pub(super) struct Sample {
 /// Reads the sample, in `encoding` where the user names one.
 ///
 /// # Errors
-/// The file is empty, an archive within an archive, in UTF-32, or cannot be read.
+/// The file is empty, an archive within an archive, in UTF-32, a pointer to data that are elsewhere, or cannot be read.
 pub(super) fn sample(name: &str, mut bytes: Bytes, encoding: Option<Encoding>) -> Result<Sample> {
     let mut head = Vec::new();
     bytes.by_ref().take(SAMPLE).read_to_end(&mut head).map_err(|e| read_error(name, e))?;
@@ -44,7 +46,21 @@ pub(super) fn sample(name: &str, mut bytes: Bytes, encoding: Option<Encoding>) -
     let found = Encoding::of_head(&head);
     let text = encoding.or(found).unwrap_or(Encoding::Utf8).decode_sample(&head);
     let text = text.trim_start_matches('\u{feff}').to_string();
+    refuse_pointer(name, &text)?;
     Ok(Sample { text, cut, is_utf8, encoding: found })
+}
+
+/// Small files that stand for large ones that were not fetched.
+fn refuse_pointer(name: &str, text: &str) -> Result<()> {
+    let store = if text.starts_with("version https://git-lfs.github.com/spec/") {
+        ("Git LFS", "git lfs pull")
+    } else if text.len() < 4096 && text.trim_end().lines().count() == 1 && text.contains("/annex/objects/") {
+        ("git-annex", "git annex get")
+    } else {
+        return Ok(());
+    };
+    let message = format!("is a pointer of a large-file store ({}), not the data", store.0);
+    Err(Error::file(name, message).hint(format!("fetch the data first: {}", store.1)))
 }
 
 impl Sample {
@@ -53,9 +69,15 @@ impl Sample {
         match self.encoding {
             Some(found) => found,
             // the published files are ISO-8859-1
-            None if format == Format::Trec && !self.is_utf8 => Encoding::Latin1,
+            None if format.name() == "trec" && !self.is_utf8 => Encoding::Latin1,
             None => Encoding::Utf8,
         }
+    }
+
+    /// Whether a web page stands where a text is meant.
+    pub(super) fn is_html(&self) -> bool {
+        let start: String = self.text.trim_start().chars().take(15).collect::<String>().to_ascii_lowercase();
+        start.starts_with("<!doctype html") || start.starts_with("<html")
     }
 
     /// Lines in full: the last of the sample may be cut.
@@ -67,116 +89,83 @@ impl Sample {
         lines.truncate(200);
         lines
     }
+}
 
-    /// The first rows of a table, without the one the sample may have cut.
-    fn rows(&self, tab: bool, quotes: bool) -> Vec<csv::StringRecord> {
-        let mut parser = Layout::parser(Layout::delimiter(tab), quotes).from_reader(self.text.as_bytes());
-        let mut rows: Vec<_> = parser.records().take(20).map_while(Result::ok).collect();
-        if self.cut && rows.len() > 1 && parser.is_done() {
-            rows.pop();
+/// A file that is looked at.
+pub(super) struct Look<'a> {
+    pub(super) name: &'a str,
+    /// The file name without `.gz` and `.zst`, in lower case.
+    pub(super) base: String,
+    pub(super) options: &'a OpenOptions,
+    pub(super) columns: Columns,
+    /// The first lines that are not blank.
+    pub(super) full: Vec<&'a str>,
+    sample: &'a Sample,
+    place: &'a Place,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(name: &'a str, sample: &'a Sample, place: &'a Place, options: &'a OpenOptions) -> Self {
+        let lower = name.to_ascii_lowercase();
+        Look {
+            name,
+            base: lower.trim_end_matches(".zst").trim_end_matches(".gz").to_string(),
+            options,
+            columns: Columns::of(options),
+            full: sample.lines().into_iter().filter(|line| !is_blank(line)).collect(),
+            sample,
+            place,
         }
-        rows
     }
 
-    /// How a table is laid out. Fields of a CSV file are quoted; in TSV a quote is often a character like others, and it
-    /// quotes only where rows are even with it and some field is enclosed in quotes.
-    pub(super) fn layout(&self, tab: bool, header: bool) -> Layout {
-        let enclosed = || {
-            self.text.split(['\t', '\n', '\r']).any(|f| f.starts_with('"'))
-                && self.text.split(['\t', '\n', '\r']).any(|f| f.len() > 1 && f.ends_with('"'))
-        };
-        let quotes = !tab || (enclosed() && even(&self.rows(tab, true)));
-        Layout { delimiter: Layout::delimiter(tab), header, quotes }
+    /// The beginning of the file.
+    pub(super) fn text(&self) -> &str {
+        &self.sample.text
     }
 
-    /// Which columns of a table are read, in words.
-    pub(super) fn describe_table(&self, layout: Layout, columns: &Columns) -> String {
-        let rows = self.rows(layout.delimiter == b'\t', layout.quotes);
-        let first: Vec<&str> = rows.first().map(|r| r.iter().collect()).unwrap_or_default();
-        layout.describe(&first, columns)
+    /// Whether the file goes on after it.
+    pub(super) fn is_cut(&self) -> bool {
+        self.sample.cut
     }
-}
 
-fn even(rows: &[csv::StringRecord]) -> bool {
-    rows.windows(2).all(|pair| pair[0].len() == pair[1].len())
-}
+    /// The whole file from its beginning.
+    pub(super) fn open(&self) -> Result<Utf8Reader> {
+        let encoding = self.options.encoding.or(self.sample.encoding).unwrap_or(Encoding::Utf8);
+        Ok(Utf8Reader::new(self.place.open()?, self.name, encoding))
+    }
 
-/// The file name without `.gz` and `.zst`, in lower case.
-fn base_name(name: &str) -> String {
-    let lower = name.to_ascii_lowercase();
-    lower.trim_end_matches(".zst").trim_end_matches(".gz").to_string()
-}
+    /// The format, and for a table its layout.
+    ///
+    /// # Errors
+    /// A file that is of a format by its name but not by its content.
+    pub(super) fn format(&self) -> Result<(Format, Layout)> {
+        if let Some(format) = self.options.format {
+            let layout = format.0.preset.map(|preset| layout::of(self, Some(preset))).transpose()?.flatten();
+            return Ok((format, layout.unwrap_or(layout::NONE)));
+        }
+        if self.full.is_empty() {
+            return Ok((Format::by_name("plain")?, layout::NONE));
+        }
+        let is_table = [".csv", ".tsv", ".tab", ".psv"].iter().any(|ending| self.base.ends_with(ending));
+        for kind in FORMATS.iter().filter(|kind| !is_table || kind.preset.is_some()) {
+            if let Some(layout) = (kind.recognise)(self)? {
+                return Ok((Format(kind), layout));
+            }
+        }
+        Ok((Format::by_name("plain")?, layout::NONE))
+    }
 
-/// Recognises the format.
-///
-/// # Errors
-/// A table whose first row is neither a header with known names nor a class-first row; JSON that is not lines of objects with
-/// a text; line ends of a kind that is not read.
-pub(super) fn format(name: &str, sample: &Sample, columns: &Columns) -> Result<Format> {
-    let base = base_name(name);
-    let lines = sample.lines();
-    let full: Vec<&str> = lines.iter().copied().filter(|l| !is_blank(l)).collect();
-    let Some(first) = full.first() else { return Ok(Format::Plain) };
-    let table = |tab: bool| -> Result<Format> {
-        let rows = sample.rows(tab, sample.layout(tab, true).quotes);
-        let first: Vec<&str> = rows.first().map(|r| r.iter().collect()).unwrap_or_default();
-        let class_first = first.len() >= 2 && first[0].trim().parse::<i64>().is_ok();
-        if columns.fits_header(&first) {
-            Ok(Format::Table { tab, header: true })
-        } else if class_first || (!columns.text.is_empty() && first.len() >= 2) {
-            Ok(Format::Table { tab, header: false })
+    /// In words, what was recognised.
+    pub(super) fn describe(&self, format: Format, layout: Layout) -> String {
+        if format.0.preset.is_some() {
+            return layout::describe(self, layout);
+        }
+        let labelled = format.name() == "plain" && self.full.len() > 1 && super::labelled::are_labelled(&self.full);
+        let whole = if labelled {
+            " (each with the number it begins with: --format label-text takes it for a label)"
         } else {
-            Err(Error::line(name, 1, "is neither a header with known names nor a row with the class first")
-                .hint("name the columns with --text-column and --label-column, or say --format csv-no-header"))
-        }
-    };
-    if base.ends_with(".csv") {
-        return table(false);
+            ""
+        };
+        format!("{}{whole}", format.0.title)
     }
-    if base.ends_with(".tsv") {
-        return table(true);
-    }
-    if is_doc_open(first) {
-        return Ok(Format::WikiExtract);
-    }
-    if is_wikitext_title(first) {
-        return Ok(Format::WikiText);
-    }
-    let json_name = [".jsonl", ".ndjson", ".json"].iter().any(|end| base.ends_with(end));
-    if json_name && first.trim_start().starts_with('[') {
-        return Err(Error::file(name, "is one JSON array").hint("write an object a line: jq -c '.[]'"));
-    }
-    if json_name {
-        return Ok(Format::JsonLines);
-    }
-    if first.starts_with('{')
-        && let Ok(object) = json_object(first)
-    {
-        json_names(&object, columns)
-            .map_err(|m| Error::line(name, 1, m).hint("name them with --text-column and --label-column"))?;
-        return Ok(Format::JsonLines);
-    }
-    let trec_name = base.ends_with(".label") && split_trec(first).is_some();
-    if trec_name || full.iter().all(|l| split_trec(l).is_some()) {
-        return Ok(Format::Trec);
-    }
-    if full.len() > 1 && are_labelled(&full) {
-        return Ok(Format::LabelText);
-    }
-    // a table under another name: a known header, or quoted fields with the class first
-    for tab in [false, true] {
-        let rows = sample.rows(tab, sample.layout(tab, true).quotes);
-        let Some(row) = rows.first().filter(|r| r.len() >= 2) else { continue };
-        let fields: Vec<&str> = row.iter().collect();
-        let quoted = first.starts_with('"') && fields[0].parse::<i64>().is_ok();
-        let headed = columns.fits_header(&fields) && columns.resolve(&fields).is_ok();
-        if rows.len() > 1 && even(&rows) && (quoted || headed) {
-            return table(tab);
-        }
-    }
-    let returns = sample.text.matches('\r').count();
-    if returns > 1 && !sample.text.contains('\n') {
-        return Err(Error::file(name, "has lines that end in a carriage return alone").hint("tr '\\r' '\\n'"));
-    }
-    Ok(Format::Plain)
 }

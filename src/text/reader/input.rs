@@ -111,14 +111,22 @@ impl Utf8Reader {
         }
     }
 
+    /// Line feeds of the text that was decoded so far.
+    pub(super) fn lines_read(&self) -> u64 {
+        self.lines
+    }
+
     /// A fault at byte `at` of `raw`, after `text` that is decoded but not counted yet.
     fn fault(&self, at: usize, text: &[u8], encoding: &str) -> io::Error {
         let line = self.lines + 1 + count_lines(text);
         let message = format!("is not valid {encoding} at byte {}", self.offset + at as u64);
-        let hint = if encoding == "UTF-8" {
-            "--encoding latin-1 (or another) if the file is in an older encoding"
-        } else {
+        // in Latin-1 these bytes are control characters, in windows-1252 quotes, dashes and the like
+        let hint = if encoding != "UTF-8" {
             "check --encoding"
+        } else if self.raw.get(at).is_some_and(|b| (0x80..0xa0).contains(b)) {
+            "--encoding windows-1252 (or another) if the file is in an older encoding"
+        } else {
+            "--encoding latin-1 (or another) if the file is in an older encoding"
         };
         io::Error::other(Error::line(&self.name, line, message).hint(hint))
     }
@@ -257,6 +265,43 @@ impl Lines {
             Err(_) => Err(Error::line(&self.name, self.number, "is not valid UTF-8")),
         }
     }
+}
+
+/// What speaks against reading a file in this encoding, which the user names: all of it is valid UTF-8 with letters beyond ASCII; or,
+/// in Latin-1, it has control characters that are letters and quotes in windows-1252.
+pub(super) fn doubts(bytes: &mut dyn Read, name: &str, encoding: Encoding) -> Result<Vec<String>> {
+    let (mut block, mut kept, mut utf8, mut beyond) = (vec![0; CHUNK], 0, true, false);
+    let mut control = None;
+    loop {
+        let read = bytes.read(&mut block[kept..]).map_err(|e| read_error(name, e))?;
+        let piece = &block[..kept + read];
+        control = control.or_else(|| piece.iter().copied().find(|b| (0x80..0xa0).contains(b)));
+        beyond |= !piece.is_ascii();
+        let valid = match std::str::from_utf8(piece) {
+            Ok(text) => text.len(),
+            Err(e) => {
+                utf8 &= e.error_len().is_none() && read > 0;
+                e.valid_up_to()
+            }
+        };
+        if read == 0 || (!utf8 && (encoding != Encoding::Latin1 || control.is_some())) {
+            break;
+        }
+        let length = piece.len();
+        // the beginning of a character goes before what follows
+        kept = if utf8 { length - valid } else { 0 };
+        block.copy_within(length - kept..length, 0);
+    }
+    let mut doubts = Vec::new();
+    if utf8 && beyond {
+        doubts.push(format!("{name} is valid UTF-8, but --encoding has it read as {}", encoding.name()));
+    } else if let (Some(byte), Encoding::Latin1) = (control, encoding) {
+        doubts.push(format!(
+            "{name} has the byte {byte:#04x}, a control character in Latin-1 and a mark or letter in windows-1252: \
+             --encoding windows-1252 reads it so"
+        ));
+    }
+    Ok(doubts)
 }
 
 pub(super) fn too_long(name: &str, line: u64) -> Error {

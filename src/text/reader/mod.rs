@@ -12,14 +12,21 @@
 //! ```
 
 mod archive;
+mod articles;
 mod bytes;
+mod columns;
 #[cfg(test)]
 mod data_tests;
 mod detect;
+mod formats;
 mod input;
-mod lines;
+mod json;
+mod labelled;
+mod layout;
+mod plain;
 #[cfg(test)]
 mod properties;
+mod rows;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,10 +37,14 @@ use std::sync::Arc;
 
 use archive::Container;
 use bytes::{Blob, Bytes};
+use columns::Columns;
+use detect::Look;
+use formats::Opened;
+pub use formats::{FORMATS, Format, Kind};
 pub use input::Encoding;
 use input::{Lines, Utf8Reader};
-use lines::{LineDocuments, LineFormat};
-use table::{Columns, Layout, TableDocuments};
+use layout::Layout;
+pub use rows::Quotes;
 use tree::{Shape, TreeDocuments};
 
 use crate::error::{Error, Result};
@@ -98,70 +109,13 @@ impl Document {
 /// What a text is read for; it decides how plain lines count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
-    /// Text of a data set: a line of a plain file is a document, an empty one too.
+    /// A labelled data set: a line of a plain file is a document, an empty one too; lines may begin with their labels.
     #[default]
     Dataset,
+    /// Texts whose labels nobody wants: as a data set, but what a plain line begins with is a part of it.
+    Texts,
     /// A language-model corpus: blank lines are no documents, and every line is one to be closed ([`Document::lines`]).
     Corpus,
-}
-
-/// Formats, as `--format` names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `plain`: one document a line.
-    Plain,
-    /// `wikitext`: an article from one ` = Title = ` to the next.
-    WikiText,
-    /// `extract`: `<doc …>` … `</doc>`.
-    WikiExtract,
-    /// `csv`, `csv-no-header`, `tsv`, `tsv-no-header`.
-    Table { tab: bool, header: bool },
-    /// `json-lines`
-    JsonLines,
-    /// `trec`: `COARSE:fine question`, the label is the coarse class.
-    Trec,
-    /// `label-text`: a whole number, a space, the text.
-    LabelText,
-}
-
-impl Format {
-    /// # Errors
-    /// [`Error::Usage`] when there is no such format.
-    pub fn by_name(name: &str) -> Result<Self> {
-        let table = |tab, header| Format::Table { tab, header };
-        Ok(match name {
-            "plain" | "text" => Format::Plain,
-            "wikitext" => Format::WikiText,
-            "extract" | "doc" => Format::WikiExtract,
-            "csv" => table(false, true),
-            "csv-no-header" => table(false, false),
-            "tsv" => table(true, true),
-            "tsv-no-header" => table(true, false),
-            "json-lines" | "jsonl" => Format::JsonLines,
-            "trec" => Format::Trec,
-            "label-text" => Format::LabelText,
-            _ => {
-                return Err(Error::usage(format!("--format: unknown format '{name}'")).hint(
-                    "one of plain, wikitext, extract, csv, csv-no-header, tsv, tsv-no-header, json-lines, trec, label-text",
-                ));
-            }
-        })
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Format::Plain => "plain text, one document a line",
-            Format::WikiText => "WikiText articles",
-            Format::WikiExtract => "Wikipedia extracts (<doc>)",
-            Format::Table { tab: false, header: true } => "CSV with a header",
-            Format::Table { tab: false, header: false } => "CSV without a header, class first",
-            Format::Table { tab: true, header: true } => "TSV with a header",
-            Format::Table { tab: true, header: false } => "TSV without a header, class first",
-            Format::JsonLines => "JSON lines",
-            Format::Trec => "TREC questions (coarse classes)",
-            Format::LabelText => "label-first lines",
-        }
-    }
 }
 
 /// What the user says about a file instead of having it recognised.
@@ -174,6 +128,12 @@ pub struct OpenOptions {
     pub text_columns: Vec<String>,
     /// Name, or number counted from 1, of the label column.
     pub label_column: Option<String>,
+    /// What stands between the columns of a table.
+    pub delimiter: Option<u8>,
+    /// Whether the first row of a table names the columns.
+    pub header: Option<bool>,
+    /// What a quote means in a table.
+    pub quotes: Option<Quotes>,
 }
 
 /// A stream of documents that can be handed to another thread.
@@ -201,19 +161,40 @@ impl Place {
     }
 }
 
+/// A plan, what was recognised, and what is doubtful.
+struct Planned {
+    plan: Plan,
+    recognised: String,
+    warnings: Vec<String>,
+}
+
+impl Planned {
+    fn new(plan: Plan, recognised: String) -> Self {
+        Planned { plan, recognised, warnings: Vec::new() }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Plan {
     File {
         place: Place,
         format: Format,
         encoding: Encoding,
-        /// Whether `"` quotes the fields of a table.
-        quotes: bool,
+        layout: Layout,
     },
     /// `name.neg` and `name.pos`.
-    Pair { neg: Place, pos: Place, encoding: Encoding },
+    Pair {
+        neg: Place,
+        pos: Place,
+        encoding: Encoding,
+    },
     /// Every file is a document.
-    Tree { container: Container, prefix: String, classes: bool, encoding: Encoding },
+    Tree {
+        container: Container,
+        prefix: String,
+        classes: bool,
+        encoding: Encoding,
+    },
     /// Files of other formats side by side.
     Chain(Vec<Source>),
     /// Documents in memory.
@@ -228,6 +209,7 @@ pub struct Source {
     columns: Columns,
     plan: Plan,
     recognised: String,
+    warnings: Vec<String>,
 }
 
 impl Source {
@@ -244,8 +226,7 @@ impl Source {
         let outer = Path::new(outer);
         if let Some((neg, pos)) = pair(outer).filter(|_| member.is_empty() && options.format.is_none()) {
             let place = |path| Place::Blob(Blob::File(path));
-            let (plan, recognised) = plan_pair(place(neg), place(pos), options)?;
-            return Ok(Self::new(name, options, plan, recognised));
+            return Ok(Self::new(name, options, plan_pair(place(neg), place(pos), options)?));
         }
         Self::recognise(name, Blob::File(outer.to_path_buf()), member, options)
     }
@@ -264,15 +245,16 @@ impl Source {
     pub fn of_texts(name: &str, texts: impl Into<Arc<[Document]>>) -> Self {
         let texts = texts.into();
         let recognised = format!("{} texts", texts.len());
-        Self::new(name, &OpenOptions::default(), Plan::Texts(texts), recognised)
+        Self::new(name, &OpenOptions::default(), Planned::new(Plan::Texts(texts), recognised))
     }
 
-    fn new(name: &str, options: &OpenOptions, plan: Plan, recognised: String) -> Self {
-        Source { name: name.to_string(), role: options.role, columns: Columns::of(options), plan, recognised }
+    fn new(name: &str, options: &OpenOptions, planned: Planned) -> Self {
+        let (columns, Planned { plan, recognised, warnings }) = (Columns::of(options), planned);
+        Source { name: name.to_string(), role: options.role, columns, plan, recognised, warnings }
     }
 
     fn recognise(name: &str, blob: Blob, member: &str, options: &OpenOptions) -> Result<Self> {
-        let (plan, recognised) = match Container::of(&blob)? {
+        let planned = match Container::of(&blob)? {
             Some(container) => plan_tree(container, member, options)?,
             None if !member.is_empty() => {
                 return Err(Error::file(
@@ -282,7 +264,7 @@ impl Source {
             }
             None => plan_file(Place::Blob(blob), options)?,
         };
-        Ok(Self::new(name, options, plan, recognised))
+        Ok(Self::new(name, options, planned))
     }
 
     /// The sets of a tree that holds a train set and a test set, each with the name of its split (`train`, `valid`, `test`); nothing
@@ -311,21 +293,28 @@ impl Source {
         format!("{}: {}", self.name, self.recognised)
     }
 
+    /// What looks as if the file were not what is meant, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Streams the documents from the beginning. After an error nothing follows.
     ///
     /// # Errors
     /// As [`Source::open`]; a table lacks a column. Faults further on come as items.
     pub fn documents(&self) -> Result<Documents> {
         let stream = match &self.plan {
-            Plan::File { place, format, encoding, quotes } => {
-                self.file_documents(place, *format, *encoding, *quotes)?
+            Plan::File { place, format, encoding, layout } => {
+                let name = place.name();
+                let reader = Utf8Reader::new(place.open()?, &name, *encoding);
+                let (role, columns) = (self.role, &self.columns);
+                (format.0.read)(Opened { reader, file: name.into(), role, columns, layout: *layout })?
             }
             Plan::Pair { neg, pos, encoding } => {
                 let half = |label: &str, place: &Place| -> Result<Documents> {
                     let name = place.name();
                     let lines = Lines::new(Utf8Reader::new(place.open()?, &name, *encoding));
-                    let mut documents = LineDocuments::new(lines, name.into(), LineFormat::Labelled(label.into()));
-                    Ok(stream(move || documents.next_document()))
+                    Ok(plain::read_labelled(lines, name.into(), label))
                 };
                 Box::new(half("neg", neg)?.chain(half("pos", pos)?))
             }
@@ -349,27 +338,6 @@ impl Source {
             }
         };
         Ok(Box::new(Checked { stream, name: self.name.clone(), seen: false, over: false }))
-    }
-
-    fn file_documents(&self, place: &Place, format: Format, encoding: Encoding, quotes: bool) -> Result<Documents> {
-        let name = place.name();
-        let reader = Utf8Reader::new(place.open()?, &name, encoding);
-        let file: Arc<str> = name.into();
-        let line_format = match format {
-            Format::Table { tab, header } => {
-                let layout = Layout { delimiter: Layout::delimiter(tab), header, quotes };
-                let mut documents = TableDocuments::new(reader, file, layout, &self.columns)?;
-                return Ok(stream(move || documents.next_document()));
-            }
-            Format::Plain => LineFormat::Plain(self.role),
-            Format::WikiText => LineFormat::WikiText,
-            Format::WikiExtract => LineFormat::WikiExtract,
-            Format::JsonLines => LineFormat::JsonLines(self.columns.clone()),
-            Format::Trec => LineFormat::Trec,
-            Format::LabelText => LineFormat::LabelText,
-        };
-        let mut documents = LineDocuments::new(Lines::new(reader), file, line_format);
-        Ok(stream(move || documents.next_document()))
     }
 }
 
@@ -397,13 +365,13 @@ fn pair_among(files: &[String]) -> Option<(&String, &String)> {
     (files.len() == 2 && a == b).then_some((neg, pos))
 }
 
-fn plan_pair(neg: Place, pos: Place, options: &OpenOptions) -> Result<(Plan, String)> {
+fn plan_pair(neg: Place, pos: Place, options: &OpenOptions) -> Result<Planned> {
     let encoding = match options.encoding {
         Some(encoding) => encoding,
-        None => detect::sample(&neg.name(), neg.open()?, None)?.encoding(Format::Plain),
+        None => detect::sample(&neg.name(), neg.open()?, None)?.encoding(Format::by_name("plain")?),
     };
     let recognised = with_encoding("two files of lines, .neg and .pos".into(), encoding);
-    Ok((Plan::Pair { neg, pos, encoding }, recognised))
+    Ok(Planned::new(Plan::Pair { neg, pos, encoding }, recognised))
 }
 
 fn with_encoding(text: String, encoding: Encoding) -> String {
@@ -413,27 +381,31 @@ fn with_encoding(text: String, encoding: Encoding) -> String {
     }
 }
 
-fn plan_file(place: Place, options: &OpenOptions) -> Result<(Plan, String)> {
-    let (name, columns) = (place.name(), Columns::of(options));
+fn plan_file(place: Place, options: &OpenOptions) -> Result<Planned> {
+    let name = place.name();
     let sample = detect::sample(&name, place.open()?, options.encoding)?;
-    let format = match options.format {
-        Some(format) => format,
-        None => detect::format(&name, &sample, &columns)?,
-    };
+    let look = Look::new(&name, &sample, &place, options);
+    let (format, layout) = look.format().map_err(|e| if sample.is_html() { web_page(&name) } else { e })?;
     let encoding = options.encoding.unwrap_or_else(|| sample.encoding(format));
-    let (mut recognised, mut quotes) = (format.name().to_string(), true);
-    if let Format::Table { tab, header } = format {
-        let layout = sample.layout(tab, header);
-        quotes = layout.quotes;
-        recognised.push_str(&sample.describe_table(layout, &columns));
+    let recognised = with_encoding(look.describe(format, layout), encoding);
+    let mut warnings = Vec::new();
+    if sample.is_html() && format.name() != "wikitext" {
+        warnings.push(format!("{name} is a web page (HTML): its marks are read as text"));
     }
-    Ok((Plan::File { place, format, encoding, quotes }, with_encoding(recognised, encoding)))
+    if let Some(encoding) = options.encoding.filter(|encoding| *encoding != Encoding::Utf8) {
+        warnings.extend(input::doubts(&mut *place.open()?, &name, encoding)?);
+    }
+    Ok(Planned { plan: Plan::File { place, format, encoding, layout }, recognised, warnings })
+}
+
+fn web_page(name: &str) -> Error {
+    Error::file(name, "is a web page (HTML), not a table").hint("was an error page saved in place of the data?")
 }
 
 /// Files side by side up to this number are looked at one by one.
 const FEW: usize = 64;
 
-fn plan_tree(container: Container, member: &str, options: &OpenOptions) -> Result<(Plan, String)> {
+fn plan_tree(container: Container, member: &str, options: &OpenOptions) -> Result<Planned> {
     let encoding = options.encoding.unwrap_or(Encoding::Utf8);
     match tree::shape(&container, member)? {
         Shape::Member(path) => {
@@ -442,8 +414,8 @@ fn plan_tree(container: Container, member: &str, options: &OpenOptions) -> Resul
             } else {
                 String::new()
             };
-            let (plan, recognised) = plan_file(Place::Member(container, path), options)?;
-            Ok((plan, text + &recognised))
+            let planned = plan_file(Place::Member(container, path), options)?;
+            Ok(Planned { recognised: text + &planned.recognised, ..planned })
         }
         Shape::Classes { prefix, classes, unlabelled } => {
             let mut text = match classes.len() {
@@ -453,14 +425,15 @@ fn plan_tree(container: Container, member: &str, options: &OpenOptions) -> Resul
             if unlabelled {
                 text.push_str(", unsup/ unlabelled");
             }
-            Ok((Plan::Tree { container, prefix, classes: true, encoding }, with_encoding(text, encoding)))
+            let plan = Plan::Tree { container, prefix, classes: true, encoding };
+            Ok(Planned::new(plan, with_encoding(text, encoding)))
         }
         Shape::Files { prefix, files } => plan_files(container, prefix, &files, options),
     }
 }
 
 /// Files side by side: `.neg` and `.pos`; texts, one a file; or files of another format, one after the other.
-fn plan_files(container: Container, prefix: String, files: &[String], options: &OpenOptions) -> Result<(Plan, String)> {
+fn plan_files(container: Container, prefix: String, files: &[String], options: &OpenOptions) -> Result<Planned> {
     let place = |f: &String| match &container {
         Container::Folder(root) => Place::Blob(Blob::File(root.join(format!("{prefix}{f}")))),
         _ => Place::Member(container.clone(), format!("{prefix}{f}")),
@@ -468,18 +441,16 @@ fn plan_files(container: Container, prefix: String, files: &[String], options: &
     if let Some((neg, pos)) = pair_among(files).filter(|_| options.format.is_none()) {
         return plan_pair(place(neg), place(pos), options);
     }
-    let open = |f: &String| {
-        let (plan, recognised) = plan_file(place(f), options)?;
-        Ok(Source::new(&place(f).name(), options, plan, recognised))
-    };
-    let is_plain = |source: &Source| matches!(source.plan, Plan::File { format: Format::Plain, .. });
+    let open = |f: &String| Ok(Source::new(&place(f).name(), options, plan_file(place(f), options)?));
+    let is_plain = |source: &Source| matches!(source.plan, Plan::File { format, .. } if format.name() == "plain");
     // of many files the first stands for all; one that is unreadable is named when it is read as a text
     let looked_at = if options.format.is_none() && files.len() > FEW { 1 } else { files.len() };
     let opened: Vec<Result<Source>> = files[..looked_at].iter().map(open).collect();
     if options.format.is_none() && opened.iter().all(|s| s.as_ref().map_or(true, is_plain)) {
         let encoding = options.encoding.unwrap_or(Encoding::Utf8);
         let text = format!("folder of {} texts, one document a file", files.len());
-        return Ok((Plan::Tree { container, prefix, classes: false, encoding }, with_encoding(text, encoding)));
+        let plan = Plan::Tree { container, prefix, classes: false, encoding };
+        return Ok(Planned::new(plan, with_encoding(text, encoding)));
     }
     let sources = opened.into_iter().chain(files[looked_at..].iter().map(open)).collect::<Result<Vec<_>>>()?;
     if options.format.is_none()
@@ -490,7 +461,8 @@ fn plan_files(container: Container, prefix: String, files: &[String], options: &
         return Err(Error::file(container.name(), message).hint(format!("give one of them: {}", other.name)));
     }
     let text = format!("folder of {} files, the first: {}", sources.len(), sources[0].recognised);
-    Ok((Plan::Chain(sources), text))
+    let warnings = sources.iter().flat_map(|source| source.warnings.clone()).collect();
+    Ok(Planned { plan: Plan::Chain(sources), recognised: text, warnings })
 }
 
 fn shorten(names: &[String]) -> String {

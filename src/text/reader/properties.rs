@@ -25,6 +25,7 @@ const FORMATS: &[&str] = &[
     "json-lines",
     "trec",
     "label-text",
+    "fasttext",
 ];
 
 /// Any bytes, with those that formats are sensitive to among them.

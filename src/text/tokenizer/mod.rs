@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{Document, Vocabulary, is_space};
 use crate::error::{Error, Result};
 use pieces::Cutter;
+use rules::Casing;
 use subword::SubwordCutter;
 pub use subword::{Subword, SubwordAlgorithm, SubwordTraining, is_guarded};
 pub use tables::{TABLES_VERSION, UNICODE_TABLES_VERSION};
@@ -212,9 +213,10 @@ impl Tokenizer {
                     whitespace(&document.text, &mut scratch.text, emit);
                 }
             }
-            TokenizerKind::Word { rules, .. } => {
-                rules::before(document, *rules, &mut scratch.text, &mut scratch.other);
-                let emit = &mut |token: &str| rules::after(token, *rules, emit);
+            TokenizerKind::Word { rules, language, .. } => {
+                let casing = language.as_ref().map_or(Casing::Unicode, |language| Casing::of(&language.code));
+                rules::before(document, *rules, casing, &mut scratch.text, &mut scratch.other);
+                let emit = &mut |token: &str| rules::after(token, *rules, casing, emit);
                 pieces::tokenize(&scratch.text, &self.cutter, &mut scratch.cache, emit);
             }
         }

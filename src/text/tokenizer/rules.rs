@@ -47,8 +47,55 @@ fn push_mark(out: &mut String, mark: &str, count: usize, what: &str) {
     write!(out, " {mark} {count} {what}").expect("a string takes everything");
 }
 
+/// How capitals become small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Casing {
+    #[default]
+    Unicode,
+    /// As in Turkish and Azerbaijani: I is the capital of ı, İ that of i.
+    Turkish,
+}
+
+impl Casing {
+    /// Of a language, by its code.
+    pub(super) fn of(code: &str) -> Self {
+        if matches!(code.split('-').next(), Some("tr" | "az")) { Casing::Turkish } else { Casing::Unicode }
+    }
+
+    /// `str.lower` of a whole text, appended to `out`.
+    fn push_lower(self, text: &str, out: &mut String) {
+        if self == Casing::Unicode && text.contains('Σ') {
+            // its lower case depends on its neighbours
+            out.push_str(&text.to_lowercase());
+            return;
+        }
+        let mut rest = text;
+        while !rest.is_empty() {
+            let ascii = rest.bytes().position(|b| b >= 0x80).unwrap_or(rest.len());
+            self.push_ascii_lower(&rest[..ascii], out);
+            rest = &rest[ascii..];
+            let Some(c) = rest.chars().next() else { break };
+            match (self, c) {
+                (Casing::Turkish, 'İ') => out.push('i'),
+                _ => out.extend(c.to_lowercase()),
+            }
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+
+    fn push_ascii_lower(self, text: &str, out: &mut String) {
+        if self == Casing::Turkish && text.contains('I') {
+            out.extend(text.chars().map(|c| if c == 'I' { 'ı' } else { c.to_ascii_lowercase() }));
+            return;
+        }
+        let from = out.len();
+        out.push_str(text);
+        out[from..].make_ascii_lowercase();
+    }
+}
+
 /// Applies the rules that come before the tokenizer. The result is in `text`; `other` is scratch.
-pub(super) fn before(document: &Document, rules: Rules, text: &mut String, other: &mut String) {
+pub(super) fn before(document: &Document, rules: Rules, casing: Casing, text: &mut String, other: &mut String) {
     text.clear();
     push_fields(document, rules, text);
     let table = rules.table();
@@ -66,7 +113,7 @@ pub(super) fn before(document: &Document, rules: Rules, text: &mut String, other
             rule(&collapse_spaces);
             rule(&|t, out| repeated_characters(t, table, out));
             rule(&|t, out| repeated_pieces(t, table.word_mark, out));
-            rule(&|t, out| upper_pieces(t, table.upper_mark, out));
+            rule(&|t, out| upper_pieces(t, table.upper_mark, casing, out));
             rule(&|t, out| spaces_round(t, table.spaced, out));
             rule(&collapse_spaces);
             rule(&break_tags);
@@ -83,10 +130,10 @@ pub(super) fn before(document: &Document, rules: Rules, text: &mut String, other
             rule(&|t, out| repeated_words(t, table.word_mark, out));
             rule(&|t, out| spaces_round(t, table.spaced, out));
             rule(&collapse_spaces);
-            rule(&|t, out| capitals(t, table, out));
+            rule(&|t, out| capitals(t, table, casing, out));
             rule(&|t, out| {
                 out.push_str("xxbos ");
-                push_lower(t.trim_matches(is_space), out);
+                casing.push_lower(t.trim_matches(is_space), out);
                 true
             });
         }
@@ -131,7 +178,7 @@ fn replace_literals<'a>(text: &mut String, table: impl Iterator<Item = &'a (&'a 
 }
 
 /// Applies the rules that come after the tokenizer to one token.
-pub(super) fn after(token: &str, rules: Rules, emit: &mut dyn FnMut(&str)) {
+pub(super) fn after(token: &str, rules: Rules, casing: Casing, emit: &mut dyn FnMut(&str)) {
     match rules {
         Rules::V07 => emit(token),
         // spaces within a token become ▁
@@ -150,33 +197,11 @@ pub(super) fn after(token: &str, rules: Rules, emit: &mut dyn FnMut(&str)) {
                     table.capital_mark.into_iter().for_each(&mut *emit);
                 }
             }
-            emit(&token.to_lowercase());
+            let mut lower = String::with_capacity(token.len());
+            casing.push_lower(token, &mut lower);
+            emit(&lower);
         }
     }
-}
-
-/// `str.lower` of a whole text, appended to `out`.
-fn push_lower(text: &str, out: &mut String) {
-    if text.contains('Σ') {
-        // its lower case depends on its neighbours
-        out.push_str(&text.to_lowercase());
-        return;
-    }
-    let mut rest = text;
-    while !rest.is_empty() {
-        let ascii = rest.bytes().position(|b| b >= 0x80).unwrap_or(rest.len());
-        push_ascii_lower(&rest[..ascii], out);
-        rest = &rest[ascii..];
-        let Some(c) = rest.chars().next() else { break };
-        out.extend(c.to_lowercase());
-        rest = &rest[c.len_utf8()..];
-    }
-}
-
-fn push_ascii_lower(text: &str, out: &mut String) {
-    let from = out.len();
-    out.push_str(text);
-    out[from..].make_ascii_lowercase();
 }
 
 /// `(\S)(\1{n-1,})` → ` mark count c `.
@@ -340,7 +365,7 @@ fn break_tags(text: &str, out: &mut String) -> bool {
 }
 
 /// Pieces of `\w+|\W+`: one all in capitals and longer than two → ` t_up ` + lower; all are lower-cased (0.7).
-fn upper_pieces(text: &str, mark: &str, out: &mut String) -> bool {
+fn upper_pieces(text: &str, mark: &str, casing: Casing, out: &mut String) -> bool {
     // ASCII text that is not yet copied begins here
     let mut copied = 0;
     let mut at = 0;
@@ -356,7 +381,7 @@ fn upper_pieces(text: &str, mark: &str, out: &mut String) -> bool {
             is_upper(piece) && piece.chars().count() > 2
         };
         if marked || !ascii {
-            push_ascii_lower(&text[copied..at], out);
+            casing.push_ascii_lower(&text[copied..at], out);
             copied = at;
         }
         if marked {
@@ -365,18 +390,18 @@ fn upper_pieces(text: &str, mark: &str, out: &mut String) -> bool {
             out.push(' ');
         }
         if !ascii {
-            out.push_str(&piece.to_lowercase());
+            casing.push_lower(piece, out);
             copied = end;
         }
         at = end;
     }
-    push_ascii_lower(&text[copied..], out);
+    casing.push_ascii_lower(&text[copied..], out);
     true
 }
 
 /// `(\s|^)([A-Z]+[^a-z\s]*)(?=(\s|$))` → `xxup ` + lower, then `(\s|^)([A-Z][^A-Z\s]*)(?=(\s|$))` → `xxmaj ` + lower; the
 /// marker only before words longer than one character (v2).
-fn capitals(text: &str, table: &RuleTable, out: &mut String) -> bool {
+fn capitals(text: &str, table: &RuleTable, casing: Casing, out: &mut String) -> bool {
     let mut edit = Edit::new(text, out);
     let mut at = space_end(text, 0);
     while at < text.len() {
@@ -392,7 +417,7 @@ fn capitals(text: &str, table: &RuleTable, out: &mut String) -> bool {
                     out.push_str(mark);
                     out.push(' ');
                 }
-                push_lower(word, out);
+                casing.push_lower(word, out);
             }
         }
         at = space_end(text, end);

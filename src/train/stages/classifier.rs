@@ -16,8 +16,8 @@ use crate::linear::{LinearModel, Validation};
 use crate::models::{Architecture, Loaded, ModelConfig};
 use crate::nn::{Classifier, LanguageModel, weights};
 use crate::text::{
-    BuildOptions, ClassifierBatches, Labelled, Labels, SampleOrder, Source, TokenStore, low_shot_subset,
-    stratified_split,
+    BuildOptions, ClassifierBatches, Labelled, Labels, Profile, SampleOrder, Source, TokenStore, low_shot_subset,
+    shown_label, shown_labels, stratified_split,
 };
 use crate::train::Stage;
 
@@ -39,6 +39,7 @@ pub fn train_classifier(
 ) -> Result<StageResult> {
     let recipe = context.recipe.clone();
     let settings = &recipe.classifier;
+    check_sizes(settings.training.batch_size, sources.labels)?;
     let workplace = Workplace::within(out)?;
     let train_source = std::slice::from_ref(&sources.train);
     let vocabulary = match from {
@@ -73,7 +74,8 @@ pub fn train_classifier(
     let mut sets = vec![("train", train_source)];
     sets.extend(sources.valid.as_ref().map(|source| ("valid", std::slice::from_ref(source))));
     sets.extend(sources.test.as_ref().map(|source| ("test", std::slice::from_ref(source))));
-    context.describe_data(&sets)?;
+    let profiles = context.describe_data(&sets)?;
+    doubt_labels(context, &profiles)?;
     let labels: Vec<Option<u32>> = (0..store.documents()).map(|d| store.label(d)).collect();
     let (train_documents, held_out) = choose_documents(context, &labels, valid_store.is_some(), sources.labels)?;
     describe_balance(context, &names, &labels, &train_documents)?;
@@ -149,6 +151,16 @@ fn choose_documents(
     let (mut train, held_out) = if !has_valid && fraction > 0.0 {
         let (train, valid) = stratified_split(labels, fraction, context.seed);
         context.note(format!("valid: {} documents held out of {}", valid.len(), labels.len()))?;
+        let classes = |documents: &[u32]| {
+            documents.iter().filter_map(|&d| labels[d as usize]).collect::<std::collections::BTreeSet<u32>>().len()
+        };
+        let (all, held) = (classes(&train), classes(&valid));
+        if valid.is_empty() {
+            context
+                .warn("valid: no document could be held out: nothing is measured while training; --valid gives data")?;
+        } else if held < all {
+            context.warn(format!("valid: {} of {all} classes have no document among those held out", all - held))?;
+        }
         (train, Some(valid))
     } else {
         ((0..labels.len() as u32).collect(), None)
@@ -176,11 +188,37 @@ pub fn train_linear(context: &mut Context, sources: &ClassifierSources) -> Resul
     )
 }
 
+/// Warns of labels that are hardly classes, and of sets without a document of some class.
+fn doubt_labels(context: &mut Context, profiles: &[(&str, Profile)]) -> Result<()> {
+    let Some((_, train)) = profiles.first() else { return Ok(()) };
+    train.doubts().into_iter().try_for_each(|doubt| context.warn(format!("train: {doubt}")))?;
+    for (name, profile) in &profiles[1..] {
+        let lacking = profile.lacks(train);
+        if !lacking.is_empty() {
+            context.warn(format!("{name}: no document has the class {}", shown_labels(&lacking)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses batches and subsets of the training documents (`--labels`) that hold a single one.
+pub(in crate::train) fn check_sizes(batch_size: usize, labels: Option<usize>) -> Result<()> {
+    let (flag, value) = match labels {
+        Some(n) if n < 2 => ("--labels", n),
+        _ if batch_size < 2 => ("the classifier's --batch-size", batch_size),
+        _ => return Ok(()),
+    };
+    Err(Error::usage(format!("{flag} {value}: a batch norm has nothing to learn from one document; 2 at least")))
+}
+
 /// Refuses training data without two classes.
 pub fn check_classes(names: &[String], source: &Source) -> Result<()> {
     match names {
         [] => Err(Error::file(source.name(), "has no labels").hint("name the column with --label-column")),
-        [only] => Err(Error::file(source.name(), format!("has a single class, '{only}': there is nothing to learn"))),
+        [only] => Err(Error::file(
+            source.name(),
+            format!("has a single class, '{}': there is nothing to learn", shown_label(only)),
+        )),
         _ => Ok(()),
     }
 }
@@ -189,7 +227,8 @@ pub fn check_classes(names: &[String], source: &Source) -> Result<()> {
 fn describe_balance(context: &mut Context, names: &[String], labels: &[Option<u32>], documents: &[u32]) -> Result<()> {
     let mut counts = vec![0u64; names.len()];
     documents.iter().filter_map(|&d| labels[d as usize]).for_each(|l| counts[l as usize] += 1);
-    let shown: Vec<String> = names.iter().zip(&counts).take(20).map(|(n, c)| format!("{n} {c}")).collect();
+    let shown: Vec<String> =
+        names.iter().zip(&counts).take(20).map(|(n, c)| format!("{} {c}", shown_label(n))).collect();
     context.note(format!("train: {} classes: {}", names.len(), shown.join(", ")))?;
     match names.iter().zip(&counts).find(|(_, c)| **c == 0) {
         Some((name, _)) => context.warn(format!("class '{name}' has no training document")),

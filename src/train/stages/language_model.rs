@@ -66,7 +66,13 @@ pub fn train_language_model(
     let architecture = recipe.language_model(stage, vocabulary.len());
     let key = context.key(stage);
     let start = from.map(|from| Start::with_words(from, &vocabulary));
-    let known = start.as_ref().map(|start| (start.rows.iter().flatten().count(), start.rows.len()));
+    // every vocabulary has the special tokens: they say nothing of the words
+    let special = vocabulary.tokenizer().special_tokens();
+    let is_word = |id: usize| vocabulary.word(id as u32).is_some_and(|word| !special.contains(&word));
+    let known = start.as_ref().map(|start| {
+        let words = start.rows.iter().enumerate().filter(|(id, _)| is_word(*id));
+        words.fold((0, 0), |(known, all), (_, row)| (known + usize::from(row.is_some()), all + 1))
+    });
     let place = |declared| context.allocate(declared);
     let Assembled { network, mut parameters, mut graph } =
         assemble::language_model(architecture.clone(), key, start, place)?;

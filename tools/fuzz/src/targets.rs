@@ -4,7 +4,7 @@ use std::io::{Cursor, Write};
 
 use ulmfit::error::Error;
 use ulmfit::text::{
-    Document, Encoding, Format, Language, OpenOptions, Role, Rules, Source, Subword, Tokenizer, TokenizerKind,
+    Document, Encoding, Format, Language, OpenOptions, Quotes, Role, Rules, Source, Subword, Tokenizer, TokenizerKind,
 };
 
 /// One target: its name, its call, and inputs to begin with.
@@ -19,7 +19,11 @@ pub type Outcome = Result<String, String>;
 
 pub const TARGETS: &[Target] = &[
     Target { name: "recognise", run: recognise, seeds: texts },
-    Target { name: "lines", run: |b| forced(b, &["plain", "wikitext", "extract", "trec", "label-text"]), seeds: texts },
+    Target {
+        name: "lines",
+        run: |b| forced(b, &["plain", "wikitext", "extract", "trec", "label-text", "fasttext"]),
+        seeds: texts,
+    },
     Target { name: "table", run: |b| forced(b, &["csv", "csv-no-header", "tsv", "tsv-no-header"]), seeds: texts },
     Target { name: "json", run: |b| forced(b, &["json-lines"]), seeds: texts },
     Target { name: "decode", run: decode, seeds: texts },
@@ -49,10 +53,13 @@ fn recognise(bytes: &[u8]) -> Outcome {
     let name = ["f", "f.txt", "f.csv", "f.tsv", "f.jsonl", "f.label", "f.json"][a % 7];
     let columns = b / 16 % 4;
     let options = OpenOptions {
-        role: if b & 128 == 0 { Role::Dataset } else { Role::Corpus },
+        role: [Role::Dataset, Role::Corpus, Role::Texts][b / 64 % 3],
         encoding: encoding(b),
         text_columns: if columns == 1 { vec!["text".into(), "2".into()] } else { vec![] },
         label_column: (columns == 2).then(|| "1".into()),
+        delimiter: (columns == 3).then_some(b';'),
+        header: [None, None, Some(true), Some(false)][a / 7 % 4],
+        quotes: [None, None, Some(Quotes::Backslash), Some(Quotes::Characters)][a / 28 % 4],
         ..OpenOptions::default()
     };
     read(name, rest, &options)
@@ -68,6 +75,7 @@ fn forced(bytes: &[u8], formats: &[&str]) -> Outcome {
             2 => vec!["text".into(), "1".into()],
             _ => vec![],
         },
+        quotes: [None, Some(Quotes::Enclose), Some(Quotes::Backslash), Some(Quotes::Characters)][b / 8 % 4],
         ..OpenOptions::default()
     };
     read("f", rest, &options)
@@ -75,7 +83,8 @@ fn forced(bytes: &[u8], formats: &[&str]) -> Outcome {
 
 fn decode(bytes: &[u8]) -> Outcome {
     let (a, _, rest) = choose(bytes);
-    let options = OpenOptions { format: Some(Format::Plain), encoding: encoding(8 + a % 8), ..OpenOptions::default() };
+    let options =
+        OpenOptions { format: Format::by_name("plain").ok(), encoding: encoding(8 + a % 8), ..OpenOptions::default() };
     read("f", rest, &options)
 }
 

@@ -388,7 +388,7 @@ impl SubwordCutter {
             emit(SPECIAL[2]);
             return self.whole(&document.text, emit);
         };
-        rules::before(document, rules, text, other);
+        rules::before(document, rules, rules::Casing::default(), text, other);
         if model.by_piece {
             cache.belongs_to(model.number);
             pieces(text, rules, &mut |piece| {
@@ -503,7 +503,7 @@ fn join(tokens: &[&str], special: &[&str]) -> String {
 fn pieces(text: &str, rules: Rules, each: &mut dyn FnMut(&str)) {
     // the white space of the file's own splitting, and no more
     for word in text.split(char::is_whitespace).filter(|word| !word.is_empty()) {
-        rules::after(word, rules, &mut |mut piece: &str| {
+        rules::after(word, rules, rules::Casing::default(), &mut |mut piece: &str| {
             while !piece.is_empty() {
                 let (block, after) = piece.split_at(block_end(piece));
                 each(block);

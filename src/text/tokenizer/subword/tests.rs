@@ -73,7 +73,7 @@ fn crates(subword: &Subword) -> tokenizers::Tokenizer {
 /// The text as it is after the rules, its pieces parted by single spaces.
 fn after_rules(text: &str, rules: Rules) -> String {
     let (mut before, mut other, mut joined) = (String::new(), String::new(), String::new());
-    super::rules::before(&Document::new(text), rules, &mut before, &mut other);
+    super::rules::before(&Document::new(text), rules, super::rules::Casing::default(), &mut before, &mut other);
     pieces(&before, rules, &mut |piece| {
         joined.push_str(piece);
         joined.push(' ');

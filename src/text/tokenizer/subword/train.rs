@@ -142,7 +142,7 @@ impl Segmenter {
         let mut counts = WordCounts::default();
         let mut fault = None;
         let SegmentScratch { text, other, cache, segments: names } = scratch;
-        rules::before(document, self.rules, text, other);
+        rules::before(document, self.rules, rules::Casing::default(), text, other);
         pieces(text, self.rules, &mut |piece| {
             let cut = || segments(&self.tokenizer, piece);
             let result = if Cache::keeps(piece) {

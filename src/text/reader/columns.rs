@@ -1,0 +1,154 @@
+//! Which columns of a table, or keys of a JSON object, hold the text and the label.
+
+use super::OpenOptions;
+use super::bytes::printable;
+
+/// Names under which text and label columns are recognised, the best first.
+const TEXT_NAMES: &[&str] =
+    &["text", "sentence", "review", "content", "question", "document", "comment", "body", "description", "tweet"];
+const LABEL_NAMES: &[&str] = &["label", "labels", "class", "category", "sentiment", "stars", "rating", "target", "y"];
+
+/// Which columns hold the text and the label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Columns {
+    /// Names, or numbers counted from 1; empty: recognised by name.
+    pub(super) text: Vec<String>,
+    /// Name, or number counted from 1.
+    pub(super) label: Option<String>,
+}
+
+impl Columns {
+    pub(super) fn of(options: &OpenOptions) -> Self {
+        Columns { text: options.text_columns.clone(), label: options.label_column.clone() }
+    }
+
+    /// Whether the user says anything of them.
+    pub(super) fn are_given(&self) -> bool {
+        !self.text.is_empty() || self.label.is_some()
+    }
+
+    /// Whether the user names a column, rather than give its number.
+    pub(super) fn are_named(&self) -> bool {
+        self.text.iter().chain(&self.label).any(|n| n.parse::<usize>().is_err())
+    }
+
+    /// The largest number that the user gives.
+    pub(super) fn largest(&self) -> usize {
+        self.text.iter().chain(&self.label).filter_map(|n| n.parse().ok()).max().unwrap_or(0)
+    }
+
+    /// Indices of the text columns and of the label column among `names`.
+    pub(super) fn resolve(&self, names: &[&str]) -> Result<(Vec<usize>, Option<usize>), String> {
+        let texts = self.explicit_texts(names)?;
+        let label = match &self.label {
+            Some(wanted) => Some(explicit(names, "--label-column", wanted)?),
+            None => self.label_among(names)?.filter(|i| !texts.contains(i)),
+        };
+        if let Some(i) = label.filter(|i| texts.contains(i)) {
+            return Err(format!("'{}' is asked for as text and as label", list(&names[i..=i])));
+        }
+        Ok((if texts.is_empty() { vec![text_among(names, label)?] } else { texts }, label))
+    }
+
+    /// The text columns among `names`, by the user's word or by their names.
+    pub(super) fn texts(&self, names: &[&str], label: Option<usize>) -> Result<Vec<usize>, String> {
+        let texts = self.explicit_texts(names)?;
+        Ok(if texts.is_empty() { vec![text_among(names, label)?] } else { texts })
+    }
+
+    fn explicit_texts(&self, names: &[&str]) -> Result<Vec<usize>, String> {
+        self.text.iter().map(|wanted| explicit(names, "--text-column", wanted)).collect()
+    }
+
+    /// The label column among `names`, where there is one.
+    pub(super) fn label_among(&self, names: &[&str]) -> Result<Option<usize>, String> {
+        match &self.label {
+            Some(wanted) => Ok(position(names, wanted)?.or_else(|| by_number(names, wanted))),
+            None => first_of(names, LABEL_NAMES, None),
+        }
+    }
+
+    /// Indices in a table without a header: the class first, the text columns after it (AG News, DBpedia, Yelp); a single column is text.
+    pub(super) fn by_number(&self, width: usize) -> Result<(Vec<usize>, Option<usize>), String> {
+        let number = |flag: &str, name: &String| match name.parse::<usize>() {
+            Ok(n) if (1..=width).contains(&n) => Ok(n - 1),
+            _ => Err(format!("has no column '{name}' for {flag}")),
+        };
+        let text: Vec<usize> = self.text.iter().map(|n| number("--text-column", n)).collect::<Result<_, _>>()?;
+        let label = match &self.label {
+            Some(n) => Some(number("--label-column", n)?),
+            None => (width > 1 && !text.contains(&0)).then_some(0),
+        };
+        if let Some(label) = label.filter(|label| text.contains(label)) {
+            return Err(format!("column {} is asked for as text and as label", label + 1));
+        }
+        Ok((if text.is_empty() { (0..width).filter(|i| Some(*i) != label).collect() } else { text }, label))
+    }
+
+    /// Whether a header row names columns that can be told apart without flags (or that the flags name).
+    pub(super) fn fits_header(&self, fields: &[&str]) -> bool {
+        let named = |n: &String| n.parse::<usize>().is_err();
+        if self.text.iter().chain(&self.label).any(named) {
+            let found = |wanted: &String| fields.iter().any(|f| f.trim().eq_ignore_ascii_case(wanted));
+            return self.text.iter().chain(&self.label).filter(|n| named(n)).all(found);
+        }
+        fields.iter().any(|f| {
+            let f = f.trim();
+            TEXT_NAMES.iter().chain(LABEL_NAMES).any(|n| n.len() > 1 && f.eq_ignore_ascii_case(n))
+        }) && fields.iter().all(|f| f.len() < 64 && f.parse::<f64>().is_err())
+    }
+}
+
+/// The column of that name, whatever its case unless two differ by it; two of one name are refused.
+fn position(names: &[&str], wanted: &str) -> Result<Option<usize>, String> {
+    let all =
+        |same: &dyn Fn(&str) -> bool| -> Vec<usize> { (0..names.len()).filter(|&i| same(names[i].trim())).collect() };
+    let mut found = all(&|name| name == wanted);
+    if found.is_empty() {
+        found = all(&|name| name.eq_ignore_ascii_case(wanted));
+    }
+    match found[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        [a, b, ..] => Err(format!(
+            "has two columns named '{}', {} and {}: give the number of the one that is meant",
+            list(&names[a..=a]),
+            a + 1,
+            b + 1
+        )),
+    }
+}
+
+fn by_number(names: &[&str], wanted: &str) -> Option<usize> {
+    wanted.parse::<usize>().ok().filter(|n| (1..=names.len()).contains(n)).map(|n| n - 1)
+}
+
+fn explicit(names: &[&str], flag: &str, wanted: &str) -> Result<usize, String> {
+    position(names, wanted)?
+        .or_else(|| by_number(names, wanted))
+        .ok_or_else(|| format!("has no column '{wanted}' for {flag}; it has: {}", list(names)))
+}
+
+fn first_of(names: &[&str], known: &[&str], but: Option<usize>) -> Result<Option<usize>, String> {
+    for wanted in known {
+        if let Some(i) = position(names, wanted)?.filter(|i| Some(*i) != but) {
+            return Ok(Some(i));
+        }
+    }
+    Ok(None)
+}
+
+fn text_among(names: &[&str], label: Option<usize>) -> Result<usize, String> {
+    first_of(names, TEXT_NAMES, label)?
+        .ok_or_else(|| format!("has no column named 'text' (its columns: {})", list(names)))
+}
+
+/// Names of columns for a message, the first twelve.
+pub(super) fn list(names: &[&str]) -> String {
+    let short = |n: &&str| printable(&n.trim().chars().take(40).collect::<String>());
+    let mut shown: Vec<String> = names.iter().take(12).map(short).collect();
+    if names.len() > 12 {
+        shown.push("…".into());
+    }
+    shown.join(", ")
+}

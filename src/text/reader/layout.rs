@@ -1,0 +1,321 @@
+//! How a table is laid out: what stands between its columns, what a quote means, whether the first row names the columns.
+
+use std::io::BufRead;
+
+use super::columns::{Columns, list};
+use super::detect::Look;
+use super::rows::{Fault, Quotes, Rows};
+use crate::error::{Error, Result};
+
+/// A table's layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) delimiter: u8,
+    /// Whether the first row names the columns.
+    pub(super) header: bool,
+    pub(super) quotes: Quotes,
+    /// Whether the user says so: then a quoted field of many lines is not looked at twice.
+    pub(super) quotes_given: bool,
+    /// Whether the first line is `sep=;`, a spreadsheet's word on the delimiter.
+    pub(super) separator_line: bool,
+}
+
+/// Not a table.
+pub(super) const NONE: Layout =
+    Layout { delimiter: b',', header: false, quotes: Quotes::Enclose, quotes_given: false, separator_line: false };
+
+/// What a file's name or format says of the delimiter, and what else it may be.
+const DELIMITERS: [u8; 4] = [b',', b'\t', b';', b'|'];
+
+/// Rows of a sample that are looked at.
+const ROWS: usize = 200;
+
+impl Layout {
+    /// In words: the kind of table, and which columns of `first`, the first row, are read.
+    fn describe(self, first: &[String], columns: &Columns) -> String {
+        let kind = if self.delimiter == b'\t' { "TSV" } else { "CSV" };
+        let header = if self.header { "with a header" } else { "without a header" };
+        let delimiter = match self.delimiter {
+            b',' | b'\t' => String::new(),
+            other => format!(", '{}' between columns", char::from(other)),
+        };
+        let first: Vec<&str> = first.iter().map(String::as_str).collect();
+        let found = if self.header { columns.resolve(&first) } else { columns.by_number(first.len()) };
+        let class_first = if !self.header && !columns.are_given() && first.len() > 1 { ", class first" } else { "" };
+        let Ok((text, label)) = found else { return format!("{kind} {header}{class_first}{delimiter}") };
+        let name = |i: usize| if self.header { list(&first[i..=i]) } else { (i + 1).to_string() };
+        let text: Vec<String> = text.into_iter().map(name).collect();
+        let label = label.map_or("no label".into(), |i| format!("label {}", name(i)));
+        let quotes = match self.quotes {
+            Quotes::Enclose => "",
+            Quotes::Backslash => ", quotes after a backslash",
+            Quotes::Characters => ", quotes as characters",
+        };
+        format!("{kind} {header}{class_first}{delimiter} (text {}, {label}{quotes})", text.join(" + "))
+    }
+}
+
+/// `sep=;` and nothing else, perhaps in quotes.
+fn separator_line(line: &str) -> Option<u8> {
+    match line.trim_matches('"').strip_prefix("sep=")?.as_bytes() {
+        [b] if b.is_ascii() && !b.is_ascii_alphanumeric() => Some(*b),
+        _ => None,
+    }
+}
+
+/// A sample read as a table.
+struct Tried {
+    delimiter: u8,
+    quotes: Quotes,
+    rows: Vec<Vec<String>>,
+}
+
+impl Tried {
+    fn first(&self) -> Vec<&str> {
+        self.rows.first().map(|r| r.iter().map(String::as_str).collect()).unwrap_or_default()
+    }
+
+    fn width(&self) -> usize {
+        self.rows.first().map_or(0, Vec::len)
+    }
+
+    fn is_even(&self) -> bool {
+        self.rows.windows(2).all(|pair| pair[0].len() == pair[1].len())
+    }
+}
+
+/// The rows of a sample, without the one it may have cut; and whether its quotes are in order.
+fn rows(text: &str, cut: bool, delimiter: u8, quotes: Quotes) -> (Vec<Vec<String>>, bool) {
+    let (mut parser, mut found) = (Rows::new(text.as_bytes(), delimiter, quotes), Vec::new());
+    let sound = loop {
+        match parser.next() {
+            Ok(Some(_)) if found.len() == ROWS => return (found, true),
+            Ok(Some(_)) => found.push(parser.iter().map(str::to_string).collect()),
+            Ok(None) => break true,
+            Err(Fault::Unclosed { .. }) => return (found, cut),
+            Err(_) => break false,
+        }
+    };
+    if cut && sound && found.len() > 1 {
+        found.pop();
+    }
+    (found, sound)
+}
+
+/// Reads the sample with that delimiter, with quotes as they have to be.
+fn tried(text: &str, cut: bool, delimiter: u8, given: Option<Quotes>) -> Tried {
+    let with = |quotes| {
+        let (rows, sound) = rows(text, cut, delimiter, quotes);
+        (Tried { delimiter, quotes, rows }, sound)
+    };
+    if let Some(quotes) = given {
+        return with(quotes).0;
+    }
+    let (enclosed, sound) = with(Quotes::Enclose);
+    if text.contains("\\\"") && !(sound && enclosed.is_even()) {
+        let (escaped, sound) = with(Quotes::Backslash);
+        if sound && escaped.is_even() {
+            return escaped;
+        }
+    }
+    enclosed
+}
+
+/// The layout of a file that is, or may be, a table. `preset`: delimiter and header as a format's name has them.
+///
+/// # Errors
+/// A table by its name or by the user's word whose columns cannot be told; the text cannot be read.
+pub(super) fn of(look: &Look, preset: Option<(u8, bool)>) -> Result<Option<Layout>> {
+    let options = look.options;
+    let (first, rest) = look.text().split_once('\n').unwrap_or((look.text(), ""));
+    let separator = separator_line(first.trim_end_matches('\r'));
+    let text = if separator.is_some() { rest } else { look.text() };
+    let by_name = [(".csv", b','), (".tsv", b'\t'), (".tab", b'\t'), (".psv", b'|')]
+        .into_iter()
+        .find_map(|(ending, delimiter)| look.base.ends_with(ending).then_some(delimiter));
+    let natural = preset.map(|(delimiter, _)| delimiter).or(by_name);
+    let said = options.delimiter.or(separator);
+    let candidates: Vec<u8> = match (said, natural) {
+        (Some(one), _) => vec![one],
+        (None, Some(first)) => std::iter::once(first).chain(DELIMITERS.into_iter().filter(|d| *d != first)).collect(),
+        (None, None) => DELIMITERS.to_vec(),
+    };
+    let all: Vec<Tried> =
+        candidates.iter().map(|&delimiter| tried(text, look.is_cut(), delimiter, options.quotes)).collect();
+    let must = preset.is_some() || by_name.is_some() || said.is_some() || options.header.is_some();
+    let header = options.header.or(preset.map(|(_, header)| header));
+    let Some((tried, header)) = choose(look, &all, header, must)? else { return Ok(None) };
+    let mut quotes = tried.quotes;
+    if tried.delimiter == b'\t'
+        && options.quotes.is_none()
+        && quotes == Quotes::Enclose
+        && !enclosing(look, separator.is_some())?
+    {
+        quotes = Quotes::Characters;
+    }
+    let separator_line = separator.is_some();
+    Ok(Some(Layout {
+        delimiter: tried.delimiter,
+        header,
+        quotes,
+        quotes_given: options.quotes.is_some(),
+        separator_line,
+    }))
+}
+
+/// The reading of the sample that makes sense, and whether its first row is a header.
+fn choose<'t>(look: &Look, all: &'t [Tried], header: Option<bool>, must: bool) -> Result<Option<(&'t Tried, bool)>> {
+    let columns = &look.columns;
+    let wide = |t: &&Tried| t.width() > 1;
+    let natural = &all[0];
+    if let Some(header) = header {
+        // the flags or the format say what the first row is; what is left is the delimiter
+        let fits = |t: &&Tried| header && t.width() > 1 && columns.fits_header(&t.first());
+        let found = all.iter().find(fits).or_else(|| all.iter().find(|t| wide(t) && t.is_even()));
+        return Ok(Some((found.or_else(|| all.iter().find(wide)).unwrap_or(natural), header)));
+    }
+    let headed = |t: &&Tried| columns.fits_header(&t.first()) && columns.resolve(&t.first()).is_ok();
+    let class_first = |t: &&Tried| t.width() > 1 && t.first()[0].trim().parse::<i64>().is_ok();
+    let numbered = |t: &&Tried| t.width() > 1 && t.width() >= columns.largest();
+    if must {
+        if let Some(found) = all.iter().filter(wide).find(headed).or_else(|| all.iter().find(headed)) {
+            return Ok(Some((found, true)));
+        }
+        if columns.are_named() {
+            // which is missing is told when the columns are looked for
+            return Ok(Some((all.iter().find(wide).unwrap_or(natural), true)));
+        }
+        if columns.are_given() {
+            let found = all.iter().find(|t| numbered(t) && t.is_even()).or_else(|| all.iter().find(numbered));
+            let found = found.unwrap_or(natural);
+            return Ok(Some((found, is_header(look, found)?)));
+        }
+        let found = all.iter().find(|t| class_first(t) && t.is_even()).or_else(|| all.iter().find(class_first));
+        if let Some(found) = found {
+            return Ok(Some((found, false)));
+        }
+        if natural.width() > 1 && columns.fits_header(&natural.first()) {
+            // told with what it has when the columns are looked for
+            return Ok(Some((natural, true)));
+        }
+        let shown = all.iter().find(|t| wide(t) && t.is_even()).or_else(|| all.iter().find(wide)).unwrap_or(natural);
+        let message =
+            format!("is neither a header with known names nor a row with the class first: {}", list(&shown.first()));
+        let hint = if shown.width() > 1 {
+            "name or number the columns: --text-column 1 --label-column 2; --header yes or no says what the first row is"
+        } else {
+            "say what stands between the columns with --delimiter, or read it line by line with --format plain"
+        };
+        return Err(Error::line(look.name, 1, message).hint(hint));
+    }
+    // a table under another name: a known header, quoted fields with the class first, or columns that the user knows of
+    let quoted = |t: &&Tried| look.text().starts_with('"') && class_first(t);
+    let table = |t: &&Tried| t.width() > 1 && t.rows.len() > 1 && t.is_even();
+    if let Some(found) = all.iter().find(|t| table(t) && headed(t)) {
+        return Ok(Some((found, true)));
+    }
+    if columns.are_given() && !columns.are_named() {
+        return match all.iter().find(|t| table(t) && numbered(t)) {
+            Some(found) => Ok(Some((found, is_header(look, found)?))),
+            None => Ok(None),
+        };
+    }
+    Ok(all.iter().find(|t| table(t) && quoted(t)).map(|found| (found, false)))
+}
+
+/// Whether the first row names the columns, where the user gives numbers.
+///
+/// # Errors
+/// It cannot be told.
+fn is_header(look: &Look, tried: &Tried) -> Result<bool> {
+    let columns = &look.columns;
+    let first = tried.first();
+    if columns.fits_header(&first) {
+        return Ok(true);
+    }
+    let rest = &tried.rows[1..];
+    let cells = |c: usize| rest.iter().filter_map(move |row| row.get(c)).map(|cell| cell.trim());
+    let Ok((texts, label)) = columns.by_number(first.len().max(columns.largest())) else { return Ok(false) };
+    let named: Vec<usize> = (0..first.len()).filter(|&c| !first[c].trim().is_empty()).collect();
+    let others = || named.iter().copied().filter(|c| !texts.contains(c));
+    let is_number = |cell: &str| cell.parse::<f64>().is_ok();
+    let words = |cell: &str| cell.split_whitespace().count();
+    // a value of a class comes again, and a number names nothing
+    let again = others().any(|c| cells(c).any(|cell| cell == first[c].trim()));
+    let sentence = |cell: &str| words(cell) > 4 || cell.ends_with(['.', '!', '?', ',', ';', ':']) || cell.len() > 64;
+    if again || named.iter().any(|&c| is_number(first[c].trim()) || sentence(first[c].trim())) {
+        return Ok(false);
+    }
+    let mut distinct = named.iter().map(|&c| first[c].trim()).collect::<Vec<_>>();
+    distinct.sort_unstable();
+    let doubled = distinct.windows(2).any(|pair| pair[0] == pair[1]);
+    // what is below has another form: numbers, classes that come again, texts of more words
+    let numbers = others().any(|c| rest.len() > 1 && cells(c).all(is_number));
+    let classes = label.is_some_and(|c| {
+        let mut all: Vec<&str> = cells(c).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        count > 2 && all.len() * 2 <= count
+    });
+    let longer = texts.iter().any(|&c| {
+        let mut lengths: Vec<usize> = cells(c).map(words).collect();
+        lengths.sort_unstable();
+        lengths.get(lengths.len() / 2).is_some_and(|median| *median > 1)
+    });
+    let single = named.len() > 1 && named.iter().all(|&c| words(first[c]) == 1);
+    if !doubled && (numbers || classes || (longer && single)) {
+        return Ok(true);
+    }
+    if rest.is_empty() || (single && !doubled) {
+        let message = format!("it cannot be told whether the first row names the columns: {}", list(&first));
+        return Err(Error::line(look.name, 1, message).hint("say --header yes or --header no"));
+    }
+    Ok(false)
+}
+
+/// Whether quotes enclose the fields of a TSV file: some do, all are in order to the end of the file, rows are even with them, and none
+/// takes in what looks like rows. A single quote out of order proves that quotes are characters.
+fn enclosing(look: &Look, separator_line: bool) -> Result<bool> {
+    let mut reader = look.open()?;
+    let layout = Layout { separator_line, ..NONE };
+    if skip_separator_line(&mut reader, layout).is_err() {
+        return Ok(false); // told when it is read
+    }
+    let mut rows = Rows::new(reader, b'\t', Quotes::Enclose);
+    let (mut width, mut any, mut all, mut swallowed) = (None, false, true, false);
+    loop {
+        match rows.next() {
+            // where every field is in quotes, whatever is within them is meant
+            Ok(None) => return Ok(any && (all || !swallowed)),
+            Ok(Some(_)) => {
+                let n = *width.get_or_insert(rows.len());
+                if rows.len() != n {
+                    return Ok(false);
+                }
+                let is_row = |line: &str| n > 1 && line.matches('\t').count() + 1 == n;
+                swallowed |= rows.has_many_lines() && rows.iter().any(|field| field.split('\n').any(is_row));
+                any |= rows.quoted() > 0;
+                all &= rows.quoted() == n;
+            }
+            Err(Fault::Read(_)) => return Ok(any), // told when it is read
+            Err(_) => return Ok(false),
+        }
+    }
+}
+
+/// In words: the kind of table, and which columns are read.
+pub(super) fn describe(look: &Look, layout: Layout) -> String {
+    let text =
+        if layout.separator_line { look.text().split_once('\n').map_or("", |(_, rest)| rest) } else { look.text() };
+    let (rows, _) = rows(text, look.is_cut(), layout.delimiter, layout.quotes);
+    layout.describe(rows.first().map(Vec::as_slice).unwrap_or_default(), &look.columns)
+}
+
+/// Takes the first line of a table off, where it is the word on its delimiter.
+pub(super) fn skip_separator_line(reader: &mut impl BufRead, layout: Layout) -> std::io::Result<()> {
+    if layout.separator_line {
+        reader.read_until(b'\n', &mut Vec::new())?;
+    }
+    Ok(())
+}
