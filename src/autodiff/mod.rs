@@ -21,7 +21,9 @@
 //!     fn backward(&self, b: &mut Backward) -> Result<()> {
 //!         let Some(dy) = b.grad_output(0).cloned() else { return Ok(()) };
 //!         let x = b.input(0).clone();
-//!         if let Some((dx, store)) = b.grad_input(0)? {
+//!         if let Some((dx, store)) = b.grad_input(0)?
+//!             && b.computes()
+//!         {
 //!             let (x, dy, mut dx) = (x.read::<f64>(), dy.read::<f64>(), dx.write::<f64>());
 //!             for i in 0..dx.len() {
 //!                 let g = 2.0 * x[i] * dy[i];
@@ -34,8 +36,10 @@
 //!
 //! fn square(g: &mut Graph, x: Var) -> Result<Var> {
 //!     let y = g.uninitialised(g.shape(x), g.dtype(x))?;
-//!     for (y, x) in y.write::<f64>().iter_mut().zip(g.tensor(x).read::<f64>().iter()) {
-//!         *y = x * x;
+//!     // buffers first; a dry graph, which plans, computes nothing
+//!     if g.computes() {
+//!         let x = g.tensor(x).read::<f64>();
+//!         y.write::<f64>().iter_mut().zip(x.iter()).for_each(|(y, x)| *y = x * x);
 //!     }
 //!     g.record(&Square, &[x], &[], Attributes::none(), y)
 //! }
