@@ -1,9 +1,9 @@
 // A warp a row: the classes are few.
 #include "common.cuh"
 
-// p[b] = softmax(z[b]), and where `with_loss`, losses[b] = -ln p[b, label[b]]
-__global__ void __launch_bounds__(BLOCK)
-    softmax_forward(const float *z, const u32 *labels, float *p, float *losses, u32 rows, u32 classes, u32 with_loss) {
+// p[b] = softmax(z[b]), and where `with_loss`, losses[b] = -Σ target·ln p[b], the target 1 - smoothing at the label and smoothing/classes everywhere
+__global__ void __launch_bounds__(BLOCK) softmax_forward(const float *z, const u32 *labels, float *p, float *losses, u32 rows,
+                                                         u32 classes, u32 with_loss, float smoothing) {
   u32 row = global_thread() / 32, lane = thread() % 32;
   if (row >= rows) return;
   const float *from = z + (u64)row * classes;
@@ -15,15 +15,24 @@ __global__ void __launch_bounds__(BLOCK)
   for (u32 i = lane; i < classes; i += 32) sum += exponential(from[i] - max);
   sum = warp_sum(sum);
   for (u32 i = lane; i < classes; i += 32) to[i] = exponential(from[i] - max) / sum;
-  if (with_loss && lane == 0) losses[row] = logarithm(sum) - (from[labels[row]] - max);
+  if (!with_loss) return;
+  float others = 0.0f;
+  if (smoothing > 0.0f) {
+    for (u32 i = lane; i < classes; i += 32) others += from[i] - max;
+    others = warp_sum(others);
+  }
+  if (lane != 0) return;
+  float expected = from[labels[row]] - max;
+  if (smoothing > 0.0f) expected = (1.0f - smoothing) * expected + smoothing / (float)classes * others;
+  losses[row] = logarithm(sum) - expected;
 }
 
-// dz (+)= (p - 1[label])·dloss/rows
+// dz (+)= (p - target)·dloss/rows; the target is `of_label` at the label, `share` elsewhere
 __global__ void __launch_bounds__(BLOCK) softmax_backward(const float *p, const u32 *labels, const float *dloss, float *dz, u32 rows,
-                                                          u32 classes, u32 add) {
+                                                          u32 classes, float of_label, float share, u32 add) {
   u32 i = global_thread();
   if (i >= rows * classes) return;
   float scale = dloss[0] / (float)rows;
-  float difference = i % classes == labels[i / classes] ? p[i] - 1.0f : p[i];
+  float difference = p[i] - (i % classes == labels[i / classes] ? of_label : share);
   put(dz + i, difference * scale, add);
 }

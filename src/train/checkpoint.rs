@@ -85,6 +85,14 @@ impl Checkpoints {
     }
 }
 
+/// Settings that there was no choice of in earlier versions, and what every run had then: a checkpoint that does not name them had that.
+fn before_the_choice(key: &str) -> Option<serde_json::Value> {
+    match key {
+        "classifier.label_smoothing" => Some(0.0.into()),
+        _ => None,
+    }
+}
+
 /// Names what differs between the run that wrote `path` and this one, if anything does.
 pub(super) fn check_same(path: &Path, old: &serde_json::Value, new: &serde_json::Value) -> Result<()> {
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
@@ -106,8 +114,10 @@ pub(super) fn check_same(path: &Path, old: &serde_json::Value, new: &serde_json:
     for key in old.keys().chain(new.keys()) {
         // from a GPU to a processor and back a run may go, though not to another kind of processor without a word
         let moved = key == INSTRUCTION_SET && [old, new].iter().any(|o| o.get(key).is_some_and(|v| v == GPU));
-        if old.get(key) != new.get(key) && !moved {
-            let (was, is) = (show(old.get(key)), show(new.get(key)));
+        let earlier = before_the_choice(key);
+        let was = old.get(key).or(earlier.as_ref());
+        if was != new.get(key) && !moved {
+            let (was, is) = (show(was), show(new.get(key)));
             return Err(Error::usage(format!("--resume: {key} was {was} in the stopped run and is {is} now"))
                 .hint("resume with the flags and files of the stopped run, or start again with --overwrite"));
         }

@@ -121,7 +121,13 @@ fn steps(store: &Arc<TokenStore>, case: &Case) -> Vec<(u64, u64)> {
     let batches = LmBatches::new(store.clone(), None, config).unwrap();
     let task = LmTaskSettings {
         dropout: DropRates { embedding: 0.1, input: 0.2, weight: 0.3, hidden: 0.2, output: 0.2 },
-        losses: LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: case.ar_on_dropped, tar_guard: TarGuard::Time },
+        losses: LossSettings {
+            alpha: 2.0,
+            beta: 1.0,
+            ar_on_dropped: case.ar_on_dropped,
+            tar_guard: TarGuard::Time,
+            label_smoothing: 0.0,
+        },
         negatives: case.negatives,
         rescale_rate: true,
         averaging: Mean::Token,

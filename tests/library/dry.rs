@@ -123,7 +123,13 @@ fn language_model(
             words.write::<u32>().iter_mut().enumerate().for_each(|(i, word)| *word = (i * i * 977 % v) as u32);
             words
         };
-        let losses = LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: true, tar_guard: TarGuard::Time };
+        let losses = LossSettings {
+            alpha: 2.0,
+            beta: 1.0,
+            ar_on_dropped: true,
+            tar_guard: TarGuard::Time,
+            label_smoothing: 0.0,
+        };
         let mut state = model.encoder.zeros(Device::Cpu, b, DType::F32).unwrap();
         for (step, t) in [(0, t), (1, t - 1)] {
             g.reset();

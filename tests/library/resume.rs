@@ -99,7 +99,13 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
             };
             let task = LmTaskSettings {
                 dropout,
-                losses: LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: true, tar_guard: TarGuard::Time },
+                losses: LossSettings {
+                    alpha: 2.0,
+                    beta: 1.0,
+                    ar_on_dropped: true,
+                    tar_guard: TarGuard::Time,
+                    label_smoothing: 0.0,
+                },
                 negatives,
                 rescale_rate: true,
                 averaging: Mean::Token,
@@ -128,7 +134,13 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
             let task = ClassifierTaskSettings {
                 dropout,
                 head: vec![0.2, 0.1],
-                losses: LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: false, tar_guard: TarGuard::Time },
+                losses: LossSettings {
+                    alpha: 2.0,
+                    beta: 1.0,
+                    ar_on_dropped: false,
+                    tar_guard: TarGuard::Time,
+                    label_smoothing: 0.1,
+                },
                 windows: Windows::Variable,
                 variable: VariableWindows { deviation: 2.0, half_probability: 0.2, least: 2, excess: 3 },
                 rescale_rate: true,

@@ -92,6 +92,7 @@ pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
         beta: f.number("beta")?,
         ar_on_dropped: true,
         tar_guard: TarGuard::Time,
+        label_smoothing: 0.0,
     };
     let mut state = model.encoder.zeros(f.device, b, f.dtype)?;
     for w in 1..=2 {

@@ -37,6 +37,8 @@ pub struct Targets<'a> {
     pub indices: &'a Tensor,
     /// Words that a softmax is sampled over besides the targets, u32 `[K]`; `None`: over all.
     pub negatives: Option<&'a Tensor>,
+    /// Share of a class that all of them have alike.
+    pub smoothing: f64,
 }
 
 /// Loss of a batch.

@@ -169,6 +169,9 @@ impl Head for NextWord {
             let found = format!("{} chunks", features.chunks.len());
             return Err(Error::shape("next_word", "chunks", "one window", found));
         };
+        if targets.smoothing != 0.0 {
+            return Err(Error::shape("next_word", "smoothing", "0: words are not smoothed", targets.smoothing));
+        }
         let _part = trace::within(self.part);
         let dropped = locked_dropout(g, raw, &noise.mask(sites::OUTPUT, noise.rates().output)?)?;
         let (embedding, bias) = (features.embedding, self.bias.map(|id| g.parameter(parameters, id)));

@@ -10,7 +10,7 @@ use crate::ops::concat_pool::{Masking, concat_pool};
 use crate::ops::dropout::dropout;
 use crate::ops::linear::linear;
 use crate::ops::relu::relu;
-use crate::ops::softmax_cross_entropy::softmax_cross_entropy;
+use crate::ops::softmax_cross_entropy::smoothed_cross_entropy;
 use crate::random::Key;
 use crate::tensor::Tensor;
 use crate::trace;
@@ -134,7 +134,7 @@ impl Head for PooledClasses {
     ) -> Result<HeadLoss> {
         let logits = self.logits(g, parameters, features, noise)?.logits;
         let classes = g.constant(targets.indices.clone());
-        let cross_entropy = softmax_cross_entropy(g, logits, classes)?;
+        let cross_entropy = smoothed_cross_entropy(g, logits, classes, targets.smoothing)?;
         Ok(HeadLoss { cross_entropy, dropped: None })
     }
 }

@@ -152,7 +152,7 @@ impl Classifier {
         let labels: Vec<u32> = encoded.rows.iter().map(|&row| labels[row as usize]).collect();
         let labels = Tensor::from_slice([labels.len()], &labels)?;
         let features = self.features(g, parameters, &encoded, norm);
-        let targets = Targets { indices: &labels, negatives: None };
+        let targets = Targets { indices: &labels, negatives: None, smoothing: losses.label_smoothing };
         batch_loss(&self.head, g, parameters, &features, &targets, noise, losses).map(|(loss, _)| loss)
     }
 

@@ -114,7 +114,7 @@ impl LanguageModel {
         let embedding = g.parameter(parameters, self.encoder.embedding());
         let raw = self.encoder.forward(g, parameters, embedding, tokens, state, noise)?;
         let features = Features { embedding, chunks: &[raw], start: 0, lengths: &[], norm: Mode::Train };
-        let targets = Targets { indices: targets, negatives };
+        let targets = Targets { indices: targets, negatives, smoothing: losses.label_smoothing };
         let (loss, dropped) = batch_loss(&self.head, g, parameters, &features, &targets, noise, losses)?;
         let BatchLoss { total, cross_entropy, regularisation } = loss;
         Ok(WindowLoss { total, cross_entropy, regularisation, raw, dropped: dropped.unwrap_or(raw) })

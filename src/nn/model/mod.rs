@@ -24,6 +24,8 @@ pub struct LossSettings {
     pub ar_on_dropped: bool,
     /// v1 and v2 skip TAR for a batch of one row, 0.7 for a window of one step.
     pub tar_guard: TarGuard,
+    /// Share of a label that all classes have alike (docs/SPEC.md §1.6); of a classifier alone.
+    pub label_smoothing: f64,
 }
 
 /// Loss of a training batch.

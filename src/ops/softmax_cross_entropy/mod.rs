@@ -22,7 +22,22 @@ pub struct SoftmaxCrossEntropy;
 ///
 /// Returns the loss: `[1]`. Gradient: `logits`.
 pub fn softmax_cross_entropy(g: &mut Graph, logits: Var, labels: Var) -> Result<Var> {
+    smoothed_cross_entropy(g, logits, labels, 0.0)
+}
+
+/// As [`softmax_cross_entropy`], against smoothed labels (Szegedy et al. 2016; docs/SPEC.md §1.6): a label counts `1-ε`, and ε is shared by all C
+/// classes alike, that of the label among them.
+///
+/// ```text
+/// loss = mean_b -Σ_c target[b, c]·ln softmax(logits[b])[c]        target = (1-ε)·1[label] + ε/C
+/// ```
+///
+/// `smoothing`: ε, in [0, 1).
+pub fn smoothed_cross_entropy(g: &mut Graph, logits: Var, labels: Var, smoothing: f64) -> Result<Var> {
     let _span = crate::trace::operation("softmax_cross_entropy");
+    if !(0.0..1.0).contains(&smoothing) {
+        return Err(Error::shape("softmax_cross_entropy", "smoothing", "in [0, 1)", smoothing));
+    }
     let (rows, classes) = sizes(g, logits)?;
     if g.dtype(labels) != DType::U32 || g.shape(labels).dims() != [rows] {
         let found = format!("{} {}", g.dtype(labels), g.shape(labels));
@@ -40,17 +55,18 @@ pub fn softmax_cross_entropy(g: &mut Graph, logits: Var, labels: Var) -> Result<
         Device::Cpu => real_type!("softmax_cross_entropy", "logits", g.dtype(logits), T => {
             let labels = g.tensor(labels).read::<u32>();
             let logits = g.tensor(logits).read::<T>();
-            loss.write::<T>()[0] = cpu::forward(&logits, &labels, classes, &mut probabilities.write::<T>());
+            loss.write::<T>()[0] = cpu::forward(&logits, &labels, classes, smoothing, &mut probabilities.write::<T>());
         }),
         Device::Cuda(gpu) => {
             let labels = gpu::indices(g, &g.detach(labels))?;
             let losses = g.uninitialised([rows], g.dtype(logits))?;
-            cuda::forward(context(gpu)?, g.tensor(logits), &labels, &probabilities, &losses, &loss)?;
+            cuda::forward(context(gpu)?, g.tensor(logits), &labels, smoothing, &probabilities, &losses, &loss)?;
             // the labels' copy is kept for the backward pass
-            return g.record(&SoftmaxCrossEntropy, &[logits], &[&probabilities, &labels], Attributes::none(), loss);
+            let attributes = Attributes::pack(smoothing);
+            return g.record(&SoftmaxCrossEntropy, &[logits], &[&probabilities, &labels], attributes, loss);
         }
     }
-    g.record(&SoftmaxCrossEntropy, &[logits, labels], &[&probabilities], Attributes::none(), loss)
+    g.record(&SoftmaxCrossEntropy, &[logits, labels], &[&probabilities], Attributes::pack(smoothing), loss)
 }
 
 /// Probabilities for prediction, outside the tape: no gradient flows through them.
@@ -85,10 +101,11 @@ impl Operation for SoftmaxCrossEntropy {
 
     fn backward(&self, b: &mut Backward) -> Result<()> {
         let Some(dloss) = b.grad_output(0).cloned() else { return Ok(()) };
+        let smoothing = b.attributes::<f64>();
         if let Device::Cuda(gpu) = b.device() {
             let (probabilities, labels) = (b.saved(0).clone(), b.saved(1).clone());
             if let Some((dlogits, store)) = b.grad_input(0)? {
-                cuda::backward(context(gpu)?, &probabilities, &labels, &dloss, &dlogits, store)?;
+                cuda::backward(context(gpu)?, &probabilities, &labels, smoothing, &dloss, &dlogits, store)?;
             }
             return Ok(());
         }
@@ -99,7 +116,8 @@ impl Operation for SoftmaxCrossEntropy {
         {
             real_type!("softmax_cross_entropy", "logits", probabilities.dtype(), T => {
                 let (p, labels) = (probabilities.read::<T>(), labels.read::<u32>());
-                cpu::backward(&p, &labels, classes, dloss.read::<T>()[0], &mut dlogits.write::<T>(), store);
+                let dloss = dloss.read::<T>()[0];
+                cpu::backward(&p, &labels, classes, smoothing, dloss, &mut dlogits.write::<T>(), store);
             });
         }
         Ok(())
@@ -129,6 +147,26 @@ mod tests {
         let mut parameters = Parameters::builder().build(DType::F64).unwrap();
         g.backward(loss, &mut parameters).unwrap();
         near(&g.gradient(logits).unwrap().to_f64(), &[0.125, -0.125, -0.25, 0.25]);
+    }
+
+    /// Against the definition, and without smoothing the same bits as without the word.
+    #[test]
+    fn smoothed_labels() {
+        let mut g = testing::graph(DType::F64);
+        let logits = g.variable(tensor(&[2, 3], &[0.0, 3f64.ln(), 0.0, 1.0, 2.0, 3.0]));
+        let labels = g.constant(Tensor::from_slice([2], &[1u32, 0]).unwrap());
+        let p = softmax(&mut g, logits).unwrap().to_f64();
+        let loss = smoothed_cross_entropy(&mut g, logits, labels, 0.3).unwrap();
+        let targets = [0.1, 0.8, 0.1, 0.8, 0.1, 0.1];
+        let expected = -p.iter().zip(targets).map(|(p, t)| t * p.ln()).sum::<f64>() / 2.0;
+        near(&g.tensor(loss).to_f64(), &[expected]);
+        let mut parameters = Parameters::builder().build(DType::F64).unwrap();
+        g.backward(loss, &mut parameters).unwrap();
+        let gradient: Vec<f64> = p.iter().zip(targets).map(|(p, t)| (p - t) / 2.0).collect();
+        near(&g.gradient(logits).unwrap().to_f64(), &gradient);
+        let labels = g.constant(Tensor::from_slice([2], &[1u32, 0]).unwrap());
+        let error = smoothed_cross_entropy(&mut g, logits, labels, 1.0).unwrap_err();
+        assert_eq!(error.to_string(), "softmax_cross_entropy: smoothing must be in [0, 1), found 1");
     }
 
     #[test]

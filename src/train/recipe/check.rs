@@ -133,6 +133,9 @@ fn check_classifier(stage: &str, c: &ClassifierSettings) -> Result<(), Fault> {
         format!("must have one value for each of the {} blocks of the head", c.head_sizes.len() + 1)
     })?;
     in_range(stage, "head_drops", &c.head_drops, 0.0, 1.0)?;
+    require((0.0..1.0).contains(&c.label_smoothing), stage, "label_smoothing", || {
+        format!("must be at least 0 and less than 1, not {}", c.label_smoothing)
+    })?;
     drop_rate(stage, "head_drops", c.head_drops[0], c.training.drop_mult)?;
     require(c.norm_bias_init.is_finite(), stage, "norm_bias_init", || "must be a number".into())?;
     positive(stage, "chain_thaw_factor", &[c.chain_thaw_factor])

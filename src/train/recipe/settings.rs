@@ -271,6 +271,9 @@ pub struct ClassifierSettings {
     pub sampler: SamplerName,
     /// Leave out the last batch of an epoch when it is short.
     pub drop_last: bool,
+    /// Share of a label that all classes have alike, in training (docs/SPEC.md §1.6).
+    #[serde(default)]
+    pub label_smoothing: f64,
     /// Chain-thaw: rate of the other groups / rate of the last.
     pub chain_thaw_factor: f64,
 }

@@ -77,6 +77,7 @@ const COMMON: &[Row] = &[
     ("lm.valid_average", Text("token"), "§3.1: the exact mean; `batch` as the libraries print"),
     ("lm.test_text", Off, "§4.7: transductive, so off"),
     ("classifier.head_sizes", Ints(&[50]), "§1.6 [S][L07][F1][F2]"),
+    ("classifier.label_smoothing", Num(0.0), "§1.6 [P][S]: none"),
     ("classifier.chain_thaw_factor", Num(0.1), "§6 Table 7: .001 last / .0001 others"),
 ];
 
