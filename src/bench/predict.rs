@@ -133,14 +133,20 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
     Ok(())
 }
 
-/// Elements of W_ih and of W_hh of every layer.
+/// Elements of every layer's weights: those that a text reads once, and those that every step reads.
 fn weights_of(recipe: &Recipe, sizes: Sizes) -> Vec<[usize; 2]> {
-    let EncoderSettings::AwdLstm(encoder) = recipe.classifier_architecture(sizes.vocabulary, CLASSES).encoder;
-    let layer = |l| {
-        let (input, h) = encoder.layer_sizes(l);
-        [4 * h * input, 4 * h * h]
+    let encoder = recipe.classifier_architecture(sizes.vocabulary, CLASSES).encoder;
+    let layer = |l| match encoder {
+        EncoderSettings::AwdLstm(encoder) => {
+            let (input, h) = encoder.layer_sizes(l);
+            [4 * h * input, 4 * h * h]
+        }
+        EncoderSettings::Qrnn(encoder) => {
+            let (columns, h) = encoder.layer_sizes(l);
+            [3 * h * columns, 0]
+        }
     };
-    (0..encoder.layers).map(layer).collect()
+    (0..encoder.layer_names().len()).map(layer).collect()
 }
 
 /// The limit of the row before: what a short text takes for its weights to be read alone, in the order in which its layers need them. Every step needs

@@ -4,7 +4,10 @@ use super::model::{CheckedModel, ModelCheck, fill};
 use crate::autodiff::{Graph, Parameters};
 use crate::device::{DType, Device};
 use crate::error::Result;
-use crate::nn::{AwdLstmSettings, DropRates, LanguageModel, LanguageModelSettings, LossSettings, Noise, State};
+use crate::nn::{
+    AwdLstmSettings, DropRates, EncoderSettings, LanguageModel, LanguageModelSettings, LossSettings, Noise,
+    QrnnSettings, State,
+};
 use crate::ops::activation_regularisation::TarGuard;
 use crate::random::{Key, Site, Stream};
 use crate::tensor::Tensor;
@@ -26,9 +29,11 @@ struct Switches {
     ar_on_dropped: bool,
     sampled: bool,
     splits: &'static [usize],
+    /// Else an AWD-LSTM.
+    qrnn: bool,
 }
 
-const CASES: [Switches; 6] = [
+const CASES: [Switches; 8] = [
     Switches {
         name: "window=1",
         counted: [true, false],
@@ -36,6 +41,7 @@ const CASES: [Switches; 6] = [
         ar_on_dropped: true,
         sampled: false,
         splits: &[],
+        qrnn: false,
     },
     Switches {
         name: "window=2",
@@ -44,6 +50,7 @@ const CASES: [Switches; 6] = [
         ar_on_dropped: true,
         sampled: false,
         splits: &[],
+        qrnn: false,
     },
     Switches {
         name: "windows=1+2",
@@ -52,6 +59,7 @@ const CASES: [Switches; 6] = [
         ar_on_dropped: true,
         sampled: false,
         splits: &[],
+        qrnn: false,
     },
     Switches {
         name: "window=2 ar=raw bias=false",
@@ -60,6 +68,7 @@ const CASES: [Switches; 6] = [
         ar_on_dropped: false,
         sampled: false,
         splits: &[],
+        qrnn: false,
     },
     Switches {
         name: "window=2 softmax=sampled",
@@ -68,6 +77,7 @@ const CASES: [Switches; 6] = [
         ar_on_dropped: true,
         sampled: true,
         splits: &[],
+        qrnn: false,
     },
     Switches {
         name: "window=2 softmax=adaptive",
@@ -76,6 +86,25 @@ const CASES: [Switches; 6] = [
         ar_on_dropped: true,
         sampled: false,
         splits: &[6, 11],
+        qrnn: false,
+    },
+    Switches {
+        name: "windows=1+2 encoder=qrnn",
+        counted: [true, true],
+        decoder_bias: true,
+        ar_on_dropped: true,
+        sampled: false,
+        splits: &[],
+        qrnn: true,
+    },
+    Switches {
+        name: "window=2 encoder=qrnn",
+        counted: [false, true],
+        decoder_bias: true,
+        ar_on_dropped: true,
+        sampled: false,
+        splits: &[],
+        qrnn: true,
     },
 ];
 
@@ -101,7 +130,12 @@ struct Windows {
 
 impl Windows {
     fn new(switches: Switches) -> Result<Self> {
-        let encoder = AwdLstmSettings { vocabulary: V, embedding: E, hidden: H, layers: 3, pad: Some(1) }.into();
+        let encoder: EncoderSettings = match switches.qrnn {
+            true => {
+                QrnnSettings { vocabulary: V, embedding: E, hidden: H, layers: 3, pad: Some(1), zoneout: 0.2 }.into()
+            }
+            false => AwdLstmSettings { vocabulary: V, embedding: E, hidden: H, layers: 3, pad: Some(1) }.into(),
+        };
         let settings =
             LanguageModelSettings { encoder, decoder_bias: switches.decoder_bias, splits: switches.splits.to_vec() };
         let (model, parameters) = LanguageModel::new(settings, DType::F64)?;
@@ -203,6 +237,20 @@ mod tests {
     }
 
     #[test]
+    fn an_error_in_any_operation_of_a_qrnn_is_noticed() {
+        for (operation, input) in
+            [("with_previous", 0), ("dropout", 0), ("linear", 1), ("linear", 2), ("forget_mult", 0)]
+        {
+            let verdict = verdict(move || {
+                let mut windows = Windows::new(CASES[7])?;
+                windows.graph.plant(Some(Fault { operation, input }));
+                Ok(Box::new(windows))
+            });
+            assert!(verdict.wrong > 0, "{operation}");
+        }
+    }
+
+    #[test]
     fn an_error_in_the_adaptive_softmax_is_noticed() {
         // hidden state, weight, bias, tombstones and their bias
         for input in 0..5 {
@@ -236,6 +284,9 @@ mod tests {
 
     #[test]
     fn no_gradient_crosses_the_border_of_a_window() {
-        assert!(verdict(|| Ok(Box::new(Attached(Windows::new(CASES[1])?)))).wrong > 100);
+        for (case, least) in [(1, 100), (7, 50)] {
+            let wrong = verdict(move || Ok(Box::new(Attached(Windows::new(CASES[case])?)))).wrong;
+            assert!(wrong > least, "{}: {wrong}", CASES[case].name);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::recipe::{DirectionArg, RecipeArgs, StagedRecipe};
 use super::shared::{DataArgs, RunArgs};
+use super::values::name_of;
 use super::{Global, output};
 use crate::device::cpu::isa::isa;
 use crate::error::{Error, Result};
@@ -117,24 +118,29 @@ pub fn sized_like(mut recipe: Recipe, config: &ModelConfig, args: &RecipeArgs) -
         Architecture::LanguageModel(settings) => (settings.encoder, Some(settings.decoder_bias)),
         Architecture::Classifier(settings) => (settings.encoder, None),
     };
-    let EncoderSettings::AwdLstm(encoder) = encoder;
+    let (width, hidden, layers) = (encoder.width(), encoder.hidden(), encoder.layer_names().len());
+    let text = |n: Option<usize>| n.map(|n| n.to_string());
     let given = [
-        ("emb-size", args.emb_size, encoder.embedding),
-        ("hidden-size", args.hidden_size, encoder.hidden),
-        ("layers", args.layers, encoder.layers),
+        ("encoder", args.encoder.as_ref().map(name_of), encoder.kind().to_string()),
+        ("emb-size", text(args.emb_size), width.to_string()),
+        ("hidden-size", text(args.hidden_size), hidden.to_string()),
+        ("layers", text(args.layers), layers.to_string()),
     ];
     for (flag, given, of_model) in given {
-        if given.is_some_and(|n| n != of_model) {
-            let given = given.unwrap_or_default();
+        if let Some(given) = given.filter(|given| *given != of_model) {
             return Err(Error::usage(format!("--{flag} {given}: the model to start from has {of_model}"))
                 .hint("leave the flag out: the sizes are those of the model"));
         }
     }
     let bias = bias.unwrap_or(recipe.model.decoder_bias);
     let source = "the model to start from";
-    recipe.set("model.emb", encoder.embedding.into(), source)?;
-    recipe.set("model.hidden", encoder.hidden.into(), source)?;
-    recipe.set("model.layers", encoder.layers.into(), source)?;
+    recipe.set("model.encoder", encoder.kind().into(), source)?;
+    recipe.set("model.emb", width.into(), source)?;
+    recipe.set("model.hidden", hidden.into(), source)?;
+    recipe.set("model.layers", layers.into(), source)?;
+    if let EncoderSettings::Qrnn(qrnn) = encoder {
+        recipe.set("model.zoneout", qrnn.zoneout.into(), source)?;
+    }
     recipe.set("model.decoder_bias", bias.into(), source)?;
     Ok(recipe)
 }

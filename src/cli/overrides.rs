@@ -28,6 +28,7 @@ impl RecipeArgs {
             Discriminative::Factor(factor) => factor.to_string(),
         });
         let all = [
+            ("encoder", self.encoder.as_ref().map(name_of)),
             ("emb-size", self.emb_size.map(|v| v.to_string())),
             ("hidden-size", self.hidden_size.map(|v| v.to_string())),
             ("layers", self.layers.map(|v| v.to_string())),

@@ -57,10 +57,14 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     if global.memory_limit.is_some() {
         value["fits"] = short.is_none().into();
     }
-    let EncoderSettings::AwdLstm(encoder) = recipe.encoder(plan.sizes.vocabulary);
-    let mut hidden: Vec<usize> = (0..encoder.layers).map(|l| encoder.layer_sizes(l).1).collect();
-    hidden.dedup();
-    let lstm = shared::lstm_plans(global, plan.sizes.batch_size, &hidden)?;
+    let lstm = match recipe.encoder(plan.sizes.vocabulary) {
+        EncoderSettings::AwdLstm(encoder) => {
+            let mut hidden: Vec<usize> = (0..encoder.layers).map(|l| encoder.layer_sizes(l).1).collect();
+            hidden.dedup();
+            shared::lstm_plans(global, plan.sizes.batch_size, &hidden)?
+        }
+        EncoderSettings::Qrnn(_) => None,
+    };
     let mut text = describe(&plan);
     if let Some(plans) = &lstm {
         text += &format!("\nLSTM on {}\n{}", global.device, shared::lstm_lines(plans));

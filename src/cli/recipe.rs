@@ -13,7 +13,16 @@ pub enum RecipeName {
     Fastai1,
     Fastai2,
     Awd,
+    AwdQrnn,
+    Multifit,
     Tiny,
+}
+
+/// Encoders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EncoderName {
+    AwdLstm,
+    Qrnn,
 }
 
 /// Reading direction.
@@ -78,13 +87,16 @@ pub struct RecipeArgs {
     /// Train both directions and average their probabilities
     #[arg(long)]
     pub bidirectional: bool,
+    /// What reads the text
+    #[arg(long, value_enum)]
+    pub encoder: Option<EncoderName>,
     /// Size of the embedding
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub emb_size: Option<usize>,
-    /// Hidden size of the LSTM layers
+    /// Hidden size of the recurrent layers
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub hidden_size: Option<usize>,
-    /// Number of LSTM layers
+    /// Number of recurrent layers
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub layers: Option<usize>,
     /// Largest vocabulary, special tokens included
@@ -175,6 +187,7 @@ impl RecipeArgs {
         first!(
             recipe,
             direction,
+            encoder,
             emb_size,
             hidden_size,
             layers,
@@ -329,7 +342,7 @@ mod tests {
     /// docs/CLI.md, "Recipe flags".
     #[test]
     fn all_flags_of_the_contract() {
-        let contract = "recipe direction bidirectional emb-size hidden-size layers vocab-size min-freq bptt batch-size epochs lr drop-mult \
+        let contract = "recipe direction bidirectional encoder emb-size hidden-size layers vocab-size min-freq bptt batch-size epochs lr drop-mult \
              weight-decay schedule discriminative unfreezing max-steps seeds labels valid-fraction tokenizer on-nan";
         let flags = flags();
         assert!(contract.split_whitespace().all(|name| flags.iter().any(|f| f == name)), "{flags:?}");

@@ -15,7 +15,7 @@ pub mod state;
 pub mod weights;
 
 pub use documents::DocumentBatch;
-pub use encoder::{AwdLstmSettings, Encoder, EncoderSettings};
+pub use encoder::{AwdLstmSettings, Encoder, EncoderSettings, QrnnSettings};
 pub use head::WordResults;
 pub use model::{
     BatchLoss, Classified, Classifier, ClassifierSettings, LanguageModel, LanguageModelSettings, LossSettings,

@@ -12,8 +12,10 @@ pub const OUTPUT: Site = Site::new(3);
 pub const HEAD: Sites = Sites::new("block of a head", (16, 16), (0x0100, 0x0100));
 /// Output of layer `l` of an encoder, locked over time, (B, H).
 pub const HIDDEN: Sites = Sites::new("layer", (32, 32), (0x1000, 0x1000));
-/// Hidden-to-hidden weight of layer `l`, (4H, H).
+/// Recurrent weight of layer `l`: hidden-to-hidden of an LSTM, (4H, H); the gates' matrix of a QRNN, (3H, columns).
 pub const WEIGHT: Sites = Sites::new("layer", (64, 32), (0x2000, 0x1000));
+/// Zoneout of layer `l`, (T·B, H).
+pub const ZONEOUT: Sites = Sites::new("layer", (0, 0), (0x3000, 0x1000));
 /// Start values of the `k`-th parameter.
 pub(super) const INITIAL: Sites = Sites::new("parameter", (96, 96), (0x8000, 0x7FFF));
 
@@ -29,7 +31,7 @@ mod tests {
     fn no_number_is_given_twice() {
         let single = [EMBEDDING_ROW, INPUT, OUTPUT, Site::WINDOW, Site::ORDER, Site::NEGATIVES, Site::SPLIT];
         let more = [Site::GENERATE, Site::SYNTHETIC].into_iter().chain(Site::CUSTOM);
-        let all = [HEAD, HIDDEN, WEIGHT, INITIAL].into_iter().flat_map(|sites| sites.numbers());
+        let all = [HEAD, HIDDEN, WEIGHT, ZONEOUT, INITIAL].into_iter().flat_map(|sites| sites.numbers());
         let mut seen = std::collections::HashSet::new();
         for number in single.into_iter().chain(more).map(Site::number).chain(all) {
             assert!(seen.insert(number), "the site {number} is given twice");

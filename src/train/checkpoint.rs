@@ -88,7 +88,8 @@ impl Checkpoints {
 /// Settings that there was no choice of in earlier versions, and what every run had then: a checkpoint that does not name them had that.
 fn before_the_choice(key: &str) -> Option<serde_json::Value> {
     match key {
-        "classifier.label_smoothing" => Some(0.0.into()),
+        "model.encoder" => Some("awd-lstm".into()),
+        "model.zoneout" | "classifier.label_smoothing" => Some(0.0.into()),
         _ => None,
     }
 }

@@ -1,7 +1,8 @@
 //! What a recipe's settings mean to the rooms below: tokenizers, batches, networks.
 
 use super::recipe::{
-    ClassifierSettings, LmSettings, LossName, Recipe, SamplerName, TextSettings, TokenizerName, TrainingSettings,
+    ClassifierSettings, EncoderName, LmSettings, LossName, ModelSettings, Recipe, SamplerName, TextSettings,
+    TokenizerName, TrainingSettings,
 };
 use crate::error::{Error, Result};
 use crate::nn;
@@ -114,14 +115,12 @@ impl Recipe {
 
     /// The encoder of this recipe for a vocabulary.
     pub fn encoder(&self, vocabulary: usize) -> nn::EncoderSettings {
-        nn::AwdLstmSettings {
-            vocabulary,
-            embedding: self.model.emb,
-            hidden: self.model.hidden,
-            layers: self.model.layers,
-            pad: Some(PAD_ID),
+        let ModelSettings { encoder, emb: embedding, hidden, layers, zoneout, .. } = self.model;
+        let pad = Some(PAD_ID);
+        match encoder {
+            EncoderName::AwdLstm => nn::AwdLstmSettings { vocabulary, embedding, hidden, layers, pad }.into(),
+            EncoderName::Qrnn => nn::QrnnSettings { vocabulary, embedding, hidden, layers, pad, zoneout }.into(),
         }
-        .into()
     }
 
     /// The classifier of this recipe for a vocabulary and a number of classes.

@@ -108,9 +108,9 @@ def case_qrnn_lm(dn, dt):
             if l < 2: M[f'hidden{l}'] = scl(bern(g, ps['hidden'], B, 1, H), ps['hidden'])
         M = {n: t.to(dt) for n, t in M.items()}
         for t in P.values(): t.grad = None
-        before = state; raw, state = encode(tok, before, M); dp = raw*M['output']; logits = dp @ P['emb'].t()+P['dec_bias']
-        ce = F.cross_entropy(logits.reshape(-1, V), tgt.reshape(-1)); loss = ce+alpha*dp.pow(2).mean()+beta*(raw[:, 1:]-raw[:, :-1]).pow(2).mean(); loss.backward()
-        d.update({q+'mask.'+n: t for n, t in M.items()}); d.update({q+'grad.'+n: t.grad for n, t in P.items()}); d.update({q+'raw_out': raw, q+'dropped_out': dp, q+'logits': logits, q+'loss_ce': ce.reshape(1), q+'loss': loss.reshape(1)})
+        before = state; raw, state = encode(tok, before, M); dp = raw*M['output']; logits = dp @ P['emb'].t()+P['dec_bias']; logits.retain_grad()
+        ce = F.cross_entropy(logits.reshape(-1, V), tgt.reshape(-1)); ar = alpha*dp.pow(2).mean(); tar = beta*(raw[:, 1:]-raw[:, :-1]).pow(2).mean(); loss = ce+ar+tar; loss.backward()
+        d.update({q+'mask.'+n: t for n, t in M.items()}); d.update({q+'grad.'+n: t.grad for n, t in P.items()}); d.update({q+'raw_out': raw, q+'dropped_out': dp, q+'logits': logits, q+'grad_logits': logits.grad, q+'loss_ce': ce.reshape(1), q+'loss_ar': ar.reshape(1), q+'loss_tar': tar.reshape(1), q+'loss': loss.reshape(1)})
         for io, (last, cs) in (('in', before), ('out', state)): d.update({q+'last_'+io: last, **{q+f'c_{io}{l}': c for l, c in enumerate(cs)}})
     with torch.no_grad():
         state = fresh()

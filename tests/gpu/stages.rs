@@ -7,7 +7,9 @@ use ulmfit::autodiff::{Graph, Parameters, ParametersBuilder};
 use ulmfit::device::Precision;
 use ulmfit::device::cuda::{self, Copies};
 use ulmfit::error::Result;
-use ulmfit::nn::{AwdLstmSettings, ClassifierSettings, LanguageModel, LanguageModelSettings, weights};
+use ulmfit::nn::{
+    AwdLstmSettings, ClassifierSettings, EncoderSettings, LanguageModel, LanguageModelSettings, QrnnSettings, weights,
+};
 use ulmfit::ops::activation_regularisation::TarGuard;
 use ulmfit::ops::concat_pool::Masking;
 use ulmfit::optim::Schedule;
@@ -62,6 +64,8 @@ pub struct Share<'a> {
     pub precision: Precision,
     /// Of the encoder.
     pub layers: usize,
+    /// Whether it is a QRNN, else an AWD-LSTM.
+    pub qrnn: bool,
     /// The model to start from.
     pub from: Option<&'a Path>,
     /// Of the checkpoint, one after every update; a run that finds one goes on from it.
@@ -78,6 +82,7 @@ impl Share<'_> {
             device,
             precision: Precision::Full,
             layers: 2,
+            qrnn: false,
             from: None,
             directory: None,
             updates: usize::MAX,
@@ -88,17 +93,21 @@ impl Share<'_> {
 
 pub const STAGES: [Stage; 3] = [Stage::Pretrain, Stage::FinetuneLm, Stage::Classifier];
 
-fn encoder(layers: usize) -> AwdLstmSettings {
-    AwdLstmSettings { vocabulary: VOCABULARY, embedding: 6, hidden: 9, layers, pad: Some(1) }
+fn encoder(Share { layers, qrnn, .. }: Share) -> EncoderSettings {
+    let (vocabulary, embedding, hidden, pad) = (VOCABULARY, 6, 9, Some(1));
+    match qrnn {
+        true => QrnnSettings { vocabulary, embedding, hidden, layers, pad, zoneout: 0.1 }.into(),
+        false => AwdLstmSettings { vocabulary, embedding, hidden, layers, pad }.into(),
+    }
 }
 
-fn language_model(layers: usize) -> LanguageModelSettings {
-    LanguageModelSettings { encoder: encoder(layers).into(), decoder_bias: true, splits: vec![] }
+fn language_model(share: Share) -> LanguageModelSettings {
+    LanguageModelSettings { encoder: encoder(share), decoder_bias: true, splits: vec![] }
 }
 
-fn classifier(layers: usize) -> ClassifierSettings {
+fn classifier(share: Share) -> ClassifierSettings {
     ClassifierSettings {
-        encoder: encoder(layers).into(),
+        encoder: encoder(share),
         head: vec![5],
         classes: CLASSES as usize,
         linear_bias: true,
@@ -159,6 +168,7 @@ fn classifier_settings(settings: recipe::ClassifierSettings) -> recipe::Classifi
     recipe::ClassifierSettings {
         training,
         head_drops: vec![0.2, 0.1],
+        label_smoothing: 0.1,
         frozen_norm_eval: true,
         sampler: SamplerName::Sortish,
         drop_last: false,
@@ -171,7 +181,7 @@ pub fn run(stage: Stage, data: &Data, share: Share, out: Option<&Path>) -> Resul
     let (key, direction) = (Key::new(4, stage, Direction::Forward), Direction::Forward);
     let pretrained = match share.from {
         Some(from) => {
-            let (_, pretrained) = LanguageModel::new(language_model(share.layers), DType::F32)?;
+            let (_, pretrained) = LanguageModel::new(language_model(share), DType::F32)?;
             weights::load_model(from, &pretrained)?;
             Some(pretrained)
         }
@@ -185,15 +195,13 @@ pub fn run(stage: Stage, data: &Data, share: Share, out: Option<&Path>) -> Resul
     let (train, valid) = ((data.train.clone(), None), Some((data.valid.clone(), None)));
     let recipe = Recipe::named("tiny").unwrap();
     if stage == Stage::Classifier {
-        let Assembled { network, parameters, graph } =
-            assemble::classifier(classifier(share.layers), key, start, place)?;
+        let Assembled { network, parameters, graph } = assemble::classifier(classifier(share), key, start, place)?;
         let settings = classifier_settings(recipe.classifier);
         let task = assemble::classifier_task_settings(&settings);
         let mut task = assemble::classifier_task(&network, &settings, task, direction, key, train, valid)?;
         return train_stage(stage, &mut task, parameters, graph, share, out);
     }
-    let Assembled { network, parameters, graph } =
-        assemble::language_model(language_model(share.layers), key, start, place)?;
+    let Assembled { network, parameters, graph } = assemble::language_model(language_model(share), key, start, place)?;
     let settings = lm_settings(recipe.pretrain);
     let task = assemble::lm_task_settings(&settings, VOCABULARY);
     let mut task =
@@ -259,11 +267,16 @@ fn train_stage(
 
 /// The three stages, each from the model of the one before. `name`: of their files.
 pub fn all_on(device: Device, precision: Precision, data: &Data, name: &str) -> Vec<Heard> {
+    all_of(Share { precision, ..Share::whole(device) }, data, name)
+}
+
+/// The same of any encoder.
+pub fn all_of(of: Share, data: &Data, name: &str) -> Vec<Heard> {
     let mut heard = Vec::new();
     for (i, stage) in STAGES.into_iter().enumerate() {
         let file = |i: usize| data.directory.path().join(format!("{name}-{i}.safetensors"));
         let from = i.checked_sub(1).map(file);
-        let share = Share { precision, from: from.as_deref(), ..Share::whole(device) };
+        let share = Share { from: from.as_deref(), ..of };
         heard.push(run(stage, data, share, Some(&file(i))).unwrap_or_else(|e| panic!("{stage:?}: {e}")));
     }
     heard

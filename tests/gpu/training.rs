@@ -6,7 +6,7 @@ use ulmfit::tensor::Device;
 use ulmfit::train::Stage;
 
 use crate::sim;
-use crate::stages::{GPU, Heard, STAGES, STEPS, Share, all_on, run};
+use crate::stages::{GPU, Heard, STAGES, STEPS, Share, all_of, all_on, run};
 use crate::support;
 use crate::tasks::Data;
 
@@ -80,6 +80,28 @@ fn three_stages_on_both_devices() {
             let losses = |steps: &[(f64, f64)]| steps.iter().map(|s| s.0).collect::<Vec<_>>();
             let worst = difference(&losses(&steps), &losses(&cpu[i].steps));
             assert!(worst <= TOLERANCE, "{stage:?} from {first} to {second}: {worst:.1e}");
+        }
+    }
+    let found = sim::findings();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The other encoder, in both precisions.
+#[test]
+fn three_stages_of_a_qrnn() {
+    let _sim = sim::Sim::new("h100");
+    let data = Data::new(8);
+    for precision in [Precision::Full, Precision::Bf16] {
+        let on = |device: Device, name: &str| {
+            all_of(Share { qrnn: true, precision, ..Share::whole(device) }, &data, &format!("{name}-{precision:?}"))
+        };
+        let (cpu, gpu) = (on(Device::Cpu, "cpu"), on(GPU, "gpu"));
+        for ((stage, cpu), gpu) in STAGES.into_iter().zip(&cpu).zip(&gpu) {
+            hold_alike(stage, cpu, gpu);
+        }
+        sim::set("seed", "2");
+        for (again, gpu) in on(GPU, "again").iter().zip(&gpu) {
+            assert_eq!((&again.steps, &again.valid), (&gpu.steps, &gpu.valid), "{precision:?}");
         }
     }
     let found = sim::findings();

@@ -4,8 +4,8 @@
 use ulmfit::autodiff::{Counted, Graph, Parameters, ParametersBuilder, Var};
 use ulmfit::device::{PoolStatistics, Precision};
 use ulmfit::nn::{
-    AwdLstmSettings, Classifier, ClassifierSettings, DocumentBatch, DropRates, LanguageModel, LanguageModelSettings,
-    LossSettings, Noise,
+    AwdLstmSettings, Classifier, ClassifierSettings, DocumentBatch, DropRates, EncoderSettings, LanguageModel,
+    LanguageModelSettings, LossSettings, Noise, QrnnSettings,
 };
 use ulmfit::ops::activation_regularisation::TarGuard;
 use ulmfit::ops::batch_norm::Mode;
@@ -157,15 +157,15 @@ fn language_model(
 fn language_models_are_the_same_dry() {
     alone(concat!(module_path!(), "::language_models_are_the_same_dry"), || {
         let small = AwdLstmSettings { vocabulary: 150, embedding: 20, hidden: 36, layers: 3, pad: Some(1) };
-        let with = |encoder: AwdLstmSettings, splits: &[usize], decoder_bias| LanguageModelSettings {
-            encoder: encoder.into(),
-            decoder_bias,
-            splits: splits.to_vec(),
-        };
+        fn with(encoder: impl Into<EncoderSettings>, splits: &[usize], decoder_bias: bool) -> LanguageModelSettings {
+            LanguageModelSettings { encoder: encoder.into(), decoder_bias, splits: splits.to_vec() }
+        }
+        let qrnn = QrnnSettings { vocabulary: 150, embedding: 20, hidden: 36, layers: 3, pad: Some(1), zoneout: 0.1 };
         for precision in [Precision::Full, Precision::Bf16] {
             language_model(&with(small, &[], true), None, [9, 4], precision);
             language_model(&with(small, &[], false), Some(30), [9, 4], precision);
             language_model(&with(small, &[40, 90], true), None, [9, 4], precision);
+            language_model(&with(qrnn, &[], true), None, [9, 4], precision);
         }
         // WikiText-103's vocabulary, cut as AWD-LSTM cuts it
         let wide = AwdLstmSettings { vocabulary: 238_462, embedding: 8, hidden: 12, layers: 2, pad: None };
@@ -175,20 +175,27 @@ fn language_models_are_the_same_dry() {
         // the paper's layers and vocabulary, in short windows
         let paper = AwdLstmSettings { vocabulary: 30_000, embedding: 400, hidden: 1150, layers: 3, pad: Some(1) };
         language_model(&with(paper, &[], true), None, [3, 64], Precision::Full);
+        let multifit =
+            QrnnSettings { vocabulary: 15_000, embedding: 400, hidden: 1550, layers: 4, pad: Some(1), zoneout: 0.0 };
+        language_model(&with(multifit, &[], true), None, [3, 50], Precision::Full);
     });
 }
 
 #[test]
 fn classifiers_are_the_same_dry() {
     alone(concat!(module_path!(), "::classifiers_are_the_same_dry"), || {
-        for (masking, precision) in [
-            (Masking::Version07, Precision::Full),
-            (Masking::Version1, Precision::Bf16),
-            (Masking::Version2, Precision::Full),
+        let (vocabulary, embedding, hidden, layers, pad) = (90, 20, 36, 2, Some(1));
+        let lstm: EncoderSettings = AwdLstmSettings { vocabulary, embedding, hidden, layers, pad }.into();
+        let qrnn = QrnnSettings { vocabulary, embedding, hidden, layers, pad, zoneout: 0.1 }.into();
+        for (encoder, masking, precision) in [
+            (lstm, Masking::Version07, Precision::Full),
+            (lstm, Masking::Version1, Precision::Bf16),
+            (lstm, Masking::Version2, Precision::Full),
+            (qrnn, Masking::Version1, Precision::Full),
+            (qrnn, Masking::Version2, Precision::Bf16),
         ] {
-            let encoder = AwdLstmSettings { vocabulary: 90, embedding: 20, hidden: 36, layers: 2, pad: Some(1) };
             let settings = ClassifierSettings {
-                encoder: encoder.into(),
+                encoder,
                 head: vec![7],
                 classes: 3,
                 linear_bias: true,

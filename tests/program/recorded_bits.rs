@@ -122,6 +122,27 @@ const RUNS: &[Run] = &[
         line: &["@PRETRAIN", "--recipe", "paper", "--layers", "4"],
         hash: "b5fbfbbc8cc59f74b8b94a6d2d3048075ec519dcb21533e4543885c08e3e5c26",
     },
+    // QRNN: all three stages, weight drop, zoneout, backward
+    Run {
+        name: "qrnn",
+        line: &["@PRETRAIN", "--recipe", "awd-qrnn", "--lr", "1", "--set", "model.zoneout=0.1"],
+        hash: "8060579a46e5dae2cea6b53c3a3155d4a1650276f0faad6d1a26d0eab3f1f9d0",
+    },
+    Run {
+        name: "qrnn-finetune",
+        line: &["@FINETUNE", "--model", "@qrnn", "--recipe", "tiny"],
+        hash: "8b08fa164b2ad3d5c4a56ab32280d27e33e0bec27d1f1347c922f1e922ea7393",
+    },
+    Run {
+        name: "qrnn-classify",
+        line: &["@CLASSIFY", "--model", "@qrnn-finetune", "--recipe", "paper", "--epochs", "1,1,1"],
+        hash: "ed1487fe55d07e7313599e1f3a33f95bf133d306f8ddf952c415e09898269308",
+    },
+    Run {
+        name: "qrnn-back",
+        line: &["@PRETRAIN", "--recipe", "tiny", "--encoder", "qrnn", "--direction", "backward", "--precision", "bf16"],
+        hash: "dd5322abcc041471a9ff36ee301960044e4a9bab6372d913da875cb2e55ee9c2",
+    },
     // bf16 operands, in both kinds of model
     Run {
         name: "bf16",

@@ -78,6 +78,7 @@ const CASES: &[(&str, Replay)] = &[
     ("adam_l2", optimisers::adam_l2),
     ("adaptive_softmax", losses::adaptive_softmax),
     ("awd_lm", models::language_model),
+    ("awd_qrnn", models::language_model),
     ("classifier", models::classifier),
     ("lstm", sequence::lstm),
     ("optim", optimisers::optimisers),
@@ -193,7 +194,7 @@ mod tests {
         assert!(failures.is_empty(), "{failures:#?}");
         assert_eq!((report.files, report.skipped), (2 * CASES.len(), CASES.len()));
         // where there are products the operands were rounded, and that is seen
-        for case in ["adaptive_softmax", "awd_lm", "classifier", "lstm", "qrnn", "sampled_softmax"] {
+        for case in ["adaptive_softmax", "awd_lm", "awd_qrnn", "classifier", "lstm", "qrnn", "sampled_softmax"] {
             let row = report.rows.iter().find(|r| r.case == case && r.skipped.is_none()).unwrap();
             let worst = row.worst.as_ref().unwrap();
             assert!(worst.error > 10.0 * TOLERANCE_F32, "{worst:?}");
@@ -218,6 +219,7 @@ mod tests {
             ("lstm_f64.safetensors", "grad.w_hh"),
             ("lstm_f32.safetensors", "c_n"),
             ("awd_lm_f64.safetensors", "w2.grad.emb"),
+            ("awd_qrnn_f64.safetensors", "w2.grad.rnn0.w"),
             ("classifier_f64.safetensors", "grad.rnn1.w_hh"),
             ("classifier_f32.safetensors", "stat.bn1.running_var"),
             ("optim_f64.safetensors", "asgd.ax"),

@@ -1,4 +1,4 @@
-//! Fixtures of whole models: two windows of the AWD-LSTM language model, one step of the classifier.
+//! Fixtures of whole models: two windows of the language model over either encoder, one step of the classifier.
 
 use super::fixture::{ANY, Fixture, transpose};
 use super::losses::tensor;
@@ -7,7 +7,7 @@ use crate::autodiff::{Graph, ParameterId, Parameters, Var};
 use crate::error::{Error, Result};
 use crate::nn::{
     AwdLstmSettings, Classified, Classifier, ClassifierSettings, DocumentBatch, EncoderSettings, GivenMasks,
-    LanguageModel, LanguageModelSettings, LossSettings, Noise, State, sites,
+    LanguageModel, LanguageModelSettings, LossSettings, Noise, QrnnSettings, State, sites,
 };
 use crate::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
 use crate::ops::batch_norm::{Mode, batch_norm};
@@ -19,23 +19,33 @@ use crate::ops::relu::relu;
 use crate::ops::softmax_cross_entropy::softmax_cross_entropy;
 use crate::tensor::{DType, Tensor};
 
-/// Sizes of the encoder, from the shapes of its parameters.
-fn encoder_settings(f: &mut Fixture, pad: Option<u32>) -> Result<AwdLstmSettings> {
+/// The encoder, from the shapes of its parameters.
+fn encoder_settings(f: &mut Fixture, pad: Option<u32>) -> Result<EncoderSettings> {
     let emb = f.real("param.emb", &[ANY, ANY])?;
-    let hidden = f.real("param.rnn0.w_hh", &[ANY, ANY])?.dims()[1];
     let (vocabulary, embedding, layers) = (emb.dims()[0], emb.dims()[1], f.size("layers")?);
-    let settings = AwdLstmSettings { vocabulary, embedding, hidden, layers, pad };
-    EncoderSettings::from(settings).check()?;
+    let settings: EncoderSettings = if f.names("param.rnn0.").contains(&"param.rnn0.w".into()) {
+        let hidden = f.real("param.rnn0.w", &[ANY, 2 * embedding])?.dims()[0] / 3;
+        let zoneout = f.number("p_zoneout")?;
+        QrnnSettings { vocabulary, embedding, hidden, layers, pad, zoneout }.into()
+    } else {
+        let hidden = f.real("param.rnn0.w_hh", &[ANY, ANY])?.dims()[1];
+        AwdLstmSettings { vocabulary, embedding, hidden, layers, pad }.into()
+    };
+    settings.check()?;
     Ok(settings)
 }
 
 /// Our names of the encoder's parameters, and the fixture's.
-fn encoder_names(layers: usize) -> Vec<(String, String)> {
-    let mut names = vec![("encoder.weight".to_string(), "emb".to_string())];
-    for l in 0..layers {
-        for (ours, theirs) in [("weight_ih", "w_ih"), ("weight_hh", "w_hh"), ("bias_ih", "b_ih"), ("bias_hh", "b_hh")] {
-            names.push((format!("rnns.{l}.{ours}_l0"), format!("rnn{l}.{theirs}")));
+fn encoder_names(encoder: &EncoderSettings) -> Vec<(String, String)> {
+    let of_layer: &[(&str, &str)] = match encoder {
+        EncoderSettings::AwdLstm(_) => {
+            &[("weight_ih_l0", "w_ih"), ("weight_hh_l0", "w_hh"), ("bias_ih_l0", "b_ih"), ("bias_hh_l0", "b_hh")]
         }
+        EncoderSettings::Qrnn(_) => &[("linear.weight", "w"), ("linear.bias", "b")],
+    };
+    let mut names = vec![("encoder.weight".to_string(), "emb".to_string())];
+    for l in 0..encoder.layer_names().len() {
+        names.extend(of_layer.iter().map(|(ours, theirs)| (format!("rnns.{l}.{ours}"), format!("rnn{l}.{theirs}"))));
     }
     names
 }
@@ -73,11 +83,11 @@ fn columns(tokens: &Tensor, from: usize, n: usize) -> Result<Tensor> {
 /// Two windows with all dropouts and carried state, then the same in evaluation.
 pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     let encoder = encoder_settings(f, None)?;
-    let (v, layers) = (encoder.vocabulary, encoder.layers);
+    let v = encoder.vocabulary();
     let (model, declared) =
-        LanguageModel::declare(LanguageModelSettings { encoder: encoder.into(), decoder_bias: true, splits: vec![] })?;
+        LanguageModel::declare(LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] })?;
     let mut parameters = declared.build_on(f.device, f.dtype)?;
-    let mut names = encoder_names(layers);
+    let mut names = encoder_names(&encoder);
     names.push(("decoder.bias".into(), "dec_bias".into()));
     load(f, &parameters, &names)?;
     let stream = f.words("stream", &[ANY, ANY])?;
@@ -98,7 +108,7 @@ pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     for w in 1..=2 {
         let p = format!("w{w}.");
         let (tokens, targets) = (columns(&stream, (w - 1) * bptt, bptt)?, columns(&stream, (w - 1) * bptt + 1, bptt)?);
-        let masks = masks(f, &encoder, b, &p)?;
+        let masks = masks(f, &encoder, [bptt, b], &p)?;
         compare_state(f, &state, &format!("{p}%_in"))?;
         g.reset();
         parameters.clear_gradients();
@@ -158,14 +168,23 @@ fn logits(f: &Fixture, g: &mut Graph, parameters: &Parameters, x: Tensor) -> Res
 }
 
 /// The masks of a window.
-fn masks(f: &mut Fixture, encoder: &AwdLstmSettings, b: usize, prefix: &str) -> Result<GivenMasks> {
-    let (v, e, h, layers) = (encoder.vocabulary, encoder.embedding, encoder.hidden, encoder.layers);
+fn masks(f: &mut Fixture, encoder: &EncoderSettings, [steps, b]: [usize; 2], prefix: &str) -> Result<GivenMasks> {
+    let (v, e, h) = (encoder.vocabulary(), encoder.width(), encoder.hidden());
+    let layers = encoder.layer_names().len();
     let mut masks = GivenMasks::default();
     masks.insert(sites::EMBEDDING_ROW, f.real(&format!("{prefix}mask.emb_row"), &[v, 1])?);
     masks.insert(sites::INPUT, f.real(&format!("{prefix}mask.input"), &[b, 1, e])?.reshape([b, e])?);
     for l in 0..layers {
-        let size = encoder.layer_sizes(l).1;
-        masks.insert(sites::WEIGHT.site(l)?, f.real(&format!("{prefix}mask.rnn{l}.w_hh"), &[4 * size, size])?);
+        let (name, shape) = match encoder {
+            EncoderSettings::AwdLstm(sizes) => ("w_hh", [4 * sizes.layer_sizes(l).1, sizes.layer_sizes(l).1]),
+            EncoderSettings::Qrnn(sizes) => {
+                let (columns, output) = sizes.layer_sizes(l);
+                let keeps = f.real(&format!("{prefix}mask.zoneout{l}"), &[b, steps, output])?;
+                masks.insert(sites::ZONEOUT.site(l)?, transpose(&keeps)?);
+                ("w", [3 * output, columns])
+            }
+        };
+        masks.insert(sites::WEIGHT.site(l)?, f.real(&format!("{prefix}mask.rnn{l}.{name}"), &shape)?);
         if l + 1 < layers {
             let mask = f.real(&format!("{prefix}mask.hidden{l}"), &[b, 1, h])?.reshape([b, h])?;
             masks.insert(sites::HIDDEN.site(l)?, mask);
@@ -175,10 +194,10 @@ fn masks(f: &mut Fixture, encoder: &AwdLstmSettings, b: usize, prefix: &str) -> 
     Ok(masks)
 }
 
-/// Compares h and c of every layer with `pattern`, in which `%` is h or c, followed by the layer.
+/// Compares what is carried with `pattern`, in which `%` is the kind of a state, followed by its layer.
 fn compare_state(f: &mut Fixture, state: &State, pattern: &str) -> Result<()> {
     for (at, slot) in state.slots().iter().enumerate() {
-        let (kind, layer) = slot.name.split_at(1);
+        let (kind, layer) = slot.name.split_at(slot.name.find(|c: char| c.is_ascii_digit()).unwrap_or(slot.name.len()));
         f.compare(&format!("{}{layer}", pattern.replace('%', kind)), state.get(at))?;
     }
     Ok(())
@@ -259,13 +278,13 @@ const HEAD_NAMES: [(&str, &str); 8] = [
 /// One training step of the classifier, with state detached between chunks and without, then its head in evaluation.
 pub(super) fn classifier(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     let encoder = encoder_settings(f, Some(f.size("pad")? as u32))?;
-    let e = encoder.embedding;
+    let e = encoder.width();
     let hidden = f.real("param.lin1.weight", &[ANY, 3 * e])?.dims()[0];
     let classes = f.real("param.lin2.weight", &[ANY, hidden])?.dims()[0];
     let documents = Documents::read(f, 3 * e, hidden)?;
     let (b, t) = (documents.lengths.len(), documents.steps);
     let settings = |bptt: usize| ClassifierSettings {
-        encoder: encoder.into(),
+        encoder,
         head: vec![hidden],
         classes,
         linear_bias: true,
@@ -275,7 +294,7 @@ pub(super) fn classifier(f: &mut Fixture, g: &mut Graph) -> Result<()> {
         max_steps: bptt.max(t),
         strict_cap: false,
     };
-    let encoder_names = encoder_names(encoder.layers);
+    let encoder_names = encoder_names(&encoder);
     let mut names = encoder_names.clone();
     names.extend(HEAD_NAMES.map(|(ours, theirs)| (ours.to_string(), theirs.to_string())));
 

@@ -3,12 +3,14 @@
 //! A new one is a file beside this, an arm of [`EncoderSettings`], and a line in each of its methods (DESIGN.md, "An encoder is a file").
 
 mod awd_lstm;
+mod qrnn;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::awd_lstm::{AwdLstm, AwdLstmSettings};
+pub use self::qrnn::{Qrnn, QrnnSettings};
 use super::noise::Noise;
 use super::state::{Slot, State};
 use crate::autodiff::{Graph, Group, ParameterId, Parameters, ParametersBuilder, Var};
@@ -82,11 +84,18 @@ impl dyn Encoder + '_ {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum EncoderSettings {
     AwdLstm(AwdLstmSettings),
+    Qrnn(QrnnSettings),
 }
 
 impl From<AwdLstmSettings> for EncoderSettings {
     fn from(settings: AwdLstmSettings) -> Self {
         EncoderSettings::AwdLstm(settings)
+    }
+}
+
+impl From<QrnnSettings> for EncoderSettings {
+    fn from(settings: QrnnSettings) -> Self {
+        EncoderSettings::Qrnn(settings)
     }
 }
 
@@ -101,6 +110,7 @@ impl<'de> Deserialize<'de> for EncoderSettings {
         };
         match kind.as_str() {
             "awd-lstm" => serde_json::from_value(value).map(EncoderSettings::AwdLstm).map_err(D::Error::custom),
+            "qrnn" => serde_json::from_value(value).map(EncoderSettings::Qrnn).map_err(D::Error::custom),
             other => Err(D::Error::custom(format!("there is no encoder of the kind '{other}'"))),
         }
     }
@@ -114,6 +124,15 @@ impl EncoderSettings {
     pub fn check(&self) -> Result<()> {
         match self {
             EncoderSettings::AwdLstm(settings) => settings.check(),
+            EncoderSettings::Qrnn(settings) => settings.check(),
+        }
+    }
+
+    /// Its kind, as in files and on the command line.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            EncoderSettings::AwdLstm(_) => "awd-lstm",
+            EncoderSettings::Qrnn(_) => "qrnn",
         }
     }
 
@@ -121,6 +140,7 @@ impl EncoderSettings {
     pub fn vocabulary(&self) -> usize {
         match self {
             EncoderSettings::AwdLstm(settings) => settings.vocabulary,
+            EncoderSettings::Qrnn(settings) => settings.vocabulary,
         }
     }
 
@@ -128,6 +148,7 @@ impl EncoderSettings {
     pub fn width(&self) -> usize {
         match self {
             EncoderSettings::AwdLstm(settings) => settings.embedding,
+            EncoderSettings::Qrnn(settings) => settings.embedding,
         }
     }
 
@@ -135,6 +156,15 @@ impl EncoderSettings {
     pub fn pad(&self) -> Option<u32> {
         match self {
             EncoderSettings::AwdLstm(settings) => settings.pad,
+            EncoderSettings::Qrnn(settings) => settings.pad,
+        }
+    }
+
+    /// H: width of the layers between.
+    pub fn hidden(&self) -> usize {
+        match self {
+            EncoderSettings::AwdLstm(settings) => settings.hidden,
+            EncoderSettings::Qrnn(settings) => settings.hidden,
         }
     }
 
@@ -142,6 +172,7 @@ impl EncoderSettings {
     pub fn layer_names(&self) -> Vec<String> {
         match self {
             EncoderSettings::AwdLstm(settings) => settings.layer_names(),
+            EncoderSettings::Qrnn(settings) => settings.layer_names(),
         }
     }
 
@@ -149,6 +180,7 @@ impl EncoderSettings {
     pub fn declare(&self, builder: &mut ParametersBuilder, embedding: Group, layers: &[Group]) -> Arc<dyn Encoder> {
         match *self {
             EncoderSettings::AwdLstm(settings) => Arc::new(AwdLstm::declare(builder, settings, embedding, layers)),
+            EncoderSettings::Qrnn(settings) => Arc::new(Qrnn::declare(builder, settings, embedding, layers)),
         }
     }
 }
@@ -182,6 +214,9 @@ mod tests {
         assert_eq!(tagged, format!(r#"{{"kind":"awd-lstm",{sizes}}}"#));
         assert_eq!(serde_json::from_str::<EncoderSettings>(&tagged).unwrap(), plain);
         let fault = |text: &str| serde_json::from_str::<EncoderSettings>(text).unwrap_err().to_string();
+        let tagged = tagged.replace("awd-lstm", "qrnn").replace("\"pad\":1", "\"pad\":1,\"zoneout\":0.1");
+        let qrnn: EncoderSettings = serde_json::from_str(&tagged).unwrap();
+        assert_eq!((qrnn.kind(), serde_json::to_string(&qrnn).unwrap()), ("qrnn", tagged));
         assert!(fault(r#"{"kind":"gru"}"#).contains("there is no encoder of the kind 'gru'"));
         assert!(fault(&format!(r#"{{"depth":1,{sizes}}}"#)).contains("unknown field `depth`"));
         assert!(fault(r#"{"kind":3}"#).contains("not 3"));

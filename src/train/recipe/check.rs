@@ -14,6 +14,9 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), Fault> {
     {
         require(size >= 1 && size <= limit, "model", key, || format!("must be from 1 to {limit}, not {size}"))?;
     }
+    require((0.0..1.0).contains(&model.zoneout), "model", "zoneout", || {
+        format!("must be at least 0 and less than 1, not {}", model.zoneout)
+    })?;
     at_least_1("text", "vocab_multiple", recipe.text.vocab_multiple)?;
     let coverage = recipe.text.coverage;
     require(coverage > 0.0 && coverage <= 1.0, "text", "coverage", || {

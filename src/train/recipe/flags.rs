@@ -33,9 +33,10 @@ impl Flag {
 
 /// The flags with a name of their own. Every other key of the tables can be set by [`Builder::key`].
 pub const FLAGS: &[Flag] = &[
-    Flag::new("emb-size", "model.emb", "size of the embedding and of the last LSTM layer"),
-    Flag::new("hidden-size", "model.hidden", "size of the other LSTM layers"),
-    Flag::new("layers", "model.layers", "number of LSTM layers"),
+    Flag::new("encoder", "model.encoder", "awd-lstm or qrnn"),
+    Flag::new("emb-size", "model.emb", "size of the embedding and of the last recurrent layer"),
+    Flag::new("hidden-size", "model.hidden", "size of the other recurrent layers"),
+    Flag::new("layers", "model.layers", "number of recurrent layers"),
     Flag::new("tokenizer", "text.tokenizer", "word, whitespace, pretokenized or subword"),
     Flag::new("rules", "text.rules", "rules of the word tokenizer: 0.7, v1 or v2"),
     Flag::new("language", "text.language", "language of the word tokenizer: en, another code, or a table file"),

@@ -18,6 +18,8 @@ use crate::text::{LmLayout, Rules, SubwordAlgorithm, Windows};
 /// Sizes that all stages share (docs/SPEC.md §1.1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelSettings {
+    #[serde(default)]
+    pub encoder: EncoderName,
     /// E
     pub emb: usize,
     /// H
@@ -26,6 +28,29 @@ pub struct ModelSettings {
     pub layers: usize,
     /// Whether the (tied) decoder of the language model has a bias.
     pub decoder_bias: bool,
+    /// Probability that an element of a QRNN's state keeps its value for a step (docs/SPEC.md §1.5).
+    #[serde(default)]
+    pub zoneout: f64,
+}
+
+/// Kinds of encoders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EncoderName {
+    /// The one that there was before there was a choice.
+    #[default]
+    AwdLstm,
+    Qrnn,
+}
+
+impl EncoderName {
+    /// As in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            EncoderName::AwdLstm => "awd-lstm",
+            EncoderName::Qrnn => "qrnn",
+        }
+    }
 }
 
 /// How text becomes tokens (docs/SPEC.md §2); the same in all stages.

@@ -21,17 +21,21 @@ use V::{Int, Ints, None, Num, Nums, Off, On, Text};
 pub(super) type Row = (&'static str, V, &'static str);
 
 /// Names of the recipes and their tables.
-pub(super) const RECIPES: [(&str, &[&[Row]]); 6] = [
+pub(super) const RECIPES: [(&str, &[&[Row]]); 8] = [
     ("paper", &[COMMON, PAPER]),
     ("scripts", &[COMMON, SCRIPTS]),
     ("fastai1", &[COMMON, FASTAI, FASTAI1]),
     ("fastai2", &[COMMON, FASTAI, FASTAI2]),
     ("awd", &[COMMON, SCRIPTS, AWD]),
+    ("awd-qrnn", &[COMMON, SCRIPTS, AWD, AWD_QRNN]),
+    ("multifit", &[COMMON, FASTAI, FASTAI1, MULTIFIT]),
     ("tiny", &[COMMON, FASTAI, FASTAI2, TINY]),
 ];
 
 /// What is the same everywhere, and the numbers that stand ready for switches which a recipe leaves off.
 const COMMON: &[Row] = &[
+    ("model.encoder", Text("awd-lstm"), "§1.1 [P]"),
+    ("model.zoneout", Num(0.0), "§1.5 [A][F1][M]: of a QRNN alone, and off"),
     ("model.emb", Int(400), "§1.1 [P]"),
     ("model.hidden", Int(1150), "§1.1 [P]"),
     ("model.layers", Int(3), "§1.1 [P]"),
@@ -313,6 +317,64 @@ const AWD: &[Row] = &[
     ("lm.drop_mult", Num(1.0), "§1.2 [A]: no multiplier"),
     ("lm.ar_on_dropped", On, "§1.3 [A]"),
     ("lm.loss", Text("adaptive"), "§1.4 [A]: full up to 75,000 words"),
+];
+
+/// awd-lstm-lm with a QRNN: what its README says for WikiText-2, where it differs from `awd`.
+const AWD_QRNN: &[Row] = &[
+    ("model.encoder", Text("qrnn"), "§1.5 [A] --model QRNN"),
+    ("model.hidden", Int(1550), "§1.5 [A] --nhid 1550; WT103 2500"),
+    ("model.layers", Int(4), "§1.5 [A] --nlayers 4"),
+    ("lm.batch_size", Int(40), "§1.5 [A] --batch_size 40; PTB 20"),
+    ("pretrain.epochs", Ints(&[500]), "§1.5 [A] --epochs 500; PTB 550"),
+    ("lm.drop_input", Num(0.4), "§1.5 [A] --dropouti 0.4"),
+    ("lm.drop_weight", Num(0.1), "§1.5 [A] --wdrop 0.1"),
+    ("lm.drop_hidden", Num(0.2), "§1.5 [A] --dropouth 0.2; PTB .3"),
+];
+
+/// MultiFiT in its paper's version (`multifit_paper_version` of [M]), on fastai v1.
+const MULTIFIT: &[Row] = &[
+    ("model.encoder", Text("qrnn"), "§1.5 [M]"),
+    ("model.hidden", Int(1550), "§1.5 [M]"),
+    ("model.layers", Int(4), "§1.5 [M]"),
+    ("text.tokenizer", Text("subword"), "§2.2 [M]"),
+    ("text.vocab_multiple", Int(1), "§2.2 [M]: as many as asked for"),
+    ("*.vocab_size", Int(15_000), "§2.2 [M]: 15k"),
+    ("*.bptt", Int(70), "§1.5 [M]"),
+    ("*.clip", Num(0.12), "§1.5 [M]"),
+    ("lm.weight_decay", Num(1e-7), "§1.5 [M]"),
+    ("lm.weight_decay_decoupled", Off, "§1.5 [M]: true_wd=False"),
+    ("lm.drop_input", Num(0.2), "§1.2 [M]"),
+    ("lm.drop_weight", Num(0.15), "§1.2 [M]"),
+    ("lm.drop_embedding", Num(0.02), "§1.2 [M]"),
+    ("lm.drop_hidden", Num(0.1), "§1.2 [M]"),
+    ("lm.drop_output", Num(0.25), "§1.2 [M]"),
+    ("pretrain.batch_size", Int(50), "§1.5 [M]"),
+    ("pretrain.valid_batch_size", Int(50), "§1.5 [M]"),
+    ("pretrain.epochs", Ints(&[10]), "§1.5 [M]"),
+    ("pretrain.lr", Nums(&[5e-3]), "§1.5 [M]"),
+    ("pretrain.drop_mult", Num(0.0), "§1.2 [M]"),
+    ("pretrain.one_cycle_div", Num(25.0), "the default of [F1]"),
+    ("pretrain.one_cycle_div_final", Num(25e4), "the default of [F1], div·1e4 [unverified]"),
+    ("finetune.batch_size", Int(20), "§1.5 [M]"),
+    ("finetune.valid_batch_size", Int(20), "§1.5 [M]"),
+    ("finetune.epochs", Ints(&[1, 20]), "§1.5 [M]: the last group, then all"),
+    ("finetune.lr", Nums(&[1e-2, 1e-3]), "§1.5 [M]: lr·10, then lr"),
+    ("finetune.drop_mult", Num(0.3), "§1.2 [M]"),
+    ("classifier.batch_size", Int(18), "§1.5 [M]"),
+    ("classifier.valid_batch_size", Int(18), "§1.5 [M]"),
+    ("classifier.weight_decay", Num(0.01), "§1.5 [M]"),
+    ("classifier.unfreezing", Text("full"), "§1.5 [M]: one cycle over all"),
+    ("classifier.epochs", Ints(&[8]), "§1.5 [M]"),
+    ("classifier.label_smoothing", Num(0.1), "§1.5 [M]"),
+    ("classifier.lr", Nums(&[2e-2]), "§1.5 [M]: slice(1e-2/2.6⁴, 2e-2)"),
+    ("classifier.ladder", Text("slice"), "§1.5 [M]: slice(1e-2/2.6⁴, 2e-2)"),
+    ("classifier.ladder_factor", Num(2.0 * 2.6 * 2.6 * 2.6 * 2.6), "§1.5 [M]: 2e-2 / (1e-2/2.6⁴)"),
+    ("classifier.drop_input", Num(0.2), "§1.2 [M]"),
+    ("classifier.drop_weight", Num(0.15), "§1.2 [M]"),
+    ("classifier.drop_embedding", Num(0.02), "§1.2 [M]"),
+    ("classifier.drop_hidden", Num(0.1), "§1.2 [M]"),
+    ("classifier.head_drops", Nums(&[0.25, 0.1]), "§1.2 [M]: output_p, then the library's .1"),
+    ("classifier.drop_mult", Num(0.5), "§1.2 [M]"),
 ];
 
 /// Our own: sizes for a laptop and for tests. Otherwise fastai 2.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::nn;
 use crate::optim::Schedule;
 use crate::text::Windows;
 
@@ -114,6 +115,40 @@ fn the_other_recipes_have_their_published_numbers() {
     assert_eq!((awd.drops().input, awd.drops().output, t.nonmono), (0.65, 0.4, 5));
     assert_eq!(awd.steps(4), Recipe::named("awd").unwrap().pretrain.steps(4));
     assert_eq!(awd.steps(4)[0].lr, [30.0; 4]);
+}
+
+#[test]
+fn the_recipes_of_the_qrnn() {
+    let [awd, multifit] = ["awd-qrnn", "multifit"].map(|name| Recipe::named(name).unwrap());
+    for recipe in [&awd, &multifit] {
+        let m = &recipe.model;
+        assert_eq!((m.encoder, m.emb, m.hidden, m.layers, m.zoneout), (EncoderName::Qrnn, 400, 1550, 4, 0.0));
+        let expected =
+            nn::QrnnSettings { vocabulary: 9, embedding: 400, hidden: 1550, layers: 4, pad: Some(1), zoneout: 0.0 };
+        assert_eq!(recipe.encoder(9), expected.into());
+    }
+    let t = &awd.pretrain.training;
+    assert_eq!(
+        (t.lr[0], t.batch_size, t.optimiser, awd.pretrain.drops().weight),
+        (30.0, 40, OptimiserName::NtAsgd, 0.1)
+    );
+    assert_eq!(
+        (multifit.text.tokenizer, multifit.classifier.training.vocab_size),
+        (TokenizerName::Subword, Some(15_000))
+    );
+    assert_eq!(multifit.pretrain.drops(), nn::DropRates::default());
+    let steps = multifit.finetune.steps(5);
+    let plan: Vec<_> = steps.iter().map(|step| (step.trains.iter().filter(|t| **t).count(), step.epochs)).collect();
+    assert_eq!(plan, [(1, 1), (5, 20)]);
+    let c = &multifit.classifier;
+    assert_eq!((c.label_smoothing, c.training.drop_mult, c.steps(6).len()), (0.1, 0.5, 1));
+    let rates = &c.steps(6)[0].lr;
+    assert!((rates[0] - 1e-2 / 2.6f64.powi(4)).abs() < 1e-12 && rates[5] == 2e-2, "{rates:?}");
+    // the others are what they were
+    for name in names().filter(|name| !["awd-qrnn", "multifit"].contains(name)) {
+        let recipe = Recipe::named(name).unwrap();
+        assert_eq!((recipe.model.encoder, recipe.classifier.label_smoothing), (EncoderName::AwdLstm, 0.0), "{name}");
+    }
 }
 
 #[test]
