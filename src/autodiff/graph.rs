@@ -175,11 +175,12 @@ impl Graph {
         if self.computes() {
             return;
         }
-        let flop = 2 * m as u64 * n as u64 * k as u64;
-        match pass {
-            trace::Pass::Backward => self.counted.backward += flop,
-            _ => self.counted.forward += flop,
-        }
+        let flop = [m, n, k].iter().fold(2u64, |flop, &size| flop.saturating_mul(size as u64));
+        let side = match pass {
+            trace::Pass::Backward => &mut self.counted.backward,
+            _ => &mut self.counted.forward,
+        };
+        *side = side.saturating_add(flop);
     }
 
     /// What a dry graph was told since the last call.

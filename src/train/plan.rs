@@ -186,8 +186,8 @@ impl Flop {
     /// Of an update as the recipe names it, of `tokens` tokens, and of one with the longest window.
     fn new(update: Counts, longest: Counts, tokens: usize) -> Self {
         let Counts { forward, backward } = update;
-        let per_step = forward + backward;
-        let longest_window = longest.forward + longest.backward;
+        let per_step = forward.saturating_add(backward);
+        let longest_window = longest.forward.saturating_add(longest.backward);
         Flop { forward, backward, per_step, longest_window, per_token: per_step / tokens.max(1) as u64 }
     }
 }

@@ -4,7 +4,7 @@ use super::{Flop, PlanOptions, Planned};
 pub(super) use crate::autodiff::Counted as Counts;
 use crate::autodiff::{Graph, Parameters, ParametersBuilder, Var};
 use crate::device::Precision;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::{Classifier, DocumentBatch, LanguageModel, Noise, State};
 use crate::ops::batch_norm::Mode;
 use crate::ops::softmax_cross_entropy::softmax;
@@ -67,7 +67,8 @@ impl Dry {
         self.g.backward(loss, &mut self.parameters)?;
         self.g.pool().set_reserving(false);
         let counted = self.g.take_counted();
-        if counted.forward + counted.backward > self.most.forward + self.most.backward {
+        let sum = |counts: Counts| counts.forward.saturating_add(counts.backward);
+        if sum(counted) > sum(self.most) {
             self.most = counted;
         }
         Ok(())
@@ -87,6 +88,16 @@ impl Dry {
     }
 }
 
+/// Refuses batches whose tokens, which a dry graph does have, would themselves not fit.
+fn countable(steps: usize, rows: usize) -> Result<()> {
+    const MOST: usize = 1 << 28;
+    if steps.checked_mul(rows).is_none_or(|tokens| tokens > MOST) {
+        let message = format!("a batch of {rows} rows of {steps} tokens cannot be planned: at most {MOST} tokens can");
+        return Err(Error::usage(message).hint("lower --batch-size, --bptt or --length"));
+    }
+    Ok(())
+}
+
 /// No mask is drawn.
 const KEY: Key = Key([0, 0]);
 
@@ -98,6 +109,8 @@ pub(super) fn language_model(recipe: &Recipe, stage: Stage, v: usize, precision:
     let (b, bptt) = (training.batch_size, training.bptt);
     let variable = training.windows != Windows::Fixed;
     let longest = bptt + if variable { training.window_excess } else { 0 };
+    countable(longest, b)?;
+    countable(bptt, training.valid_batch_size)?;
     let task = lm_task_settings(settings, v);
     // for every step of unfreezing three updates: the first may not count, the second begins without
     // a state that an update has left
@@ -166,6 +179,7 @@ pub(super) fn classifier(recipe: &Recipe, v: usize, options: &PlanOptions) -> Re
     let training = &settings.training;
     let (model, declared) = Classifier::declare(recipe.classifier_architecture(v, options.classes))?;
     let length = options.length.unwrap_or(settings.max_len - usize::from(settings.max_len_strict));
+    countable(length, training.batch_size.max(training.valid_batch_size))?;
     let document = vec![0u32; length];
     let documents = |rows: usize| DocumentBatch::new(vec![&document[..]; rows]);
     let (batch, evaluated) = (documents(training.batch_size)?, documents(training.valid_batch_size)?);

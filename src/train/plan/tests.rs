@@ -58,4 +58,10 @@ fn what_cannot_be_planned_is_said() {
     let unlimited = recipe("paper", &[("pretrain.vocab_size", "none")]);
     let message = plan(&unlimited, Stage::Pretrain, &OPTIONS).unwrap_err().to_string();
     assert!(message.contains("vocabulary"), "{message}");
+    let large = recipe("paper", &[("pretrain.batch_size", "10000000"), ("pretrain.vocab_size", "100")]);
+    let message = plan(&large, Stage::Pretrain, &OPTIONS).unwrap_err().to_string();
+    assert!(message.starts_with("a batch of 10000000 rows of 95 tokens cannot be planned"), "{message}");
+    let long = PlanOptions { length: Some(1 << 40), ..OPTIONS };
+    let small = recipe("paper", &[("classifier.vocab_size", "100")]);
+    assert!(plan(&small, Stage::Classifier, &long).unwrap_err().to_string().contains("cannot be planned"));
 }
