@@ -44,7 +44,7 @@ pub struct ClassifierTask<'a> {
 }
 
 impl<'a> ClassifierTask<'a> {
-    pub fn new(
+    pub(super) fn new(
         model: &'a Classifier,
         settings: ClassifierTaskSettings,
         key: Key,

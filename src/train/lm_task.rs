@@ -41,7 +41,7 @@ pub struct LmTask<'a> {
 
 impl<'a> LmTask<'a> {
     /// `unigram`: probability of every word, for the sampled softmax. `parameters`: of the model; the state is where they are.
-    pub fn new(
+    pub(super) fn new(
         model: &'a LanguageModel,
         settings: LmTaskSettings,
         key: Key,

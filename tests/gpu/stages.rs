@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use ulmfit::answer::language::Mean;
 use ulmfit::autodiff::{Graph, Parameters, ParametersBuilder};
 use ulmfit::device::Precision;
 use ulmfit::device::cuda::{self, Copies};
@@ -10,20 +9,19 @@ use ulmfit::error::Result;
 use ulmfit::nn::{
     AwdLstmSettings, ClassifierSettings, EncoderSettings, LanguageModel, LanguageModelSettings, QrnnSettings, weights,
 };
-use ulmfit::ops::activation_regularisation::TarGuard;
 use ulmfit::ops::concat_pool::Masking;
 use ulmfit::optim::Schedule;
 use ulmfit::random::Key;
 use ulmfit::tensor::{DType, Device};
-use ulmfit::text::{Direction, LmLayout, Windows};
+use ulmfit::text::Direction;
 use ulmfit::train::Stage;
 use ulmfit::train::assemble::{self, Assembled, Start};
 use ulmfit::train::checkpoint::Checkpoints;
 use ulmfit::train::driver::{LoopSettings, Phase, Task, Training};
 use ulmfit::train::observer::{Event, Observer};
-use ulmfit::train::recipe::{self, LmSettings, OnNan, OptimiserName, Recipe, SamplerName, TrainingSettings};
+use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings};
 
-use crate::tasks::{CLASSES, Data, Interrupting, VOCABULARY};
+use crate::tasks::{CLASSES, Data, Interrupting, VOCABULARY, classifier_settings, lm_settings};
 
 pub const GPU: Device = Device::Cuda(0);
 /// Updates of a stage.
@@ -119,63 +117,6 @@ fn classifier(share: Share) -> ClassifierSettings {
     }
 }
 
-/// What both kinds of stage have of a recipe.
-fn of_recipe(training: TrainingSettings) -> TrainingSettings {
-    TrainingSettings {
-        drop_mult: 1.0,
-        drop_embedding: 0.1,
-        drop_input: 0.2,
-        drop_weight: 0.3,
-        drop_hidden: 0.2,
-        alpha: 2.0,
-        beta: 1.0,
-        tar_guard: TarGuard::Time,
-        ..training
-    }
-}
-
-fn lm_settings(settings: LmSettings) -> LmSettings {
-    let training = TrainingSettings {
-        batch_size: 4,
-        valid_batch_size: 3,
-        bptt: 7,
-        windows: Windows::Variable,
-        window_sd: 2.0,
-        window_half_p: 0.2,
-        window_min: 2,
-        window_excess: 4,
-        lr_rescale: true,
-        ..of_recipe(settings.training)
-    };
-    LmSettings {
-        training,
-        layout: LmLayout::Shuffled,
-        drop_output: 0.2,
-        ar_on_dropped: true,
-        valid_average: Mean::Token,
-        ..settings
-    }
-}
-
-fn classifier_settings(settings: recipe::ClassifierSettings) -> recipe::ClassifierSettings {
-    let training = TrainingSettings {
-        batch_size: 5,
-        valid_batch_size: 4,
-        windows: Windows::Fixed,
-        lr_rescale: false,
-        ..of_recipe(settings.training)
-    };
-    recipe::ClassifierSettings {
-        training,
-        head_drops: vec![0.2, 0.1],
-        label_smoothing: 0.1,
-        frozen_norm_eval: true,
-        sampler: SamplerName::Sortish,
-        drop_last: false,
-        ..settings
-    }
-}
-
 /// Runs a stage. `out`: where to save the model.
 pub fn run(stage: Stage, data: &Data, share: Share, out: Option<&Path>) -> Result<Heard> {
     let (key, direction) = (Key::new(4, stage, Direction::Forward), Direction::Forward);
@@ -193,16 +134,15 @@ pub fn run(stage: Stage, data: &Data, share: Share, out: Option<&Path>) -> Resul
         Ok((declared.build_on(share.device, DType::F32)?, graph))
     };
     let (train, valid) = ((data.train.clone(), None), Some((data.valid.clone(), None)));
-    let recipe = Recipe::named("tiny").unwrap();
     if stage == Stage::Classifier {
         let Assembled { network, parameters, graph } = assemble::classifier(classifier(share), key, start, place)?;
-        let settings = classifier_settings(recipe.classifier);
+        let settings = classifier_settings();
         let task = assemble::classifier_task_settings(&settings);
         let mut task = assemble::classifier_task(&network, &settings, task, direction, key, train, valid)?;
         return train_stage(stage, &mut task, parameters, graph, share, out);
     }
     let Assembled { network, parameters, graph } = assemble::language_model(language_model(share), key, start, place)?;
-    let settings = lm_settings(recipe.pretrain);
+    let settings = lm_settings();
     let task = assemble::lm_task_settings(&settings, VOCABULARY);
     let mut task =
         assemble::language_model_task(&network, &parameters, &settings, task, direction, key, train, valid, &[])?;

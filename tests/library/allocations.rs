@@ -6,26 +6,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ulmfit::answer::language::Mean;
-use ulmfit::autodiff::Graph;
+use ulmfit::autodiff::{Graph, Parameters, ParametersBuilder};
 use ulmfit::error::Result;
-use ulmfit::nn::{AwdLstmSettings, DropRates, LanguageModel, LanguageModelSettings, LossSettings};
-use ulmfit::ops::activation_regularisation::TarGuard;
+use ulmfit::nn::{AwdLstmSettings, LanguageModelSettings};
 use ulmfit::optim::Schedule;
 use ulmfit::random::{Key, Site, Stream};
 use ulmfit::tensor::{DType, Device};
-use ulmfit::text::Direction;
-use ulmfit::text::{
-    LmBatches, LmConfig, LmLayout, StoreWriter, TokenStore, TokenizerKind, VariableWindows, Vocabulary, Windows,
-};
+use ulmfit::text::{Direction, StoreWriter, TokenStore, TokenizerKind, Vocabulary, Windows};
 use ulmfit::train::Stage;
+use ulmfit::train::assemble::{self, Assembled};
 use ulmfit::train::checkpoint::Checkpoints;
 use ulmfit::train::driver::{LoopSettings, Phase, Training};
-use ulmfit::train::lm_task::{LmTask, LmTaskSettings};
+use ulmfit::train::lm_task::LmTaskSettings;
 use ulmfit::train::observer::{Event, Observer};
-use ulmfit::train::recipe::{OptimiserName, Recipe, TrainingSettings};
+use ulmfit::train::recipe::{LmSettings, OptimiserName, Recipe, TrainingSettings};
 
 use crate::alone::alone;
+use crate::tasks::lm_settings;
 
 /// The system's allocator, counted over all threads.
 struct Counting;
@@ -105,35 +102,27 @@ struct Case {
 fn steps(store: &Arc<TokenStore>, case: &Case) -> Vec<(u64, u64)> {
     let key = Key::new(3, Stage::Pretrain, Direction::Forward);
     let encoder = AwdLstmSettings { vocabulary: VOCABULARY, embedding: 32, hidden: 64, layers: 3, pad: Some(1) };
-    let settings = LanguageModelSettings { encoder: encoder.into(), decoder_bias: true, splits: vec![] };
-    let (model, mut parameters) = LanguageModel::new(settings, DType::F32).unwrap();
-    model.initialise(&parameters, key).unwrap();
-    let variable = VariableWindows { deviation: 5.0, half_probability: 0.3, least: 2, excess: 15 };
-    let config = LmConfig {
+    let architecture = LanguageModelSettings { encoder: encoder.into(), decoder_bias: true, splits: vec![] };
+    let place = |declared: ParametersBuilder| -> Result<(Parameters, Graph)> {
+        Ok((declared.build(DType::F32)?, Graph::new(Device::Cpu, DType::F32, None)))
+    };
+    let Assembled { network, mut parameters, mut graph } =
+        assemble::language_model(architecture, key, None, place).unwrap();
+    let mut settings = LmSettings { ar_on_dropped: case.ar_on_dropped, ..lm_settings() };
+    settings.training = TrainingSettings {
         batch_size: ROWS,
         bptt: BPTT,
-        layout: LmLayout::Shuffled,
         windows: case.windows,
-        variable,
-        direction: Direction::Forward,
-        key,
+        window_sd: 5.0,
+        window_half_p: 0.3,
+        window_excess: 15,
+        ..settings.training
     };
-    let batches = LmBatches::new(store.clone(), None, config).unwrap();
-    let task = LmTaskSettings {
-        dropout: DropRates { embedding: 0.1, input: 0.2, weight: 0.3, hidden: 0.2, output: 0.2 },
-        losses: LossSettings {
-            alpha: 2.0,
-            beta: 1.0,
-            ar_on_dropped: case.ar_on_dropped,
-            tar_guard: TarGuard::Time,
-            label_smoothing: 0.0,
-        },
-        negatives: case.negatives,
-        rescale_rate: true,
-        averaging: Mean::Token,
-    };
-    let unigram = case.negatives.map(|_| vec![1.0 / VOCABULARY as f64; VOCABULARY]);
-    let mut task = LmTask::new(&model, task, key, batches, None, unigram, &parameters).unwrap();
+    let task = LmTaskSettings { negatives: case.negatives, ..assemble::lm_task_settings(&settings, VOCABULARY) };
+    let (direction, texts, counts) = (Direction::Forward, (store.clone(), None), [1; VOCABULARY]);
+    let mut task =
+        assemble::language_model_task(&network, &parameters, &settings, task, direction, key, texts, None, &counts)
+            .unwrap();
     let groups = parameters.groups();
     let phase = Phase { epochs: 1, trainable: vec![true; groups], rates: vec![1e-3; groups], schedule: Schedule::STLR };
     let training = TrainingSettings {
@@ -143,7 +132,6 @@ fn steps(store: &Arc<TokenStore>, case: &Case) -> Vec<(u64, u64)> {
         ..Recipe::named("tiny").unwrap().pretrain.training
     };
     let settings = LoopSettings { stage: Stage::Pretrain, phases: vec![phase], training };
-    let mut graph = Graph::new(Device::Cpu, DType::F32, None);
     let mut observer = Steps(Vec::with_capacity(1000));
     Training::new(settings, &mut task, &mut graph, &mut parameters, &mut observer, Checkpoints::none(), None)
         .unwrap()

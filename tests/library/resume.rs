@@ -3,28 +3,20 @@
 
 use std::path::Path;
 
-use crate::tasks::{CLASSES, Data, Interrupting, VOCABULARY};
-use ulmfit::answer::language::Mean;
-use ulmfit::answer::{classes, language};
-use ulmfit::autodiff::{Graph, Parameters};
+use crate::tasks::{CLASSES, Data, Interrupting, VOCABULARY, classifier_settings, lm_settings};
+use ulmfit::autodiff::{Graph, Parameters, ParametersBuilder};
 use ulmfit::error::Result;
-use ulmfit::nn::{
-    AwdLstmSettings, Classifier, ClassifierSettings, DropRates, LanguageModel, LanguageModelSettings, LossSettings,
-};
-use ulmfit::ops::activation_regularisation::TarGuard;
+use ulmfit::nn::{AwdLstmSettings, ClassifierSettings, LanguageModelSettings};
 use ulmfit::ops::concat_pool::Masking;
 use ulmfit::optim::Schedule;
 use ulmfit::random::Key;
 use ulmfit::tensor::{DType, Device};
-use ulmfit::text::Direction;
-use ulmfit::text::{
-    ClassifierBatches, ClassifierConfig, LmBatches, LmConfig, LmLayout, SampleOrder, VariableWindows, Windows,
-};
+use ulmfit::text::{Direction, Windows};
 use ulmfit::train::Stage;
+use ulmfit::train::assemble::{self, Assembled};
 use ulmfit::train::checkpoint::Checkpoints;
-use ulmfit::train::classifier_task::{ClassifierTask, ClassifierTaskSettings};
 use ulmfit::train::driver::{LoopSettings, Phase, Progress, Task, Training};
-use ulmfit::train::lm_task::{LmTask, LmTaskSettings};
+use ulmfit::train::lm_task::LmTaskSettings;
 use ulmfit::train::observer::{Event, Observer};
 use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings};
 
@@ -81,44 +73,37 @@ struct Left {
 /// One process's share of a run: everything is built anew, and the checkpoint is all that is left of earlier ones.
 fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Result<Left> {
     let key = Key::new(4, case.settings.stage, Direction::Forward);
-    let encoder = AwdLstmSettings { vocabulary: VOCABULARY, embedding: 6, hidden: 8, layers: 2, pad: Some(1) };
-    let dropout = DropRates { embedding: 0.1, input: 0.2, weight: 0.3, hidden: 0.2, output: 0.2 };
+    let encoder = AwdLstmSettings { vocabulary: VOCABULARY, embedding: 6, hidden: 8, layers: 2, pad: Some(1) }.into();
+    let place = |declared: ParametersBuilder| -> Result<(Parameters, Graph)> {
+        Ok((declared.build(DType::F32)?, Graph::new(Device::Cpu, DType::F32, None)))
+    };
+    let direction = Direction::Forward;
+    let (train, valid) = ((data.train.clone(), None), Some((data.valid.clone(), None)));
     match case.model {
         Model::Language { negatives } => {
-            let settings = LanguageModelSettings { encoder: encoder.into(), decoder_bias: true, splits: vec![] };
-            let (model, parameters) = LanguageModel::new(settings, DType::F32)?;
-            model.initialise(&parameters, key).unwrap();
-            let config = LmConfig {
-                batch_size: 4,
-                bptt: 8,
-                layout: LmLayout::Shuffled,
-                windows: Windows::Variable,
-                variable: VariableWindows { deviation: 3.0, half_probability: 0.3, least: 2, excess: 6 },
-                direction: Direction::Forward,
+            let architecture = LanguageModelSettings { encoder, decoder_bias: true, splits: vec![] };
+            let Assembled { network, parameters, graph } = assemble::language_model(architecture, key, None, place)?;
+            let mut settings = lm_settings();
+            settings.training =
+                TrainingSettings { bptt: 8, window_sd: 3.0, window_half_p: 0.3, window_excess: 6, ..settings.training };
+            let task = LmTaskSettings { negatives, ..assemble::lm_task_settings(&settings, VOCABULARY) };
+            let counts = [1; VOCABULARY];
+            let mut task = assemble::language_model_task(
+                &network,
+                &parameters,
+                &settings,
+                task,
+                direction,
                 key,
-            };
-            let task = LmTaskSettings {
-                dropout,
-                losses: LossSettings {
-                    alpha: 2.0,
-                    beta: 1.0,
-                    ar_on_dropped: true,
-                    tar_guard: TarGuard::Time,
-                    label_smoothing: 0.0,
-                },
-                negatives,
-                rescale_rate: true,
-                averaging: Mean::Token,
-            };
-            let train = LmBatches::new(data.train.clone(), None, config)?;
-            let valid = language::evaluation_batches(data.valid.clone(), None, 3, 8, Direction::Forward)?;
-            let unigram = negatives.map(|_| vec![1.0 / VOCABULARY as f64; VOCABULARY]);
-            let mut task = LmTask::new(&model, task, key, train, Some(valid), unigram, &parameters)?;
-            go_on(case, attempt, &mut task, parameters, heard)
+                train,
+                valid,
+                &counts,
+            )?;
+            go_on(case, attempt, &mut task, parameters, graph, heard)
         }
         Model::Classifier { masking } => {
-            let settings = ClassifierSettings {
-                encoder: encoder.into(),
+            let architecture = ClassifierSettings {
+                encoder,
                 head: vec![5],
                 classes: CLASSES as usize,
                 linear_bias: true,
@@ -128,30 +113,20 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
                 max_steps: 12,
                 strict_cap: masking != Masking::Version2,
             };
-            let (model, parameters) = Classifier::new(settings, DType::F32)?;
-            model.initialise(&parameters, key).unwrap();
-            let config = ClassifierConfig { batch_size: 5, order: SampleOrder::Sortish, drop_last: false, key };
-            let task = ClassifierTaskSettings {
-                dropout,
-                head: vec![0.2, 0.1],
-                losses: LossSettings {
-                    alpha: 2.0,
-                    beta: 1.0,
-                    ar_on_dropped: false,
-                    tar_guard: TarGuard::Time,
-                    label_smoothing: 0.1,
-                },
+            let Assembled { network, parameters, graph } = assemble::classifier(architecture, key, None, place)?;
+            let mut settings = classifier_settings();
+            settings.training = TrainingSettings {
                 windows: Windows::Variable,
-                variable: VariableWindows { deviation: 2.0, half_probability: 0.2, least: 2, excess: 3 },
-                rescale_rate: true,
-                freeze_norm: true,
+                window_sd: 2.0,
+                window_half_p: 0.2,
+                window_min: 2,
+                window_excess: 3,
+                lr_rescale: true,
+                ..settings.training
             };
-            let train = ClassifierBatches::new(data.train.clone(), None, config)?;
-            let valid =
-                classes::evaluation_batches(data.valid.clone(), None, 4, SampleOrder::Sorted, Direction::Forward)?;
-            let mut task =
-                ClassifierTask::new(&model, task, key, train, data.train.clone(), Direction::Forward, Some(valid));
-            go_on(case, attempt, &mut task, parameters, heard)
+            let task = assemble::classifier_task_settings(&settings);
+            let mut task = assemble::classifier_task(&network, &settings, task, direction, key, train, valid)?;
+            go_on(case, attempt, &mut task, parameters, graph, heard)
         }
     }
 }
@@ -161,6 +136,7 @@ fn go_on(
     attempt: &Attempt,
     task: &mut dyn Task,
     mut parameters: Parameters,
+    mut graph: Graph,
     heard: &mut Heard,
 ) -> Result<Left> {
     let identity = serde_json::json!({ "case": case.name });
@@ -169,7 +145,6 @@ fn go_on(
         None => Checkpoints::none(),
     };
     let snapshot = if checkpoints.exists() { Some(checkpoints.load()?) } else { None };
-    let mut graph = Graph::new(Device::Cpu, DType::F32, None);
     let mut task =
         Interrupting { task, calls_left: attempt.calls, evaluations_are_calls: true, spoilt: attempt.spoilt };
     let settings = case.settings.clone();

@@ -228,6 +228,9 @@ fn runs_of_every_kind_have_the_recorded_bits() {
         assert_eq!(metrics.contains("averaging begins"), run.name == "nt-asgd", "{}", run.name);
         found.push((run, sha256(&Path::new(&data.path(run.name)).join("model.safetensors"))));
     }
+    // gradual unfreezing begins with the head, and says so by its name
+    let metrics = String::from_utf8(data.read("classify/metrics.jsonl")).unwrap();
+    assert!(metrics.contains(r#"{"event":"unfrozen","step":0,"groups":["head"]}"#), "{metrics}");
     let other: Vec<String> = found
         .iter()
         .filter(|(run, hash)| run.hash != hash)

@@ -5,13 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ulmfit::answer::Measured;
+use ulmfit::answer::language::Mean;
 use ulmfit::autodiff::{Graph, Parameters, Var};
 use ulmfit::error::{Error, Result};
+use ulmfit::ops::activation_regularisation::TarGuard;
 use ulmfit::ops::weighted_sum::weighted_sum;
 use ulmfit::random::{Key, Site, Stream};
 use ulmfit::tensor::Tensor;
+use ulmfit::text::{LmLayout, Windows};
 use ulmfit::text::{StoreWriter, TokenStore, TokenizerKind, Vocabulary};
 use ulmfit::train::driver::{Task, Update};
+use ulmfit::train::recipe::{ClassifierSettings, LmSettings, Recipe, SamplerName, TrainingSettings};
 
 pub const VOCABULARY: usize = 30;
 pub const CLASSES: u32 = 3;
@@ -38,6 +42,67 @@ fn store(path: &Path, seed: u32, documents: usize, length: Option<usize>) -> Arc
     }
     let names = (0..CLASSES).map(|c| format!("class {c}")).collect::<Vec<_>>();
     Arc::new(writer.finish(&names, &[0, 1, 2]).unwrap())
+}
+
+/// What both kinds of stage have of a recipe.
+fn of_recipe(training: TrainingSettings) -> TrainingSettings {
+    TrainingSettings {
+        drop_mult: 1.0,
+        drop_embedding: 0.1,
+        drop_input: 0.2,
+        drop_weight: 0.3,
+        drop_hidden: 0.2,
+        alpha: 2.0,
+        beta: 1.0,
+        tar_guard: TarGuard::Time,
+        ..training
+    }
+}
+
+/// Training of a language model: windows of many lengths, all dropouts, AR and TAR.
+pub fn lm_settings() -> LmSettings {
+    let settings = Recipe::named("tiny").unwrap().pretrain;
+    let training = TrainingSettings {
+        batch_size: 4,
+        valid_batch_size: 3,
+        bptt: 7,
+        windows: Windows::Variable,
+        window_sd: 2.0,
+        window_half_p: 0.2,
+        window_min: 2,
+        window_excess: 4,
+        lr_rescale: true,
+        ..of_recipe(settings.training)
+    };
+    LmSettings {
+        training,
+        layout: LmLayout::Shuffled,
+        drop_output: 0.2,
+        ar_on_dropped: true,
+        valid_average: Mean::Token,
+        ..settings
+    }
+}
+
+/// Training of a classifier, with all dropouts, AR and TAR.
+pub fn classifier_settings() -> ClassifierSettings {
+    let settings = Recipe::named("tiny").unwrap().classifier;
+    let training = TrainingSettings {
+        batch_size: 5,
+        valid_batch_size: 4,
+        windows: Windows::Fixed,
+        lr_rescale: false,
+        ..of_recipe(settings.training)
+    };
+    ClassifierSettings {
+        training,
+        head_drops: vec![0.2, 0.1],
+        label_smoothing: 0.1,
+        frozen_norm_eval: true,
+        sampler: SamplerName::Sortish,
+        drop_last: false,
+        ..settings
+    }
 }
 
 /// Documents, in a directory that lives as long.
