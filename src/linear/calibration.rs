@@ -47,7 +47,7 @@ pub fn scale(scores: &[Vec<f64>], labels: &[u32], expected: f64) -> Result<f64> 
 /// held-out documents.
 ///
 /// # Errors
-/// As [`scale`].
+/// Rows, labels and classes that do not fit.
 pub fn temperature(probabilities: &[Vec<f64>], labels: &[u32]) -> Result<f64> {
     let scores: Vec<Vec<f64>> = probabilities.iter().map(|row| logs(row)).collect();
     Ok(1.0 / scale(&scores, labels, 1.0)?)
@@ -66,7 +66,7 @@ fn logs(probabilities: &[f64]) -> Vec<f64> {
 /// Mean cross-entropy in nats.
 ///
 /// # Errors
-/// As [`scale`].
+/// Rows, labels and classes that do not fit.
 pub fn cross_entropy(probabilities: &[Vec<f64>], labels: &[u32]) -> Result<f64> {
     check(probabilities, labels)?;
     let nats = |(p, &label): (&Vec<f64>, &u32)| -libm::log(p[label as usize].max(f64::MIN_POSITIVE));
@@ -76,7 +76,7 @@ pub fn cross_entropy(probabilities: &[Vec<f64>], labels: &[u32]) -> Result<f64> 
 /// Percentage of documents whose most probable class, the first of equals, is not theirs.
 ///
 /// # Errors
-/// As [`scale`].
+/// Rows, labels and classes that do not fit.
 pub fn error_percent(probabilities: &[Vec<f64>], labels: &[u32]) -> Result<f64> {
     check(probabilities, labels)?;
     let wrong = probabilities.iter().zip(labels).filter(|(p, label)| decide(p) != **label as usize).count();
@@ -102,7 +102,7 @@ pub struct Bin {
 /// The reliability diagram: documents by confidence, in `bins` ranges of equal width.
 ///
 /// # Errors
-/// As [`scale`]; no bins.
+/// Rows, labels and classes that do not fit; no bins.
 pub fn reliability(probabilities: &[Vec<f64>], labels: &[u32], bins: usize) -> Result<Vec<Bin>> {
     check(probabilities, labels)?;
     if bins == 0 {

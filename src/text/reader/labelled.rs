@@ -91,7 +91,7 @@ const MARK: &str = "__label__";
 pub(super) fn is_fasttext(look: &Look) -> Result<Option<Layout>> {
     let marked = |line: &&str| line.trim_start().strip_prefix(MARK).is_some_and(|rest| !rest.starts_with(is_space));
     let count = look.full.iter().copied().filter(|line| marked(line)).count();
-    if_so(look.full.first().is_some_and(|line| marked(line)) || (count > 0 && count * 2 >= look.full.len()))
+    if_so(look.full.first().is_some_and(marked) || (count > 0 && count * 2 >= look.full.len()))
 }
 
 /// `__label__CLASS text`. A line without a label is a document without a class. Several labels are refused where one is wanted.
