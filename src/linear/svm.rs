@@ -264,7 +264,7 @@ mod tests {
                 for _ in 0..300 {
                     let gradient: Vec<f64> = (0..w.len())
                         .map(|j| {
-                            let mut at = |d: f64| {
+                            let at = |d: f64| {
                                 let mut moved = w.clone();
                                 moved[j] += d;
                                 primal(&x, &labels, &scales, machine, &moved)
