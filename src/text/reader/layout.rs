@@ -230,8 +230,8 @@ fn choose<'t>(look: &Look, all: &'t [Tried], header: Option<bool>, must: bool) -
 fn is_header(look: &Look, tried: &Tried) -> Result<bool> {
     let columns = &look.columns;
     let first = tried.first();
-    if columns.fits_header(&first) {
-        return Ok(true);
+    if first.is_empty() || columns.fits_header(&first) {
+        return Ok(!first.is_empty());
     }
     let rest = &tried.rows[1..];
     let cells = |c: usize| rest.iter().filter_map(move |row| row.get(c)).map(|cell| cell.trim());
