@@ -92,7 +92,7 @@ impl Op {
             Op::CpAsync { .. } | Op::CpCommit | Op::CpWait { .. } => Class::AsyncCopy,
             Op::Mma(_) => Class::Tensor,
             Op::Shfl { .. } | Op::Vote { .. } | Op::Redux { .. } | Op::ActiveMask { .. } => Class::Shuffle,
-            Op::WarpSync { .. } | Op::Bar { .. } | Op::Fence => Class::Barrier,
+            Op::WarpSync { .. } | Op::Bar { .. } | Op::Fence { .. } => Class::Barrier,
             Op::Bra { .. } | Op::Ret => Class::Branch,
             Op::Clock { .. } | Op::Trap | Op::Nop => Class::Other,
         }

@@ -11,6 +11,15 @@ pub struct Checks {
     pub races: bool,
 }
 
+/// What the switch `refuse` has refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Cooperative launches, as where programs share a GPU.
+    Cooperative,
+    /// Captures of a stream.
+    Capture,
+}
+
 #[derive(Clone, Debug)]
 pub struct Config {
     pub device: &'static Device,
@@ -21,6 +30,14 @@ pub struct Config {
     pub seed: u64,
     /// Faults of kernels come out at the next synchronisation and not at the launch.
     pub delay_errors: bool,
+    /// What a real driver may refuse, is.
+    pub refuse: Option<Refused>,
+    /// Seed by which multiplications and additions are fused, where an assembler may.
+    pub contract: Option<u64>,
+    /// Matrix instructions sum as those of an Ampere: see `exec/matrix.rs`.
+    pub truncate: bool,
+    /// Readers that are remembered of a word, that nothing orders: one, or slower two.
+    pub readers: u32,
     /// Warp instructions a launch may take.
     pub limit: u64,
     /// The interpreter's form for AVX2 runs, where the processor has it; results are the same.
@@ -39,6 +56,10 @@ impl Default for Config {
             counters: true,
             seed: 0,
             delay_errors: false,
+            refuse: None,
+            contract: None,
+            truncate: false,
+            readers: 1,
             limit: 20_000_000_000,
             avx2: true,
             print: true,
@@ -51,7 +72,21 @@ impl Config {
     /// From `CUDASIM_*`; the error says which variable is wrong.
     pub fn from_env() -> Result<Config, String> {
         let mut config = Config::default();
-        for key in ["GPU", "CHECKS", "COUNTERS", "SEED", "DELAY_ERRORS", "LIMIT", "AVX2", "PRINT", "JSON"] {
+        for key in [
+            "GPU",
+            "CHECKS",
+            "COUNTERS",
+            "SEED",
+            "DELAY_ERRORS",
+            "REFUSE",
+            "CONTRACT",
+            "MMA",
+            "READERS",
+            "LIMIT",
+            "AVX2",
+            "PRINT",
+            "JSON",
+        ] {
             if let Ok(value) = std::env::var(format!("CUDASIM_{key}")) {
                 config.set(&key.to_ascii_lowercase(), &value).map_err(|e| format!("CUDASIM_{key}: {e}"))?;
             }
@@ -84,6 +119,29 @@ impl Config {
             "counters" => self.counters = switch()?,
             "seed" => self.seed = number()?,
             "delay_errors" => self.delay_errors = switch()?,
+            "refuse" => {
+                self.refuse = match value {
+                    "off" => None,
+                    "cooperative" => Some(Refused::Cooperative),
+                    "capture" => Some(Refused::Capture),
+                    _ => return Err(format!("`{value}` is none of off, cooperative, capture")),
+                };
+            }
+            "contract" => self.contract = if value == "off" { None } else { Some(number()?) },
+            "mma" => {
+                self.truncate = match value {
+                    "exact" => false,
+                    "truncate" => true,
+                    _ => return Err(format!("`{value}` is neither exact nor truncate")),
+                };
+            }
+            "readers" => {
+                self.readers = match value {
+                    "1" => 1,
+                    "2" => 2,
+                    _ => return Err(format!("`{value}` is neither 1 nor 2")),
+                };
+            }
             "limit" => self.limit = number()?,
             "avx2" => self.avx2 = switch()?,
             "print" => self.print = switch()?,

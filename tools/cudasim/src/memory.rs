@@ -25,6 +25,8 @@ pub struct Allocation {
     /// Who wrote and who read each word last, see `races.rs`; empty until a kernel comes by.
     pub writes: Vec<u64>,
     pub reads: Vec<u64>,
+    /// A second reader of each word; empty unless the switch `readers` is 2.
+    pub others: Vec<u64>,
     /// A variable of a module, or a call of the client.
     pub label: String,
 }
@@ -65,6 +67,7 @@ impl DeviceMemory {
             freed: false,
             writes: Vec::new(),
             reads: Vec::new(),
+            others: Vec::new(),
             label: label.to_string(),
         });
         self.used += len;
@@ -83,7 +86,7 @@ impl DeviceMemory {
         }
         a.freed = true;
         self.used -= a.len;
-        (a.data, a.init, a.writes, a.reads) = Default::default();
+        (a.data, a.init, a.writes, a.reads, a.others) = Default::default();
         Ok(())
     }
 
@@ -249,11 +252,14 @@ impl Allocation {
     }
 
     /// Makes room for the record of accesses.
-    pub fn track(&mut self) {
+    pub fn track(&mut self, readers: u32) {
+        let words = self.len.div_ceil(4) as usize;
         if self.writes.is_empty() {
-            let words = self.len.div_ceil(4) as usize;
             self.writes = vec![0; words];
             self.reads = vec![0; words];
+        }
+        if readers > 1 && self.others.is_empty() {
+            self.others = vec![0; words];
         }
     }
 }

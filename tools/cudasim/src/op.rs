@@ -302,7 +302,9 @@ pub enum Op {
         threads: Slot,
         waits: bool,
     },
-    Fence,
+    Fence {
+        scope: Scope,
+    },
     Bra {
         target: u32,
     },

@@ -168,10 +168,60 @@ fn a_grid_barrier_orders_and_its_lack_shows() {
         // the block arrives before all its warps have written
         let f = run.text(&body(true, ""), &input(256)).unwrap_err();
         assert_eq!(f.kind, Kind::Race, "{f}");
+        // scopes that end at the block's border: of one side, of both, of a fence around relaxed accesses
+        let right = body(true, "bar.sync 0;");
+        let fenced = |scope: &str| {
+            right
+                .replace("atom.add.release.gpu", &format!("fence.acq_rel.{scope};\natom.add.relaxed.gpu"))
+                .replace("ld.acquire.gpu", "ld.relaxed.gpu")
+                .replace("WAITED:", &format!("fence.acq_rel.{scope};\nWAITED:"))
+        };
+        run.text(&fenced("gpu"), &input(256)).unwrap_or_else(|f| panic!("{f}"));
+        run.text(&right.replace(".gpu.", ".sys."), &input(256)).unwrap_or_else(|f| panic!("{f}"));
+        for narrow in [
+            right.replace("release.gpu", "release.cta"),
+            right.replace("acquire.gpu", "acquire.cta"),
+            right.replace(".gpu.", ".cta."),
+            right.replace(".gpu.", ".cluster."),
+            fenced("cta"),
+        ] {
+            let f = run.text(&narrow, &input(256)).unwrap_err();
+            assert!(f.kind == Kind::Race && f.message.contains("of .gpu scope"), "{narrow}\n{f}");
+        }
         // blocks that need not run together must not wait for each other
         let alone = Run { cooperative: false, ..Run { blocks: 4, threads: 64, seed, ..zeroed() } };
         found(&alone, &body(true, "bar.sync 0;"), Kind::Deadlock, "");
     }
+}
+
+/// Three blocks read a word, and one of them writes it after a barrier with one of the others alone: the third one's read is seen where two are remembered.
+#[test]
+fn two_readers_of_a_word() {
+    // blocks 0 and 1 read; block 2 waits for the one that a counter names, then writes
+    let body = |waits_for: u32| {
+        kernel(&format!(
+            "setp.ne.u32 %p1, %r29, 0;\n@%p1 bra END;\nsetp.eq.u32 %p2, %r31, 2;\n@%p2 bra WRITER;\nld.global.u32 %r1, [%rd2];\n\
+             mul.wide.u32 %rd6, %r31, 4;\nadd.s64 %rd7, %rd1, %rd6;\nst.release.gpu.global.u32 [%rd7], 1;\nbra END;\n\
+             WRITER:\nld.acquire.gpu.global.u32 %r2, [%rd1+{}];\nsetp.eq.u32 %p3, %r2, 0;\n@%p3 bra WRITER;\n\
+             st.global.u32 [%rd2], 7;\nEND:",
+            4 * waits_for
+        ))
+    };
+    let mut seen = [0; 2];
+    for seed in 0..40 {
+        for (readers, seen) in [1, 2].into_iter().zip(&mut seen) {
+            let mut run = Run { blocks: 3, cooperative: true, seed, ..zeroed() };
+            run.config.readers = readers;
+            for waits_for in [0, 1] {
+                if let Err(f) = run.text(&body(waits_for), &input(96)) {
+                    assert_eq!(f.kind, Kind::Race, "{f}");
+                    *seen += 1;
+                }
+            }
+        }
+    }
+    // unless the other block comes after the write, and then its read is the race
+    assert!(seen[1] == 80 && seen[0] < 80, "{seen:?}");
 }
 
 #[test]

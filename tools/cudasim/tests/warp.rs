@@ -165,6 +165,16 @@ fn asynchronous_copies_land_at_the_wait() {
 
 /// Runs one mma whose fragments each lane builds by `a` and `b`, and returns the 16 by 8 result.
 fn mma(op: &str, na: usize, a: impl Fn(usize, usize) -> u32, b: impl Fn(usize, usize) -> u32) -> Vec<Vec<f32>> {
+    mma_in(Run { zeroed: true, ..Run::default() }, op, na, a, b)
+}
+
+fn mma_in(
+    run: Run,
+    op: &str,
+    na: usize,
+    a: impl Fn(usize, usize) -> u32,
+    b: impl Fn(usize, usize) -> u32,
+) -> Vec<Vec<f32>> {
     let mut input = vec![0u8; 1024];
     for l in 0..32 {
         for i in 0..na {
@@ -180,7 +190,7 @@ fn mma(op: &str, na: usize, a: impl Fn(usize, usize) -> u32, b: impl Fn(usize, u
          mma.sync.aligned.{op} {{%f2,%f3,%f4,%f5}}, {{{ra}}}, {{{rb}}}, {{%f1,%f1,%f1,%f1}};\n\
          st.global.v4.f32 [%rd3], {{%f2,%f3,%f4,%f5}};"
     );
-    let out = Run { zeroed: true, ..Run::default() }.body(&body, &input).unwrap_or_else(|f| panic!("{f}"));
+    let out = run.body(&body, &input).unwrap_or_else(|f| panic!("{f}"));
     let mut d = vec![vec![0f32; 8]; 16];
     for l in 0..32 {
         for i in 0..4 {
@@ -228,6 +238,40 @@ fn matrix_products() {
         let fb = |l: usize, i: usize| b(l % 4 + i * 4, l / 4).to_bits();
         check(mma(op, depth / 2, fa, fb), depth);
     }
+}
+
+/// With `mma=truncate` what is small beside the largest of eight products is cut off, and so is their sum.
+#[test]
+fn matrix_products_cut_off() {
+    let bf16 = |x: f32, y: f32| x.to_bits() >> 16 | (y.to_bits() & 0xffff_0000);
+    let (op, depth) = ("m16n8k16.row.col.f32.bf16.bf16.f32", 16);
+    // rows of factors: the first product is 1, the others `small`, all from `first` on
+    let sum = |truncate: bool, first: usize, small: f32| {
+        let mut run = Run { zeroed: true, ..Run::default() };
+        run.config.truncate = truncate;
+        let a = |k: usize| {
+            if k == 0 {
+                1.0
+            } else if k >= first {
+                small
+            } else {
+                0.0
+            }
+        };
+        let fa = |l: usize, i: usize| {
+            let k = l % 4 * 2 + i / 2 * 8;
+            bf16(a(k), a(k + 1))
+        };
+        mma_in(run, op, depth / 4, fa, |_, _| bf16(1.0, 1.0))[3][5]
+    };
+    let unit = 2f32.powi(-23);
+    // of 1.5 the last place is `unit`; 0.75 of it is kept to a half where it is cut off, fifteen times in two groups
+    assert_eq!(sum(false, 1, 0.75 * unit), 1.5 + 11.0 * unit);
+    assert_eq!(sum(true, 1, 0.75 * unit), 1.5 + 7.0 * unit);
+    // a half is kept; the sum of three of them is cut off to one
+    assert_eq!(sum(true, 13, 0.5 * unit), 1.5 + unit);
+    assert_eq!(sum(false, 13, 0.5 * unit), 1.5 + 2.0 * unit);
+    assert_eq!(sum(true, 13, -0.5 * unit), 1.5 - 2.0 * unit);
 }
 
 #[test]

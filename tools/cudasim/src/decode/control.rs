@@ -19,7 +19,7 @@ impl Decoder {
             "bar" | "barrier" => self.barrier(i)?,
             "membar" | "fence" => {
                 self.only(i, &["cta", "gl", "gpu", "sys", "sc", "acq_rel", "cluster"])?;
-                Op::Fence
+                Op::Fence { scope: super::memory::scope(i) }
             }
             "shfl" => self.shuffle(i)?,
             "vote" => self.vote(i)?,

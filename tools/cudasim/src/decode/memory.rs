@@ -7,7 +7,7 @@ use crate::ptx::{Instruction, Operand, PtxError, Type};
 
 type Result<T> = std::result::Result<T, PtxError>;
 
-/// Modifiers that speak of caches and scopes alone.
+/// Modifiers that speak of caches, and scopes (see `scope`).
 const HINTS: [&str; 24] = [
     "weak",
     "cta",
@@ -47,14 +47,19 @@ fn space(i: &Instruction) -> MemSpace {
     MemSpace::Generic
 }
 
+/// Of an atomic, a fence, or a load or store that orders: the whole GPU where nothing is said.
+pub(super) fn scope(i: &Instruction) -> Scope {
+    if i.has("cta") || i.has("cluster") { Scope::Block } else { Scope::Gpu }
+}
+
 fn order(i: &Instruction) -> Order {
     for part in &i.opcode[1..] {
         match part.as_str() {
             "nc" => return Order::NonCoherent,
-            "volatile" | "relaxed" => return Order::Relaxed,
-            "acquire" => return Order::Acquire,
-            "release" => return Order::Release,
-            "acq_rel" => return Order::AcquireRelease,
+            "volatile" | "relaxed" => return Order::Relaxed(scope(i)),
+            "acquire" => return Order::Acquire(scope(i)),
+            "release" => return Order::Release(scope(i)),
+            "acq_rel" => return Order::AcquireRelease(scope(i)),
             _ => {}
         }
     }
@@ -211,7 +216,7 @@ impl Decoder {
         let c = if op == AtomOp::Cas { self.source(i, first + 2, bits)? } else { NONE };
         let d = if first == 1 { self.dest(i, 0, bits)? } else { NONE };
         // an atomic without an order is relaxed
-        let order = if order(i) == Order::Weak { Order::Relaxed } else { order(i) };
+        let order = if order(i) == Order::Weak { Order::Relaxed(scope(i)) } else { order(i) };
         Ok(Op::Atom(Atom { space: space(i), op, ty, order, d, address, b, c }))
     }
 

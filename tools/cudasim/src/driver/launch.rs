@@ -9,6 +9,7 @@ use super::{
     ARGUMENTS, Answer, COOPERATIVE_TOO_LARGE, Handle, INVALID_VALUE, Needs, OUT_OF_RESOURCES, Refusal, State, bytes,
     call, refuse,
 };
+use crate::config::Refused;
 use crate::decode::Program;
 use crate::devices::{DEFAULT_SHARED, MAX_THREADS, REGISTERS_PER_SM};
 use crate::exec::{Dim, Launch, run};
@@ -125,6 +126,9 @@ impl State {
         a: &Arguments,
         cooperative: bool,
     ) -> Answer<Kernel> {
+        if cooperative && self.config.refuse == Some(Refused::Cooperative) {
+            return Err(refuse(COOPERATIVE_TOO_LARGE, ""));
+        }
         let device = self.config.device;
         let f = self.function(function)?;
         let p = f.program.clone();

@@ -10,12 +10,15 @@ use super::{
 };
 use crate::decode::decode;
 use crate::devices::{DEFAULT_SHARED, MAX_THREADS};
-use crate::ptx::{Space, parse};
+use crate::ptx::{Space, contract, parse};
 
 impl State {
     fn load(&mut self, to: *mut Handle, source: &str) -> Answer {
         let ptx_error = |e: crate::ptx::PtxError| refuse(INVALID_PTX, e.to_string());
-        let module = parse(source).map_err(ptx_error)?;
+        let mut module = parse(source).map_err(ptx_error)?;
+        if let Some(seed) = self.config.contract {
+            module.kernels.iter_mut().for_each(|kernel| contract(kernel, seed));
+        }
         let device = self.config.device;
         if module.target > device.capability() {
             let text =

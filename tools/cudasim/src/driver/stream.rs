@@ -7,6 +7,7 @@ use super::{
     Answer, CAPTURE_IMPLICIT, CAPTURE_INVALIDATED, CAPTURE_ISOLATION, CAPTURE_UNSUPPORTED, Handle, ILLEGAL_STATE,
     INVALID_HANDLE, INVALID_VALUE, Needs, Object, State, call, handle, index, put, refuse,
 };
+use crate::config::Refused;
 
 /// Work of a stream, and a node of a graph.
 #[derive(Clone)]
@@ -257,6 +258,9 @@ pub extern "C" fn cuStreamBeginCapture_v2(stream: Handle, mode: c_int) -> u32 {
     call("cuStreamBeginCapture", Needs::Context, |s| {
         if (stream as usize) <= 1 {
             return Err(refuse(CAPTURE_UNSUPPORTED, "the default stream cannot be captured"));
+        }
+        if s.config.refuse == Some(Refused::Capture) {
+            return Err(refuse(CAPTURE_UNSUPPORTED, ""));
         }
         let st = s.stream(stream)?;
         if st.capture.is_some() {

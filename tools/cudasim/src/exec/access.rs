@@ -132,9 +132,9 @@ impl Machine<'_> {
             return self.uninitialised(index, address + 8, lane);
         }
         if self.check.races {
-            let who = self.who(b, w, lane, order.is_strong());
+            let who = self.who(b, w, lane, order.scope());
             let a = &mut self.mem.allocations[index];
-            a.track();
+            a.track(self.readers);
             let words = (offset + bytes).div_ceil(4) - offset / 4;
             who.read(a, offset / 4, words, order == Order::NonCoherent, address)?;
         }
@@ -142,13 +142,13 @@ impl Machine<'_> {
     }
 
     #[inline]
-    pub(super) fn who<'a>(&self, b: &'a Block, w: &'a Warp, lane: usize, strong: bool) -> Who<'a> {
+    pub(super) fn who<'a>(&self, b: &'a Block, w: &'a Warp, lane: usize, scope: Option<Scope>) -> Who<'a> {
         Who {
             launch: self.launch,
             block: b.index,
             thread: w.id * 32 + lane as u32,
             epoch: b.shared.epoch,
-            strong,
+            scope,
             known: [b.known.as_ref(), w.known.as_ref()],
         }
     }
@@ -161,15 +161,15 @@ impl Machine<'_> {
         w: &Warp,
         lane: usize,
         at: (usize, usize, u64),
-        strong: bool,
+        scope: Option<Scope>,
         bytes: usize,
         same: bool,
     ) -> Res {
         let (index, offset, address) = at;
         if self.check.races {
-            let who = self.who(b, w, lane, strong);
+            let who = self.who(b, w, lane, scope);
             let a = &mut self.mem.allocations[index];
-            a.track();
+            a.track(self.readers);
             let words = (offset + bytes).div_ceil(4) - offset / 4;
             who.write(a, offset / 4, words, same, address)?;
         }
@@ -189,7 +189,7 @@ impl Machine<'_> {
                 self.note_global_read(b, w, l, (index, offset, at[l]), a.order, bytes)?;
                 take(&self.mem.allocations[index].data[offset..offset + bytes], a, &mut values, l);
             }
-            if a.order.is_strong() && self.check.races {
+            if a.order.leaves_block() && self.check.races {
                 for l in lanes(global) {
                     self.published.acquire(at[l], w, a.order.acquires());
                 }
@@ -259,9 +259,9 @@ impl Machine<'_> {
                 let line = line(w, l);
                 let (index, offset) = self.global(at[l], bytes as u64, l)?;
                 let same = self.mem.allocations[index].data[offset..offset + bytes] == line[..bytes];
-                self.note_global_write(b, w, l, (index, offset, at[l]), a.order.is_strong(), bytes, same)?;
+                self.note_global_write(b, w, l, (index, offset, at[l]), a.order.scope(), bytes, same)?;
                 self.mem.allocations[index].data[offset..offset + bytes].copy_from_slice(&line[..bytes]);
-                if a.order.is_strong() && self.check.races {
+                if a.order.leaves_block() && self.check.races {
                     let here = (b.index, b.shared.epoch, self.blocks);
                     self.published.release(at[l], w, a.order.releases(), here, b.known.as_ref());
                 }

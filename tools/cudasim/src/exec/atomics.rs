@@ -90,13 +90,15 @@ impl Machine<'_> {
             let (x, y) = (value(w, a.b, l), value(w, a.c, l));
             let old = if global >> l & 1 != 0 {
                 let (index, offset) = self.global(at[l], n, l)?;
-                if a.order.releases() || w.fenced.is_some() {
+                if a.order.leaves_block() && (a.order.releases() || w.fenced.is_some()) {
                     let here = (b.index, b.shared.epoch, self.blocks);
                     self.published.release(at[l], w, a.order.releases(), here, b.known.as_ref());
                 }
-                self.note_global_read(b, w, l, (index, offset, at[l]), Order::Relaxed, n as usize)?;
-                self.note_global_write(b, w, l, (index, offset, at[l]), true, n as usize, false)?;
-                self.published.acquire(at[l], w, a.order.acquires());
+                self.note_global_read(b, w, l, (index, offset, at[l]), a.order, n as usize)?;
+                self.note_global_write(b, w, l, (index, offset, at[l]), a.order.scope(), n as usize, false)?;
+                if a.order.leaves_block() {
+                    self.published.acquire(at[l], w, a.order.acquires());
+                }
                 exchange(&mut self.mem.allocations[index].data[offset..offset + n as usize], a, x, y)
             } else {
                 let offset = b.shared.offset(at[l], n, l as u32)?;

@@ -44,9 +44,10 @@ impl Machine<'_> {
 }
 
 /// d = a b + c of a 16 by k and a k by 8 matrix. Products are exact and summed in f64, then rounded once: a tensor core
-/// sums in an order and width of its own. `fast`: as `has_fast` says.
+/// sums in an order and width of its own. `fast`: as `has_fast` says. `truncate`: as tensor cores of Ampere were found to sum (Fasi, Higham, Mikaitis,
+/// Pranesh: "Numerical behavior of NVIDIA tensor cores", 2021), see `truncated`.
 #[inline(always)]
-pub(super) fn mma(w: &mut Warp, m: &Mma, fast: bool) {
+pub(super) fn mma(w: &mut Warp, m: &Mma, fast: bool, truncate: bool) {
     let mut a = [[0f64; 16]; 16];
     let mut b = [[0f64; 8]; 16];
     match m.input {
@@ -75,6 +76,7 @@ pub(super) fn mma(w: &mut Warp, m: &Mma, fast: bool) {
         }
     }
     match m.k {
+        k if truncate => truncated(&a, &b, &mut sums, k as usize),
         16 => product::<16>(fast, &a, &b, &mut sums),
         8 => product::<8>(fast, &a, &b, &mut sums),
         _ => product::<4>(fast, &a, &b, &mut sums),
@@ -111,6 +113,35 @@ fn halves(w: &Warp, m: &Mma, a: &mut [[f64; 16]; 16], b: &mut [[f64; 8]; 16], va
                 rows[1][g] = f64::from(value(pairs[4 * g + t] >> 16));
             }
             (b[2 * t + 8 * i], b[2 * t + 8 * i + 1]) = (rows[0], rows[1]);
+        }
+    }
+}
+
+/// Adds the products by eights: they and the sum so far are cut off, towards zero, one bit beyond the last place of the largest of them, and what they add
+/// up to is cut off to f32.
+#[cold]
+fn truncated(a: &[[f64; 16]; 16], b: &[[f64; 8]; 16], sums: &mut [f64; 128], k: usize) {
+    for (row, sums) in a.iter().zip(sums.chunks_exact_mut(8)) {
+        for first in (0..k).step_by(8) {
+            for (n, sum) in sums.iter_mut().enumerate() {
+                let mut terms = [0.0; 9];
+                terms[8] = *sum;
+                for q in first..k.min(first + 8) {
+                    terms[q - first] = row[q] * b[q][n];
+                }
+                let largest = terms.iter().fold(0.0f64, |m, t| m.max(t.abs()));
+                if largest == 0.0 || !terms.iter().all(|t| t.is_finite()) {
+                    *sum = terms.iter().sum();
+                    continue;
+                }
+                // a power of two: of the largest term 24 bits and one more are multiples of it
+                let exponent = (largest.to_bits() >> 52) as i32 - 1023;
+                let unit = 2f64.powi(exponent - 24);
+                let total: f64 = terms.iter().map(|t| (t / unit).trunc() * unit).sum();
+                let nearest = total as f32;
+                let beyond = f64::from(nearest).abs() > total.abs();
+                *sum = f64::from(if beyond { f32::from_bits(nearest.to_bits() - 1) } else { nearest });
+            }
         }
     }
 }

@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use super::warp::{Clock, Warp};
 use super::{Res, fault};
 use crate::memory::Allocation;
+use crate::op::Scope;
 use crate::report::Kind;
 
 /// Grids with more blocks are not watched between blocks.
 pub const MAX_BLOCKS: u32 = 1 << 20;
-const EPOCHS: u64 = (1 << 21) - 1;
+const EPOCHS: u64 = (1 << 20) - 1;
 /// Launch numbers run from 1 to this.
 pub const MAX_LAUNCH: u64 = 4095;
 
@@ -26,28 +27,40 @@ pub struct Who<'a> {
     pub block: u32,
     pub thread: u32,
     pub epoch: u32,
-    pub strong: bool,
+    /// Of a strong access.
+    pub scope: Option<Scope>,
     pub known: [Option<&'a Clock>; 2],
 }
 
-/// Last access: launch 12 bits, strong 1, block 20, thread 10, barriers so far 21.
+/// A scope as it is remembered.
+fn reach(scope: Option<Scope>) -> u64 {
+    match scope {
+        None => 0,
+        Some(Scope::Block) => 1,
+        Some(Scope::Gpu) => 2,
+    }
+}
+
+/// Last access: launch 12 bits, scope 2 (0 where it is not strong), block 20, thread 10, barriers so far 20.
 impl Who<'_> {
     fn stamp(&self) -> u64 {
         self.launch << 52
-            | u64::from(self.strong) << 51
-            | u64::from(self.block) << 31
-            | u64::from(self.thread) << 21
+            | reach(self.scope) << 50
+            | u64::from(self.block) << 30
+            | u64::from(self.thread) << 20
             | u64::from(self.epoch) & EPOCHS
     }
 
     /// The thread and block of an access that nothing orders before this one.
     #[inline]
     fn conflict(&self, stamp: u64) -> Option<(u32, u32)> {
-        if stamp >> 52 != self.launch || (self.strong && stamp >> 51 & 1 == 1) {
+        let block = (stamp >> 30) as u32 & 0xf_ffff;
+        // of two strong accesses each must have the other's thread in its scope
+        let needed = if block == self.block { reach(Some(Scope::Block)) } else { reach(Some(Scope::Gpu)) };
+        if stamp >> 52 != self.launch || reach(self.scope).min(stamp >> 50 & 3) >= needed {
             return None;
         }
-        let block = (stamp >> 31) as u32 & 0xf_ffff;
-        let thread = (stamp >> 21) as u32 & 0x3ff;
+        let thread = (stamp >> 20) as u32 & 0x3ff;
         let epoch = (stamp & EPOCHS) as u32;
         if block == self.block {
             return (thread / 32 != self.thread / 32 && epoch >= self.epoch).then_some((block, thread));
@@ -72,14 +85,19 @@ impl Who<'_> {
             if let Some(by) = self.conflict(written) {
                 return self.found("reads", "written", by, address);
             }
-            let before = a.reads[i];
-            // of several readers that nothing orders one is kept; the writer itself is the least useful
-            let keep = before >> 52 == self.launch
-                && (before >> 31) as u32 & 0xf_ffff != self.block
-                && self.conflict(before).is_some()
-                && !(written >> 52 == self.launch && written >> 31 & 0xf_ffff == before >> 31 & 0xf_ffff);
-            if !keep {
+            // of several readers that nothing orders one is kept, or two; the writer itself is the least useful
+            let keep = |before: u64| {
+                before >> 52 == self.launch
+                    && (before >> 30) as u32 & 0xf_ffff != self.block
+                    && self.conflict(before).is_some()
+                    && !(written >> 52 == self.launch && written >> 30 & 0xf_ffff == before >> 30 & 0xf_ffff)
+            };
+            if !keep(a.reads[i]) {
                 a.reads[i] = stamp;
+            } else if let Some(other) = a.others.get_mut(i)
+                && !keep(*other)
+            {
+                *other = stamp;
             }
         }
         Ok(())
@@ -92,7 +110,8 @@ impl Who<'_> {
             if !same && let Some(by) = self.conflict(a.writes[i]) {
                 return self.found("writes", "written", by, address);
             }
-            if let Some(by) = self.conflict(a.reads[i]) {
+            let other = a.others.get(i).and_then(|&other| self.conflict(other));
+            if let Some(by) = self.conflict(a.reads[i]).or(other) {
                 return self.found("writes", "read", by, address);
             }
             a.writes[i] = self.stamp();
@@ -106,7 +125,9 @@ impl Who<'_> {
         let how = if block == self.block {
             format!("thread {thread} of the same block, with no bar.sync in between")
         } else {
-            format!("thread {thread} of block {block}, with no grid barrier (release, then acquire) in between")
+            format!(
+                "thread {thread} of block {block}, with no grid barrier (release, then acquire, of .gpu scope) in between"
+            )
         };
         let text = format!("{does} global memory {done} by {how}");
         fault(Kind::Race, self.thread % 32, Some(address), text)

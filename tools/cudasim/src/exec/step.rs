@@ -168,7 +168,9 @@ impl Machine<'_> {
                     }
                 }
                 Op::ActiveMask { d } => w.put(d, &[w.mask; 32], mask),
-                Op::Fence => self.fence(b, w),
+                Op::Fence { scope: Scope::Gpu } => self.fence(b, w),
+                // within a block only barriers order, which is asked for anyway
+                Op::Fence { scope: Scope::Block } => {}
                 Op::Nop => {}
                 Op::Trap => return fault(Kind::Trap, mask.trailing_zeros(), None, "the kernel stopped itself"),
                 Op::Ret => {
@@ -191,7 +193,7 @@ impl Machine<'_> {
                     if !self.gather(w, u32::MAX, mask)? {
                         continue;
                     }
-                    matrix::mma(w, m, self.fast);
+                    matrix::mma(w, m, self.fast, self.truncate);
                 }
                 Op::LdMatrix { .. } => {
                     if !self.gather(w, u32::MAX, mask)? {

@@ -123,7 +123,7 @@ impl Machine<'_> {
             match index {
                 Some(index) => {
                     let same = self.check.races && same(&self.mem.allocations[index].data);
-                    self.note_global_write(b, w, l, (index, offset, at[l]), false, bytes, same)?;
+                    self.note_global_write(b, w, l, (index, offset, at[l]), None, bytes, same)?;
                 }
                 None => {
                     if self.check.races {

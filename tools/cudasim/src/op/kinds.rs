@@ -160,6 +160,16 @@ pub enum MemSpace {
     Local,
 }
 
+/// Threads that an access or a fence orders with. There is one GPU, and the host waits: `.gpu` and `.sys` are the same. There are no clusters: a
+/// block is all of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// `.cta` and `.cluster`
+    Block,
+    /// `.gpu` and `.sys`
+    Gpu,
+}
+
 /// Ordering of a load, store or atomic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -167,23 +177,38 @@ pub enum Order {
     /// `.nc`: through the cache that is not kept coherent.
     NonCoherent,
     /// `.volatile` and `.relaxed`
-    Relaxed,
-    Acquire,
-    Release,
-    AcquireRelease,
+    Relaxed(Scope),
+    Acquire(Scope),
+    Release(Scope),
+    AcquireRelease(Scope),
 }
 
 impl Order {
+    /// The scope of a strong access.
+    pub fn scope(self) -> Option<Scope> {
+        match self {
+            Order::Weak | Order::NonCoherent => None,
+            Order::Relaxed(scope) | Order::Acquire(scope) | Order::Release(scope) | Order::AcquireRelease(scope) => {
+                Some(scope)
+            }
+        }
+    }
+
     pub fn is_strong(self) -> bool {
-        !matches!(self, Order::Weak | Order::NonCoherent)
+        self.scope().is_some()
+    }
+
+    /// Whether other blocks may see something by it.
+    pub fn leaves_block(self) -> bool {
+        self.scope() == Some(Scope::Gpu)
     }
 
     pub fn acquires(self) -> bool {
-        matches!(self, Order::Acquire | Order::AcquireRelease)
+        matches!(self, Order::Acquire(_) | Order::AcquireRelease(_))
     }
 
     pub fn releases(self) -> bool {
-        matches!(self, Order::Release | Order::AcquireRelease)
+        matches!(self, Order::Release(_) | Order::AcquireRelease(_))
     }
 }
 

@@ -1,8 +1,10 @@
 //! PTX text: tokens and the syntax tree.
 
+mod contract;
 mod lexer;
 mod parser;
 
+pub use contract::contract;
 pub use parser::parse;
 
 use std::fmt;
