@@ -37,6 +37,21 @@ template <u32 BYTES> INLINE float4 load_shared(u32 at) {
   return {x, y, z, w};
 }
 
+#if __CUDA_ARCH__ >= 800
+// ---- asynchronous copies from the GPU's memory to shared memory ----
+// So many bytes, or zeros if they are not `there`: then nothing is read.
+template <u32 BYTES> INLINE void begin_copy(u32 to, const void *from, bool there) {
+  if (BYTES == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(from), "n"(BYTES), "r"(there ? BYTES : 0) : "memory");
+}
+// What was begun is one group.
+INLINE void copies_begun() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// All groups of copies but the last LEFT have landed.
+template <u32 LEFT> INLINE void copies_landed() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
+#endif
+
 // ---- memory of the GPU ----
 // Four words that no kernel writes. As an instruction: clang makes two loads of it where one of the words is not used.
 INLINE uint4 load_words(const uint4 *p) {
@@ -118,6 +133,15 @@ INLINE float square_root(float x) { return __nvvm_sqrt_rn_f(x); }
 INLINE float larger(float a, float b) { return b > a ? b : a; }
 #define NEGATIVE_INFINITY from_bits(0xFF800000u)
 
+// a / b without a branch, for |b| from 1 to 2^126 and a ≤ 2^126: a division in the language makes one for what lies outside of this. An approximate reciprocal,
+// improved once, then the quotient by its own remainder: as the nearest number, but for results below the normal ones.
+INLINE float quotient(float a, float b) {
+  float r = __nvvm_rcp_approx_ftz_f(b);
+  r = fma(fma(-b, r, 1.0f), r, r);
+  float q = a * r;
+  return fma(fma(-b, q, a), r, q);
+}
+
 // 2^n for n in the range of normal numbers.
 INLINE float power_of_two(u32 n) { return from_bits((n + 127u) << 23); }
 
@@ -154,12 +178,12 @@ INLINE float hyperbolic_tangent(float v) {
   float e = reduce_exponent(x + x, n);
   float scale = power_of_two(n);
   float m = fma(scale, e, scale - 1.0f);
-  return from_bits(to_bits(m / (m + 2.0f)) | (to_bits(v) & 0x80000000u));
+  return from_bits(to_bits(quotient(m, m + 2.0f)) | (to_bits(v) & 0x80000000u));
 }
 
 INLINE float sigmoid(float x) {
   float e = exponential(-absolute(x));
-  return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+  return quotient(x < 0.0f ? e : 1.0f, 1.0f + e);
 }
 
 // Natural logarithm of a positive, normal number, to one unit in the last place: x = 2^k·(1 + f), the series of fdlibm's logf.
@@ -337,80 +361,15 @@ template <typename Visit> INLINE void visit_chunk(const Part &part, const Visit 
   }
 }
 
-// ---- tiles of a matrix product ----
-// A block of 256 threads computes a square of 16·TM: acc[i][j] belongs to row tile_index(thread/16, i), column tile_index(thread%16, j). Sums run
-// over k in order. A and B tell the element at (row or column of the tile, k), zero outside, and whether neighbours along k are neighbours in
-// memory. Two tiles of depth 8 are in shared memory, padded so that no access has a bank conflict; the next one is on its way meanwhile.
-INLINE u32 tile_index(u32 t, int i) { return 64 * (u32)(i / 4) + 4 * t + (u32)(i % 4); }
-
-// Step Q of a tile's depth; PITCH floats apart. `a` and `b`: where the thread's first row and column are.
-template <int TM, u32 PITCH, u32 Q> INLINE void tile_step(u32 a, u32 b, float (&acc)[TM][TM]) {
-  float4 va[2], vb[2];
-  va[0] = load_shared<4 * Q * PITCH>(a), vb[0] = load_shared<4 * Q * PITCH>(b);
-  if (TM == 8) va[1] = load_shared<4 * (Q * PITCH + 64)>(a), vb[1] = load_shared<4 * (Q * PITCH + 64)>(b);
-#pragma unroll
-  for (int i = 0; i < TM; ++i)
-#pragma unroll
-    for (int j = 0; j < TM; ++j) acc[i][j] = fma(va[i / 4][i % 4], vb[j / 4][j % 4], acc[i][j]);
+// ---- products ----
+// The same number, of which the compiler does not know where it comes from: it would else make two conditions of one that is asked of it.
+INLINE u32 opaque(u32 x) {
+  asm("" : "+r"(x));
+  return x;
 }
 
-template <int TM, typename A, typename B> INLINE void tile_product(const A &a, const B &b, u32 k, float (&acc)[TM][TM]) {
-  constexpr u32 TILE = 16 * TM, DEPTH = 8, PITCH = TILE + 4, LOADS = TILE * DEPTH / BLOCK;
-  alignas(16) static __shared__ float as[2][DEPTH * PITCH], bs[2][DEPTH * PITCH];
-  u32 t = thread(), tx = t % 16, ty = t / 16;
-  float next_a[LOADS], next_b[LOADS];
-#define TILE_ROW(M, i) ((M::ALONG_K) ? t / DEPTH + (i) * (BLOCK / DEPTH) : t % TILE)
-#define TILE_K(M, i) ((M::ALONG_K) ? t % DEPTH : t / TILE + (i) * (BLOCK / TILE))
-#define TILE_FETCH(k0)                                                     \
-  _Pragma("unroll") for (u32 i = 0; i < LOADS; ++i) {                      \
-    u32 ka = (k0) + TILE_K(A, i), kb = (k0) + TILE_K(B, i);                \
-    next_a[i] = ka < k ? a(TILE_ROW(A, i), ka) : 0.0f;                     \
-    next_b[i] = kb < k ? b(TILE_ROW(B, i), kb) : 0.0f;                     \
-  }
-#define TILE_KEEP(buffer)                                                        \
-  _Pragma("unroll") for (u32 i = 0; i < LOADS; ++i) {                            \
-    as[buffer][TILE_K(A, i) * PITCH + TILE_ROW(A, i)] = next_a[i];               \
-    bs[buffer][TILE_K(B, i) * PITCH + TILE_ROW(B, i)] = next_b[i];               \
-  }
-#pragma unroll
-  for (int i = 0; i < TM; ++i)
-#pragma unroll
-    for (int j = 0; j < TM; ++j) acc[i][j] = 0.0f;
-  TILE_FETCH(0u)
-  TILE_KEEP(0)
-  barrier();
-  u32 buffer = 0;
-  for (u32 k0 = 0; k0 < k; k0 += DEPTH) {
-    bool more = k0 + DEPTH < k;
-    if (more) { TILE_FETCH(k0 + DEPTH) }
-    // a quarter of it unrolled: more would not leave a large tile its 128 registers
-    u32 at_a = shared_address(&as[buffer][4 * ty]), at_b = shared_address(&bs[buffer][4 * tx]);
-#pragma unroll 1
-    for (u32 q = 0; q < DEPTH; q += 2) {
-      tile_step<TM, PITCH, 0>(at_a, at_b, acc);
-      tile_step<TM, PITCH, 1>(at_a, at_b, acc);
-      at_a += 8 * PITCH, at_b += 8 * PITCH;
-    }
-    if (more) { TILE_KEEP(buffer ^ 1) }
-    barrier();
-    buffer ^= 1;
-  }
-}
+// How many there are from `at` on.
+INLINE u32 left_of(u32 count, u32 at) { return at < count ? count - at : 0; }
 
-// Rows of a row-major matrix [rows, ld], from row `first` on: element (row, k). Within a tile 32 bits of offset are enough.
-struct RowMajor {
-  static constexpr bool ALONG_K = true;
-  const float *tile;
-  u32 rows, ld, first;
-  INLINE RowMajor(const float *data, u32 rows, u32 ld, u32 first) : tile(data + (u64)first * ld), rows(rows), ld(ld), first(first) {}
-  INLINE float operator()(u32 row, u32 k) const { return first + row < rows ? tile[row * ld + k] : 0.0f; }
-};
-// Columns of a row-major matrix [k, columns]: element (column, k).
-struct ColumnMajor {
-  static constexpr bool ALONG_K = false;
-  const float *data;
-  u32 columns, first;
-  INLINE float operator()(u32 column, u32 k) const {
-    return first + column < columns ? data[(u64)k * columns + first + column] : 0.0f;
-  }
-};
+// Where the block's part of a product's inner dimension begins, if blocks share it out.
+INLINE u32 first_k(u32 part) { return block_z() * part; }

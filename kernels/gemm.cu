@@ -1,6 +1,7 @@
 // c[m, n] (+)= op(a)·op(b) (+ bias[n]): true f32, each element one sum over k in order. All transpositions, two tile sizes; and logits, whose
-// parts are told.
+// parts are told. Where c has few tiles, blocks share out k: block_z() takes `part` of it and writes a matrix of its own, the block_z()-th from c on.
 #include "common.cuh"
+#include "tiles.cuh"
 #include "row_parts.cuh"
 
 #define ADD 1
@@ -55,11 +56,11 @@ INLINE void store_tile(const A &a, const B &b, const float (&acc)[TM][TM], float
 }
 
 template <int TM, typename A, typename B>
-INLINE void gemm(const A &a, const B &b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 flags) {
+INLINE void gemm(const A &a, const B &b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 part, u32 flags) {
   float acc[TM][TM];
-  tile_product<TM>(a, b, k, acc);
+  tile_product<TM>(a, b, smaller(part, k - first_k(part)), acc);
   if (flags & BIAS) add_bias<TM>(b, bias, n, acc);
-  store_tile<TM>(a, b, acc, c, m, n, flags);
+  store_tile<TM>(a, b, acc, c + (u64)block_z() * m * n, m, n, flags);
 }
 
 // parts[row, tile]: of row `row` of x[m, k]·w[n, k]ᵀ (+ bias[n]), which is stored in c with KEEP; targets[m] with TARGETS.
@@ -82,23 +83,22 @@ INLINE void logits(const float *x, const float *w, const float *bias, const u32 
 }
 
 // n or t: as stored, or transposed. a is [m, k] or [k, m], b is [k, n] or [n, k].
+#define ARGUMENTS const float *a, const float *b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 part, u32 flags
+#define ROWS(X, N, FIRST) RowMajor{X + first_k(part), N, k, FIRST}
+#define COLUMNS(X, N, FIRST) ColumnMajor{X + (u64)first_k(part) * N, N, FIRST}
 #define KERNELS(SIZE, TM, RESIDENT)                                                                                                       \
-  __global__ void __launch_bounds__(BLOCK, RESIDENT) \
-      gemm_nn_##SIZE(const float *a, const float *b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 flags) {               \
-    gemm<TM>(RowMajor{a, m, k, 16 * TM * block_y()}, ColumnMajor{b, n, 16 * TM * block_x()}, bias, c, m, n, k, flags);            \
-  }                                                                                                                               \
-  __global__ void __launch_bounds__(BLOCK, RESIDENT) \
-      gemm_nt_##SIZE(const float *a, const float *b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 flags) {               \
-    gemm<TM>(RowMajor{a, m, k, 16 * TM * block_y()}, RowMajor{b, n, k, 16 * TM * block_x()}, bias, c, m, n, k, flags);            \
-  }                                                                                                                               \
-  __global__ void __launch_bounds__(BLOCK, RESIDENT) \
-      gemm_tn_##SIZE(const float *a, const float *b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 flags) {               \
-    gemm<TM>(ColumnMajor{a, m, 16 * TM * block_y()}, ColumnMajor{b, n, 16 * TM * block_x()}, bias, c, m, n, k, flags);            \
-  }                                                                                                                               \
-  __global__ void __launch_bounds__(BLOCK, RESIDENT) \
-      gemm_tt_##SIZE(const float *a, const float *b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 flags) {               \
-    gemm<TM>(ColumnMajor{a, m, 16 * TM * block_y()}, RowMajor{b, n, k, 16 * TM * block_x()}, bias, c, m, n, k, flags);            \
-  }                                                                                                                               \
+  __global__ void __launch_bounds__(BLOCK, RESIDENT) gemm_nn_##SIZE(ARGUMENTS) {                                                          \
+    gemm<TM>(ROWS(a, m, 16 * TM * block_y()), COLUMNS(b, n, 16 * TM * block_x()), bias, c, m, n, k, part, flags);                         \
+  }                                                                                                                                       \
+  __global__ void __launch_bounds__(BLOCK, RESIDENT) gemm_nt_##SIZE(ARGUMENTS) {                                                          \
+    gemm<TM>(ROWS(a, m, 16 * TM * block_y()), ROWS(b, n, 16 * TM * block_x()), bias, c, m, n, k, part, flags);                            \
+  }                                                                                                                                       \
+  __global__ void __launch_bounds__(BLOCK, RESIDENT) gemm_tn_##SIZE(ARGUMENTS) {                                                          \
+    gemm<TM>(COLUMNS(a, m, 16 * TM * block_y()), COLUMNS(b, n, 16 * TM * block_x()), bias, c, m, n, k, part, flags);                      \
+  }                                                                                                                                       \
+  __global__ void __launch_bounds__(BLOCK, RESIDENT) gemm_tt_##SIZE(ARGUMENTS) {                                                          \
+    gemm<TM>(COLUMNS(a, m, 16 * TM * block_y()), ROWS(b, n, 16 * TM * block_x()), bias, c, m, n, k, part, flags);                         \
+  }                                                                                                                                       \
   __global__ void __launch_bounds__(BLOCK, RESIDENT)                                                                              \
       logits_##SIZE(const float *x, const float *w, const float *bias, const u32 *targets, float *c, uint4 *parts, u32 m, u32 n,  \
                     u32 k, u32 flags) {                                                                                           \

@@ -1,5 +1,5 @@
 // c[m, n] (+)= op(a)·op(b) (+ bias[n]) of operands in bf16, by tensor cores, with sums in f32; and the rounding of operands. All transpositions, three tile
-// sizes; and logits, whose parts are told. For compute capability 8.0 and newer: older GPUs have neither the format nor asynchronous copies.
+// sizes; and logits, whose parts are told. Blocks share out k as in kernels/gemm.cu, whole slices of it. For compute capability 8.0 and newer: older GPUs have neither the format nor asynchronous copies.
 #include "common.cuh"
 #include "bf16.cuh"
 #include "row_parts.cuh"
@@ -60,10 +60,10 @@ template <u32 TM, u32 TN, u32 WM, u32 WN> struct Sums {
 };
 
 template <u32 TM, u32 TN, u32 WM, u32 WN, typename A, typename B>
-INLINE void gemm(const A &a, const B &b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 flags) {
+INLINE void gemm(const A &a, const B &b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 part, u32 flags) {
   Sums<TM, TN, WM, WN> sums;
-  sums.multiply(a, b, bias, n, k, flags);
-  sums.store(c, m, n, flags);
+  sums.multiply(a, b, bias, n, smaller(part, k - first_k(part)), flags);
+  sums.store(c + (u64)block_z() * m * n, m, n, flags);
 }
 
 // parts[row, tile]: of row `row` of x[m, k]·w[n, k]ᵀ (+ bias[n]), which is stored in c with KEEP; targets[m] with TARGETS.
@@ -101,29 +101,28 @@ INLINE void logits(const RoundedRows &x, const RoundedRows &w, const float *bias
 
 // n or t: as stored, or transposed. a is [m, k] or [k, m], b is [k, n] or [n, k], with rows lda and ldb apart.
 #define ARGUMENTS \
-  const u16 *a, const u16 *b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 lda, u32 ldb, u32 flags
+  const u16 *a, const u16 *b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 lda, u32 ldb, u32 part, u32 flags
 #define FIRST_ROW(TM) (TM * (flags & ROWS_FIRST ? block_x() : block_y()))
 #define FIRST_COLUMN(TN) (TN * (flags & ROWS_FIRST ? block_y() : block_x()))
+#define ROWS(X, N, LD, FIRST) RoundedRows{X + first_k(part), N, LD, FIRST}
+#define COLUMNS(X, N, LD, FIRST) RoundedColumns{X + (u64)first_k(part) * LD, N, LD, FIRST}
 #define KERNELS(SIZE, TM, TN, WM, WN, RESIDENT)                                                                                           \
   __global__ void __launch_bounds__(BLOCK, RESIDENT) gemm_bf16_nn_##SIZE(ARGUMENTS) {                                                     \
-    gemm<TM, TN, WM, WN>(RoundedRows{a, m, k, lda, FIRST_ROW(TM)}, RoundedColumns{b, n, k, ldb, FIRST_COLUMN(TN)}, bias, c, m, n, k,      \
-                         flags);                                                                                                          \
+    gemm<TM, TN, WM, WN>(ROWS(a, m, lda, FIRST_ROW(TM)), COLUMNS(b, n, ldb, FIRST_COLUMN(TN)), bias, c, m, n, k, part, flags);            \
   }                                                                                                                                       \
   __global__ void __launch_bounds__(BLOCK, RESIDENT) gemm_bf16_nt_##SIZE(ARGUMENTS) {                                                     \
-    gemm<TM, TN, WM, WN>(RoundedRows{a, m, k, lda, FIRST_ROW(TM)}, RoundedRows{b, n, k, ldb, FIRST_COLUMN(TN)}, bias, c, m, n, k, flags); \
+    gemm<TM, TN, WM, WN>(ROWS(a, m, lda, FIRST_ROW(TM)), ROWS(b, n, ldb, FIRST_COLUMN(TN)), bias, c, m, n, k, part, flags);               \
   }                                                                                                                                       \
   __global__ void __launch_bounds__(BLOCK, RESIDENT) gemm_bf16_tn_##SIZE(ARGUMENTS) {                                                     \
-    gemm<TM, TN, WM, WN>(RoundedColumns{a, m, k, lda, FIRST_ROW(TM)}, RoundedColumns{b, n, k, ldb, FIRST_COLUMN(TN)}, bias, c, m, n, k,   \
-                         flags);                                                                                                          \
+    gemm<TM, TN, WM, WN>(COLUMNS(a, m, lda, FIRST_ROW(TM)), COLUMNS(b, n, ldb, FIRST_COLUMN(TN)), bias, c, m, n, k, part, flags);         \
   }                                                                                                                                       \
   __global__ void __launch_bounds__(BLOCK, RESIDENT) gemm_bf16_tt_##SIZE(ARGUMENTS) {                                                     \
-    gemm<TM, TN, WM, WN>(RoundedColumns{a, m, k, lda, FIRST_ROW(TM)}, RoundedRows{b, n, k, ldb, FIRST_COLUMN(TN)}, bias, c, m, n, k,      \
-                         flags);                                                                                                          \
+    gemm<TM, TN, WM, WN>(COLUMNS(a, m, lda, FIRST_ROW(TM)), ROWS(b, n, ldb, FIRST_COLUMN(TN)), bias, c, m, n, k, part, flags);            \
   }                                                                                                                                       \
   __global__ void __launch_bounds__(BLOCK, RESIDENT)                                                                                      \
       logits_bf16_##SIZE(const u16 *x, const u16 *w, const float *bias, const u32 *targets, float *c, uint4 *parts, u32 m, u32 n, u32 k,  \
                          u32 ldx, u32 ldw, u32 flags) {                                                                                   \
-    logits<TM, TN, WM, WN>(RoundedRows{x, m, k, ldx, FIRST_ROW(TM)}, RoundedRows{w, n, k, ldw, FIRST_COLUMN(TN)}, bias, targets, c,       \
+    logits<TM, TN, WM, WN>(RoundedRows{x, m, ldx, FIRST_ROW(TM)}, RoundedRows{w, n, ldw, FIRST_COLUMN(TN)}, bias, targets, c,       \
                            parts, m, n, k, flags);                                                                                        \
   }
 

@@ -1,5 +1,6 @@
 // The recurrence, one step a launch (the step-wise plan): the product with W_hh and the cell in one kernel.
 #include "common.cuh"
+#include "tiles.cuh"
 #include "bf16.cuh"
 #include "pairs.cuh"
 
@@ -8,10 +9,12 @@ struct GateColumns {
   static constexpr bool ALONG_K = true;
   const float *w;
   u32 hidden, first;
-  INLINE float operator()(u32 column, u32 k) const {
-    u32 unit = first + column / 4;
-    return unit < hidden ? w[(u64)(column % 4 * hidden + unit) * hidden + k] : 0.0f;
-  }
+  INLINE const float *at(u32 column, u32 k) const { return w + (u64)(column % 4 * hidden + first + column / 4) * hidden + k; }
+  INLINE u32 left(u32 column) const { return 4 * left_of(hidden, first + column / 4); }
+  // to the same gate of the eighth unit from here
+  INLINE u32 down() const { return 8 * hidden; }
+  INLINE u64 step() const { return DEPTH; }
+  INLINE u32 width() const { return 1; }
 };
 
 // One step of a layer. gates [B, 4H]: in W_ih·x + b_ih + b_hh, out the activated gates; w [4H, H] the dropped W_hh; cells and y [B, H].
@@ -43,10 +46,10 @@ struct RoundedGateColumns {
   static constexpr bool ALONG_K = true;
   const u16 *data;
   u32 hidden, ld, first;
-  INLINE const u16 *at(u32 column, u32 k) const {
-    u32 unit = first + column / 32 * 8 + column % 8;
-    return unit < hidden && k < hidden ? data + (u64)(column % 32 / 8 * hidden + unit) * ld + k : (const u16 *)0;
-  }
+  INLINE u32 unit(u32 column) const { return first + column / 32 * 8 + column % 8; }
+  INLINE const u16 *at(u32 column, u32 k) const { return data + (u64)(column % 32 / 8 * hidden + unit(column)) * ld + k; }
+  INLINE u32 left(u32 column) const { return left_of(hidden, unit(column)); }
+  INLINE u64 step() const { return SLICE; }
 };
 
 // As lstm_step, with h_before [B, ld] and w [4H, ld] in bf16; h [B, ld] is y in bf16. A warp has 16 rows and 8 units, a thread two rows of two units, of
@@ -56,7 +59,7 @@ __global__ void __launch_bounds__(BLOCK)
                    u32 hidden, u32 ld) {
   float acc[1][4][4];
   u32 first = 64 * block_y(), lane = thread() % 32;
-  RoundedRows a{h_before, batch, hidden, ld, first};
+  RoundedRows a{h_before, batch, ld, first};
   tensor_product<64, 64, 16, 32>(a, RoundedGateColumns{w, hidden, ld, 16 * block_x()}, hidden, acc);
   u32 unit = 16 * block_x() + thread() / 32 % 2 * 8 + lane % 4 * 2, pairs = hidden % 2 == 0;
   bool both = unit + 1 < hidden;
@@ -83,15 +86,17 @@ __global__ void __launch_bounds__(BLOCK)
 #endif
 
 // One step of the backward recurrence, before the product with W_hh: gates become the gradients of the pre-activations, dc that of the cell
-// before, and are also rounded to `copy`. dh is read; dy is this step's upstream gradient (`with_dy`).
+// before, and are also rounded to `copy`. dh is the sum of `parts` matrices, one after the other; dy is this step's upstream gradient (`with_dy`).
 __global__ void __launch_bounds__(BLOCK) lstm_cell_backward(float *gates, const float *c_before, const float *cells, const float *dy,
-                                                            const float *dh, float *dc, u32 batch, u32 hidden, u32 with_dy,
+                                                            const float *dh, float *dc, u32 batch, u32 hidden, u32 parts, u32 with_dy,
                                                             RoundedCopy copy) {
-  u32 at = global_thread();
-  if (at >= batch * hidden) return;
+  u32 at = global_thread(), n = batch * hidden;
+  if (at >= n) return;
   float *z = gates + (u64)(at / hidden) * 4 * hidden + at % hidden;
   float i = z[0], f = z[hidden], g = z[2 * hidden], o = z[3 * hidden];
   float d = dh[at];
+#pragma unroll 4
+  for (u32 part = 1; part < parts; ++part) d += dh[(u64)part * n + at];
   if (with_dy) d += dy[at];
   float tanh_c = hyperbolic_tangent(cells[at]);
   float d_cell = dc[at] + d * o * (1.0f - tanh_c * tanh_c);

@@ -128,7 +128,7 @@ pub fn lstm_plans(global: &Global, batch: usize, hidden: &[usize]) -> Result<Opt
     let device = global.device;
     let Device::Cuda(ordinal) = device else { return Ok(None) };
     let found = cuda::probe().map_err(|reason| crate::error::Error::data(format!("cuda:{ordinal}: {reason}")))?;
-    Ok(Some(describe(found.usable(ordinal)?, global.precision, batch, hidden)))
+    describe(found.usable(ordinal)?, global.precision, batch, hidden).map(Some)
 }
 
 /// A line for each plan.

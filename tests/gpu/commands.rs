@@ -1,12 +1,13 @@
 //! Commands through the binary on the simulated GPU: what they count, what they say, and that they answer as the CPU does.
 
+use crate::sim;
 use crate::support::{self, Data, SIZES, STAGE, words};
 use serde_json::Value;
 
 /// The binary on the simulated GPU.
 fn simulated(line: &[&str]) -> assert_cmd::Command {
     let mut command = assert_cmd::Command::cargo_bin("ulmfit").unwrap();
-    command.args(line).args(["--device", "cudasim"]).env_remove("ULMFIT_CUDASIM").env_remove("ULMFIT_LOG");
+    command.args(line).args(["--device", sim::device()]).env_remove("ULMFIT_CUDASIM").env_remove("ULMFIT_LOG");
     command
 }
 
@@ -50,6 +51,9 @@ fn check(found: &Value) {
 
 #[test]
 fn a_step_is_counted_and_projected() {
+    if sim::lacks_simulator("what is counted and presented") {
+        return;
+    }
     let root = tempfile::tempdir().unwrap();
     let data = Data::new(&root.path().join("data"));
     let corpus = data.path("corpus.txt");
@@ -113,6 +117,9 @@ fn a_step_is_counted_and_projected() {
 
 #[test]
 fn a_step_of_a_classifier_is_counted() {
+    if sim::lacks_simulator("what is counted and presented") {
+        return;
+    }
     let root = tempfile::tempdir().unwrap();
     let data = Data::new(&root.path().join("data"));
     let train = data.path("train.csv");
@@ -130,6 +137,9 @@ fn a_step_of_a_classifier_is_counted() {
 /// Which plan the LSTM takes on a GPU, and why; nothing of it on the CPU.
 #[test]
 fn plans_of_the_lstm_are_shown() {
+    if sim::lacks_simulator("what is counted and presented") {
+        return;
+    }
     let plans = |value: &Value| -> Vec<String> {
         let all = value["lstm"].as_array().unwrap();
         all.iter()

@@ -12,6 +12,7 @@ use ulmfit::tensor::{DType, Tensor};
 use ulmfit::text::Direction;
 use ulmfit::train::Stage;
 
+use crate::alone::{alone, is_inside};
 use crate::kernels::lstm::Forced;
 use crate::sim::{self, Sim};
 use crate::stages::{GPU, Heard, STAGES, STEPS, Share, run};
@@ -100,6 +101,30 @@ fn no_memory_is_taken_after_the_first_steps() {
         assert!(heard.allocations.len() as u64 == STEPS);
     }
     no_findings();
+}
+
+/// A driver that refuses captures: the same bits piece by piece, nothing captured, nothing kept for a graph.
+#[test]
+fn a_refused_capture_is_done_piece_by_piece() {
+    if sim::lacks_simulator("a driver that refuses captures") {
+        return;
+    }
+    let test = concat!(module_path!(), "::a_refused_capture_is_done_piece_by_piece");
+    let _turn = (!is_inside(test)).then(sim::turn);
+    // what is refused once stays so for the process
+    alone(test, || {
+        let _sim = Sim::new("h100");
+        let data = Data::of_length(17);
+        let (plain, plain_bits, _) = train(Stage::Pretrain, &data, None, false);
+        sim::set("refuse", "capture");
+        let (heard, bits, [once, captured, launched]) = train(Stage::Pretrain, &data, None, true);
+        assert!(once > 1 && captured == 0 && launched == 0, "{once} {captured} {launched}");
+        assert_eq!((&plain.steps, &plain.valid), (&heard.steps, &heard.valid));
+        assert!(plain_bits == bits);
+        let leaks = sim::leaks();
+        assert!(!leaks.contains("page-locked") && !leaks.contains("graph"), "{leaks}");
+        no_findings();
+    });
 }
 
 fn ones(rows: usize, columns: usize) -> Tensor {

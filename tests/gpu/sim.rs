@@ -65,7 +65,14 @@ impl Sim {
             // SAFETY: this test is alone in its process, which opens the GPU later.
             unsafe { std::env::set_var("ULMFIT_PTX", "sm_70") };
         }
-        for (key, value) in [("gpu", gpu), ("checks", "on"), ("delay_errors", "off"), ("print", "off"), ("seed", "1")] {
+        for (key, value) in [
+            ("gpu", gpu),
+            ("checks", "on"),
+            ("delay_errors", "off"),
+            ("refuse", "off"),
+            ("print", "off"),
+            ("seed", "1"),
+        ] {
             set(key, value);
         }
         // of a test that failed

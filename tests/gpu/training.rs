@@ -201,8 +201,8 @@ fn commands() {
 /// The instruments there.
 #[test]
 fn checks() {
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
-    let report = simulated_json(&["golden", golden]);
+    let golden = support::root().join("tests/golden");
+    let report = simulated_json(&["golden", golden.to_str().unwrap()]);
     // a GPU computes in f32
     let names = std::fs::read_dir(golden).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let in_f64 = names.filter(|name| name.ends_with("_f64.safetensors")).count();

@@ -8,6 +8,11 @@ use std::sync::OnceLock;
 use assert_cmd::Command;
 use serde_json::Value;
 
+/// The repository, or, where the tests run without it (tools/gpu-day.sh), the folder that holds what they need of it.
+pub fn root() -> PathBuf {
+    std::env::var_os("ULMFIT_TEST_ROOT").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
 /// The program with these arguments; nothing of the environment decides what it does.
 pub fn ulmfit<S: AsRef<std::ffi::OsStr>>(line: &[S]) -> Command {
     let mut command = Command::cargo_bin("ulmfit").unwrap();

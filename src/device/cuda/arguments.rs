@@ -73,7 +73,7 @@ impl From<f32> for Argument<'_> {
 }
 
 /// Blocks, threads of a block (one-dimensional), and bytes of dynamic shared memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grid {
     pub blocks: [usize; 3],
     pub threads: usize,

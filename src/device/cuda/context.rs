@@ -2,13 +2,13 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, c_void};
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use cudarc::driver::{result, sys};
-
 use super::arguments::{Argument, Grid, Parameter, check};
+use super::driver::{self, Answer, CUcontext, CUfunction, CUmodule, CUstream, Code, Shape};
 use super::error::{LESS, failed};
 use super::graphs::{GraphStatistics, Graphs};
 use super::modules::{self, MODULES};
@@ -24,8 +24,8 @@ const GPUS: usize = 64;
 /// One GPU with one stream; lives as long as the process, or until [`close`].
 pub struct Context {
     gpu: Gpu,
-    handle: sys::CUcontext,
-    stream: sys::CUstream,
+    handle: CUcontext,
+    stream: CUstream,
     /// By name: parameters and, once the module is loaded, the function.
     kernels: Mutex<HashMap<&'static str, Kernel>>,
     /// Which of the two PTX texts this GPU gets.
@@ -33,6 +33,8 @@ pub struct Context {
     /// An error of a call that could not return it.
     fault: Mutex<Option<String>>,
     modules: Mutex<Vec<Module>>,
+    /// What stands against a cooperative launch of a kernel with a grid, if anything does.
+    cooperation: Mutex<HashMap<(&'static str, Grid), Option<String>>>,
     allocations: AtomicU64,
     queue: Mutex<Queue>,
     /// Whether work is collected where somebody asks for it.
@@ -79,12 +81,12 @@ impl Drop for Collecting {
 }
 
 /// A loaded module.
-struct Module(sys::CUmodule);
+struct Module(CUmodule);
 
 struct Kernel {
     module: usize,
     parameters: Vec<Parameter>,
-    function: Option<sys::CUfunction>,
+    function: Option<CUfunction>,
     launches: u64,
     /// Bytes of dynamic shared memory that it may have, if it asked for more than `SHARED`.
     shared: usize,
@@ -151,7 +153,8 @@ impl Context {
             kernels: Mutex::new(declared.map(kernel).collect()),
             sm_80,
             fault: Mutex::new(None),
-            modules: Mutex::new(Vec::new()),
+            modules: Mutex::default(),
+            cooperation: Mutex::default(),
             allocations: AtomicU64::new(0),
             queue: Mutex::default(),
             with_graphs: AtomicBool::new(graphs_wanted(std::env::var_os(GRAPHS_VARIABLE).as_deref())?),
@@ -183,7 +186,7 @@ impl Context {
         }
         if CURRENT.get() != Some(self.gpu.ordinal) {
             // SAFETY: the handle was retained in `open` and is never released.
-            unsafe { result::ctx::set_current(self.handle) }.map_err(|e| failed("choosing the GPU", e))?;
+            unsafe { driver::set_context(self.handle) }.map_err(|e| failed("choosing the GPU", e))?;
             CURRENT.set(Some(self.gpu.ordinal));
         }
         Ok(())
@@ -199,11 +202,11 @@ impl Context {
     pub(super) fn allocate(&self, bytes: usize) -> Result<u64> {
         self.bind()?;
         self.allocations.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the context is current; the memory's content is undefined until it is written, as the callers know.
-        unsafe { result::malloc_sync(bytes.max(64)) }.map_err(|error| {
-            let free = result::mem_get_info().map(|(free, total)| format!(" ({free} of {total} are free)"));
-            match error.0 as u32 {
-                2 => Error::data(format!(
+        // the memory's content is undefined until it is written, as the callers know
+        driver::allocate(bytes.max(64)).map_err(|error| {
+            let free = driver::memory().map(|(free, total)| format!(" ({free} of {total} are free)"));
+            match error {
+                Code(2) => Error::data(format!(
                     "{} has no {bytes} bytes of memory left{}",
                     self.gpu.name,
                     free.unwrap_or_default()
@@ -222,7 +225,7 @@ impl Context {
     /// Memory that is not taken, in bytes.
     pub fn free_bytes(&self) -> Result<usize> {
         self.bind()?;
-        result::mem_get_info().map(|(free, _)| free).map_err(|e| failed("asking for free memory", e))
+        driver::memory().map(|(free, _)| free).map_err(|e| failed("asking for free memory", e))
     }
 
     pub(super) fn free(&self, address: u64) {
@@ -231,7 +234,7 @@ impl Context {
             .bind()
             .and_then(|()| self.submit(&mut lock(&self.queue)))
             // SAFETY: the address is that of an allocation that nobody uses any more; the driver waits for what still runs.
-            .and_then(|()| unsafe { result::free_sync(address) }.map_err(|e| failed("giving memory back", e)));
+            .and_then(|()| unsafe { driver::free(address) }.map_err(|e| failed("giving memory back", e)));
         self.keep(freed);
     }
 
@@ -274,6 +277,12 @@ impl Context {
         }
         let outcome = if *collecting { graphs.run(self.stream, work) } else { work.issue(self.stream, work.host()) };
         work.clear();
+        if let Some(refusal) = graphs.refusal() {
+            self.set_graphs(false);
+            self.warn(&format!(
+                "{refusal}; from here on steps are launched piece by piece, as with ULMFIT_CUDA_GRAPHS=off"
+            ));
+        }
         outcome
     }
 
@@ -305,8 +314,7 @@ impl Context {
         let mut queue = lock(&self.queue);
         self.submit(&mut queue)?;
         // SAFETY: the caller's block holds the range; the bytes are not looked at before the stream is done.
-        unsafe { result::memcpy_dtoh_async(bytes, address, self.stream) }
-            .map_err(|e| failed("copying from the GPU", e))?;
+        unsafe { driver::download(bytes, address, self.stream) }.map_err(|e| failed("copying from the GPU", e))?;
         queue.graphs.wait(self.stream)
     }
 
@@ -355,37 +363,9 @@ impl Context {
         let mut values = Vec::with_capacity(arguments.len());
         check(kernel, &entry.parameters, arguments, &mut values)?;
         entry.launches += 1;
-        let function = match entry.function {
-            Some(function) => function,
-            None => {
-                let module = entry.module;
-                self.load(module, &mut kernels)?;
-                kernels[kernel].function.expect("its module was just loaded")
-            }
-        };
-        let entry = kernels.get_mut(kernel).expect("it was found above");
-        if grid.shared > entry.shared {
-            // SAFETY: the function is loaded and never unloaded.
-            unsafe {
-                result::function::set_function_attribute(
-                    function,
-                    sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                    grid.shared as i32,
-                )
-            }
-            .map_err(|e| failed(&format!("{} bytes of shared memory for kernel '{kernel}'", grid.shared), e))?;
-            entry.shared = grid.shared;
-        }
+        let function = self.function(kernel, grid, &mut kernels)?;
         drop(kernels);
-        let launch = Launch {
-            kernel,
-            function,
-            blocks: grid.blocks.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
-            threads: grid.threads as u32,
-            shared: grid.shared as u32,
-            cooperative,
-            purpose: trace::current(),
-        };
+        let launch = Launch { kernel, function, shape: shape(grid, cooperative), purpose: trace::current() };
         let words = values.iter().zip(arguments).map(|(value, argument)| match argument {
             Argument::Plain(words, bytes) => &words[..bytes.div_ceil(8)],
             _ => std::slice::from_ref(value),
@@ -393,17 +373,88 @@ impl Context {
         self.add(|queue| queue.work.launch(launch, words))
     }
 
+    /// A kernel's function, which may have the shared memory of the grid.
+    fn function(
+        &self,
+        kernel: &'static str,
+        grid: Grid,
+        kernels: &mut HashMap<&'static str, Kernel>,
+    ) -> Result<CUfunction> {
+        let (module, loaded) = (kernels[kernel].module, kernels[kernel].function);
+        if loaded.is_none() {
+            self.load(module, kernels)?;
+        }
+        let entry = kernels.get_mut(kernel).expect("it was found above");
+        let function = entry.function.expect("its module is loaded");
+        if grid.shared > entry.shared {
+            // SAFETY: the function is loaded and never unloaded.
+            unsafe { driver::allow_shared(function, grid.shared) }
+                .map_err(|e| failed(&format!("{} bytes of shared memory for kernel '{kernel}'", grid.shared), e))?;
+            entry.shared = grid.shared;
+        }
+        Ok(function)
+    }
+
+    /// Why a kernel's blocks cannot all run at the same time here, if they cannot. Asked of the driver once for every kernel and grid: how many of the blocks
+    /// fit; then it has to launch them with nothing to do, all their sizes being zero. (It may refuse what fits: where programs share the GPU, for one.)
+    ///
+    /// # Errors
+    /// The driver's, other than that it refuses.
+    pub fn refuses_cooperation(&self, kernel: &'static str, grid: Grid) -> Result<Option<String>> {
+        if let Some(known) = lock(&self.cooperation).get(&(kernel, grid)) {
+            return Ok(known.clone());
+        }
+        self.bind()?;
+        let found = self.try_cooperation(kernel, grid)?;
+        lock(&self.cooperation).insert((kernel, grid), found.clone());
+        Ok(found)
+    }
+
+    fn try_cooperation(&self, kernel: &'static str, grid: Grid) -> Result<Option<String>> {
+        let mut kernels = lock(&self.kernels);
+        let function = match self.function(kernel, grid, &mut kernels) {
+            Ok(function) => function,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        let (shape, blocks) = (shape(grid, true), grid.blocks.iter().product::<usize>());
+        // SAFETY: the function is loaded.
+        let resident = unsafe { driver::resident_blocks(function, shape.threads, shape.shared) }
+            .map_err(|e| failed(&format!("asking how many blocks of kernel '{kernel}' fit"), e))?;
+        let most = resident.max(0) as usize * self.gpu.multiprocessors.max(0) as usize;
+        if most < blocks {
+            return Ok(Some(format!("{blocks} blocks of '{kernel}' are wanted at a time and {most} fit")));
+        }
+        // sizes of zero, memory that is not there: the kernels see that there is nothing to do
+        let nothing = [0u64; 64];
+        let count = kernels[kernel].parameters.len();
+        let mut arguments: Vec<*mut c_void> = vec![nothing.as_ptr().cast_mut().cast(); count];
+        super::simulate::expect_launch(count, None);
+        // SAFETY: as many arguments as the kernel has, none of which is larger than what is pointed at.
+        match unsafe { driver::launch(function, shape, self.stream, &mut arguments) } {
+            Ok(()) => Ok(None),
+            Err(code) if code.is_refusal() => {
+                Ok(Some(failed(&format!("launching {blocks} blocks of '{kernel}' at a time"), code).to_string()))
+            }
+            Err(code) => Err(failed(&format!("kernel '{kernel}'"), code)),
+        }
+    }
+
+    /// Says on standard error what this process does otherwise than it was meant to.
+    pub fn warn(&self, text: &str) {
+        // nobody may be listening
+        let _ = writeln!(std::io::stderr(), "warning: cuda:{}: {text}", self.gpu.ordinal);
+    }
+
     /// Loads a module and notes its functions.
     fn load(&self, module: usize, kernels: &mut HashMap<&'static str, Kernel>) -> Result<()> {
         let text = if self.sm_80 { MODULES[module].sm_80 } else { MODULES[module].sm_70 };
         // SAFETY: the text ends with a zero.
-        let handle =
-            unsafe { result::module::load_data(text.as_ptr().cast()) }.map_err(|e| failed("loading the kernels", e))?;
+        let handle = unsafe { driver::load(text) }.map_err(|e| failed("loading the kernels", e))?;
         lock(&self.modules).push(Module(handle));
         for (name, kernel) in kernels.iter_mut().filter(|(_, k)| k.module == module) {
             let c_name = CString::new(*name).expect("a name has no zero");
             // SAFETY: the module was just loaded.
-            let function = unsafe { result::module::get_function(handle, c_name) };
+            let function = unsafe { driver::function(handle, &c_name) };
             kernel.function = Some(function.map_err(|e| failed(&format!("finding kernel '{name}'"), e))?);
         }
         Ok(())
@@ -415,10 +466,10 @@ impl Context {
         lock(&self.fault).get_or_insert_with(|| format!("cuda:{}: this process has closed it", self.gpu.ordinal));
         for Module(module) in lock(&self.modules).drain(..) {
             // SAFETY: the module was loaded and is unloaded once; nothing runs, and the fault keeps later launches away.
-            unsafe { result::module::unload(module) }.map_err(|e| failed("unloading the kernels", e))?;
+            unsafe { driver::unload(module) }.map_err(|e| failed("unloading the kernels", e))?;
         }
         // SAFETY: as above, for the stream.
-        unsafe { result::stream::destroy(self.stream) }.map_err(|e| failed("closing the stream", e))
+        unsafe { driver::destroy_stream(self.stream) }.map_err(|e| failed("closing the stream", e))
     }
 
     /// How often each kernel was launched since the process began, by name.
@@ -440,14 +491,23 @@ fn graphs_wanted(value: Option<&OsStr>) -> Result<bool> {
     }
 }
 
-fn open_driver(ordinal: usize) -> Result<(sys::CUcontext, sys::CUstream), cudarc::driver::DriverError> {
-    let device = result::device::get(ordinal as i32)?;
+/// A grid as the driver takes it.
+fn shape(grid: Grid, cooperative: bool) -> Shape {
+    Shape {
+        blocks: grid.blocks.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
+        threads: grid.threads as u32,
+        shared: grid.shared as u32,
+        cooperative,
+    }
+}
+
+fn open_driver(ordinal: usize) -> Answer<(CUcontext, CUstream)> {
+    let device = driver::device(ordinal as i32)?;
     // SAFETY: the device was just handed out by the initialised driver; the context is never released.
-    let handle = unsafe { result::primary_ctx::retain(device) }?;
+    let handle = unsafe { driver::retain_context(device) }?;
     // SAFETY: as above.
-    unsafe { result::ctx::set_current(handle) }?;
-    let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
-    Ok((handle, stream))
+    unsafe { driver::set_context(handle) }?;
+    Ok((handle, driver::create_stream()?))
 }
 
 impl std::fmt::Debug for Context {

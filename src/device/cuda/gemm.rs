@@ -119,25 +119,78 @@ pub fn gemm_tiled(
     c: Argument,
     store: Store,
 ) -> Result<()> {
+    launch(context, tile, [a, b], bias, c, store, Split::none(a.columns))
+}
+
+/// How the inner dimension of a product is shared out: `count` parts of `part` each, the last one of what is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    pub part: usize,
+    pub count: usize,
+}
+
+impl Split {
+    /// A part is a multiple of this: whole slices of both formats.
+    const SLICE: usize = 32;
+    /// And no smaller than this: a part's own matrix is written and read again.
+    const LEAST: usize = 128;
+    /// Matrices to be added are so many at most.
+    const MOST: usize = 16;
+
+    /// All of `k` at once.
+    fn none(k: usize) -> Self {
+        Split { part: k, count: 1 }
+    }
+
+    /// About so many parts of `k`.
+    ///
+    /// # Panics
+    /// If they are none.
+    pub fn into(k: usize, parts: usize) -> Self {
+        let part = k.div_ceil(parts).next_multiple_of(Self::SLICE);
+        if part >= k { Split::none(k) } else { Split { part, count: k.div_ceil(part) } }
+    }
+
+    /// For a product `[m, n, k]`: one part where its tiles give every multiprocessor a block, else as many as give it about two.
+    pub fn choose(context: &Context, format: Precision, [m, n, k]: [usize; 3]) -> Self {
+        let multiprocessors = context.gpu().multiprocessors.max(1) as usize;
+        let tiles = Tile::choose(context, format, m, n).counts(m, n).iter().product::<usize>().max(1);
+        let wanted = if tiles < multiprocessors { (2 * multiprocessors).div_ceil(tiles) } else { 1 };
+        Split::into(k, wanted.min(Self::MOST).min(k / Self::LEAST).max(1))
+    }
+}
+
+/// `a·b` as a sum of [`Split::count`] matrices `[m, n]`, one after the other from `parts` on. Who adds them from the first to the last gets the same bits every
+/// time.
+pub fn gemm_parts(context: &Context, a: Matrix, b: Matrix, parts: Argument, split: Split) -> Result<()> {
+    let tile = Tile::choose(context, a.format, a.rows, b.columns);
+    launch(context, tile, [a, b], None, parts, Store::Set, split)
+}
+
+fn launch(
+    context: &Context,
+    tile: Tile,
+    [a, b]: [Matrix; 2],
+    bias: Option<Argument>,
+    c: Argument,
+    store: Store,
+    split: Split,
+) -> Result<()> {
     assert_eq!(a.columns, b.rows, "the inner sizes of a product differ");
     assert_eq!(a.format, b.format, "the formats of a product's operands differ");
     let (m, n, k) = (a.rows, b.columns, a.columns);
-    let (grid, rows_first) = grid(a.format, tile.counts(m, n));
+    let (mut grid, rows_first) = grid(a.format, tile.counts(m, n));
+    grid.blocks[2] = split.count;
     let kernel = kernel(a.format, tile, a.transposed, b.transposed);
     // without a bias its place is taken by something that is not read
     let flags = u32::from(store == Store::Add) | u32::from(bias.is_some()) << 1 | rows_first;
     let bias = bias.unwrap_or(c);
-    match a.format {
-        Precision::Full => {
-            context.launch(kernel, grid, &[a.data, b.data, bias, c, m.into(), n.into(), k.into(), flags.into()])
-        }
-        Precision::Bf16 => {
-            let (lda, ldb) = (rounded_pitch(a.stored_columns()), rounded_pitch(b.stored_columns()));
-            let sizes = [m, n, k, lda, ldb].map(Argument::from);
-            let [m, n, k, lda, ldb] = sizes;
-            context.launch(kernel, grid, &[a.data, b.data, bias, c, m, n, k, lda, ldb, flags.into()])
-        }
-    }
+    let (sizes, last) = ([m, n, k].map(Argument::from), [split.part.into(), flags.into()]);
+    let pitches = match a.format {
+        Precision::Full => &[][..],
+        Precision::Bf16 => &[a, b].map(|x| rounded_pitch(x.stored_columns()).into()),
+    };
+    context.launch(kernel, grid, &[&[a.data, b.data, bias, c][..], &sizes, pitches, &last].concat())
 }
 
 /// What [`logits`] tells about a row and a tile's columns, in words of four bytes: `RowPart` of kernels/row_parts.cuh.

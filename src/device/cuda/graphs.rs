@@ -3,15 +3,14 @@
 //! Work is recognised by what it does: kernels, grids, arguments, places in memory. The first time it runs piece by piece, the second time it is
 //! captured, from then on its graph is launched. So a graph can never do anything else than the pieces would have done, and who collects work need not
 //! know whether there is one. What may differ between two times is what is uploaded: the graph copies it from page-locked memory of its own, which is
-//! written before each launch.
+//! written before each launch. A driver that refuses a capture has said so once: all work then runs piece by piece.
 
 use std::ffi::c_void;
 
-use cudarc::driver::{result, sys};
-
+use super::driver::{self, CUgraphExec, CUstream};
 use super::error::failed;
 use super::work::Work;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Work that is remembered at most; what was not met for longest goes first. A training has two graphs for every window length and set of frozen
 /// layers: 64 hold the lengths that variable windows draw (70 ± 15). More would cost page-locked memory and memory of the driver, about 100 KB each, and
@@ -36,7 +35,7 @@ struct Kept {
 }
 
 struct Graph {
-    executable: sys::CUgraphExec,
+    executable: CUgraphExec,
     staging: Staging,
     /// [`Graphs::waits`] at its last launch.
     launched_at: u64,
@@ -53,9 +52,9 @@ struct Staging {
 
 impl Staging {
     fn new(bytes: usize) -> Result<Self> {
-        // SAFETY: the content is written before it is read (`fill`).
-        let address = unsafe { result::malloc_host(bytes.max(1), 0) }
-            .map_err(|e| failed("taking page-locked memory for a graph", e))?;
+        // the content is written before it is read (`fill`)
+        let address =
+            driver::allocate_host(bytes.max(1)).map_err(|e| failed("taking page-locked memory for a graph", e))?;
         Ok(Staging { address, bytes })
     }
 
@@ -69,9 +68,21 @@ impl Staging {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address.cast(), self.bytes) }
     }
 
-    fn free(self) -> Result<()> {
-        // SAFETY: from `malloc_host`, and no graph reads it any more.
-        unsafe { result::free_host(self.address) }.map_err(|e| failed("giving page-locked memory back", e))
+    fn free(mut self) -> Result<()> {
+        self.give_back().map_err(|e| failed("giving page-locked memory back", e))
+    }
+
+    fn give_back(&mut self) -> driver::Answer {
+        let address = std::mem::replace(&mut self.address, std::ptr::null_mut());
+        // SAFETY: from `allocate_host`, given back once, and no graph reads it any more.
+        if address.is_null() { Ok(()) } else { unsafe { driver::free_host(address) } }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // where it was not freed there is an error already, which is told
+        let _ = self.give_back();
     }
 }
 
@@ -82,12 +93,19 @@ pub(super) struct Graphs {
     kept: Vec<Kept>,
     /// How often the stream was waited for.
     waits: u64,
+    /// Why the driver captures nothing, until it is told, and whether it does not.
+    refusal: Option<String>,
+    refused: bool,
     statistics: GraphStatistics,
 }
 
 impl Graphs {
     /// Runs collected work: piece by piece, or as a graph.
-    pub fn run(&mut self, stream: sys::CUstream, work: &Work) -> Result<()> {
+    pub fn run(&mut self, stream: CUstream, work: &Work) -> Result<()> {
+        if self.refused {
+            self.statistics.plain += 1;
+            return work.issue(stream, work.host());
+        }
         let Some(at) = self.kept.iter().rposition(|kept| kept.pattern == *work) else {
             if self.kept.len() == GRAPHS {
                 let oldest = self.kept.remove(0);
@@ -103,7 +121,7 @@ impl Graphs {
         outcome
     }
 
-    fn launch(&mut self, stream: sys::CUstream, kept: &mut Kept, work: &Work) -> Result<()> {
+    fn launch(&mut self, stream: CUstream, kept: &mut Kept, work: &Work) -> Result<()> {
         let graph = match &mut kept.graph {
             Some(graph) => {
                 if graph.launched_at == self.waits {
@@ -114,40 +132,53 @@ impl Graphs {
                 graph
             }
             none => {
+                let graph = match capture(stream, work)? {
+                    Ok(graph) => graph,
+                    Err(refusal) => {
+                        (self.refusal, self.refused) = (Some(refusal.to_string()), true);
+                        self.statistics.plain += 1;
+                        return work.issue(stream, work.host());
+                    }
+                };
                 self.statistics.captured += 1;
-                none.insert(capture(stream, work)?)
+                none.insert(graph)
             }
         };
         graph.launched_at = self.waits;
         self.statistics.launched += 1;
         // SAFETY: the graph was made for this stream and is not destroyed before `release`.
-        unsafe { result::graph::launch(graph.executable, stream) }.map_err(|e| failed("launching a graph", e))
+        unsafe { driver::launch_graph(graph.executable, stream) }.map_err(|e| failed("launching a graph", e))
     }
 
     /// Waits for all that the stream has to do.
-    pub fn wait(&mut self, stream: sys::CUstream) -> Result<()> {
+    pub fn wait(&mut self, stream: CUstream) -> Result<()> {
         // SAFETY: the stream is destroyed where nothing comes after it.
-        unsafe { result::stream::synchronize(stream) }.map_err(|e| failed("waiting for the GPU", e))?;
+        unsafe { driver::synchronise(stream) }.map_err(|e| failed("waiting for the GPU", e))?;
         self.waits += 1;
         Ok(())
     }
 
-    fn release(&mut self, stream: sys::CUstream, kept: Kept) -> Result<()> {
+    fn release(&mut self, stream: CUstream, kept: Kept) -> Result<()> {
         let Some(graph) = kept.graph else { return Ok(()) };
         if graph.launched_at == self.waits {
             self.wait(stream)?;
         }
         // SAFETY: it is not launched again, and what was launched is done.
-        unsafe { result::graph::exec_destroy(graph.executable) }.map_err(|e| failed("giving a graph back", e))?;
+        unsafe { driver::destroy_executable(graph.executable) }.map_err(|e| failed("giving a graph back", e))?;
         graph.staging.free()
     }
 
     /// Gives all graphs back.
-    pub fn clear(&mut self, stream: sys::CUstream) -> Result<()> {
+    pub fn clear(&mut self, stream: CUstream) -> Result<()> {
         while let Some(kept) = self.kept.pop() {
             self.release(stream, kept)?;
         }
         Ok(())
+    }
+
+    /// Why the driver captures nothing, once.
+    pub fn refusal(&mut self) -> Option<String> {
+        self.refusal.take()
     }
 
     pub fn statistics(&self) -> GraphStatistics {
@@ -155,25 +186,46 @@ impl Graphs {
     }
 }
 
-/// Has the driver record the work instead of doing it.
-fn capture(stream: sys::CUstream, work: &Work) -> Result<Graph> {
+/// Has the driver record the work instead of doing it; or its refusal, after which it may still do the work.
+fn capture(stream: CUstream, work: &Work) -> Result<std::result::Result<Graph, Error>> {
     let mut staging = Staging::new(work.host().len())?;
     staging.fill(work.host());
-    let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-    let capturing = |e| {
-        failed("capturing a step as a graph", e)
-            .hint("set ULMFIT_CUDA_GRAPHS=off: a step is then launched piece by piece")
+    let capturing = |code: driver::Code| {
+        let error = failed("capturing a step as a graph", code);
+        if code.is_refusal() {
+            return Ok(Err(error));
+        }
+        Err(error.hint("set ULMFIT_CUDA_GRAPHS=off: a step is then launched piece by piece"))
     };
     // SAFETY: the stream is not captured: nothing else captures it, and a capture ends below whatever happens.
-    unsafe { result::stream::begin_capture(stream, mode) }.map_err(capturing)?;
+    if let Err(code) = unsafe { driver::begin_capture(stream) } {
+        return capturing(code);
+    }
     let issued = work.issue(stream, staging.slice());
     // SAFETY: the stream is captured.
-    let graph = unsafe { result::stream::end_capture(stream) };
-    issued?;
-    let graph = graph.map_err(capturing)?;
+    let graph = match (issued, unsafe { driver::end_capture(stream) }) {
+        (Ok(()), Ok(graph)) => graph,
+        (Ok(()), Err(code)) => return capturing(code),
+        (Err(error), ended) => {
+            if let Ok(graph) = ended {
+                // SAFETY: the graph was just made; what cannot be given back is the lesser error.
+                let _ = unsafe { driver::destroy_graph(graph) };
+            }
+            // a piece may be refused in a capture alone: done by itself, it tells what is wrong with it
+            return Ok(Err(error));
+        }
+    };
     // SAFETY: the graph was just made.
-    let executable = unsafe { result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) };
+    let executable = unsafe { driver::instantiate(graph) };
     // SAFETY: as above; what was made of it stays.
-    unsafe { result::graph::destroy(graph) }.map_err(capturing)?;
-    Ok(Graph { executable: executable.map_err(capturing)?, staging, launched_at: 0 })
+    let destroyed = unsafe { driver::destroy_graph(graph) };
+    match (executable, destroyed) {
+        (Ok(executable), Ok(())) => Ok(Ok(Graph { executable, staging, launched_at: 0 })),
+        (Ok(executable), Err(code)) => {
+            // SAFETY: it was never launched.
+            let _ = unsafe { driver::destroy_executable(executable) };
+            capturing(code)
+        }
+        (Err(code), _) => capturing(code),
+    }
 }

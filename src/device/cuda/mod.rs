@@ -11,6 +11,7 @@
 
 mod arguments;
 mod context;
+mod driver;
 mod error;
 pub mod gemm;
 mod graphs;

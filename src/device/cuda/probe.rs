@@ -1,9 +1,8 @@
 //! Which GPUs this process could use, or why none (docs/CUDA.md §3).
 
-use std::panic;
+use cudarc::driver::sys;
 
-use cudarc::driver::{result, sys};
-
+use super::driver::{self, Answer, Code};
 use crate::device::Precision;
 use crate::error::{Error, Result};
 
@@ -85,41 +84,30 @@ impl Probe {
 /// # Errors
 /// Why there is no usable GPU, as part of a sentence ("no CUDA driver is installed").
 pub fn probe() -> std::result::Result<Probe, String> {
-    // A driver that lacks an entry point makes cudarc panic: say so instead, and keep the message off the screen.
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let found = panic::catch_unwind(ask);
-    panic::set_hook(hook);
-    found.unwrap_or_else(|_| Err("the CUDA driver lacks functions that this program needs".into()))
-}
-
-fn ask() -> std::result::Result<Probe, String> {
-    // SAFETY: loads the driver's library; the name is cudarc's own, and nothing else of it is called here.
-    if !unsafe { sys::is_culib_present() } {
+    if !driver::is_present() {
         return Err("no CUDA driver is installed".into());
     }
-    result::init().map_err(reason)?;
-    let mut version = 0;
-    // SAFETY: the library is present, and the driver writes one integer to a valid place.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(reason)?;
-    let count = result::device::get_count().map_err(reason)?;
-    let gpus = (0..count).map(describe).collect::<std::result::Result<Vec<_>, _>>().map_err(reason)?;
+    driver::init().map_err(reason)?;
+    let version = driver::version().map_err(reason)?;
+    let count = driver::device_count().map_err(reason)?;
+    let gpus = (0..count).map(describe).collect::<Answer<Vec<_>>>().map_err(reason)?;
     if gpus.is_empty() {
         return Err("the CUDA driver finds no GPU".into());
     }
     Ok(Probe { driver: format!("{}.{}", version / 1000, version % 1000 / 10), gpus })
 }
 
-fn describe(ordinal: i32) -> std::result::Result<Gpu, cudarc::driver::DriverError> {
+fn describe(ordinal: i32) -> Answer<Gpu> {
     use sys::CUdevice_attribute_enum as Attribute;
-    let device = result::device::get(ordinal)?;
+    let device = driver::device(ordinal)?;
     // SAFETY: `device` was just handed out by the initialised driver.
-    let attribute = |which| unsafe { result::device::get_attribute(device, which) };
+    let attribute = |which| unsafe { driver::device_attribute(device, which) };
     Ok(Gpu {
         ordinal: ordinal as usize,
-        name: result::device::get_name(device)?,
         // SAFETY: as above.
-        memory_bytes: unsafe { result::device::total_mem(device) }?,
+        name: unsafe { driver::device_name(device) }?,
+        // SAFETY: as above.
+        memory_bytes: unsafe { driver::device_memory(device) }?,
         compute_capability: (
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
@@ -130,14 +118,21 @@ fn describe(ordinal: i32) -> std::result::Result<Gpu, cudarc::driver::DriverErro
     })
 }
 
-/// A driver's error in words. (Formatting a `DriverError` asks the driver for its text, which may panic.)
-fn reason(error: cudarc::driver::DriverError) -> String {
-    match error.0 as u32 {
-        34 => "the CUDA library is a stub without a driver".into(),
+/// A driver's error in words.
+fn reason(Code(code): Code) -> String {
+    match code {
+        34 => stub(driver::file().as_deref()),
         100 => "the CUDA driver finds no GPU".into(),
+        500 => "the CUDA driver lacks functions that this program needs".into(),
         803 => "the CUDA driver and its library have different versions".into(),
         code => format!("the CUDA driver answers with error {code}"),
     }
+}
+
+/// A library to link with, in the place of a driver: its folder is usually on `LD_LIBRARY_PATH`.
+fn stub(file: Option<&str>) -> String {
+    let file = file.map_or_else(|| "the CUDA library".into(), |file| format!("the CUDA library {file}"));
+    format!("{file} is a stub without a driver; take its folder out of LD_LIBRARY_PATH")
 }
 
 #[cfg(test)]
@@ -162,6 +157,15 @@ mod tests {
         assert!(refused(&probe, 1).starts_with("cuda:1: old has compute capability 6.1"));
         assert!(refused(&probe, 2).contains("presents 2 GPU(s)"));
         assert!(refused(&Probe { driver: "11.8".into(), gpus }, 0).contains("supports CUDA 11.8, and 12.0 is needed"));
+    }
+
+    #[test]
+    fn a_stub_is_named() {
+        let text = stub(Some("/usr/local/cuda/lib64/stubs/libcuda.so"));
+        assert!(text.starts_with("the CUDA library /usr/local/cuda/lib64/stubs/libcuda.so is a stub"), "{text}");
+        assert!(reason(Code(34)).contains("LD_LIBRARY_PATH"));
+        // a code that nobody knows yet
+        assert_eq!(reason(Code(98765)), "the CUDA driver answers with error 98765");
     }
 
     #[test]

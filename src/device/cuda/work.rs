@@ -2,8 +2,7 @@
 
 use std::ffi::c_void;
 
-use cudarc::driver::{result, sys};
-
+use super::driver::{self, CUfunction, CUstream, Shape};
 use super::error::failed;
 use super::simulate;
 use crate::error::Result;
@@ -32,11 +31,8 @@ enum Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Launch {
     pub kernel: &'static str,
-    pub function: sys::CUfunction,
-    pub blocks: [u32; 3],
-    pub threads: u32,
-    pub shared: u32,
-    pub cooperative: bool,
+    pub function: CUfunction,
+    pub shape: Shape,
     /// What the kernel is launched for, where spans are recorded.
     pub purpose: Option<(&'static str, Layer, Pass)>,
 }
@@ -116,7 +112,7 @@ impl Work {
     }
 
     /// Gives all of it to a stream, in order. Uploads are read from `host`, which is as long as [`host`](Self::host).
-    pub fn issue(&self, stream: sys::CUstream, host: &[u8]) -> Result<()> {
+    pub fn issue(&self, stream: CUstream, host: &[u8]) -> Result<()> {
         let (mut host, mut launches) = (host, self.launches.iter());
         let mut pointers: Vec<*mut c_void> = Vec::with_capacity(32);
         for piece in &self.pieces {
@@ -134,18 +130,16 @@ impl Work {
                     host = rest;
                     // SAFETY: the block that the work was made for holds the range. Bytes that can be swapped out are staged before the call
                     // returns; those of a graph stay where they are (see `Graphs`).
-                    unsafe { result::memcpy_htod_async(to, these, stream) }
-                        .map_err(|e| failed("copying to the GPU", e))?;
+                    unsafe { driver::upload(to, these, stream) }.map_err(|e| failed("copying to the GPU", e))?;
                 }
                 Piece::Copy { to, from, bytes } => {
                     // SAFETY: the blocks that the work was made for hold the ranges, and are not the same.
-                    unsafe { result::memcpy_dtod_async(to, from, bytes, stream) }
+                    unsafe { driver::copy(to, from, bytes, stream) }
                         .map_err(|e| failed("copying within the GPU", e))?;
                 }
                 Piece::Zero { address, bytes } => {
                     // SAFETY: as above.
-                    unsafe { result::memset_d8_async(address, 0, bytes, stream) }
-                        .map_err(|e| failed("zeroing memory", e))?;
+                    unsafe { driver::zero(address, bytes, stream) }.map_err(|e| failed("zeroing memory", e))?;
                 }
             }
         }
@@ -154,13 +148,11 @@ impl Work {
 }
 
 impl Launch {
-    fn issue(&self, stream: sys::CUstream, arguments: &mut [*mut c_void]) -> Result<()> {
+    fn issue(&self, stream: CUstream, arguments: &mut [*mut c_void]) -> Result<()> {
         simulate::expect_launch(arguments.len(), self.purpose);
-        let launch = if self.cooperative { result::launch_cooperative_kernel } else { result::launch_kernel };
-        let [x, y, z] = self.blocks;
         // SAFETY: the function is loaded (no work is made or issued once it is not); number and sizes of the arguments are those that its PTX
         // declares.
-        unsafe { launch(self.function, (x, y, z), (self.threads, 1, 1), self.shared, stream, arguments) }
+        unsafe { driver::launch(self.function, self.shape, stream, arguments) }
             .map_err(|e| failed(&format!("kernel '{}'", self.kernel), e))
     }
 }

@@ -5,7 +5,7 @@ use super::Sizes;
 use super::plan::{LstmPlan, Pass, Persistent, decide};
 use crate::autodiff::{Backward, Keep, Store};
 use crate::device::Precision;
-use crate::device::cuda::gemm::{gemm, round_operand, rounded_pitch};
+use crate::device::cuda::gemm::{Split, gemm, gemm_parts, round_operand, rounded_pitch};
 use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
 use crate::ops::gpu::{
@@ -67,10 +67,6 @@ impl Carried {
     }
 }
 
-fn grid(plan: Persistent) -> Grid {
-    Grid { shared: plan.shared, ..Grid::blocks([plan.blocks, 1, 1]) }
-}
-
 /// How many neighbouring floats of rows of `row` floats can be read at a time, from all of these places.
 fn vector(row: usize, places: &[Argument]) -> usize {
     let fits = |n: &usize| row.is_multiple_of(*n) && places.iter().all(|p| p.address().is_multiple_of(4 * *n as u64));
@@ -93,7 +89,7 @@ impl Layer<'_> {
         context.launch("add", Grid::elements(4 * h), sum)?;
         let (x, w_ih) = (products.kept(self.x, i, keep)?, products.kept(self.w_ih, i, Keep::Weight)?);
         gemm(context, x.matrix(), w_ih.matrix().t(), Some(bias.argument()), gates.argument(), Store::Set)?;
-        let plan = decide(context.gpu(), products.graph.precision(), Pass::Forward, b, h)?;
+        let plan = decide(context, products.graph.precision(), Pass::Forward, b, h)?;
         match plan {
             LstmPlan::StepWise if products.are_rounded() => self.forward_steps_rounded(products, [y, gates, cells]),
             LstmPlan::StepWise => {
@@ -123,7 +119,7 @@ impl Layer<'_> {
                 let (blocks, vector) = (plan.blocks, vector(h, &[h0, y]));
                 let all =
                     arguments![h0, c0, w, given, gates, cells, y, arrived, t, b, h, blocks, vector, with_given, mask];
-                context.launch_cooperative(kernel, grid(plan), all)
+                context.launch_cooperative(kernel, plan.grid(), all)
             }
             Precision::Bf16 => {
                 let (h0, all_h) = (products.kept(self.h0, h, Keep::Step)?, self.rounded_states(products, y)?);
@@ -131,7 +127,7 @@ impl Layer<'_> {
                 let pairs = vector(h, &[c0, w, given, gates, cells, y]) > 1;
                 context.launch_cooperative(
                     kernel,
-                    grid(plan),
+                    plan.grid(),
                     arguments![
                         h0.row(0),
                         c0,
@@ -271,10 +267,15 @@ impl Layer<'_> {
         carried.begin(context, [dh, dc])?;
         let shape = [t * b, 4 * h];
         let dz = Products::of_copy(gates, shape, products.blank(shape)?);
-        match decide(context.gpu(), products.graph.precision(), Pass::Backward, b, h)? {
+        match decide(context, products.graph.precision(), Pass::Backward, b, h)? {
             LstmPlan::StepWise => {
                 let dropped = self.dropped_operand(products)?;
-                self.backward_steps(context, &dropped, dy.as_ref(), [cells, gates], &dz, carried)?;
+                let split = Split::choose(context, products.graph.precision(), [b, h, 4 * h]);
+                let parts = match split.count {
+                    1 => None,
+                    count => Some((split, products.graph.uninitialised([count, b, h], DType::F32)?)),
+                };
+                self.backward_steps(context, &dropped, dy.as_ref(), [cells, gates], &dz, (carried, parts.as_ref()))?;
             }
             LstmPlan::Persistent(plan) if products.are_rounded() && h % 2 == 1 => {
                 // blocks would share words of the operand: they pass it on as that of a unit more
@@ -310,7 +311,7 @@ impl Layer<'_> {
                 let vector = vector(4 * h, &[gates]);
                 context.launch_cooperative(
                     kernel,
-                    grid(plan),
+                    plan.grid(),
                     arguments![
                         c0, cells, dy, w, given, gates, dh, dc, arrived, t, b, h, blocks, vector, with_dy, with_given,
                         mask
@@ -324,7 +325,7 @@ impl Layer<'_> {
                 );
                 context.launch_cooperative(
                     kernel,
-                    grid(plan),
+                    plan.grid(),
                     arguments![
                         c0,
                         cells,
@@ -351,6 +352,8 @@ impl Layer<'_> {
         }
     }
 
+    /// Two launches a step. `parts`: where blocks of a step's product have matrices of their own, which the next step adds up; without, `carried` has
+    /// the whole gradient of h.
     fn backward_steps(
         &self,
         context: &Context,
@@ -358,11 +361,13 @@ impl Layer<'_> {
         dy: Option<&Tensor>,
         [cells, gates]: [&Tensor; 2],
         dz: &Operand,
-        carried: &Carried,
+        (carried, parts): (&Carried, Option<&(Split, Tensor)>),
     ) -> Result<()> {
         let Sizes { t: steps, b, h, .. } = self.sizes;
         // with an odd number of units, warps would share words of the copy
         let copies = dz.is_rounded() && h.is_multiple_of(2);
+        // the gradient of h, until a step's product is there: the one that was carried in
+        let mut dh = (carried.dh(), 1);
         for t in (0..steps).rev() {
             let at = t * b * h;
             let z = gates.argument_from(4 * at);
@@ -375,10 +380,11 @@ impl Layer<'_> {
                     c_before,
                     cells.argument_from(at),
                     dy.map_or(carried.dh(), |dy| dy.argument_from(at)),
-                    carried.dh(),
+                    dh.0,
                     carried.dc(),
                     b,
                     h,
+                    dh.1,
                     dy.is_some(),
                     if copies { rounded_copy(dz, t * b) } else { no_copy() }
                 ],
@@ -386,9 +392,19 @@ impl Layer<'_> {
             if dz.is_rounded() && !copies {
                 round_operand(context, z, dz.row(t * b), [b, 4 * h])?;
             }
-            gemm(context, dz.rows(t * b, b), dropped.matrix(), None, carried.dh(), Store::Set)?;
+            let (of_step, w) = (dz.rows(t * b, b), dropped.matrix());
+            match parts {
+                None => gemm(context, of_step, w, None, carried.dh(), Store::Set)?,
+                Some((split, all)) => {
+                    gemm_parts(context, of_step, w, all.argument(), *split)?;
+                    dh = (all.argument(), split.count);
+                }
+            }
         }
-        Ok(())
+        match dh {
+            (_, 1) => Ok(()),
+            (parts, count) => column_sums(context, parts, count, b * h, (carried.dh(), Store::Set), None),
+        }
     }
 
     /// `dx (+)= dz·W_ih`

@@ -1,8 +1,9 @@
 //! How a GPU runs the recurrence, and why (DESIGN.md, "The recurrent core").
 
-use std::sync::Mutex;
+use std::ffi::OsStr;
+use std::sync::{Mutex, Once};
 
-use crate::device::cuda::Gpu;
+use crate::device::cuda::{Context, Gpu, Grid};
 use crate::device::{DType, Precision};
 use crate::error::{Error, Result};
 
@@ -94,6 +95,11 @@ impl Persistent {
         Persistent { precision, units, rows, blocks: hidden.div_ceil(units), shared, in_registers }
     }
 
+    /// What its kernels are launched with.
+    pub fn grid(&self) -> Grid {
+        Grid { shared: self.shared, ..Grid::blocks([self.blocks, 1, 1]) }
+    }
+
     /// The kernel's name.
     pub fn kernel(&self, pass: Pass) -> &'static str {
         match (self.precision, pass, self.units, self.rows) {
@@ -150,15 +156,19 @@ pub struct Described {
     pub reason: String,
 }
 
-/// What [`LstmPlan::choose`] takes for layers of these sizes, forward and backward.
-pub fn describe(gpu: &Gpu, precision: Precision, batch: usize, hidden: &[usize]) -> Vec<Described> {
+/// The plans for layers of these sizes, forward and backward: what [`LstmPlan::choose`] takes, or `ULMFIT_LSTM_PLAN` wants.
+///
+/// # Errors
+/// A value of the variable that it does not have, or a plan that does not fit.
+pub fn describe(gpu: &Gpu, precision: Precision, batch: usize, hidden: &[usize]) -> Result<Vec<Described>> {
+    let wanted = Wanted::of_environment()?;
     let one = |hidden: usize, pass: Pass| {
-        let (plan, reason) = LstmPlan::choose(gpu, precision, pass, batch, hidden);
+        let (plan, reason) = wanted.choose(gpu, precision, pass, batch, hidden)?;
         let sizes = match plan {
             LstmPlan::Persistent(sizes) => Some(sizes),
             LstmPlan::StepWise => None,
         };
-        Described {
+        Ok(Described {
             hidden,
             batch,
             direction: if pass == Pass::Forward { "forward" } else { "backward" },
@@ -168,9 +178,60 @@ pub fn describe(gpu: &Gpu, precision: Precision, batch: usize, hidden: &[usize])
             rows: sizes.map(|s| s.rows),
             shared_bytes: sizes.map(|s| s.shared),
             reason,
-        }
+        })
     };
     hidden.iter().flat_map(|&h| [Pass::Forward, Pass::Backward].map(|pass| one(h, pass))).collect()
+}
+
+/// Name of the environment variable that decides on the plan.
+const VARIABLE: &str = "ULMFIT_LSTM_PLAN";
+
+/// What `ULMFIT_LSTM_PLAN` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// `auto`, or nothing: the persistent plan where it fits and the driver runs it.
+    Any,
+    /// `step`
+    StepWise,
+    /// `persistent`: that plan or an error.
+    Persistent,
+}
+
+impl Wanted {
+    fn of_environment() -> Result<Self> {
+        Self::of(std::env::var_os(VARIABLE).as_deref())
+    }
+
+    fn of(value: Option<&OsStr>) -> Result<Self> {
+        match value.map(OsStr::to_string_lossy).as_deref() {
+            None | Some("auto") => Ok(Wanted::Any),
+            Some("step") => Ok(Wanted::StepWise),
+            Some("persistent") => Ok(Wanted::Persistent),
+            Some(other) => Err(Error::usage(format!("{VARIABLE}={other} is none of 'auto', 'persistent' and 'step'"))),
+        }
+    }
+
+    fn choose(
+        self,
+        gpu: &Gpu,
+        precision: Precision,
+        pass: Pass,
+        batch: usize,
+        hidden: usize,
+    ) -> Result<(LstmPlan, String)> {
+        if self == Wanted::StepWise {
+            return Ok((LstmPlan::StepWise, format!("{VARIABLE}=step")));
+        }
+        let (plan, reason) = LstmPlan::choose(gpu, precision, pass, batch, hidden);
+        if self == Wanted::Persistent && plan == LstmPlan::StepWise {
+            return Err(does_not_run(gpu, pass, &reason).hint(format!("leave {VARIABLE}=persistent out")));
+        }
+        Ok((plan, reason))
+    }
+}
+
+fn does_not_run(gpu: &Gpu, pass: Pass, reason: &str) -> Error {
+    Error::data(format!("the persistent LSTM does not run {pass} on {}: {reason}", gpu.name))
 }
 
 /// When to have a part of W_hh in registers, where there is a kernel for that.
@@ -234,18 +295,50 @@ pub fn force(plan: Option<Force>) {
     *FORCED.lock().expect("nothing panics while it is held") = plan;
 }
 
-/// The plan to run: [`LstmPlan::choose`]'s, or the forced one.
-pub(super) fn decide(gpu: &Gpu, precision: Precision, pass: Pass, batch: usize, hidden: usize) -> Result<LstmPlan> {
+/// The plan to run: [`LstmPlan::choose`]'s, that of `ULMFIT_LSTM_PLAN`, or the forced one. A persistent plan whose launch the driver refuses becomes the step-wise one,
+/// which is said once, unless it was asked for.
+pub(super) fn decide(
+    context: &Context,
+    precision: Precision,
+    pass: Pass,
+    batch: usize,
+    hidden: usize,
+) -> Result<LstmPlan> {
+    let (gpu, wanted) = (context.gpu(), Wanted::of_environment()?);
     let forced = *FORCED.lock().expect("nothing panics while it is held");
-    let (units, registers) = match forced {
-        None => return Ok(LstmPlan::choose(gpu, precision, pass, batch, hidden).0),
-        Some(Force::StepWise) => return Ok(LstmPlan::StepWise),
-        Some(Force::Persistent(units)) => (units, Registers::Never),
-        Some(Force::Registers(units)) => (units, Registers::Always),
+    let plan = match forced {
+        None => wanted.choose(gpu, precision, pass, batch, hidden)?.0,
+        Some(Force::StepWise) => LstmPlan::StepWise,
+        Some(Force::Persistent(units)) => {
+            forced_persistent(gpu, precision, pass, [batch, hidden], units, Registers::Never)?
+        }
+        Some(Force::Registers(units)) => {
+            forced_persistent(gpu, precision, pass, [batch, hidden], units, Registers::Always)?
+        }
     };
-    persistent(gpu, precision, pass, [batch, hidden], &[units[pass as usize]], registers)
+    let LstmPlan::Persistent(sizes) = plan else { return Ok(plan) };
+    match context.refuses_cooperation(sizes.kernel(pass), sizes.grid())? {
+        None => Ok(plan),
+        Some(reason) if forced.is_some() || wanted == Wanted::Persistent => Err(does_not_run(gpu, pass, &reason)),
+        Some(reason) => {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| context.warn(&format!("{reason}; the LSTM runs step by step, as with {VARIABLE}=step")));
+            Ok(LstmPlan::StepWise)
+        }
+    }
+}
+
+fn forced_persistent(
+    gpu: &Gpu,
+    precision: Precision,
+    pass: Pass,
+    sizes: [usize; 2],
+    units: [usize; 2],
+    registers: Registers,
+) -> Result<LstmPlan> {
+    persistent(gpu, precision, pass, sizes, &[units[pass as usize]], registers)
         .map(LstmPlan::Persistent)
-        .map_err(|reason| Error::data(format!("the persistent LSTM does not run {pass} on {}: {reason}", gpu.name)))
+        .map_err(|reason| does_not_run(gpu, pass, &reason))
 }
 
 #[cfg(test)]
@@ -368,6 +461,24 @@ mod tests {
         let plan = |hidden| Persistent::new(Precision::Bf16, Pass::Backward, [16, 1, hidden], true);
         assert_eq!((plan(1).shared, plan(1).in_registers), (3072, 1024));
         assert_eq!((plan(500).shared, plan(500).in_registers), (51200, 49152));
+    }
+
+    #[test]
+    fn the_variable_decides() {
+        let of = |value: &str| Wanted::of(Some(OsStr::new(value)));
+        assert_eq!(Wanted::of(None), Ok(Wanted::Any));
+        assert_eq!(
+            ["auto", "step", "persistent"].map(|v| of(v).unwrap()),
+            [Wanted::Any, Wanted::StepWise, Wanted::Persistent]
+        );
+        let error = of("steps").unwrap_err();
+        assert!(error.exit_status() == 2 && error.to_string().contains("ULMFIT_LSTM_PLAN=steps"), "{error}");
+        let choose = |wanted: Wanted, name: &str| wanted.choose(&gpu(name), Precision::Full, Pass::Forward, 64, 1150);
+        assert_eq!(choose(Wanted::StepWise, "H100").unwrap(), (LstmPlan::StepWise, "ULMFIT_LSTM_PLAN=step".into()));
+        assert!(matches!(choose(Wanted::Persistent, "H100").unwrap().0, LstmPlan::Persistent(_)));
+        assert_eq!(choose(Wanted::Any, "V100").unwrap().0, LstmPlan::StepWise);
+        let error = choose(Wanted::Persistent, "V100").unwrap_err().to_string();
+        assert!(error.starts_with("the persistent LSTM does not run forward on V100: "), "{error}");
     }
 
     #[test]

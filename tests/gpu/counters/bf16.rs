@@ -183,7 +183,11 @@ pub fn operations(failures: &mut Vec<String>) {
             rows * gates * h,
             &[(Sectors, 1.02, HALF_ROWS)],
         ),
-        memory("lstm_cell_backward", rows * (2 * gates + 6 * h) + operand([rows, gates]), &[]),
+        memory(
+            "lstm_cell_backward",
+            rows * (2 * gates + 6 * h) + operand([rows, gates]) + other_parts(Precision::Bf16, [t, b, h]),
+            &[],
+        ),
     ];
     check("bf16 lstm 400, step by step", &table, failures);
 

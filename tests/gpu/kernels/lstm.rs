@@ -1,11 +1,13 @@
 //! Both plans of the LSTM against the CPU.
 
+use ulmfit::autodiff::{Graph, Parameters};
 use ulmfit::check::compare;
 use ulmfit::device::{Precision, cuda};
 use ulmfit::ops::lstm::plan::{Force, force};
 use ulmfit::ops::lstm::{LstmInputs, cases, lstm};
 use ulmfit::ops::{Case, Data, Dropout};
 use ulmfit::random::{Key, Mask, Site};
+use ulmfit::tensor::{DType, Tensor};
 use ulmfit::text::Direction;
 use ulmfit::train::Stage;
 
@@ -100,8 +102,10 @@ pub fn lstm_plans(gpu: &str) {
                 }
             }
         };
+        // a GPU has its own order
+        let three = if sim::is_real() { &["1"][..] } else { &["1", "2", "3"] };
         for case in cases::cases() {
-            for order in ["1", "2", "3"] {
+            for order in three {
                 ask(&case, order);
             }
         }
@@ -143,4 +147,95 @@ pub fn a_forced_plan_that_does_not_fit_is_an_error(gpu: &str) {
     let text = error.to_string();
     assert!(text.starts_with("the persistent LSTM does not run forward on "), "{text}");
     assert!(text.contains(&format!("{units} units on ")), "{text}");
+}
+
+/// Where the driver refuses a cooperative launch, the LSTM runs step by step; a plan that was asked for is then an error.
+pub fn a_refused_launch_becomes_steps(gpu: &str) {
+    if sim::lacks_simulator("a driver that refuses cooperative launches") {
+        return;
+    }
+    let _sim = Sim::new(gpu);
+    let context = cuda::context(0).unwrap();
+    let launched = |name: &str| context.launches().into_iter().find(|(kernel, _)| *kernel == name).unwrap().1;
+    // sizes that no other test has: what a driver refuses is asked once for every kernel and grid
+    let case = |hidden| cases::one([2, 3, 2, hidden]);
+    sim::set("refuse", "cooperative");
+    let before = launched("lstm_step");
+    let compared = compare(&case(61), GPU, Precision::Full, None).unwrap();
+    assert!(compared.iter().all(|one| one.ratio <= 1.0));
+    let stepped = launched("lstm_step");
+    assert!(stepped > before);
+    let error = {
+        let _forced = Forced::new(Force::Persistent([4, 4]));
+        compare(&case(62), GPU, Precision::Full, None).err().unwrap().to_string()
+    };
+    sim::set("refuse", "off");
+    assert!(error.starts_with("the persistent LSTM does not run forward on "), "{error}");
+    assert!(error.contains("launching 16 blocks of 'lstm_forward_4x16' at a time") && error.contains("720"), "{error}");
+    compare(&case(81), GPU, Precision::Full, None).unwrap();
+    assert_eq!(launched("lstm_step"), stepped);
+    no_findings();
+}
+
+/// Whether the tests at full size run: on a GPU, and with `ULMFIT_PARITY=full`.
+fn at_full_size(test: &str) -> bool {
+    let run = sim::is_real() || orders().len() > 1;
+    if !run {
+        println!("skipped: {test}, simulated, takes minutes; ULMFIT_PARITY=full asks for it");
+    }
+    run
+}
+
+/// The paper's layer and batch, all rows, forward and backward, by the plan that is chosen.
+pub fn the_paper_s_grid(gpu: &str) {
+    let _sim = Sim::new(gpu);
+    if !at_full_size("the paper's grid") {
+        return;
+    }
+    for &precision in precisions() {
+        let compared = compare(&cases::one([3, 64, 40, 1150]), GPU, precision, None).unwrap();
+        let worst = compared.into_iter().max_by(|a, b| a.ratio.total_cmp(&b.ratio)).unwrap();
+        println!("{gpu} {precision:?}: worst {:.2} of the bound ({})", worst.ratio, worst.what);
+        assert!(worst.ratio <= 1.0, "{precision:?} {}: {:.2} times the bound", worst.what, worst.ratio);
+        no_findings();
+    }
+}
+
+/// The barriers of the paper's grid, again and again: the same bits.
+pub fn the_grid_barrier_repeats(gpu: &str) {
+    let _sim = Sim::new(gpu);
+    if !at_full_size("the repeated barrier") {
+        return;
+    }
+    let (steps, times) = if sim::is_real() { (20, 200) } else { (2, 2) };
+    let case = cases::one([steps, 64, 40, 1150]);
+    let single = |values: &Tensor| {
+        let copy = Tensor::zeros(values.shape(), DType::F32).unwrap();
+        copy.set_f64(&values.to_f64());
+        copy.to_device(GPU).unwrap()
+    };
+    let inputs: Vec<Tensor> = case.inputs.iter().map(|input| single(&input.tensor)).collect();
+    for &precision in precisions() {
+        let mut g = Graph::new(GPU, DType::F32, None).with_precision(precision);
+        let mut run = || {
+            let collecting = GPU.collect().unwrap();
+            g.reset();
+            let mut parameters = Parameters::builder().build(DType::F32).unwrap();
+            let variables: Vec<_> = inputs.iter().map(|input| g.variable(input.clone())).collect();
+            let outputs = (case.run)(&mut g, &variables).unwrap();
+            let seeds: Vec<_> = outputs.iter().map(|&y| (y, g.tensor(y).clone())).collect();
+            g.backward_from(&seeds, &mut parameters).unwrap();
+            let mut all: Vec<Vec<f64>> = outputs.iter().map(|&y| g.tensor(y).to_f64()).collect();
+            all.extend([1, 2].map(|of| g.gradient(variables[of]).unwrap().to_f64()));
+            drop(collecting);
+            all.into_iter().flatten().map(f64::to_bits).collect::<Vec<u64>>()
+        };
+        let first = run();
+        for time in 1..times {
+            sim::set("seed", &(time + 1).to_string());
+            assert!(run() == first, "{precision:?}: other bits the {time}th time");
+        }
+        println!("{gpu} {precision:?}: {times} times {steps} steps, the same bits");
+        no_findings();
+    }
 }

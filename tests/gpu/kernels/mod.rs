@@ -12,7 +12,7 @@ use ulmfit::bench::gpu_peaks::GpuPeaks;
 use ulmfit::check::compare;
 use ulmfit::device::Precision;
 use ulmfit::device::cuda;
-use ulmfit::device::cuda::gemm::{Matrix, Tile, gemm_tiled};
+use ulmfit::device::cuda::gemm::{Matrix, Split, Tile, gemm_parts, gemm_tiled};
 use ulmfit::error::Error;
 use ulmfit::ops::{self, Data, Dropout};
 use ulmfit::random::{Key, Mask, Site};
@@ -20,7 +20,10 @@ use ulmfit::tensor::{DType, Device, Tensor};
 use ulmfit::text::Direction;
 use ulmfit::train::Stage;
 
-pub use self::lstm::{a_forced_plan_that_does_not_fit_is_an_error, lstm_plans};
+pub use self::lstm::{
+    a_forced_plan_that_does_not_fit_is_an_error, a_refused_launch_becomes_steps, lstm_plans, the_grid_barrier_repeats,
+    the_paper_s_grid,
+};
 use crate::sim::{self, Sim};
 
 /// All of it, as tests, each run by `$run`, which is given its path and what takes a GPU's name.
@@ -33,7 +36,7 @@ macro_rules! suite {
         })*
     };
     ($run:expr) => {
-        suite!($run; every_case lstm_plans a_forced_plan_that_does_not_fit_is_an_error masks_are_those_of_the_cpu planted_errors_are_seen two_runs_give_the_same_bits errors_are_sentences);
+        suite!($run; every_case lstm_plans a_forced_plan_that_does_not_fit_is_an_error a_refused_launch_becomes_steps the_paper_s_grid the_grid_barrier_repeats products_by_every_tile masks_are_those_of_the_cpu planted_errors_are_seen two_runs_give_the_same_bits errors_are_sentences);
     };
 }
 
@@ -69,6 +72,7 @@ pub fn every_case(gpu: &str) {
             );
         }
         products(precision);
+        products_of_parts(precision);
         logits::parts(precision);
         logits::without_gradients(precision);
         optim::updates();
@@ -147,14 +151,68 @@ fn products(precision: Precision) {
                         truth += other;
                         size += f64::abs(other);
                     }
-                    // k + 2 roundings of at most half a unit in the last place each
-                    let bound = (k as f64 + 2.0) * 2f64.powi(-24) * size;
+                    let bound = unit(precision) * (k as f64 + 2.0) * size;
                     assert!(
                         (found - truth).abs() <= bound,
                         "{precision:?} {tile:?} {m}x{n}x{k} {ta} {tb}: {found} at {row}, {column}, not {truth}"
                     );
                 }
             }
+        }
+    }
+}
+
+/// What a product of k terms may lose for each of them and for the additions afterwards, of the sum of their sizes. In f32 k + 2 roundings of half a unit in the
+/// last place. Tensor cores of an Ampere add eight terms and the sum so far, all cut off one bit beyond the last place of the largest, and cut their sum off:
+/// 9 + 2 halves of a unit for eight terms, and never more than twice k + 2.
+fn unit(precision: Precision) -> f64 {
+    match precision {
+        Precision::Full => 2f64.powi(-24),
+        Precision::Bf16 => 2f64.powi(-23),
+    }
+}
+
+/// A product alone, of which [`every_case`] asks among much else.
+pub fn products_by_every_tile(gpu: &str) {
+    let _sim = Sim::new(gpu);
+    for &precision in precisions() {
+        products(precision);
+        products_of_parts(precision);
+    }
+    no_findings();
+}
+
+/// Products whose inner dimension blocks share out, the last part of it a short one: matrices that add up to the product.
+fn products_of_parts(precision: Precision) {
+    let context = cuda::context(0).unwrap();
+    let mut data = Data::new(9);
+    let [m, n, k] = [65, 70, 170];
+    let split = Split::into(k, 3);
+    assert_eq!((split, Split::into(k, 1).count, Split::into(16, 2).count), (Split { part: 64, count: 3 }, 1, 1));
+    for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut make = |rows: usize, columns: usize| {
+            let values = rounded(&data.normal("", &[rows, columns], 1.0).tensor);
+            let copy = Tensor::zeros([rows, columns], DType::F32).unwrap();
+            copy.set_f64(&values.to_f64());
+            (values.to_f64(), operand(precision, &copy.to_device(GPU).unwrap()))
+        };
+        let (av, a) = if ta { make(k, m) } else { make(m, k) };
+        let (bv, b) = if tb { make(n, k) } else { make(k, n) };
+        let of = if precision == Precision::Full { Matrix::new } else { Matrix::rounded };
+        let x = if ta { of(a.argument(), k, m).t() } else { of(a.argument(), m, k) };
+        let y = if tb { of(b.argument(), n, k).t() } else { of(b.argument(), k, n) };
+        let parts = Tensor::zeros_on(GPU, [split.count, m, n], DType::F32).unwrap();
+        gemm_parts(context, x, y, parts.argument(), split).unwrap();
+        for (i, found) in parts.to_f64().into_iter().enumerate() {
+            let (part, row, column) = (i / (m * n), i / n % m, i % n);
+            let term = |q: usize| {
+                av[if ta { q * m + row } else { row * k + q }] * bv[if tb { column * k + q } else { q * n + column }]
+            };
+            let of_part = part * split.part..k.min((part + 1) * split.part);
+            let truth: f64 = of_part.clone().map(term).sum();
+            let size: f64 = of_part.map(|q| term(q).abs()).sum();
+            let bound = unit(precision) * split.part as f64 * size;
+            assert!((found - truth).abs() <= bound, "{precision:?} {ta} {tb} part {part}: {found}, not {truth}");
         }
     }
 }

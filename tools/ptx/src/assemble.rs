@@ -5,10 +5,12 @@ use std::process::Command;
 
 use crate::Result;
 
-/// Architectures that every supported assembler knows.
+/// Architectures that every supported assembler knows, but for 7.0, which went with 13.0.
 const TARGETS: &[u32] = &[70, 75, 80, 86, 89, 90];
 /// Those that 12.8 and newer know, too.
 const NEWER: &[u32] = &[100, 120];
+/// Of which machine code is counted (machine.rs): another version writes another.
+const COUNTED: (u32, u32) = (13, 0);
 
 /// What ptxas says of one kernel for one architecture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +34,8 @@ pub struct Assembler {
 pub fn find(root: &Path) -> Vec<Assembler> {
     let folder = root.join("target/ptxas");
     let installed = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = installed.map(|e| e.path().join("nvidia/cuda_nvcc/bin/ptxas")).collect();
-    paths.retain(|p| p.exists());
+    let places = |folder: PathBuf| ["cuda_nvcc", "cu13"].map(|part| folder.join("nvidia").join(part).join("bin/ptxas"));
+    let mut paths: Vec<PathBuf> = installed.flat_map(|e| places(e.path())).filter(|p| p.exists()).collect();
     paths.sort();
     if paths.is_empty() {
         paths.push("ptxas".into());
@@ -56,7 +58,28 @@ impl Assembler {
 
     fn architectures(&self) -> impl Iterator<Item = u32> + use<> {
         let newer = if self.version >= (12, 8) { NEWER } else { &[] };
-        TARGETS.iter().chain(newer).copied()
+        let oldest = if self.version >= (13, 0) { 75 } else { 70 };
+        TARGETS.iter().chain(newer).copied().filter(move |&a| a >= oldest)
+    }
+
+    /// Whether it is the version whose machine code is counted.
+    pub fn is_counted(&self) -> bool {
+        self.version == COUNTED
+    }
+
+    /// Writes the machine code of a file for an architecture, and returns what the assembler says.
+    pub fn assemble(&self, file: &Path, architecture: u32, to: &Path) -> Result<String> {
+        let output = Command::new(&self.path)
+            .args([&format!("-arch=sm_{architecture}"), "-v", "-o"])
+            .args([to, file])
+            .output()
+            .map_err(|e| format!("cannot run {}: {e}", self.path.display()))?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() {
+            return Ok(text);
+        }
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        Err(format!("{name} for sm_{architecture}: {}", text.trim_end()))
     }
 
     pub fn targets(&self) -> String {
@@ -70,16 +93,7 @@ impl Assembler {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let lowest = if name.ends_with(".sm_70.ptx") { 70 } else { 80 };
             for architecture in self.architectures().filter(|&a| a >= lowest) {
-                let output = Command::new(&self.path)
-                    .args([&format!("-arch=sm_{architecture}"), "-v", "-o", "/dev/null"])
-                    .arg(file)
-                    .output()
-                    .map_err(|e| format!("cannot run {}: {e}", self.path.display()))?;
-                let text = String::from_utf8_lossy(&output.stderr).into_owned();
-                if !output.status.success() {
-                    return Err(format!("{name} for sm_{architecture}: {}", text.trim_end()));
-                }
-                all.extend(parse(&text, architecture));
+                all.extend(parse(&self.assemble(file, architecture, Path::new("/dev/null"))?, architecture));
             }
         }
         Ok(all)

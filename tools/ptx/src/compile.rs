@@ -11,7 +11,7 @@ use crate::{Result, read};
 const TARGETS: &[(&str, &str)] = &[("sm_70", "+ptx63"), ("sm_80", "+ptx70")];
 
 /// What a kernel may include; no header includes another.
-const HEADERS: &[&str] = &["common.cuh", "bf16.cuh", "grid.cuh", "pairs.cuh", "row_parts.cuh"];
+const HEADERS: &[&str] = &["common.cuh", "bf16.cuh", "grid.cuh", "pairs.cuh", "row_parts.cuh", "tiles.cuh"];
 
 /// What every kernel is compiled with, beside its target.
 const FLAGS: &[&str] = &[

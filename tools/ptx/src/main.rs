@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! cargo run -p ptx                    compile all kernels, replace what is committed
-//! cargo run -p ptx -- --check         compile again and require the same text; assemble, and hold to kernels/limits.toml
-//! cargo run -p ptx -- --limits        measure all kernels and rewrite kernels/limits.toml
+//! cargo run -p ptx -- --check         compile again and require the same text; assemble, and hold to kernels/limits.toml; disassemble, and hold to
+//!                                     kernels/machine_code.txt
+//! cargo run -p ptx -- --limits        measure all kernels and rewrite both
 //! ```
 //! The compiler is clang 16 (`clang-16`, or `$CLANG`); the assembler, which only checks, is NVIDIA's ptxas: from `target/ptxas/*`
-//! (`tools/ptx/install.sh` puts it there), or on the path. What is absent is named, and what it would have checked is skipped.
+//! (`tools/ptx/install.sh` puts it there, and nvdisasm), or on the path. What is absent is named, and what it would have checked is skipped.
 
 mod assemble;
 mod compile;
 mod limits;
+mod machine;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -110,7 +112,33 @@ fn check(root: &Path) -> Result<()> {
     }
     table.check(&measured)?;
     println!("all within kernels/limits.toml; no spills, no stack");
+    match machine_code(root, &assemblers, &files)? {
+        Err(reason) => println!("skipped: machine code: {reason}"),
+        Ok(found) => {
+            machine::compare(&read(&root.join("kernels/machine_code.txt"))?, &found)?;
+            println!(
+                "the machine code is that of kernels/machine_code.txt; no local memory, caches dropped after every acquire"
+            );
+        }
+    }
     Ok(())
+}
+
+/// The table of the machine code, or what it lacks.
+fn machine_code(
+    root: &Path,
+    assemblers: &[assemble::Assembler],
+    files: &[(PathBuf, compile::Unit)],
+) -> Result<std::result::Result<String, String>> {
+    let get = "(tools/ptx/install.sh gets it)";
+    let Some(assembler) = assemblers.iter().find(|a| a.is_counted()) else {
+        return Ok(Err(format!("no ptxas 13.0 in target/ptxas or on the path {get}")));
+    };
+    let Some(disassembler) = machine::find(root) else {
+        return Ok(Err(format!("no nvdisasm in target/ptxas or on the path {get}")));
+    };
+    let counted = disassembler.count(assembler, files.iter().map(|(path, _)| path.as_path()))?;
+    Ok(Ok(machine::table(assembler, &counted)))
 }
 
 fn rewrite_limits(root: &Path) -> Result<()> {
@@ -127,6 +155,14 @@ fn rewrite_limits(root: &Path) -> Result<()> {
     std::fs::write(&path, limits::Table::from_measured(&measured).text())
         .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
     println!("kernels/limits.toml written: look at what changed");
+    match machine_code(root, &assemblers, &files)? {
+        Err(reason) => println!("skipped: kernels/machine_code.txt: {reason}"),
+        Ok(text) => {
+            let path = root.join("kernels/machine_code.txt");
+            std::fs::write(&path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+            println!("kernels/machine_code.txt written: look at what changed");
+        }
+    }
     Ok(())
 }
 
