@@ -42,6 +42,8 @@ for part in "$@"; do
       for tests in parity parity_sm_70 training graphs counters; do
         step "On the simulated GPU: $tests" env ULMFIT_PARITY=full cargo test --locked --test gpu $tests:: -- --nocapture
       done
+      step "The same with multiplications and additions fused at random, tensor cores that cut off, two readers a word" \
+        env CUDASIM_CONTRACT=1 CUDASIM_MMA=truncate CUDASIM_READERS=2 cargo test --locked --test gpu parity:: -- --nocapture
       step "The same by the interpreter's form without AVX2" env CUDASIM_AVX2=off cargo test --locked --test gpu parity::
       for precision in f32 bf16; do
         step "Fixtures on the simulated GPU, $precision" $ulmfit golden tests/golden --device cudasim --precision $precision
