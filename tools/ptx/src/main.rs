@@ -114,6 +114,11 @@ fn check(root: &Path) -> Result<()> {
     println!("all within kernels/limits.toml; no spills, no stack");
     match machine_code(root, &assemblers, &files)? {
         Err(reason) => println!("skipped: machine code: {reason}"),
+        Ok(_) if !root.join("kernels/machine_code.txt").exists() => {
+            println!(
+                "skipped: machine code: there is no kernels/machine_code.txt to compare with ('-- --limits' writes it)"
+            );
+        }
         Ok(found) => {
             machine::compare(&read(&root.join("kernels/machine_code.txt"))?, &found)?;
             println!(
