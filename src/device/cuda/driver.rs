@@ -29,7 +29,8 @@ macro_rules! functions {
         $(
             /// # Safety
             /// As NVIDIA's documentation of the function says.
-            #[allow(non_snake_case)]
+            // names and signatures are the driver's
+            #[allow(non_snake_case, clippy::too_many_arguments)]
             unsafe fn $name($($argument: $type),*) -> Answer {
                 type Function = unsafe extern "C" fn($($type),*) -> u32;
                 static FUNCTION: OnceLock<Option<Function>> = OnceLock::new();

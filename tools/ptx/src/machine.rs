@@ -154,8 +154,8 @@ fn kernels(text: &str) -> Vec<(String, Code)> {
 
 /// An instruction's name, without its predicate.
 fn name(instruction: &str) -> &str {
-    let words = instruction.split_whitespace();
-    words.skip_while(|word| word.starts_with('@')).next().unwrap_or_default()
+    let mut words = instruction.split_whitespace();
+    words.find(|word| !word.starts_with('@')).unwrap_or_default()
 }
 
 impl Code {
