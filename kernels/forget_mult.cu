@@ -3,6 +3,9 @@
 #include "common.cuh"
 
 #define AHEAD 4
+// Blocks a multiprocessor must hold: enough to hide loads. Left to itself ptxas 12.0 wants four on
+// sm_90, and spills registers for it.
+#define RESIDENT 2
 
 // What the gates f are multiplied by: one factor for all, a given mask [T, B, H], or the keeps (0 and 1) of a random one of T·B rows.
 struct Zoneout {
@@ -23,7 +26,7 @@ struct Zoneout {
 };
 
 // states and y [T, B, H] from gates [T, B, 3H] (z, f, o before their activations) and c0 [B, H]
-__global__ void __launch_bounds__(BLOCK)
+__global__ void __launch_bounds__(BLOCK, RESIDENT)
     forget_mult_forward(const float *gates, const float *c0, const float *given, float *states, float *y, u32 steps, u32 batch,
                         u32 hidden, float factor, u32 with_given, MaskOf mask) {
   u32 i = global_thread(), columns = batch * hidden;
@@ -53,7 +56,7 @@ __global__ void __launch_bounds__(BLOCK)
 }
 
 // d_gates [T, B, 3H] (if `wanted`) from dy (`with_dy`), and carried [B, H], the gradient of c0, from dc, that of the last state (`with_dc`)
-__global__ void __launch_bounds__(BLOCK)
+__global__ void __launch_bounds__(BLOCK, RESIDENT)
     forget_mult_backward(const float *gates, const float *c0, const float *given, const float *states, const float *dy, const float *dc,
                          float *d_gates, float *carried, u32 steps, u32 batch, u32 hidden, float factor, u32 with_given, u32 with_dy,
                          u32 with_dc, u32 wanted, u32 add, MaskOf mask) {

@@ -158,8 +158,12 @@ fn name(instruction: &str) -> &str {
     words.find(|word| !word.starts_with('@')).unwrap_or_default()
 }
 
+/// Instructions that read, write, wait or jump, by how their names begin.
+const WAITING: [&str; 9] = ["CCTL", "LD", "ST", "ATOM", "RED", "BAR", "BRA", "EXIT", "MEMBAR"];
+
 impl Code {
-    /// Nothing is in local memory; what an acquire has seen is not hidden by older lines of the multiprocessor's cache: they are dropped right after it.
+    /// Nothing is in local memory; what an acquire has seen is not hidden by older lines of the
+    /// multiprocessor's cache: they are dropped before anything else is read, written or jumped to.
     fn hold(&self, kernel: &str, architecture: u32) -> Result<()> {
         for (i, instruction) in self.instructions.iter().enumerate() {
             let name = name(instruction);
@@ -167,8 +171,10 @@ impl Code {
                 return Err(format!("kernel '{kernel}' on sm_{architecture}: local memory: {instruction}"));
             }
             if name.starts_with("LD") && name.contains(".STRONG.GPU") {
-                let next = self.instructions.get(i + 1).map_or("", |next| crate::machine::name(next));
-                if next != "CCTL.IVALL" {
+                // what only computes may stand between
+                let waits = |name: &&str| WAITING.iter().any(|kind| name.starts_with(kind));
+                let next = self.instructions[i + 1..].iter().map(|next| crate::machine::name(next)).find(waits);
+                if next != Some("CCTL.IVALL") {
                     return Err(format!("kernel '{kernel}' on sm_{architecture}: no CCTL.IVALL after: {instruction}"));
                 }
             }
