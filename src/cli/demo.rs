@@ -41,7 +41,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             temporary.path().join("demo")
         }
     };
-    models::prepare(&out, args.run.resume, args.run.overwrite)?;
+    models::prepare(&out, Some(args.run.resume), args.run.overwrite)?;
     let general = &args.recipe.general;
     let directories = job::seed_directories(global, general, &out);
     let mut results = Vec::new();

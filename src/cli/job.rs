@@ -157,7 +157,7 @@ pub fn train_one(
     work: impl FnOnce(&mut Context, &Path) -> Result<StageResult>,
 ) -> Result<()> {
     global.announce_device();
-    models::prepare(out, run.resume, run.overwrite)?;
+    models::prepare(out, Some(run.resume), run.overwrite)?;
     let finished = run.resume && models::is_finished(out);
     crate::train::interrupt::install()?;
     let mut observer = observers(out, global)?;
@@ -202,7 +202,7 @@ pub fn run_all(
 ) -> Result<serde_json::Value> {
     global.announce_device();
     pipeline::check_inputs(sources, recipe, global.seed)?;
-    models::prepare(out, run.resume, run.overwrite)?;
+    models::prepare(out, Some(run.resume), run.overwrite)?;
     crate::train::interrupt::install()?;
     let mut results = Vec::new();
     let directories = seed_directories(global, args, out);

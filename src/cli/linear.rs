@@ -57,7 +57,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         let all: Vec<u32> = (0..labels.len() as u32).collect();
         train = train.part(&low_shot_subset(&labels, &all, n, global.seed));
     }
-    models::prepare(&args.out, false, args.overwrite)?;
+    models::prepare(&args.out, None, args.overwrite)?;
     interrupt::install()?;
     let poll = || match interrupt::requested() {
         Some(signal) => Err(Error::Interrupted { signal, message: "nothing was saved".into() }),

@@ -237,17 +237,21 @@ pub fn load_classifier(directory: &Path) -> Result<Loaded<Classifier>> {
     }
 }
 
-/// Prepares the directory of a run: creates it, and refuses a non-empty one unless `resume` or `overwrite`. What is in it stays until
-/// training begins ([`clear`]).
-pub fn prepare(directory: &Path, resume: bool, overwrite: bool) -> Result<()> {
+/// Prepares the directory of a run: creates it, and refuses a non-empty one unless `resume` or
+/// `overwrite`. `resume` is `None` for a command that cannot go on with a stopped run. What is in
+/// the directory stays until training begins ([`clear`]).
+pub fn prepare(directory: &Path, resume: Option<bool>, overwrite: bool) -> Result<()> {
     if directory.is_file() {
         return Err(Error::file(directory, "is a file, but --out names a directory"));
     }
     std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, "create", &e))?;
     let entries = std::fs::read_dir(directory).map_err(|e| Error::io(directory, "read", &e))?;
-    if entries.count() > 0 && !resume && !overwrite {
-        return Err(Error::usage(format!("--out {} is not empty", directory.display()))
-            .hint("go on with --resume, or replace what is there with --overwrite"));
+    if entries.count() > 0 && resume != Some(true) && !overwrite {
+        let hint = match resume {
+            Some(_) => "go on with --resume, or replace what is there with --overwrite",
+            None => "replace what is there with --overwrite",
+        };
+        return Err(Error::usage(format!("--out {} is not empty", directory.display())).hint(hint));
     }
     let probe = directory.join(".writable");
     std::fs::write(&probe, b"").map_err(|e| Error::io(directory, "write into", &e))?;

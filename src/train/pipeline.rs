@@ -222,7 +222,7 @@ impl Run<'_> {
         work: impl FnOnce(&mut Context, &Path) -> Result<StageResult>,
     ) -> Result<Value> {
         let resume = self.context.resume;
-        models::prepare(directory, resume, !resume)?;
+        models::prepare(directory, Some(resume), !resume)?;
         let mut observer = (self.stage_observer)(directory)?;
         let mut context = Context {
             recipe: recipe.clone(),

@@ -52,7 +52,7 @@ fn few_labels_and_a_place_that_is_taken() {
     let (train, out) = (data.path("train.csv"), data.path("model"));
     let line = ["linear", "--train", &train, "--out", &out, "--labels", "10"];
     assert_eq!(json(&line)["train_size"], 10);
-    refused(&mut ulmfit(&line), 2, &["--out", "is not empty", "--overwrite"]);
+    refused(&mut ulmfit(&line), 2, &["--out", "is not empty", "hint: replace what is there with --overwrite"]);
     let before = data.read("model/linear.safetensors");
     json(&words(&[&["linear", "--train", &train, "--out", &out], &["--overwrite"]]));
     assert!(data.read("model/linear.safetensors") != before);
