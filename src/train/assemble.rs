@@ -152,6 +152,12 @@ pub fn lm_task_settings(settings: &LmSettings, vocabulary: usize) -> LmTaskSetti
     }
 }
 
+/// The same where the stage goes on from a model: an adaptive softmax is not sampled.
+pub(super) fn lm_task_settings_from(settings: &LmSettings, model: &nn::LanguageModelSettings) -> LmTaskSettings {
+    let task = lm_task_settings(settings, model.encoder.vocabulary());
+    LmTaskSettings { negatives: task.negatives.filter(|_| model.splits.is_empty()), ..task }
+}
+
 /// What the task of stage 3 takes from a recipe.
 pub fn classifier_task_settings(settings: &ClassifierSettings) -> ClassifierTaskSettings {
     ClassifierTaskSettings {

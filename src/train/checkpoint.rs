@@ -94,6 +94,20 @@ fn before_the_choice(key: &str) -> Option<serde_json::Value> {
     }
 }
 
+/// Whether two runs cut the vocabulary alike: an empty list was what the rule of the AWD code was
+/// called in earlier versions, and without an adaptive softmax nothing is cut.
+fn same_splits(key: &str, runs: [&serde_json::Map<String, serde_json::Value>; 2]) -> bool {
+    let loss = key.replace(".splits", ".loss");
+    if runs.iter().all(|run| run.get(&loss).is_some_and(|loss| loss != "adaptive")) {
+        return true;
+    }
+    let [old, new] = runs.map(|run| match run.get(key) {
+        Some(serde_json::Value::Array(all)) if all.is_empty() => Some("awd".into()),
+        other => other.cloned(),
+    });
+    old == new
+}
+
 /// Names what differs between the run that wrote `path` and this one, if anything does.
 pub(super) fn check_same(path: &Path, old: &serde_json::Value, new: &serde_json::Value) -> Result<()> {
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
@@ -117,7 +131,8 @@ pub(super) fn check_same(path: &Path, old: &serde_json::Value, new: &serde_json:
         let moved = key == INSTRUCTION_SET && [old, new].iter().any(|o| o.get(key).is_some_and(|v| v == GPU));
         let earlier = before_the_choice(key);
         let was = old.get(key).or(earlier.as_ref());
-        if was != new.get(key) && !moved {
+        let alike = key.ends_with(".splits") && same_splits(key, [old, new]);
+        if was != new.get(key) && !moved && !alike {
             let (was, is) = (show(was), show(new.get(key)));
             return Err(Error::usage(format!("--resume: {key} was {was} in the stopped run and is {is} now"))
                 .hint("resume with the flags and files of the stopped run, or start again with --overwrite"));
@@ -173,5 +188,28 @@ impl Snapshot {
             return Err(Error::file(&self.path, format!("tensor '{name}' is {} {}", found.dtype(), found.shape())));
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn same(old: &serde_json::Value, new: &serde_json::Value) -> bool {
+        check_same(Path::new("out/state.safetensors"), old, new).is_ok()
+    }
+
+    /// A run of an earlier version, whose list of cuts was empty, goes on where its softmax is the
+    /// same.
+    #[test]
+    fn cuts_of_earlier_versions_are_known() {
+        let run = |loss: &str, splits: serde_json::Value| json!({ "pretrain.loss": loss, "pretrain.splits": splits });
+        let old = |loss| run(loss, json!([]));
+        assert!(same(&old("adaptive"), &run("adaptive", json!("awd"))));
+        assert!(!same(&old("adaptive"), &run("adaptive", json!("auto"))));
+        assert!(!same(&old("adaptive"), &run("adaptive", json!([8]))));
+        assert!(same(&old("sampled"), &run("sampled", json!("auto"))));
+        assert!(!same(&old("sampled"), &run("adaptive", json!("awd"))));
     }
 }

@@ -6,7 +6,6 @@ use super::recipe::{
 };
 use crate::error::{Error, Result};
 use crate::nn;
-use crate::ops::adaptive_softmax;
 use crate::random::Key;
 use crate::text::{
     ClassifierConfig, Direction, Language, LmConfig, PAD_ID, SampleOrder, TokenizerKind, TokenizerPlan, VariableWindows,
@@ -75,11 +74,7 @@ impl LmSettings {
 
     /// Where the adaptive softmax cuts a vocabulary; empty for another loss, and where the vocabulary is too small to be cut.
     fn splits_of(&self, vocabulary: usize) -> Vec<usize> {
-        match self.loss {
-            LossName::Adaptive if self.splits.is_empty() => adaptive_softmax::splits(vocabulary),
-            LossName::Adaptive => self.splits.iter().copied().filter(|&split| split < vocabulary).collect(),
-            _ => Vec::new(),
-        }
+        if self.loss == LossName::Adaptive { self.splits.of(vocabulary) } else { Vec::new() }
     }
 }
 
@@ -106,6 +101,20 @@ impl Recipe {
             decoder_bias: self.model.decoder_bias,
             splits: self.lm(stage).splits_of(vocabulary),
         }
+    }
+
+    /// The same, where the stage goes on from a model: with the softmax of that.
+    pub fn language_model_from(
+        &self,
+        stage: Stage,
+        vocabulary: usize,
+        base: Option<&nn::LanguageModelSettings>,
+    ) -> nn::LanguageModelSettings {
+        let mut settings = self.language_model(stage, vocabulary);
+        if let Some(base) = base {
+            settings.splits = base.splits.iter().copied().filter(|&split| split < vocabulary).collect();
+        }
+        settings
     }
 
     /// Settings of stage 2, or else of stage 1.

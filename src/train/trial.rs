@@ -48,13 +48,14 @@ pub fn language_model<R>(
         None => recipe.text.tokenizer_plan()?,
     };
     let vocabulary = context.vocabulary(sources, plan, &settings.training)?;
-    let mut task = assemble::lm_task_settings(settings, vocabulary.len());
+    let base = from.map(|from| &from.network.settings);
+    let architecture = recipe.language_model_from(stage, vocabulary.len(), base);
+    let mut task = assemble::lm_task_settings_from(settings, &architecture);
     adjust(&mut task);
     let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
     let (store, _) = context.store("train", sources, &vocabulary, &options, Storage::Temporary)?;
     let (direction, key) = (context.direction, context.key(stage));
     let start = from.map(|from| Start::with_words(from, &vocabulary));
-    let architecture = recipe.language_model(stage, vocabulary.len());
     let Assembled { network, mut parameters, mut graph } =
         assemble::language_model(architecture, key, start, |declared| context.place(declared))?;
     let (texts, counts) = ((store, None), vocabulary.counts());

@@ -6,6 +6,7 @@ mod support;
 mod awkward_runs;
 mod bad_input;
 mod bad_models;
+mod base;
 mod cli;
 mod commands;
 mod data_check;

@@ -276,6 +276,13 @@ fn assignments(recipe: &Recipe, o: &Override) -> Result<Vec<(String, Value)>> {
             list.push(epochs);
             Ok(vec![(o.key.clone(), list.into())])
         }
+        // a name or a list, whichever stands there now
+        "splits" if !matches!(o.value.as_str(), "auto" | "awd") => {
+            let list = parse(o, &Value::Array(Vec::new())).ok().filter(|list| list.is_array());
+            let list = list.ok_or_else(|| expected(o, "auto, awd or a list of whole numbers"))?;
+            Ok(vec![(o.key.clone(), list)])
+        }
+        "splits" => Ok(vec![(o.key.clone(), o.value.as_str().into())]),
         _ => Ok(vec![(o.key.clone(), parse(o, &current(&o.key))?)]),
     }
 }

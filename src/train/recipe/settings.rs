@@ -10,6 +10,7 @@ use crate::autodiff::Parameters;
 use crate::error::Result;
 use crate::nn::DropRates;
 use crate::ops::activation_regularisation::TarGuard;
+use crate::ops::adaptive_softmax;
 use crate::ops::concat_pool::Masking;
 use crate::optim::schedule::OneCycle;
 use crate::optim::{Adam, AdamSettings, Asgd, AsgdSettings, Ladder, Optimiser, Schedule, Sgd, SgdSettings};
@@ -151,8 +152,62 @@ pub enum LossName {
     Full,
     /// Sampled softmax in training, full in evaluation (docs/SPEC.md §1.4).
     Sampled,
-    /// Adaptive softmax, split by the size of the vocabulary; full up to 75,000 words (docs/SPEC.md §1.4).
+    /// Adaptive softmax (docs/SPEC.md §1.4), cut where [`Splits`] says.
     Adaptive,
+}
+
+/// Where an adaptive softmax cuts a vocabulary whose frequent words come first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Splits {
+    /// A vocabulary of any size ([`adaptive_softmax::splits_of_any`]).
+    Auto,
+    /// As the AWD code does (docs/SPEC.md §1.4): not at all up to 75,000 words.
+    Awd,
+    /// Ends of all parts but the last.
+    At(Vec<usize>),
+}
+
+impl Splits {
+    /// Of a vocabulary of `v` words: the ends of all parts but the last; empty for a full softmax.
+    pub fn of(&self, v: usize) -> Vec<usize> {
+        match self {
+            Splits::Auto => adaptive_softmax::splits_of_any(v),
+            Splits::Awd => adaptive_softmax::splits(v),
+            Splits::At(all) => all.iter().copied().filter(|&split| split < v).collect(),
+        }
+    }
+}
+
+/// A name or a list.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum SavedSplits {
+    Name(String),
+    At(Vec<usize>),
+}
+
+impl Serialize for Splits {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Splits::Auto => SavedSplits::Name("auto".into()),
+            Splits::Awd => SavedSplits::Name("awd".into()),
+            Splits::At(all) => SavedSplits::At(all.clone()),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Splits {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match SavedSplits::deserialize(deserializer) {
+            Ok(SavedSplits::Name(name)) if name == "auto" => Ok(Splits::Auto),
+            Ok(SavedSplits::Name(name)) if name == "awd" => Ok(Splits::Awd),
+            // what earlier versions called the rule of the AWD code
+            Ok(SavedSplits::At(all)) if all.is_empty() => Ok(Splits::Awd),
+            Ok(SavedSplits::At(all)) => Ok(Splits::At(all)),
+            _ => Err(serde::de::Error::custom("expected one of `auto`, `awd`, a list of whole numbers")),
+        }
+    }
 }
 
 /// What to do about a loss or a gradient that is not finite.
@@ -268,8 +323,8 @@ pub struct LmSettings {
     pub loss: LossName,
     /// Negatives of the sampled softmax.
     pub negatives: usize,
-    /// Where the adaptive softmax cuts the vocabulary; empty: by its size, as the AWD code does (docs/SPEC.md §1.4).
-    pub splits: Vec<usize>,
+    /// Where the adaptive softmax cuts the vocabulary.
+    pub splits: Splits,
     pub valid_average: Mean,
     /// Whether texts of the test set join the corpus (never their labels): transductive (docs/SPEC.md §4.7).
     pub test_text: bool,

@@ -77,7 +77,7 @@ const COMMON: &[Row] = &[
     ("*.beta", Num(1.0), "§1.3"),
     ("*.on_nan", Text("stop"), "ours: a diverged run is no result"),
     ("lm.negatives", Int(15_000), "§1.4 [S]"),
-    ("lm.splits", Ints(&[]), "§1.4 [A]: by the size of the vocabulary"),
+    ("lm.splits", Text("auto"), "ours: an adaptive softmax cuts a vocabulary of any size"),
     ("lm.valid_average", Text("token"), "§3.1: the exact mean; `batch` as the libraries print"),
     ("lm.test_text", Off, "§4.7: transductive, so off"),
     ("classifier.head_sizes", Ints(&[50]), "§1.6 [S][L07][F1][F2]"),
@@ -317,6 +317,7 @@ const AWD: &[Row] = &[
     ("lm.drop_mult", Num(1.0), "§1.2 [A]: no multiplier"),
     ("lm.ar_on_dropped", On, "§1.3 [A]"),
     ("lm.loss", Text("adaptive"), "§1.4 [A]: full up to 75,000 words"),
+    ("lm.splits", Text("awd"), "§1.4 [A]: by the size of the vocabulary"),
 ];
 
 /// awd-lstm-lm with a QRNN: what its README says for WikiText-2, where it differs from `awd`.

@@ -264,6 +264,32 @@ fn what_cannot_be_is_refused_by_its_flag() {
     assert!(Builder::new("recipe").unwrap_err().hint_text().unwrap().contains("fastai1"));
 }
 
+/// An adaptive softmax cuts a vocabulary of any size, in the recipes of the AWD code as that does.
+#[test]
+fn splits_are_a_name_or_a_list() {
+    let splits = |recipe: &str, value: Option<&str>| {
+        let mut builder = Builder::new(recipe).unwrap();
+        if let Some(value) = value {
+            builder.key("pretrain.splits", value, COMMAND_LINE).unwrap();
+        }
+        builder.build().map(|recipe| recipe.pretrain.splits)
+    };
+    assert_eq!(splits("fastai2", None).unwrap(), Splits::Auto);
+    assert_eq!(splits("awd", None).unwrap(), Splits::Awd);
+    assert_eq!(splits("awd-qrnn", None).unwrap(), Splits::Awd);
+    assert_eq!(splits("awd", Some("auto")).unwrap(), Splits::Auto);
+    assert_eq!(splits("fastai2", Some("8,14")).unwrap(), Splits::At(vec![8, 14]));
+    assert_eq!(splits("fastai2", Some("none")).unwrap(), Splits::Awd);
+    for (value, said) in [("many", "auto, awd or a list"), ("1.5", "one of auto, awd"), ("9,8", "ascend, not [9, 8]")] {
+        let message = splits("fastai2", Some(value)).unwrap_err().to_string();
+        assert!(message.contains(said) && message.contains("splits"), "{value}: {message}");
+    }
+    assert_eq!(Splits::Auto.of(30_000), [2_500, 10_000]);
+    assert_eq!(Splits::Auto.of(100_000), [2_800, 20_000, 76_000]);
+    assert_eq!((Splits::Auto.of(24), Splits::Auto.of(23)), (vec![2, 8], vec![]));
+    assert_eq!((Splits::Awd.of(75_000), Splits::At(vec![8, 14]).of(14)), (vec![], vec![8]));
+}
+
 #[test]
 fn a_recipe_survives_saving() {
     for name in names() {

@@ -63,7 +63,12 @@ pub fn train_language_model(
     let mut sets = vec![("train", sources.train.as_slice())];
     sets.extend(sources.valid.as_ref().map(|source| ("valid", std::slice::from_ref(source))));
     context.describe_data(&sets)?;
-    let architecture = recipe.language_model(stage, vocabulary.len());
+    let base = from.map(|from| &from.network.settings);
+    let architecture = recipe.language_model_from(stage, vocabulary.len(), base);
+    if architecture.splits != recipe.language_model(stage, vocabulary.len()).splits {
+        let kind = if architecture.splits.is_empty() { "over all words" } else { "adaptive" };
+        context.note(format!("softmax: {kind}, as in the model to start from"))?;
+    }
     let key = context.key(stage);
     let start = from.map(|from| Start::with_words(from, &vocabulary));
     // every vocabulary has the special tokens: they say nothing of the words
@@ -79,8 +84,8 @@ pub fn train_language_model(
     if let Some((known, all)) = known {
         context.note(format!("{known} of {all} words are known to the pretrained model"))?;
     }
-    let task = assemble::lm_task_settings(settings, vocabulary.len());
-    if settings.loss == LossName::Sampled && task.negatives.is_none() {
+    let task = assemble::lm_task_settings_from(settings, &architecture);
+    if architecture.splits.is_empty() && settings.loss == LossName::Sampled && task.negatives.is_none() {
         let (all, wanted) = (vocabulary.len(), settings.negatives);
         context.note(format!(
             "softmax over all {all} words: they are no more than the {wanted} negatives of the recipe"
