@@ -48,7 +48,7 @@ impl GpuPeaks {
         let context = cuda::context(ordinal)?;
         let gpu = context.gpu();
         let probe = Probe { device, context, multiprocessors: gpu.multiprocessors.max(1) as usize };
-        let rounds = gpu.check_precision(Precision::Bf16).is_ok();
+        let rounds = context.check_precision(Precision::Bf16).is_ok();
         probe.verify(rounds)?;
         if cuda::is_simulated() {
             let published = projection::presented()?;

@@ -72,6 +72,23 @@ fn graphs_give_the_bits_of_single_launches() {
     no_findings();
 }
 
+/// A second training finds the memory of the first at the same addresses. No graph of the first
+/// may be launched for it: its copies belong to memory that was freed.
+#[test]
+fn graphs_end_with_their_memory() {
+    let _sim = Sim::new("h100");
+    sim::set("reuse", "on");
+    let data = Data::of_length(17);
+    for stage in STAGES {
+        let (first, first_bits, [_, captured, _]) = train(stage, &data, None, true);
+        let (second, second_bits, [once, again, _]) = train(stage, &data, None, true);
+        assert!(captured >= 2 && (again, once) != (0, 0), "{stage:?}: {captured} {once} {again}");
+        assert_eq!((&first.steps, &first.valid), (&second.steps, &second.valid), "{stage:?}");
+        assert!(first_bits == second_bits, "{stage:?}: other bits");
+    }
+    no_findings();
+}
+
 /// An update whose loss is no number is left out, as without graphs: its step was a graph, its update is none.
 #[test]
 fn an_update_is_left_out() {

@@ -72,6 +72,7 @@ impl Sim {
             ("refuse", "off"),
             ("print", "off"),
             ("seed", "1"),
+            ("reuse", "off"),
         ] {
             set(key, value);
         }

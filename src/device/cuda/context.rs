@@ -228,11 +228,17 @@ impl Context {
         driver::memory().map(|(free, _)| free).map_err(|e| failed("asking for free memory", e))
     }
 
-    pub(super) fn free(&self, address: u64) {
-        // work that waits may be for this memory
+    pub(super) fn free(&self, address: u64, bytes: usize) {
+        let bytes = bytes.max(64);
+        let settle = || {
+            let mut queue = lock(&self.queue);
+            // work that waits may be for this memory
+            self.submit(&mut queue)?;
+            queue.graphs.forget(self.stream, address..address + bytes as u64)
+        };
         let freed = self
             .bind()
-            .and_then(|()| self.submit(&mut lock(&self.queue)))
+            .and_then(|()| settle())
             // SAFETY: the address is that of an allocation that nobody uses any more; the driver waits for what still runs.
             .and_then(|()| unsafe { driver::free(address) }.map_err(|e| failed("giving memory back", e)));
         self.keep(freed);

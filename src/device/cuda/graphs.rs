@@ -6,6 +6,7 @@
 //! written before each launch. A driver that refuses a capture has said so once: all work then runs piece by piece.
 
 use std::ffi::c_void;
+use std::ops::Range;
 
 use super::driver::{self, CUgraphExec, CUstream};
 use super::error::failed;
@@ -166,6 +167,16 @@ impl Graphs {
         // SAFETY: it is not launched again, and what was launched is done.
         unsafe { driver::destroy_executable(graph.executable) }.map_err(|e| failed("giving a graph back", e))?;
         graph.staging.free()
+    }
+
+    /// Gives back the graphs that use this memory, which is about to be freed. A copy in a graph
+    /// belongs to the allocation it was captured for, not to the address: the driver crashes where
+    /// such a graph is launched after the address was freed and handed out again.
+    pub fn forget(&mut self, stream: CUstream, memory: Range<u64>) -> Result<()> {
+        let (using, others) = std::mem::take(&mut self.kept).into_iter().partition(|k| k.pattern.uses(&memory));
+        self.kept = others;
+        let using: Vec<Kept> = using;
+        using.into_iter().try_for_each(|kept| self.release(stream, kept))
     }
 
     /// Gives all graphs back.

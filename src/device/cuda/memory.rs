@@ -7,13 +7,14 @@ use crate::error::Result;
 pub struct Buffer {
     context: &'static Context,
     address: u64,
+    bytes: usize,
 }
 
 impl Buffer {
     /// `ordinal`: of the GPU.
     pub fn new(ordinal: usize, bytes: usize) -> Result<Self> {
         let context = super::context(ordinal)?;
-        Ok(Buffer { context, address: context.allocate(bytes)? })
+        Ok(Buffer { context, address: context.allocate(bytes)?, bytes })
     }
 
     pub fn context(&self) -> &'static Context {
@@ -27,6 +28,6 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.context.free(self.address);
+        self.context.free(self.address, self.bytes);
     }
 }

@@ -1,6 +1,7 @@
 //! Work for the stream: launches, copies, fills, in their order, each with what it needs to be done or compared.
 
 use std::ffi::c_void;
+use std::ops::Range;
 
 use super::driver::{self, CUfunction, CUstream, Shape};
 use super::error::failed;
@@ -85,6 +86,17 @@ impl Work {
 
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
+    }
+
+    /// Whether it touches this memory. An argument that only looks like one of its addresses counts.
+    pub fn uses(&self, memory: &Range<u64>) -> bool {
+        let touches = |piece: &Piece| match *piece {
+            Piece::Launch(_) => false,
+            Piece::Upload { to, .. } => memory.contains(&to),
+            Piece::Copy { to, from, .. } => memory.contains(&to) || memory.contains(&from),
+            Piece::Zero { address, .. } => memory.contains(&address),
+        };
+        self.pieces.iter().any(touches) || self.words.iter().any(|word| memory.contains(word))
     }
 
     /// What is uploaded, all of it.

@@ -38,6 +38,8 @@ pub struct Config {
     pub truncate: bool,
     /// Readers that are remembered of a word, that nothing orders: one, or slower two.
     pub readers: u32,
+    /// Freed addresses are handed out again, as real drivers do.
+    pub reuse: bool,
     /// Warp instructions a launch may take.
     pub limit: u64,
     /// The interpreter's form for AVX2 runs, where the processor has it; results are the same.
@@ -60,6 +62,7 @@ impl Default for Config {
             contract: None,
             truncate: false,
             readers: 1,
+            reuse: false,
             limit: 20_000_000_000,
             avx2: true,
             print: true,
@@ -82,6 +85,7 @@ impl Config {
             "CONTRACT",
             "MMA",
             "READERS",
+            "REUSE",
             "LIMIT",
             "AVX2",
             "PRINT",
@@ -142,6 +146,7 @@ impl Config {
                     _ => return Err(format!("`{value}` is neither 1 nor 2")),
                 };
             }
+            "reuse" => self.reuse = switch()?,
             "limit" => self.limit = number()?,
             "avx2" => self.avx2 = switch()?,
             "print" => self.print = switch()?,

@@ -50,13 +50,22 @@ pub struct DeviceMemory {
 }
 
 impl DeviceMemory {
-    /// Makes room for `len` bytes and returns the address.
-    pub fn allocate(&mut self, len: u64, label: &str) -> u64 {
-        let base = BASE + ((self.slots.len() as u64) << SLOT_BITS) + INSET;
+    /// Makes room for `len` bytes and returns the address: with `reuse` the lowest one that was freed
+    /// by an allocation of this length, if there is one.
+    pub fn allocate(&mut self, len: u64, label: &str, reuse: bool) -> u64 {
+        let freed = |a: &Allocation| a.freed && a.len == len && self.index(a.base) == Some(a.id as usize);
+        let again = if reuse { self.allocations.iter().filter(|a| freed(a)).map(|a| a.base).min() } else { None };
+        let base = again.unwrap_or(BASE + ((self.slots.len() as u64) << SLOT_BITS) + INSET);
         let id = self.allocations.len() as u32;
         // one slot more than needed keeps a distance between neighbours
         let slots = ((INSET + len) >> SLOT_BITS) + 2;
-        self.slots.extend(std::iter::repeat_n(id + 1, slots as usize));
+        match again {
+            Some(base) => {
+                let first = ((base - BASE) >> SLOT_BITS) as usize;
+                self.slots[first..first + slots as usize].fill(id + 1);
+            }
+            None => self.slots.extend(std::iter::repeat_n(id + 1, slots as usize)),
+        }
         self.allocations.push(Allocation {
             id,
             base,
@@ -271,8 +280,8 @@ mod tests {
     #[test]
     fn bounds_and_lifetime() {
         let mut m = DeviceMemory::default();
-        let a = m.allocate(100, "a");
-        let b = m.allocate(3 << 20, "b");
+        let a = m.allocate(100, "a", false);
+        let b = m.allocate(3 << 20, "b", false);
         assert_eq!(a % 256, 0);
         assert!(m.find(a, 100).is_ok() && m.find(a + 96, 4).is_ok() && m.find(b + (3 << 20) - 1, 1).is_ok());
         assert!(m.find(a + 97, 4).unwrap_err().0.contains("reach beyond the end of allocation #0"));
@@ -288,6 +297,8 @@ mod tests {
         assert!(m.free(a).unwrap_err().0.contains("freed before"));
         assert!(m.free(b + 4).is_err());
         assert!(m.find(a, 1).unwrap_err().0.contains("was freed"));
-        assert!(m.allocate(100, "c") > b);
+        assert!(m.allocate(100, "c", false) > b);
+        assert_eq!(m.allocate(100, "d", true), a);
+        assert!(m.find(a, 100).is_ok() && m.allocate(100, "e", true) > b);
     }
 }

@@ -24,7 +24,7 @@ impl State {
         if self.memory.used + len as u64 > total {
             return Err(refuse(OUT_OF_MEMORY, ""));
         }
-        let address = self.memory.allocate(len as u64, by);
+        let address = self.memory.allocate(len as u64, by, self.config.reuse);
         put(to, address)
     }
 

@@ -107,7 +107,7 @@ pub(crate) struct State {
     pub streams: Vec<stream::Stream>,
     pub events: Vec<stream::Event>,
     pub graphs: Vec<Option<Vec<stream::Node>>>,
-    pub execs: Vec<Option<Vec<stream::Node>>>,
+    pub execs: Vec<Option<stream::Executable>>,
     pub retained: u32,
     /// The error of a kernel, which every call returns from then on.
     pub sticky: Option<u32>,

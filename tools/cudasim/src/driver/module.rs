@@ -34,7 +34,7 @@ impl State {
         }
         let (mut addresses, mut globals) = (HashMap::new(), Vec::new());
         for v in module.variables.iter().filter(|v| matches!(v.space, Space::Global | Space::Const)) {
-            let address = self.memory.allocate(u64::from(v.size), &format!("variable {}", v.name));
+            let address = self.memory.allocate(u64::from(v.size), &format!("variable {}", v.name), false);
             let mut initial = v.initial.clone();
             initial.resize(v.size as usize, 0);
             self.memory.write(address, &initial).map_err(|e| refuse(INVALID_PTX, e.0))?;

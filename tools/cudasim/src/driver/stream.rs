@@ -298,7 +298,26 @@ pub extern "C" fn cuStreamIsCapturing(stream: Handle, status: *mut c_int) -> u32
     })
 }
 
-fn slot(list: &mut [Option<Vec<Node>>], object: Object, of: Handle) -> Answer<&mut Option<Vec<Node>>> {
+/// A graph made ready, with the allocations that its copies and fills were captured for.
+pub(crate) struct Executable {
+    nodes: Vec<Node>,
+    allocations: Vec<usize>,
+}
+
+impl State {
+    /// The allocations that copies and fills of these nodes touch.
+    fn allocations_of(&self, nodes: &[Node]) -> Vec<usize> {
+        let places = nodes.iter().flat_map(|node| match *node {
+            Node::ToDevice { to, .. } | Node::Fill { to, .. } => [Some(to), None],
+            Node::ToHost { from, .. } => [Some(from), None],
+            Node::Within { to, from, .. } => [Some(to), Some(from)],
+            Node::Kernel(_) | Node::Host { .. } => [None, None],
+        });
+        places.flatten().filter_map(|at| self.memory.index(at)).collect()
+    }
+}
+
+fn slot<T>(list: &mut [Option<T>], object: Object, of: Handle) -> Answer<&mut Option<T>> {
     let number = index(object, of)?;
     let found = list.get_mut(number).filter(|g| g.is_some());
     found.ok_or_else(|| refuse(INVALID_HANDLE, "the graph was destroyed"))
@@ -311,8 +330,9 @@ pub extern "C" fn cuGraphInstantiateWithFlags(to: *mut Handle, graph: Handle, fl
         if flags & !0b1011 != 0 {
             return Err(refuse(INVALID_VALUE, format!("flags {flags:#x} are not simulated")));
         }
-        let nodes = slot(&mut s.graphs, Object::Graph, graph)?.clone();
-        s.execs.push(nodes);
+        let nodes = slot(&mut s.graphs, Object::Graph, graph)?.clone().unwrap_or_default();
+        let allocations = s.allocations_of(&nodes);
+        s.execs.push(Some(Executable { nodes, allocations }));
         put(to, handle(Object::Exec, s.execs.len() - 1))
     })
 }
@@ -328,7 +348,13 @@ pub extern "C" fn cuGraphUpload(exec: Handle, stream: Handle) -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphLaunch(exec: Handle, stream: Handle) -> u32 {
     call("cuGraphLaunch", Needs::Context, |s| {
-        let nodes = slot(&mut s.execs, Object::Exec, exec)?.clone().unwrap_or_default();
+        let Some(Executable { nodes, allocations }) = slot(&mut s.execs, Object::Exec, exec)? else { return Ok(()) };
+        let (nodes, allocations) = (nodes.clone(), allocations.clone());
+        // a real driver reads what it no longer has, and crashes
+        if let Some(&gone) = allocations.iter().find(|&&a| s.memory.allocations[a].freed) {
+            let why = format!("the graph copies to or from allocation #{gone}, which was freed since its capture");
+            return Err(refuse(INVALID_VALUE, why));
+        }
         for node in nodes {
             s.submit(stream, node)?;
         }
@@ -370,7 +396,8 @@ impl State {
         count(self.modules.iter().filter(|m| !m.unloaded).count(), "module(s)");
         count(self.streams.iter().skip(1).filter(|s| !s.destroyed).count(), "stream(s)");
         count(self.events.iter().filter(|e| !e.destroyed).count(), "event(s)");
-        count(self.graphs.iter().chain(&self.execs).flatten().count(), "graph(s)");
+        let graphs = self.graphs.iter().flatten().count() + self.execs.iter().flatten().count();
+        count(graphs, "graph(s)");
         all
     }
 }
