@@ -290,7 +290,7 @@ INLINE bool begins_word(const u64 *places, u32 i) { return i == 0 || word_at(pla
 // stands most often is what the launch waits for in the end.
 template <typename Load, typename Term>
 INLINE void add_places(const u64 *places, u32 n, u32 first, float *row, u32 e, u32 chunk, const Load &load, const Term &term) {
-  constexpr u32 AHEAD = 4, QUADS = WARP_COLUMNS / 128;
+  constexpr u32 AHEAD = 8, QUADS = WARP_COLUMNS / 128;
   u32 word = word_at(places[first]), quads = (e + 3) / 4, from = chunk * (WARP_COLUMNS / 4) + thread() % 32;
   float4 sums[QUADS];
 #pragma unroll

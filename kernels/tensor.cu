@@ -24,8 +24,11 @@ __global__ void __launch_bounds__(BLOCK) column_sums(const float *x, float *to, 
   __shared__ float parts[8][32];
   u32 lane = thread() % 32, slice = thread() / 32, column = block_x() * 32 + lane;
   float sum = 0.0f;
-  if (column < columns)
+  if (column < columns) {
+    // eight loads under way, added in their order
+#pragma unroll 8
     for (u32 r = slice; r < rows; r += 8) sum += x[(u64)r * columns + column];
+  }
   parts[slice][lane] = sum;
   barrier();
   if (slice > 0 || column >= columns) return;
@@ -33,6 +36,24 @@ __global__ void __launch_bounds__(BLOCK) column_sums(const float *x, float *to, 
   for (int i = 1; i < 8; ++i) sum += parts[i][lane];
   put(to + column, sum, add);
   if (other != to) put(other + column, sum, add_other);
+}
+
+// to[i] = Σ_p parts[p·n + i], from the first part to the last; a thread for four elements
+__global__ void __launch_bounds__(BLOCK) add_parts(const float *parts, u32 count, float *to, u32 n) {
+  u32 i = global_thread();
+  if (n % 4 == 0) {
+    if (i >= n / 4) return;
+    float4 sum = ((const float4 *)parts)[i];
+#pragma unroll 4
+    for (u32 p = 1; p < count; ++p) sum += ((const float4 *)(parts + (u64)p * n))[i];
+    ((float4 *)to)[i] = sum;
+    return;
+  }
+  for (u32 at = 4 * i; at < smaller(n, 4 * i + 4); ++at) {
+    float sum = parts[at];
+    for (u32 p = 1; p < count; ++p) sum += parts[(u64)p * n + at];
+    to[at] = sum;
+  }
 }
 
 // to[0] = c·Σ x[n], by one block

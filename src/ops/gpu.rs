@@ -2,7 +2,7 @@
 
 use crate::autodiff::{Graph, Keep, Store};
 use crate::device::Precision;
-use crate::device::cuda::gemm::{Matrix, round_operand, rounded_pitch};
+use crate::device::cuda::gemm::{Matrix, Split, gemm, gemm_parts, round_operand, rounded_pitch};
 use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
 use crate::ops::mask::Dropout;
@@ -94,6 +94,13 @@ pub(super) fn places_grid(n: usize, e: usize) -> Grid {
     Grid::elements(n * e.div_ceil(WARP_COLUMNS) * 32)
 }
 
+/// Repetitions that a thread of `mask_multiply` multiplies by one draw: as many as leave every
+/// multiprocessor eight blocks, and at least four, which a draw is worth.
+fn mask_span(context: &Context, blocks: usize, outer: usize) -> usize {
+    let wanted = (8 * context.multiprocessors()).div_ceil(blocks.max(1));
+    outer.div_ceil(wanted).max(4).min(outer.max(1))
+}
+
 /// `y (+)= x ⊙ mask`, the `[rows, columns]` mask repeated over what of `x` is before it. `mask`: with its words.
 pub(super) fn multiply(
     context: &Context,
@@ -117,10 +124,13 @@ pub(super) fn multiply(
             // a thread for four columns; a warp for 128 where they do not come in fours
             let threads =
                 if columns.is_multiple_of(4) { rows * columns / 4 } else { rows * columns.div_ceil(128) * 32 };
+            let span = mask_span(context, threads.div_ceil(Grid::BLOCK), outer);
+            let mut grid = Grid::elements(threads);
+            grid.blocks[1] = outer.div_ceil(span);
             context.launch(
                 "mask_multiply",
-                Grid::elements(if outer == 0 { 0 } else { threads }),
-                arguments![x.argument(), y.argument(), outer, rows, columns, mask, adds(store)],
+                grid,
+                arguments![x.argument(), y.argument(), outer, span, rows, columns, mask, adds(store)],
             )
         }
     }
@@ -243,6 +253,34 @@ pub(super) fn no_copy() -> Argument<'static> {
     Argument::plain(CopyWords { to: 0, pitch: 0, nothing: 0 })
 }
 
+/// Rows of a block of `n` rows of logits over `width` words: at most 4096, and at most 512 MiB of
+/// logits, because every block costs several launches and a pass over dW. Without gradients nothing
+/// of the logits is kept but what is told about them, a sixteenth and less.
+pub(super) fn block_rows(n: usize, width: usize, gradients: bool) -> usize {
+    let most = if gradients { 4096 } else { 65_536 };
+    ((128 << 20) / width.max(1)).clamp(32, most).min(n).max(1)
+}
+
+/// A product shared out along its inner dimension, with room for a matrix of every part.
+pub(super) struct Parts {
+    split: Split,
+    parts: Tensor,
+}
+
+impl Parts {
+    /// `to = a·b`, whole where there are no parts; no larger than what the parts were made for.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn product(parts: Option<&Self>, context: &Context, [a, b]: [Matrix; 2], to: Argument) -> Result<()> {
+        let Some(Parts { split, parts }) = parts else { return gemm(context, a, b, None, to, Store::Set) };
+        let n = a.row_count() * b.column_count();
+        gemm_parts(context, a, b, parts.argument(), *split)?;
+        let arguments = arguments![parts.argument(), split.count, to, n];
+        context.launch("add_parts", Grid::elements(n.div_ceil(4)), arguments)
+    }
+}
+
 /// Makes operands of products in the precision of a graph, with its buffers.
 pub(super) struct Products<'a> {
     pub context: &'a Context,
@@ -255,6 +293,16 @@ impl<'a> Products<'a> {
     pub fn new(context: &'a Context, graph: &'a mut Graph) -> Result<Self> {
         context.check_precision(graph.precision())?;
         Ok(Products { context, graph })
+    }
+
+    /// Shares `[m, k]·[k, n]` out along k where it has few tiles: the room for the parts.
+    pub fn parts(&mut self, [m, n, k]: [usize; 3]) -> Result<Option<Parts>> {
+        let split = Split::choose(self.context, self.graph.precision(), [m, n, k]);
+        if split.count == 1 {
+            return Ok(None);
+        }
+        let parts = self.graph.uninitialised([split.count, m, n], DType::F32)?;
+        Ok(Some(Parts { split, parts }))
     }
 
     pub fn are_rounded(&self) -> bool {

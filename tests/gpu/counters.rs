@@ -74,6 +74,19 @@ fn product(
     Of { kernel, least: FLOAT * floats, product: Some(2 * multiply_adds), most: MOVED, exceptions }
 }
 
+/// What a product `[m, n, k]` writes beside its result: the matrices of its other parts.
+fn of_parts(precision: Precision, [m, n, k]: [usize; 3]) -> usize {
+    (Split::choose(cuda::context(0).unwrap(), precision, [m, n, k]).count - 1) * m * n
+}
+
+/// What adding them up moves: all parts are read, the sum is written.
+fn added_parts(precision: Precision, [m, n, k]: [usize; 3]) -> usize {
+    match of_parts(precision, [m, n, k]) {
+        0 => 0,
+        others => others + 2 * m * n,
+    }
+}
+
 /// What the cells of the step-wise backward read beside one gradient of h: those that blocks have of their parts of the product (see `Split`).
 fn other_parts(precision: Precision, [t, b, h]: [usize; 3]) -> usize {
     let split = Split::choose(cuda::context(0).unwrap(), precision, [b, h, 4 * h]);
@@ -418,7 +431,8 @@ fn sampled_softmax(failures: &mut Vec<String>) {
         memory("gather_rows", 2 * k * e + k, &[]),
         product("logits_small", least + told(n, k), n * k * e, &[(Sectors, 1.01, PARTS)]),
         memory("sampled_rows", 2 * n * k + told(n, k) + n * e + of_targets * e + 3 * n, &[]),
-        product("gemm_nn_small", least, n * k * e, &[]),
+        product("gemm_nn_small", least + of_parts(Precision::Full, [n, e, k]), n * k * e, &[]),
+        memory("add_parts", added_parts(Precision::Full, [n, e, k]), &[]),
         memory("add_targets", 2 * n * e + of_targets * e + 2 * n, &[]),
         product("gemm_tn_small", least, n * k * e, &[]),
         memory("put_times", 2 * n * e + 1, &[]),
@@ -469,7 +483,13 @@ fn adaptive_softmax(failures: &mut Vec<String>) {
             sum(&|rows, width| 2 * rows * width + told(rows, width) + 3 * rows),
             &[(Sectors, 1.03, HEAD_ROWS)],
         ),
-        product("gemm_nn_small", least, multiply_adds, &[(Sectors, 1.23, HEAD_ROWS)]),
+        product(
+            "gemm_nn_small",
+            least + sum(&|rows, width| of_parts(Precision::Full, [rows, e, width])),
+            multiply_adds,
+            &[(Sectors, 1.23, HEAD_ROWS)],
+        ),
+        memory("add_parts", sum(&|rows, width| added_parts(Precision::Full, [rows, e, width])), &[]),
         memory("add_rows", rows * (3 * e + 1), &[]),
         product("gemm_tn_small", least, multiply_adds, &[(Sectors, 1.05, HEAD_ROWS)]),
         memory("column_sums", sum(&|rows, width| rows * width + width), &[(Sectors, 1.11, HEAD_ROWS)]),

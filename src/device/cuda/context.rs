@@ -166,6 +166,11 @@ impl Context {
         &self.gpu
     }
 
+    /// Of the GPU, at least one.
+    pub fn multiprocessors(&self) -> usize {
+        self.gpu.multiprocessors.max(1) as usize
+    }
+
     /// As [`Gpu::check_precision`], of the kernels that this process runs.
     ///
     /// # Errors

@@ -38,6 +38,16 @@ impl<'a> Matrix<'a> {
         Matrix { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
     }
 
+    /// Rows of what is meant.
+    pub fn row_count(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns of what is meant.
+    pub fn column_count(&self) -> usize {
+        self.columns
+    }
+
     /// Columns of what is stored.
     fn stored_columns(&self) -> usize {
         if self.transposed { self.rows } else { self.columns }
@@ -93,7 +103,7 @@ impl Tile {
     /// Of the larger ones that give every multiprocessor a block the cheapest, else the small one. (In f32 the large one costs no less than it gains: it is
     /// taken wherever it gives enough blocks.)
     pub fn choose(context: &Context, format: Precision, m: usize, n: usize) -> Self {
-        let multiprocessors = context.gpu().multiprocessors.max(1) as usize;
+        let multiprocessors = context.multiprocessors();
         let enough = |tile: &&Tile| tile.counts(m, n).iter().product::<usize>() >= multiprocessors;
         let larger = Tile::of(format).iter().filter(|tile| **tile != Tile::Small).filter(enough);
         larger.min_by_key(|tile| tile.cost(m, n)).copied().unwrap_or(Tile::Small)
@@ -153,7 +163,7 @@ impl Split {
 
     /// For a product `[m, n, k]`: one part where its tiles give every multiprocessor a block, else as many as give it about two.
     pub fn choose(context: &Context, format: Precision, [m, n, k]: [usize; 3]) -> Self {
-        let multiprocessors = context.gpu().multiprocessors.max(1) as usize;
+        let multiprocessors = context.multiprocessors();
         let tiles = Tile::choose(context, format, m, n).counts(m, n).iter().product::<usize>().max(1);
         let wanted = if tiles < multiprocessors { (2 * multiprocessors).div_ceil(tiles) } else { 1 };
         Split::into(k, wanted.min(Self::MOST).min(k / Self::LEAST).max(1))

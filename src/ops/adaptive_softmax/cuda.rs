@@ -1,10 +1,10 @@
 use super::AdaptiveDecoder;
-use super::cpu::{block_rows, parts};
+use super::cpu::parts;
 use crate::autodiff::{Keep, Store};
 use crate::device::cuda::gemm::{Matrix, gemm};
 use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{Operand, Products, add_rows, arguments, column_sums, gather_rows, sum};
+use crate::ops::gpu::{Operand, Parts, Products, add_rows, arguments, column_sums, gather_rows, sum};
 use crate::ops::row_parts::{RowGradient, RowParts, SoftmaxRows};
 use crate::tensor::{DType, Tensor};
 
@@ -137,9 +137,10 @@ pub(super) fn forward(
         }
         let part = part(decoder, &weights, b_head, i, &words);
         let Part { weight, bias, width } = part;
-        let block = block_rows(n, width);
         let told = RowParts::new(products, block.min(concerned.len()).max(1), width)?;
         let copy = if gradients.is_some() { products.blank([block, width])? } else { None };
+        let most = block.min(concerned.len()).max(1);
+        let dx_parts = if gradients.is_some() { products.parts([most, e, width])? } else { None };
         let gradient = RowGradient::new(gradients.is_some(), true, copy.is_some());
         let kept = gradients.map(|_| logits);
         let d_logits = Products::of_copy(logits, [block, width], copy);
@@ -156,7 +157,7 @@ pub(super) fn forward(
             add_rows(context, losses_of_block, which, losses.argument(), [rows, 1])?;
             let Some(g) = gradients else { continue };
             let d_logits = d_logits.rows(0, rows);
-            gemm(context, d_logits, weight, None, d_rows.argument(), Store::Set)?;
+            Parts::product(dx_parts.as_ref(), context, [d_logits, weight], d_rows.argument())?;
             add_rows(context, d_rows.argument(), which, g.dh.argument(), [rows, e])?;
             let (dw, db) = match i {
                 0 => (g.d_head.argument(), g.db_head.argument()),

@@ -8,7 +8,7 @@ use crate::autodiff::{Attributes, Backward, Graph, Operation, Var};
 use crate::device::Device;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
-use crate::ops::gpu::{Products, put_times};
+use crate::ops::gpu::{Products, block_rows, put_times};
 use crate::real_type;
 use crate::tensor::{DType, Tensor};
 
@@ -114,7 +114,10 @@ pub fn adaptive_softmax(
     let tails = decoder.splits.len();
     let head = decoder.splits.first().copied().unwrap_or(v);
     let widest = cpu::parts(decoder.splits, v).map(|p| p.len()).max().unwrap_or(0).max(head + tails);
-    let rows = cpu::block_rows(n, widest);
+    let rows = match g.device() {
+        Device::Cpu => cpu::block_rows(n, widest),
+        Device::Cuda(_) => block_rows(n, widest, true),
+    };
     let scratch = [
         g.uninitialised([head + tails, e], dtype)?,
         g.uninitialised([head + tails], dtype)?,
@@ -208,7 +211,10 @@ pub fn log_probabilities(g: &mut Graph, hidden: &Tensor, decoder: &AdaptiveDecod
     let tails = decoder.splits.len();
     let head = decoder.splits.first().copied().unwrap_or(v);
     let widest = cpu::parts(decoder.splits, v).map(|p| p.len()).max().unwrap_or(0).max(head + tails);
-    let rows = cpu::block_rows(n, widest);
+    let rows = match g.device() {
+        Device::Cpu => cpu::block_rows(n, widest),
+        Device::Cuda(_) => block_rows(n, widest, true),
+    };
     let scratch = [
         g.uninitialised([head + tails, e], dtype)?,
         g.uninitialised([head + tails], dtype)?,

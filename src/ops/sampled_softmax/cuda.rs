@@ -1,9 +1,10 @@
-use super::cpu::block_rows;
 use crate::autodiff::{Keep, Store};
 use crate::device::cuda::gemm::gemm;
 use crate::device::cuda::{Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{Products, arguments, column_sums, gather_rows, places_grid, quads_grid, rounded_copy, sum};
+use crate::ops::gpu::{
+    Parts, Products, arguments, column_sums, gather_rows, places_grid, quads_grid, rounded_copy, sum,
+};
 use crate::ops::row_parts::RowParts;
 use crate::tensor::Tensor;
 
@@ -51,8 +52,9 @@ pub(super) fn forward(
     let told = RowParts::new(products, block[0], k)?;
     let copy = if gradients.is_some() { products.blank(block)? } else { None };
     let d_scores = Products::of_copy(scores, block, copy);
-    for first in (0..n).step_by(block_rows(n)) {
-        let rows = block_rows(n).min(n - first);
+    let dh_parts = if gradients.is_some() { products.parts([block[0], e, k])? } else { None };
+    for first in (0..n).step_by(block[0]) {
+        let rows = block[0].min(n - first);
         let h = h.rows(first, rows);
         let score_bias = bias.map(|_| b_k.argument());
         told.decode(context, [h, w.matrix()], score_bias, None, gradients.map(|_| scores))?;
@@ -84,7 +86,7 @@ pub(super) fn forward(
         let Some(&Gradients { dh, dw, db, .. }) = gradients else { continue };
         let d_scores = d_scores.rows(0, rows);
         let dh = dh.argument_from(first * e);
-        gemm(context, d_scores, w.matrix(), None, dh, Store::Set)?;
+        Parts::product(dh_parts.as_ref(), context, [d_scores, w.matrix()], dh)?;
         let arguments = arguments![weight.argument(), targets, d_target, dh, rows, e];
         context.launch("add_targets", quads_grid(rows, e), arguments)?;
         let store = if first == 0 { Store::Set } else { Store::Add };

@@ -11,7 +11,7 @@ use crate::autodiff::{Attributes, Backward, Graph, Operation, Store, Var};
 use crate::device::Device;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
-use crate::ops::gpu::{Products, put_times, sorted_places};
+use crate::ops::gpu::{Products, block_rows, put_times, sorted_places};
 use crate::real_type;
 use crate::tensor::{DType, Tensor};
 
@@ -65,7 +65,10 @@ pub fn sampled_softmax(
     }
     let dtype = g.dtype(hidden);
     let (loss, row_losses) = (g.uninitialised([1], dtype)?, g.uninitialised([n], dtype)?);
-    let rows = cpu::block_rows(n);
+    let rows = match g.device() {
+        Device::Cpu => cpu::block_rows(n),
+        Device::Cuda(_) => block_rows(n, k, true),
+    };
     // weight and bias of the negatives side by side, and the scores of a block
     let (w_k, b_k, scores) =
         (g.uninitialised([k, e], dtype)?, g.uninitialised([k], dtype)?, g.uninitialised([rows, k], dtype)?);

@@ -2,16 +2,9 @@ use crate::autodiff::{Keep, Store};
 use crate::device::cuda::gemm::gemm;
 use crate::device::cuda::{Context, Grid};
 use crate::error::Result;
-use crate::ops::gpu::{Operand, Products, arguments, column_sums, sum};
+use crate::ops::gpu::{Operand, Parts, Products, arguments, block_rows, column_sums, sum};
 use crate::ops::row_parts::{RowGradient, RowParts, SoftmaxRows};
 use crate::tensor::Tensor;
-
-/// Rows of a block of `n` rows over `v` words: at most 4096, and at most 512 MiB of logits, because every block costs five launches and a pass over dW. Without
-/// gradients there are no logits but what is told about them, a sixteenth and less.
-fn block_rows(n: usize, v: usize, gradients: bool) -> usize {
-    let most = if gradients { 4096 } else { 65_536 };
-    ((128 << 20) / v.max(1)).clamp(32, most).min(n).max(1)
-}
 
 /// `x` `[N, E]`, `w` `[V, E]`, `b` `[V]`.
 pub(super) struct Decoder<'a> {
@@ -58,6 +51,7 @@ impl Decoder<'_> {
         let logits = logits.as_ref();
         let copy = if wanted { products.blank([block, v])? } else { None };
         let gradient = RowGradient::new(wanted, gradients.db.is_some(), copy.is_some());
+        let dx_parts = if gradients.dx.is_some() { products.parts([block, e, v])? } else { None };
         let d = logits.map(|logits| Products::of_copy(logits, [block, v], copy));
         for first in (0..n).step_by(block) {
             let rows = block.min(n - first);
@@ -69,7 +63,8 @@ impl Decoder<'_> {
             let (Some(logits), Some(d)) = (logits, &d) else { continue };
             let d = d.rows(0, rows);
             if let Some(dx) = gradients.dx {
-                gemm(context, d, w.matrix(), None, dx.argument_from(first * e), Store::Set)?;
+                let dx = dx.argument_from(first * e);
+                Parts::product(dx_parts.as_ref(), context, [d, w.matrix()], dx)?;
             }
             let store = if first == 0 { Store::Set } else { Store::Add };
             if let Some(dw) = gradients.dw {

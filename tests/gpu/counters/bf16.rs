@@ -128,7 +128,8 @@ pub fn operations(failures: &mut Vec<String>) {
     let table = [
         product("logits_bf16_small", least([n, v, e], NT) + v + n + told(n, v), n * v * e, &[]),
         memory("softmax_rows", 2 * n * v + operand([n, v]) + told(n, v) + 3 * n, &[]),
-        product("gemm_bf16_nn_small", least([n, e, v], NN), n * v * e, &[]),
+        product("gemm_bf16_nn_small", least([n, e, v], NN) + of_parts(Precision::Bf16, [n, e, v]), n * v * e, &[]),
+        memory("add_parts", added_parts(Precision::Bf16, [n, e, v]), &[]),
         product("gemm_bf16_tn_small", least([v, e, n], TN), n * v * e, &[]),
         memory("round_operand", n * e + v * e + operand([n, e]) + operand([v, e]), &[]),
         memory("column_sums", n * v + v, &[]),
@@ -139,7 +140,7 @@ pub fn operations(failures: &mut Vec<String>) {
     run_in(Precision::Bf16, &sampled([n, k, v, e]));
     let table = [
         product("logits_bf16_small", least([n, k, e], NT) + told(n, k), n * k * e, &[(Sectors, 1.01, PARTS)]),
-        product("gemm_bf16_nn_small", least([n, e, k], NN), n * k * e, &[]),
+        product("gemm_bf16_nn_small", least([n, e, k], NN) + of_parts(Precision::Bf16, [n, e, k]), n * k * e, &[]),
         product("gemm_bf16_tn_small", least([k, e, n], TN), n * k * e, &[]),
         memory("round_operand", n * e + k * e + operand([n, e]) + operand([k, e]), &[]),
     ];
@@ -160,7 +161,12 @@ pub fn operations(failures: &mut Vec<String>) {
             multiply_adds,
             &[(Sectors, 1.02, HEAD_ROWS)],
         ),
-        product("gemm_bf16_nn_small", sum(&|n, v| least([n, e, v], NN)), multiply_adds, &[(Sectors, 1.01, ENDS)]),
+        product(
+            "gemm_bf16_nn_small",
+            sum(&|n, v| least([n, e, v], NN) + of_parts(Precision::Bf16, [n, e, v])),
+            multiply_adds,
+            &[(Sectors, 1.01, ENDS)],
+        ),
         product("gemm_bf16_tn_small", sum(&|n, v| least([v, e, n], TN)), multiply_adds, &[(Sectors, 1.01, ENDS)]),
         memory(
             "softmax_rows",
