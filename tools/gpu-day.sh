@@ -191,7 +191,7 @@ part_correct() {
     begin correct commands 110 "$tests" commands:: --nocapture
   fi
   for precision in f32 bf16; do
-    begin correct "fixtures, $precision" 110 "$ulmfit" golden "$pack/tests/golden" --device "$device" --precision "$precision"
+    begin correct "fixtures, $precision" 110 "$ulmfit" golden "$pack/tests/golden" "$pack/tests/import/expected.safetensors" --device "$device" --precision "$precision"
     begin correct "gradients, errors planted, $precision" 110 \
       "$ulmfit" gradcheck --mutate --device "$device" --precision "$precision" ${rehearsal:+--op linear}
   done

@@ -29,7 +29,7 @@ for message in map(json.loads, sys.stdin):
 [ -x "$executable" ] || { echo "cargo names no executable of the tests 'gpu'" >&2; exit 1; }
 strip -o "$pack/bin/ulmfit" target/release/ulmfit
 strip -o "$pack/bin/gpu" "$executable"
-cp -r tests/golden "$pack/tests/"
+cp -r tests/golden tests/import "$pack/tests/"
 cp tools/gpu-day.sh "$pack/tools/"
 cp tools/peer/step_cuda.py "$pack/tools/peer/"
 [ ${#with[@]} -eq 0 ] || cp "${with[@]}" "$pack/with/"

@@ -32,7 +32,7 @@ for part in "$@"; do
     tests) step "Tests" bash -c "cargo test --workspace --locked 2>&1 | grep -E '^test result|Running|skipped'" ;;
     checks)
       step "Gradients, with planted errors" $ulmfit gradcheck --mutate --json
-      step "Fixtures" $ulmfit golden tests/golden --json ;;
+      step "Fixtures" $ulmfit golden tests/golden tests/import/expected.safetensors --json ;;
     cuda)
       cargo build --release --locked -p cudasim
       tools/ptx/install.sh > /dev/null
@@ -46,7 +46,7 @@ for part in "$@"; do
         env CUDASIM_CONTRACT=1 CUDASIM_MMA=truncate CUDASIM_READERS=2 cargo test --locked --test gpu parity:: -- --nocapture
       step "The same by the interpreter's form without AVX2" env CUDASIM_AVX2=off cargo test --locked --test gpu parity::
       for precision in f32 bf16; do
-        step "Fixtures on the simulated GPU, $precision" $ulmfit golden tests/golden --device cudasim --precision $precision
+        step "Fixtures on the simulated GPU, $precision" $ulmfit golden tests/golden tests/import/expected.safetensors --device cudasim --precision $precision
         step "Gradients on the simulated GPU, $precision, with planted errors" $ulmfit gradcheck --mutate --device cudasim --precision $precision
       done ;;
     demo) for seed in 1 2 3 4 5; do

@@ -18,6 +18,7 @@ pub mod finetune_lm;
 pub mod generate;
 pub mod golden;
 pub mod gradcheck;
+pub mod import;
 pub mod info;
 pub mod linear;
 pub mod lr_find;
@@ -73,6 +74,7 @@ pub enum Command {
     Profile(Box<profile::Args>),
     Plan(Box<plan::Args>),
     Info(info::Args),
+    Import(import::Args),
 }
 
 impl Command {
@@ -98,6 +100,7 @@ impl Command {
             Command::Profile(args) => profile::run(args, global),
             Command::Plan(args) => plan::run(args, global),
             Command::Info(args) => info::run(args, global),
+            Command::Import(args) => import::run(args, global),
         }
     }
 }

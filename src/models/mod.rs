@@ -1,6 +1,8 @@
 //! A model as a directory (docs/CLI.md, Conventions): `model.safetensors`, `config.json`, `vocab.json`, and `tokenizer.json` where words are
 //! sub-words.
 
+pub mod import;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};

@@ -215,3 +215,11 @@ fn a_language_model_answers_as_on_the_cpu() {
         near(&there["loss"], &here["loss"]);
     }
 }
+
+#[test]
+fn models_of_other_programs_compute_the_same_on_a_gpu() {
+    let fixture = support::root().join("tests/import/expected.safetensors");
+    let report = json(&["golden", fixture.to_str().unwrap()]);
+    assert_eq!((&report["files"], &report["failed"]), (&Value::from(1), &Value::from(0)), "{report}");
+    assert!(number(&report["worst"]["error"]) < 1e-5, "{report}");
+}

@@ -35,7 +35,9 @@ impl Fixture {
             metadata.get(key).cloned().ok_or_else(|| Error::file(path, what))
         };
         let case = get("case")?;
-        let dtype = match get("dtype")?.as_str() {
+        // models of other programs are in f32, and their fixture does not say so
+        let dtype = if case == "import" { "f32".to_string() } else { get("dtype")? };
+        let dtype = match dtype.as_str() {
             "f64" => DType::F64,
             "f32" => DType::F32,
             other => return Err(Error::file(path, format!("was computed in '{other}'; f64 and f32 are known"))),
@@ -67,6 +69,11 @@ impl Fixture {
     /// Sets the tolerances of a replay in bf16: twice the errors that the same fixture has in a naive one.
     pub(in crate::check) fn allow_twice(&mut self, naive: &Fixture) {
         self.naive_errors = Some(naive.differences.iter().map(|d| (d.tensor.clone(), d.error)).collect());
+    }
+
+    /// A file beside the fixture.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.path.with_file_name(name)
     }
 
     pub fn error(&self, message: impl Into<String>) -> Error {

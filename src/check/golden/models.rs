@@ -72,7 +72,7 @@ fn compare_gradients(f: &mut Fixture, parameters: &Parameters, names: &[(String,
 }
 
 /// Columns `from..from + n` of `[B, T]`, time-major.
-fn columns(tokens: &Tensor, from: usize, n: usize) -> Result<Tensor> {
+pub(super) fn columns(tokens: &Tensor, from: usize, n: usize) -> Result<Tensor> {
     let (b, t) = (tokens.dims()[0], tokens.dims()[1]);
     let all = tokens.read::<u32>();
     let values: Vec<u32> =

@@ -3,6 +3,7 @@
 use std::io::{Cursor, Write};
 
 use ulmfit::error::Error;
+use ulmfit::models::import;
 use ulmfit::text::{
     Document, Encoding, Format, Language, OpenOptions, Quotes, Role, Rules, Source, Subword, Tokenizer, TokenizerKind,
 };
@@ -32,6 +33,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "zip", run: |b| archive(b, &["a.zip", "a.zip::d", "a.zip::d/pos/1.txt"]), seeds: zips },
     Target { name: "tokenizer", run: tokenizer, seeds: texts },
     Target { name: "subword", run: subword, seeds: tokenizer_files },
+    Target { name: "pickle", run: pickle, seeds: pickles },
+    Target { name: "weights", run: weights, seeds: weight_files },
 ];
 
 /// The first bytes of an input choose among variants; the rest is the content.
@@ -79,6 +82,54 @@ fn forced(bytes: &[u8], formats: &[&str]) -> Outcome {
         ..OpenOptions::default()
     };
     read("f", rest, &options)
+}
+
+/// A pickle as the vocabulary of another program.
+fn pickle(bytes: &[u8]) -> Outcome {
+    match import::words(bytes, "pkl") {
+        Ok(words) => Ok(format!("{} words, {} classes", words.words.len().min(3), words.classes.len().min(3))),
+        Err(what) => Ok(shape(&what)),
+    }
+}
+
+/// Weights of another program: a damaged file must not give values that the file does not have.
+fn weights(bytes: &[u8]) -> Outcome {
+    match import::tensors(bytes) {
+        Ok((named, _)) => {
+            let values: usize = named.iter().map(|(_, array)| array.values.len()).sum();
+            let fits = named.iter().all(|(_, a)| a.shape.iter().product::<usize>() == a.values.len());
+            // a storage may stand under several names, so that the file can be smaller than all values
+            if !fits || values > 64 * bytes.len() {
+                return Err(format!("{values} values out of {} bytes", bytes.len()));
+            }
+            Ok(format!("{} tensors", named.len().min(20)))
+        }
+        Err(what) => Ok(shape(&what)),
+    }
+}
+
+/// A message without its numbers and names.
+fn shape(what: &str) -> String {
+    let quoted: String = what.split('\'').step_by(2).collect();
+    quoted.chars().filter(|c| !c.is_ascii_digit()).take(60).collect()
+}
+
+/// Files beside the fixture of foreign models whose names end so.
+fn foreign(endings: &[&str]) -> Vec<Vec<u8>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/import");
+    let entries = std::fs::read_dir(folder).expect("the fixture's folder");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    let wanted = |p: &&std::path::PathBuf| p.extension().is_some_and(|e| endings.iter().any(|end| e == *end));
+    paths.iter().filter(wanted).map(|path| std::fs::read(path).expect("a file of the fixture")).collect()
+}
+
+fn pickles() -> Vec<Vec<u8>> {
+    foreign(&["pkl"])
+}
+
+fn weight_files() -> Vec<Vec<u8>> {
+    foreign(&["pth", "pt", "h5"])
 }
 
 fn decode(bytes: &[u8]) -> Outcome {
