@@ -14,6 +14,7 @@ pub mod bench;
 pub mod data;
 pub mod demo;
 pub mod evaluate;
+pub mod export;
 pub mod finetune_lm;
 pub mod generate;
 pub mod golden;
@@ -75,6 +76,7 @@ pub enum Command {
     Plan(Box<plan::Args>),
     Info(info::Args),
     Import(import::Args),
+    Export(export::Args),
 }
 
 impl Command {
@@ -101,6 +103,7 @@ impl Command {
             Command::Plan(args) => plan::run(args, global),
             Command::Info(args) => info::run(args, global),
             Command::Import(args) => import::run(args, global),
+            Command::Export(args) => export::run(args, global),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A model as a directory (docs/CLI.md, Conventions): `model.safetensors`, `config.json`, `vocab.json`, and `tokenizer.json` where words are
 //! sub-words.
 
+pub mod export;
 pub mod import;
 
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ mod cli;
 mod commands;
 mod data_check;
 mod end_to_end;
+mod export;
 mod import;
 mod instruments;
 mod linear;
