@@ -21,6 +21,7 @@ pub mod golden;
 pub mod gradcheck;
 pub mod import;
 pub mod info;
+pub mod inspect;
 pub mod linear;
 pub mod lr_find;
 pub mod plan;
@@ -77,6 +78,7 @@ pub enum Command {
     Info(info::Args),
     Import(import::Args),
     Export(export::Args),
+    Inspect(inspect::Args),
 }
 
 impl Command {
@@ -104,6 +106,7 @@ impl Command {
             Command::Info(args) => info::run(args, global),
             Command::Import(args) => import::run(args, global),
             Command::Export(args) => export::run(args, global),
+            Command::Inspect(args) => inspect::run(args, global),
         }
     }
 }

@@ -13,6 +13,7 @@ mod data_check;
 mod end_to_end;
 mod export;
 mod import;
+mod inspect;
 mod instruments;
 mod linear;
 mod recorded_bits;

@@ -130,6 +130,14 @@ pub fn import(weights: &Path, vocabulary: &Path, options: Options) -> Result<Imp
     Ok(Imported { kind, tensors, parameters, vocabulary, config, assumed })
 }
 
+/// The tensors of a file of weights under its own names, and whether it is of safetensors.
+///
+/// # Errors
+/// [`Error::File`]: a file that is damaged or of another kind.
+pub fn read_tensors(path: &Path) -> Result<(Named, bool)> {
+    tensors(&read_file(path)?).map_err(|what| Error::file(path, what))
+}
+
 /// Refuses everything but a regular file.
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     let about = std::fs::metadata(path).map_err(|e| Error::io(path, "read", &e))?;

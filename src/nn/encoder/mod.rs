@@ -161,6 +161,24 @@ impl EncoderSettings {
     }
 
     /// H: width of the layers between.
+    /// What people call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            EncoderSettings::AwdLstm(_) => "AWD-LSTM",
+            EncoderSettings::Qrnn(_) => "QRNN",
+        }
+    }
+
+    /// Widths from the embedding to the last layer's output.
+    pub fn widths(&self) -> Vec<usize> {
+        let mut widths = vec![self.hidden(); self.layer_names().len() + 1];
+        widths[0] = self.width();
+        if let Some(last) = widths.last_mut() {
+            *last = self.width();
+        }
+        widths
+    }
+
     pub fn hidden(&self) -> usize {
         match self {
             EncoderSettings::AwdLstm(settings) => settings.hidden,
