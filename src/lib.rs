@@ -20,6 +20,7 @@ pub mod ops;
 pub mod optim;
 pub mod random;
 pub mod report;
+pub mod serve;
 pub mod temporary;
 pub mod tensor;
 pub mod text;

@@ -77,7 +77,7 @@ fn of_model(path: &Path) -> Result<Value> {
     let own = |key: &str| {
         let of_this =
             |stage: &&str| config.identity.as_object().is_some_and(|all| all.keys().any(|k| k.starts_with(*stage)));
-        stages.iter().find(|stage| key.starts_with(**stage)).is_none_or(|stage| of_this(stage))
+        stages.iter().find(|stage| key.starts_with(**stage)).is_none_or(of_this)
     };
     // what the recipe says by itself
     let given = |source: &str| !["docs/", "ours", "the default"].iter().any(|start| source.starts_with(start));

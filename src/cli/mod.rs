@@ -6,6 +6,7 @@ pub mod job;
 pub mod output;
 pub mod overrides;
 pub mod recipe;
+pub mod serve;
 pub mod shared;
 pub mod usage;
 pub mod values;
@@ -79,6 +80,7 @@ pub enum Command {
     Import(import::Args),
     Export(export::Args),
     Inspect(inspect::Args),
+    Serve(serve::Args),
 }
 
 impl Command {
@@ -107,6 +109,7 @@ impl Command {
             Command::Import(args) => import::run(args, global),
             Command::Export(args) => export::run(args, global),
             Command::Inspect(args) => inspect::run(args, global),
+            Command::Serve(args) => serve::run(args, global),
         }
     }
 }

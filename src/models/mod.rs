@@ -261,6 +261,15 @@ pub fn prepare(directory: &Path, resume: Option<bool>, overwrite: bool) -> Resul
     remove(&probe)
 }
 
+/// The files by which a change of a folder's classifier is noticed.
+pub fn files_of(directory: &Path) -> Vec<PathBuf> {
+    let inner = directory.join("classifier");
+    let names: &[&str] = if is_linear(directory) { &[LINEAR_FILE] } else { &[CONFIG_FILE, MODEL_FILE] };
+    let whole = !is_linear(directory) && !directory.join(CONFIG_FILE).exists() && is_finished(&inner);
+    let directory = if whole { &inner } else { directory };
+    names.iter().map(|name| directory.join(name)).collect()
+}
+
 /// Removes what an earlier run left.
 pub fn clear(directory: &Path) -> Result<()> {
     // the configuration first: without it nothing counts as a finished model

@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["models"],
     &["answer"],
     &["train"],
-    &["report", "bench"],
+    &["report", "bench", "serve"],
     &["cli"],
 ];
 

@@ -17,5 +17,6 @@ mod inspect;
 mod instruments;
 mod linear;
 mod recorded_bits;
+mod serve;
 mod subword;
 mod text_in;

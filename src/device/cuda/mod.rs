@@ -1,4 +1,4 @@
-//! CUDA: the only room that touches `cudarc` (docs/CUDA.md §3).
+//! CUDA: the only room that touches `cudarc`.
 //!
 //! One [`Context`] per GPU and process, with one stream on which everything happens in order; memory blocks; the kernels of `kernels/`, as
 //! PTX text within the program; and one way to [launch](Context::launch) them, which holds the arguments against the PTX. The driver is

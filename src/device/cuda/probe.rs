@@ -1,4 +1,4 @@
-//! Which GPUs this process could use, or why none (docs/CUDA.md §3).
+//! Which GPUs this process could use, or why none.
 
 use cudarc::driver::sys;
 

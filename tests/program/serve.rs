@@ -1,0 +1,235 @@
+//! `ulmfit serve`: what it answers, what it refuses, how it ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{classifier, copy_folder, json_lines, random_bytes, refused, text, ulmfit};
+
+/// A server of its own, on a free port.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(model: &Path, flags: &[&str]) -> Self {
+        let binary = assert_cmd::cargo::cargo_bin("ulmfit");
+        let mut command = Command::new(binary);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--quiet", "--model"]).arg(model).args(flags);
+        command.env_remove("ULMFIT_LOG").stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").expect("the address").to_string();
+        Server { child, address }
+    }
+
+    /// Status and body of a request.
+    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
+        write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).unwrap();
+        let reply = text(&reply);
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{path}: {reply}"));
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_string())
+    }
+
+    fn json(&self, path: &str, body: &Value) -> Value {
+        let (status, reply) = self.ask("POST", path, &body.to_string());
+        assert_eq!(status, 200, "{reply}");
+        serde_json::from_str(&reply).unwrap()
+    }
+
+    /// The status that says how the process ended.
+    fn end(mut self) -> Option<i32> {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const TEXTS: [&str; 5] = ["a good film", "it was bad and long, a bad film", "", "ξ", "a good good good film it was"];
+
+#[test]
+fn answers_are_those_of_predict() {
+    let model = classifier();
+    let server = Server::start(model, &[]);
+    let mut line = vec!["predict", "--model", model.to_str().unwrap(), "--"];
+    line.extend(TEXTS);
+    let expected = json_lines(&text(&ulmfit(&line).assert().success().get_output().stdout));
+    let reply = server.json("/predict", &json!({ "inputs": TEXTS }));
+    for (found, expected) in reply["predictions"].as_array().unwrap().iter().zip(&expected) {
+        assert_eq!((&found["label"], &found["probabilities"]), (&expected["label"], &expected["probabilities"]));
+        let score = found["label"].as_str().map(|label| &found["probabilities"][label]);
+        assert_eq!(&found["score"], score.unwrap_or(&Value::Null));
+    }
+    assert_eq!(reply["predictions"].as_array().unwrap().len(), TEXTS.len());
+    let alone = server.json("/predict", &json!({ "inputs": TEXTS[4] }));
+    assert_eq!(alone["predictions"][0], reply["predictions"][4], "neighbours change an answer");
+
+    let tokens = server.json("/tokenize", &json!({ "inputs": ["a good film"] }));
+    assert!(tokens["tokens"][0].as_array().unwrap().len() >= 3, "{tokens}");
+    let tensor = json!({ "name": "text", "datatype": "BYTES", "shape": [2], "data": [TEXTS[0], TEXTS[1]] });
+    let kserve = server.json("/v2/models/ulmfit/infer", &json!({ "id": "7", "inputs": [tensor] }));
+    let labels: Vec<&Value> = reply["predictions"].as_array().unwrap()[..2].iter().map(|p| &p["label"]).collect();
+    assert_eq!((kserve["id"].as_str(), json!(labels)), (Some("7"), kserve["outputs"][0]["data"].clone()));
+    assert_eq!(kserve["outputs"][1]["shape"], json!([2, 2]));
+    let (status, page) = server.ask("GET", "/", "");
+    assert!(status == 200 && page.contains("<form") && !page.contains("http://") && !page.contains("https://"));
+    let (_, metrics) = server.ask("GET", "/metrics", "");
+    assert!(metrics.contains("ulmfit_requests_total{path=\"/predict\",status=\"200\"} 2"), "{metrics}");
+    assert!(metrics.contains("ulmfit_answer_seconds_count 3"), "{metrics}");
+    assert_eq!(server.end(), Some(0));
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said() {
+    let server = Server::start(classifier(), &["--max-body", "2000", "--max-texts", "3", "--max-text", "500"]);
+    let long = "x".repeat(600);
+    let (body, many) =
+        (json!({ "inputs": "x".repeat(3000) }).to_string(), json!({ "inputs": vec!["a"; 4] }).to_string());
+    let texts = json!({ "inputs": [long] }).to_string();
+    let infer = "/v2/models/ulmfit/infer";
+    let empty = json!({ "inputs": [{ "name": "text", "datatype": "BYTES", "shape": [1], "data": [""] }] }).to_string();
+    let cases: [(&str, &str, &str, u16, &str); 13] = [
+        ("POST", "/predict", "{", 400, "the body is not JSON"),
+        ("POST", "/predict", "\u{0}\u{1}", 400, "the body is not JSON"),
+        ("POST", "/predict", &body, 413, "more than 2000 bytes"),
+        ("POST", "/predict", &many, 413, "4 texts; at most 3"),
+        ("POST", "/predict", &texts, 413, "a text of 600 bytes; at most 500"),
+        ("POST", "/predict", "{}", 422, "'inputs' must be a text or a list of texts"),
+        ("POST", "/predict", "{\"inputs\": [1]}", 422, "'inputs' must be"),
+        ("POST", "/tokenize", "[]", 422, "'inputs' must be"),
+        ("POST", infer, "{\"inputs\": []}", 422, "a list of one tensor"),
+        ("POST", infer, &empty, 422, "a text is empty"),
+        ("GET", "/v2/models/other", "", 404, "one model, named 'ulmfit'"),
+        ("GET", "/nothing", "", 404, "there is no such path"),
+        ("GET", "/predict", "", 405, "takes another method"),
+    ];
+    for (method, path, body, status, part) in cases {
+        let (found, reply) = server.ask(method, path, body);
+        assert_eq!(found, status, "{path} {reply}");
+        let error: Value = serde_json::from_str(&reply).unwrap();
+        assert!(error["error"].as_str().is_some_and(|e| e.contains(part)), "{path}: {reply}");
+    }
+    assert_eq!(server.ask("GET", "/v2/health/ready", "").0, 200);
+}
+
+/// Bytes that are no HTTP, and clients that say half of a request.
+#[test]
+fn noise_and_slow_clients_do_not_stop_it() {
+    let server = Server::start(classifier(), &["--timeout", "1", "--max-connections", "40"]);
+    let noise = random_bytes(64 * 200);
+    for chunk in noise.chunks(64) {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        // the server may have closed it already
+        let _ = stream.write_all(chunk).and_then(|()| stream.write_all(b"\r\n\r\n"));
+    }
+    let slow: Vec<TcpStream> = (0..40)
+        .map(|i| {
+            let mut stream = TcpStream::connect(&server.address).unwrap();
+            let parts = [
+                "",
+                "POST /pre",
+                "POST /predict HTTP/1.1\r\nhost: x\r\n",
+                "POST /predict HTTP/1.1\r\ncontent-length: 9\r\n\r\n{",
+            ];
+            let _ = stream.write_all(parts[i % 4].as_bytes());
+            stream
+        })
+        .collect();
+    // all places are taken by them; they end, and this is answered
+    let reply = server.json("/predict", &json!({ "inputs": TEXTS[0] }));
+    assert_eq!(reply["predictions"][0]["label"], "pos");
+    drop(slow);
+    assert_eq!(server.end(), Some(0));
+}
+
+#[test]
+fn what_was_taken_is_answered_at_the_end() {
+    let server = Server::start(classifier(), &[]);
+    let texts: Vec<String> = (0..256).map(|i| "a good film it was ".repeat(40 + i % 7)).collect();
+    let body = json!({ "inputs": texts }).to_string();
+    let address = server.address.clone();
+    let asked = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        reply
+    });
+    while !server.ask("GET", "/metrics", "").1.contains("ulmfit_batches_total 1") {
+        std::thread::yield_now();
+    }
+    assert_eq!(server.end(), Some(0));
+    let reply = asked.join().unwrap();
+    assert!(
+        reply.starts_with("HTTP/1.1 200") && reply.matches("\"label\":\"pos\"").count() == 256,
+        "{}",
+        &reply[..200]
+    );
+}
+
+#[test]
+fn a_changed_model_is_loaded_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    copy_folder(classifier(), &model);
+    let server = Server::start(&model, &["--reload"]);
+    let ask = || server.json("/predict", &json!({ "inputs": TEXTS[0] }))["predictions"][0]["label"].clone();
+    assert_eq!(ask(), "pos");
+    // one that cannot be loaded: the old one stays
+    let config = model.join("config.json");
+    let whole = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, "{").unwrap();
+    assert_eq!(ask(), "pos");
+    std::fs::write(&config, whole.replace("\"pos\"", "\"positive\"")).unwrap();
+    // every request is answered meanwhile
+    while ask() != "positive" {}
+    assert_eq!(server.end(), Some(0));
+}
+
+/// The document names what there is, and nothing else.
+#[test]
+fn the_openapi_document_is_that_of_the_handlers() {
+    let server = Server::start(classifier(), &[]);
+    let (status, document) = server.ask("GET", "/openapi.json", "");
+    assert_eq!(status, 200);
+    let document: Value = serde_json::from_str(&document).unwrap();
+    let mut documented = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, about) in methods.as_object().unwrap() {
+            let (status, reply) = server.ask(&method.to_uppercase(), &path.replace("{name}", "ulmfit"), "{}");
+            assert!(about["responses"][status.to_string()].is_object(), "{method} {path}: {status} {reply}");
+            documented.push(path.clone());
+        }
+    }
+    let source = include_str!("../../src/serve/routes.rs");
+    let mut routes: Vec<&str> = source.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    routes.sort_unstable();
+    documented.sort_unstable();
+    assert_eq!(documented, routes);
+}
+
+#[test]
+fn what_cannot_be_served_is_said_before_it_listens() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let model = classifier().to_str().unwrap();
+    refused(&mut ulmfit(&["serve", "--model", model, "--listen", &address]), 1, &["cannot listen on", &address]);
+    refused(&mut ulmfit(&["serve", "--model", "no_such_model"]), 1, &["no_such_model"]);
+    refused(&mut ulmfit(&["serve", "--model", model, "--listen", "8080"]), 2, &["--listen"]);
+}
