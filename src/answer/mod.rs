@@ -5,6 +5,7 @@ pub mod classes;
 pub mod ensemble;
 pub mod language;
 pub mod linear;
+pub mod panel;
 
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -101,7 +101,8 @@ fn scan<'a>(root: &'a Command, line: &[OsString]) -> Scan<'a> {
 
 /// The flag of a command, its own or a global one.
 fn flag<'a>(root: &'a Command, command: &'a Command, name: &str) -> Option<&'a Arg> {
-    let named = |arg: &&Arg| arg.get_long() == Some(name);
+    let alias = |arg: &Arg| arg.get_all_aliases().is_some_and(|all| all.contains(&name));
+    let named = |arg: &&Arg| arg.get_long() == Some(name) || alias(arg);
     command.get_arguments().find(named).or(root.get_arguments().find(named))
 }
 

@@ -8,10 +8,11 @@ use super::{Global, job};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::models;
+use crate::models::base::Base;
 use crate::temporary::TemporaryFolder;
 use crate::text::synthetic::{Synthetic, SyntheticSizes};
 use crate::text::{Format, OpenOptions, Source};
-use crate::train::pipeline::{self, RunOptions, RunSources};
+use crate::train::pipeline::{self, RunOptions, RunSources, Together};
 
 /// The three stages end to end on an embedded, generated corpus
 #[derive(Clone, Debug, clap::Args)]
@@ -48,7 +49,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     for (seed, directory) in &directories {
         let seed = *seed;
         let sources = write_corpus(seed, &directory.join("corpus"), general.labels)?;
-        let options = RunOptions { bidirectional: general.bidirectional, compare: true };
+        let options = RunOptions { bidirectional: general.bidirectional, compare: true, together: Together::Untouched };
         let one = global.with_seed(seed);
         let run = RunArgs { overwrite: !args.run.resume, ..args.run.clone() };
         let flags = RecipeArgs { seeds: None, ..general.clone() };
@@ -79,6 +80,7 @@ fn write_corpus(seed: u64, directory: &Path, labels: Option<usize>) -> Result<Ru
     };
     let train = labelled("train.csv", corpus.train())?;
     Ok(RunSources {
+        base: Base::None,
         corpus: vec![lines("general.txt", &mut corpus.general_documents())?],
         corpus_valid: Some(lines("general-valid.txt", &mut corpus.general_valid())?),
         target: vec![train.clone(), lines("unlabelled.txt", &mut corpus.unlabelled())?],

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::shared::DataArgs;
+use super::shared::{BlendArg, DataArgs};
 use super::{Global, job, output};
 use serde_json::{Value, json};
 
-use crate::answer;
-use crate::answer::ensemble::{Ensemble, Outcome};
+use crate::answer::ensemble::Outcome;
 use crate::answer::language::Speaker;
+use crate::answer::panel::Panel;
 use crate::error::{Error, Result};
-use crate::linear::LinearModel;
+use crate::linear::{calibration_error, reliability};
 use crate::models::{self, AnyModel};
 use crate::text::{Role, Skipped, shown_label};
 
@@ -29,6 +29,9 @@ pub struct Args {
     /// Labelled data for a classifier, text for a language model
     #[arg(long, value_name = "FILE")]
     pub data: String,
+    /// auto: as the folder says, with its linear model; off: the network alone, as it was trained
+    #[arg(long, value_enum, value_name = "auto|off", default_value = "auto")]
+    pub blend: BlendArg,
     /// Save the prediction for every document (JSON lines)
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
@@ -40,24 +43,23 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    if models::is_linear(&args.model) {
-        return linear(args, global);
-    }
-    let first = models::load(&args.model)?;
-    match first {
-        AnyModel::Classifier(model) => {
-            let source = job::source(&args.data, &args.files, Role::Dataset)?;
-            let mut models = vec![model];
-            if let Some(second) = &args.ensemble {
-                models.push(models::load_classifier(second)?);
-            }
-            if !global.quiet {
-                output::to_stderr(&source.describe());
-            }
+    let is_classifier = models::is_linear(&args.model) || models::is_classifier(&args.model)?;
+    if is_classifier {
+        let source = job::source(&args.data, &args.files, Role::Dataset)?;
+        let voices = args.blend.voices();
+        let mut panel = Panel::load(&args.model, args.ensemble.as_deref(), voices, || global.graph())?;
+        if !global.quiet {
+            output::to_stderr(&source.describe());
+        }
+        if panel.has_network() {
             global.announce_device();
-            let mut ensemble = Ensemble::new(models, global.graph())?;
-            let outcome = ensemble.evaluate(&source)?;
-            told(args, global, &outcome, ensemble.labels())
+        }
+        let outcome = panel.evaluate(&source)?;
+        return told(args, global, &outcome, panel.labels());
+    }
+    match models::load(&args.model)? {
+        AnyModel::Classifier(_) => {
+            Err(Error::file(&args.model, "is a classifier, but its configuration says otherwise"))
         }
         AnyModel::LanguageModel(model) => {
             if args.ensemble.is_some() || args.predictions.is_some() || args.confusion.is_some() {
@@ -98,19 +100,6 @@ const JSON_CLASSES: usize = 200;
 /// Pairs that are shown in its place.
 const PAIRS: usize = 20;
 
-/// A linear model alone.
-fn linear(args: &Args, global: &Global) -> Result<()> {
-    if args.ensemble.is_some() {
-        return Err(Error::usage("--ensemble is for networks, but --model is a linear model"));
-    }
-    let model = LinearModel::load(&args.model)?;
-    let source = job::source(&args.data, &args.files, Role::Dataset)?;
-    if !global.quiet {
-        output::to_stderr(&source.describe());
-    }
-    told(args, global, &answer::linear::evaluate(&model, &source)?, model.labels())
-}
-
 /// Tells of documents that were left out, saves the predictions where that was asked for, and prints the result.
 fn told(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]) -> Result<()> {
     for (skipped, why) in [(Skipped::Empty, "empty documents"), (Skipped::Unlabelled, "documents without a label")] {
@@ -135,12 +124,18 @@ fn classifier(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]
     }
     let pairs = most_confused(confusion);
     let (low, high) = wilson(error / 100.0, measured.count);
+    let kept = || outcome.answers.iter().filter(|answer| answer.row.skipped.is_none());
+    let probabilities: Vec<Vec<f64>> = kept().map(|answer| answer.probabilities.clone()).collect();
+    let truth: Vec<u32> = kept().filter_map(|answer| answer.label).collect();
+    let bins = reliability(&probabilities, &truth, 10)?;
     let mut json = json!({
         "error": error,
         "interval": [100.0 * low, 100.0 * high],
         "test_size": measured.count,
         "skipped": outcome.answers.iter().filter(|answer| answer.row.skipped.is_some()).count(),
         "loss": measured.loss,
+        "calibration_error": calibration_error(&bins),
+        "reliability": bins,
         "confusion": if labels.len() > JSON_CLASSES { Value::Null } else { json!(confusion) },
         "label_names": labels,
     });
@@ -149,10 +144,11 @@ fn classifier(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]
         json["most_confused"] = pairs.iter().map(pair).collect();
     }
     let mut text = format!(
-        "error {error:.2} %  (95 % interval {:.2} to {:.2})  {} documents\n",
+        "error {error:.2} %  (95 % interval {:.2} to {:.2})  {} documents, calibration error {:.3}\n",
         100.0 * low,
         100.0 * high,
-        measured.count
+        measured.count,
+        calibration_error(&bins)
     );
     let names: Vec<String> = labels.iter().map(|label| shown_label(label)).collect();
     if names.len() > SHOWN_CLASSES {

@@ -8,14 +8,14 @@ use super::recipe::RecipeArgs;
 use super::shared::{DataArgs, RunArgs};
 use super::{Global, job};
 use crate::error::Result;
-use crate::models;
+use crate::models::base::Base;
 use crate::text::Role;
 use crate::train::Stage;
 use crate::train::stages::{LmSources, train_language_model};
 
 /// Stage 2: fine-tune a language model on the target's text
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example:\n  ulmfit finetune-lm --model lm --text train.csv --out tuned")]
+#[command(after_help = "Example:\n  ulmfit finetune-lm --base lm --text train.csv --out tuned")]
 pub struct Args {
     #[command(flatten)]
     pub input: Input,
@@ -29,9 +29,9 @@ pub struct Args {
 /// What the stage is made of.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Input {
-    /// The language model to start from
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    /// The language model to start from: english or tiny (in the program), none, or a folder
+    #[arg(long, visible_alias = "model", value_name = "english|tiny|none|DIR")]
+    pub base: Base,
     /// Text of the target: a data set (labels are ignored) or plain text
     #[arg(long, value_name = "FILE", num_args = 1.., action = ArgAction::Append, required = true)]
     pub text: Vec<String>,
@@ -46,14 +46,20 @@ pub struct Input {
 
 pub fn run(line: &Args, global: &Global) -> Result<()> {
     let args = &line.input;
-    job::refuse_own_model(&line.out, &args.model)?;
-    let recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
+    if let Some(path) = args.base.path() {
+        job::refuse_own_model(&line.out, path)?;
+    }
+    let mut recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
     let train = job::sources(&args.text, &args.data, Role::Texts)?;
     let valid = args.valid.as_ref().map(|path| job::source(path, &args.data, Role::Texts)).transpose()?;
-    let from = models::load_language_model(&args.model)?;
-    let recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
+    let from = args.base.load(args.recipe.asked_direction())?;
+    if let Some(from) = &from {
+        recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
+    }
     job::train_one(global, recipe, &line.run, &args.recipe, &line.out, "Fine-tuning", |context, out| {
-        context.direction = from.config.direction;
-        train_language_model(context, Stage::FinetuneLm, &LmSources { train, valid }, Some(&from), out)
+        if let Some(from) = &from {
+            context.direction = from.config.direction;
+        }
+        train_language_model(context, Stage::FinetuneLm, &LmSources { train, valid }, from.as_ref(), out)
     })
 }

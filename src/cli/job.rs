@@ -7,7 +7,8 @@ use super::recipe::{DirectionArg, RecipeArgs, StagedRecipe};
 use super::shared::{DataArgs, RunArgs};
 use super::values::name_of;
 use super::{Global, output};
-use crate::device::cpu::isa::isa;
+use crate::device::cpu::isa::{isa, multiplies_bf16};
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::models::{self, Architecture, METRICS_FILE, ModelConfig, REPORT_FILE};
 use crate::nn::EncoderSettings;
@@ -22,10 +23,15 @@ use crate::train::stages::{Context, StageResult};
 impl RecipeArgs {
     /// Reading direction, forward unless told.
     pub fn reading_direction(&self) -> Direction {
-        match self.direction {
-            Some(DirectionArg::Backward) => Direction::Backward,
-            _ => Direction::Forward,
-        }
+        self.asked_direction().unwrap_or(Direction::Forward)
+    }
+
+    /// Reading direction, where one was asked for.
+    pub fn asked_direction(&self) -> Option<Direction> {
+        self.direction.map(|direction| match direction {
+            DirectionArg::Backward => Direction::Backward,
+            DirectionArg::Forward => Direction::Forward,
+        })
     }
 }
 
@@ -74,9 +80,9 @@ pub fn context<'a>(
     observer: &'a mut dyn Observer,
 ) -> Context<'a> {
     Context {
-        recipe,
         device: global.device,
-        precision: global.precision,
+        precision: precision(&recipe, global),
+        recipe,
         seed: global.seed,
         direction,
         memory_limit: global.memory_limit,
@@ -85,6 +91,14 @@ pub fn context<'a>(
         checkpoint_steps: run.checkpoint_steps.map(|n| n as u64),
         observer,
     }
+}
+
+/// The format of large products: as asked for, or else bf16 where the recipe and the processor
+/// have it.
+pub fn precision(recipe: &Recipe, global: &Global) -> Precision {
+    let has_it = global.device == Device::Cpu && multiplies_bf16(isa());
+    let chosen = recipe.model.bf16 && !global.precision_given && has_it;
+    if chosen { Precision::Bf16 } else { global.precision }
 }
 
 /// Progress on standard error, `metrics.jsonl` in the directory, and the log.
@@ -211,7 +225,7 @@ pub fn run_all(
         let mut context = context(recipe.clone(), global, run, args.reading_direction(), &mut notes);
         context.seed = *seed;
         let mut stage_observer = |directory: &Path| observers(directory, global);
-        let mut run = Run { context, out: directory, options, stage_observer: &mut stage_observer };
+        let mut run = Run { context, out: directory, text: None, options, stage_observer: &mut stage_observer };
         results.push(run.run(sources).inspect_err(|_| {
             models::abandon(directory);
             models::abandon(out);
@@ -259,12 +273,17 @@ pub fn print_run(global: &Global, result: &serde_json::Value, directories: &[(u6
         ("classifier: validation error", number(&result["classifier"]["valid_error"], " %")),
         ("classifier: test error", number(&result["classifier"]["test_error"], " %")),
         ("from scratch: test error", number(&result["from_scratch"]["test_error"], " %")),
-        ("linear model: test error", number(&result["baseline"]["test_error"], " %")),
+        ("linear model: validation error", number(&result["linear"]["valid_error"], " %")),
+        ("linear model: test error", number(&result["linear"]["test_error"], " %")),
+        ("both together: network's share", number(&result["answer"]["blend"]["weight"], "")),
+        ("answers: validation error", number(&result["answer"]["valid_error"], " %")),
+        ("answers: test error", number(&result["answer"]["test_error"], " %")),
+        ("answers: calibration error", number(&result["answer"]["test_calibration_error"], "")),
         ("seconds", number(&result["seconds"], "")),
     ];
     for (name, value) in rows {
         if let Some(value) = value {
-            text += &format!("{name:<30} {value}\n");
+            text += &format!("{name:<32} {value}\n");
         }
     }
     let mut reports = Vec::new();

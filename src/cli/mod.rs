@@ -12,6 +12,8 @@ pub mod usage;
 pub mod values;
 
 pub mod bench;
+pub mod compare;
+pub mod curve;
 pub mod data;
 pub mod demo;
 pub mod evaluate;
@@ -25,6 +27,7 @@ pub mod info;
 pub mod inspect;
 pub mod linear;
 pub mod lr_find;
+pub mod pack;
 pub mod plan;
 pub mod predict;
 pub mod pretrain;
@@ -63,11 +66,14 @@ pub enum Command {
     FinetuneLm(Box<finetune_lm::Args>),
     TrainClassifier(Box<train_classifier::Args>),
     Linear(linear::Args),
+    Compare(Box<compare::Args>),
+    Curve(Box<curve::Args>),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     Generate(generate::Args),
     Score(score::Args),
     LrFind(Box<lr_find::Args>),
+    Pack(pack::Args),
     Tokenize(tokenize::Args),
     Vocab(vocab::Args),
     Data(data::Args),
@@ -92,11 +98,14 @@ impl Command {
             Command::FinetuneLm(args) => finetune_lm::run(args, global),
             Command::TrainClassifier(args) => train_classifier::run(args, global),
             Command::Linear(args) => linear::run(args, global),
+            Command::Compare(args) => compare::run(args, global),
+            Command::Curve(args) => curve::run(args, global),
             Command::Evaluate(args) => evaluate::run(args, global),
             Command::Predict(args) => predict::run(args, global),
             Command::Generate(args) => generate::run(args, global),
             Command::Score(args) => score::run(args, global),
             Command::LrFind(args) => lr_find::run(args, global),
+            Command::Pack(args) => pack::run(args, global),
             Command::Tokenize(args) => tokenize::run(args, global),
             Command::Vocab(args) => vocab::run(args, global),
             Command::Data(args) => data::run(args, global),

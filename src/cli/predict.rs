@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::shared::DataArgs;
-use super::{Global, job, output};
-use crate::answer;
+use super::shared::{BlendArg, DataArgs};
+use super::{Global, job, output, values};
 use crate::answer::classes::decide;
-use crate::answer::ensemble::{Answer, Ensemble};
-use crate::error::{Error, Result};
-use crate::linear::LinearModel;
-use crate::models;
+use crate::answer::ensemble::Answer;
+use crate::answer::panel::Panel;
+use crate::error::Result;
 use crate::text::{Document, Role, Skipped, Source};
 
 /// Classify texts: one JSON line each, in input order
@@ -27,6 +25,12 @@ pub struct Args {
     /// Texts to classify
     #[arg(value_name = "TEXT", required_unless_present = "input", conflicts_with = "input")]
     pub texts: Vec<String>,
+    /// Give no label where the probability of the best class is below this
+    #[arg(long, value_name = "P", value_parser = values::share)]
+    pub min_confidence: Option<f64>,
+    /// auto: as the folder says, with its linear model; off: the network alone, as it was trained
+    #[arg(long, value_enum, value_name = "auto|off", default_value = "auto")]
+    pub blend: BlendArg,
     /// A file with texts, or - for one text a line on standard input
     #[arg(long, value_name = "FILE|-")]
     pub input: Option<String>,
@@ -35,17 +39,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let linear = models::is_linear(&args.model).then(|| LinearModel::load(&args.model)).transpose()?;
-    if linear.is_some() && args.ensemble.is_some() {
-        return Err(Error::usage("--ensemble is for networks, but --model is a linear model"));
-    }
-    let mut networks = Vec::new();
-    if linear.is_none() {
-        networks.push(models::load_classifier(&args.model)?);
-    }
-    if let Some(second) = &args.ensemble {
-        networks.push(models::load_classifier(second)?);
-    }
+    let voices = args.blend.voices();
+    let mut panel = Panel::load(&args.model, args.ensemble.as_deref(), voices, || global.graph())?;
     let texts = match &args.input {
         None => Source::of_texts("the command line", args.texts.iter().map(Document::new).collect::<Vec<_>>()),
         Some(input) => job::source_or_stdin(input, &args.data, Role::Texts)?,
@@ -53,17 +48,14 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     if args.input.is_some() && !global.quiet {
         output::to_stderr(&texts.describe());
     }
-    let (answers, labels) = match &linear {
-        Some(model) => (answer::linear::predict(model, &texts)?, model.labels().to_vec()),
-        None => {
-            global.announce_device();
-            let mut ensemble = Ensemble::new(networks, global.graph())?;
-            (ensemble.predict(&texts)?, ensemble.labels().to_vec())
-        }
-    };
+    if panel.has_network() {
+        global.announce_device();
+    }
+    let answers = panel.predict(&texts)?;
+    let labels = panel.labels();
     let mut lines = String::new();
     for answer in answers {
-        lines += &format!("{}\n", line(&answer, &labels));
+        lines += &format!("{}\n", sure(line(&answer, labels), &answer, args.min_confidence));
     }
     output::to_stdout(&lines)
 }
@@ -77,6 +69,17 @@ pub(super) fn line(answer: &Answer, labels: &[String]) -> serde_json::Value {
     let all: serde_json::Map<String, serde_json::Value> =
         labels.iter().cloned().zip(p.iter().map(|&p| p.into())).collect();
     serde_json::json!({ "label": labels[decide(p)], "probabilities": all })
+}
+
+/// The prediction, without a label where its probability is less than asked for.
+fn sure(mut line: serde_json::Value, answer: &Answer, least: Option<f64>) -> serde_json::Value {
+    let Some(least) = least.filter(|_| answer.row.skipped.is_none()) else { return line };
+    let confidence = answer.probabilities[decide(&answer.probabilities)];
+    if confidence < least {
+        line["label"] = serde_json::Value::Null;
+        line["reason"] = format!("the confidence is {confidence:.3}, less than {least}").into();
+    }
+    line
 }
 
 /// Why a document has no answer.

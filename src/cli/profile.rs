@@ -153,10 +153,14 @@ fn prepared<R>(
         Stage::FinetuneLm(FinetuneArgs { input, .. }) => {
             let text = job::sources(&input.text, &input.data, Role::Texts)?;
             let _valid = input.valid.as_ref().map(|path| job::source(path, &input.data, Role::Texts)).transpose()?;
-            let from = models::load_language_model(&input.model)?;
-            let resolved = job::sized_like(resolved, &from.config, &input.recipe)?;
-            job::trial(global, resolved, from.config.direction, |context| {
-                trial::language_model(context, &text, Some(&from), |_| {}, work)
+            let from = input.base.load(input.recipe.asked_direction())?;
+            let (mut resolved, mut direction) = (resolved, input.recipe.reading_direction());
+            if let Some(from) = &from {
+                (resolved, direction) =
+                    (job::sized_like(resolved, &from.config, &input.recipe)?, from.config.direction);
+            }
+            job::trial(global, resolved, direction, |context| {
+                trial::language_model(context, &text, from.as_ref(), |_| {}, work)
             })
         }
         Stage::TrainClassifier(ClassifierArgs { input, .. }) => {

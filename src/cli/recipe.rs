@@ -16,6 +16,7 @@ pub enum RecipeName {
     AwdQrnn,
     Multifit,
     Tiny,
+    Default,
 }
 
 /// Encoders.
@@ -78,7 +79,7 @@ pub enum OnNanArg {
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 #[command(next_help_heading = "Recipe")]
 pub struct RecipeArgs {
-    /// Table of settings to start from [default: scripts; demo: tiny]
+    /// Table of settings to start from [default: scripts; run: default; demo: tiny]
     #[arg(long, value_enum)]
     pub recipe: Option<RecipeName>,
     /// Reading direction

@@ -4,23 +4,30 @@ use std::path::PathBuf;
 
 use clap::ArgAction;
 
-use super::recipe::StagedRecipe;
-use super::shared::{CorpusArgs, DataArgs, RunArgs, UnlabelledArgs};
-use super::{Global, job};
-use crate::error::Result;
-use crate::text::Role;
-use crate::train::pipeline::{RunOptions, RunSources};
+use super::recipe::{RecipeArgs, StagedRecipe};
+use super::shared::{BlendArg, CorpusArgs, DataArgs, RunArgs, UnlabelledArgs};
+use super::values::name_of;
+use super::{Global, job, output};
+use crate::error::{Error, Result};
+use crate::models::base::Base;
+use crate::text::{Direction, Role};
+use crate::train::pipeline::{RunOptions, RunSources, Together};
+use crate::train::recipe::OF_RUN;
+use crate::train::recipe::Recipe;
 
 /// The three stages on your own files
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "A recipe flag holds for every stage, or with a prefix for one: --pretrain-epochs 3, --finetune-lr 0.004, \
-                        --classifier-batch-size 32.\n\nExample:\n  ulmfit run --corpus wiki.txt --train train.csv --test test.csv --out model\n  ulmfit run --config recipe.toml --train train.csv --out model --resume"
+                        --classifier-batch-size 32.\n\nExample:\n  ulmfit run --train train.csv\n  ulmfit run --corpus wiki.txt --train train.csv --test test.csv --out model\n  ulmfit run --config recipe.toml --train train.csv --out model --resume"
 )]
 pub struct Args {
     /// Labelled training data
     #[arg(long, value_name = "FILE", required = true)]
     pub train: String,
+    /// The language model to start from: english or tiny (in the program), none, or a folder
+    #[arg(long, value_name = "english|tiny|none|DIR", conflicts_with = "corpus")]
+    pub base: Option<Base>,
     /// Text to pretrain the language model on
     #[arg(long, value_name = "FILE", num_args = 1.., action = ArgAction::Append)]
     pub corpus: Vec<String>,
@@ -36,10 +43,16 @@ pub struct Args {
     /// Text of the target domain without labels, for the second stage
     #[arg(long, value_name = "FILE", num_args = 1.., action = ArgAction::Append)]
     pub unlabelled: Vec<String>,
-    /// Where models and reports go
+    /// Where models and reports go [default: a folder named after the training data]
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Train from scratch and a linear model, too, to compare with
+    pub out: Option<PathBuf>,
+    /// How long to train: quick, normal or best, which multiply the updates by .4, 1 and 2.5
+    #[arg(long, value_enum, value_name = "quick|normal|best")]
+    pub effort: Option<Effort>,
+    /// auto: network and linear model answer together; off: the network alone, calibrated
+    #[arg(long, value_enum, value_name = "auto|off")]
+    pub blend: Option<BlendArg>,
+    /// Train from scratch, too, to compare with
     #[arg(long)]
     pub compare: bool,
     #[command(flatten)]
@@ -55,7 +68,18 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let recipe = job::staged_recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
+    let mut recipe = job::staged_recipe(&args.recipe, OF_RUN, global)?;
+    if let Some(effort) = args.effort {
+        effort.apply(&mut recipe)?;
+    }
+    let out = &args.out.clone().unwrap_or_else(|| folder_for(&args.train));
+    let named = args.recipe.general.recipe.is_some();
+    let without = named || !args.corpus.is_empty();
+    let base = base_of(args.base.as_ref(), without, global);
+    if let Some(path) = base.path() {
+        job::refuse_own_model(out, path)?;
+    }
+    let recipe = sized_like(recipe, &base, &args.recipe.general, args.recipe.general.bidirectional)?;
     let open = |path: &String| job::source(path, &args.data, Role::Dataset);
     let train = open(&args.train)?;
     let mut target = vec![train.clone()];
@@ -63,6 +87,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let of_corpus = args.corpus_data.data();
     let corpus_valid = args.corpus_valid.as_ref().map(|path| job::source(path, &of_corpus, Role::Corpus));
     let sources = RunSources {
+        base,
         corpus: job::sources(&args.corpus, &of_corpus, Role::Corpus)?,
         corpus_valid: corpus_valid.transpose()?,
         target,
@@ -72,8 +97,89 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         labels: args.recipe.general.labels,
     };
     let general = &args.recipe.general;
-    let options = RunOptions { bidirectional: general.bidirectional, compare: args.compare };
-    let result = job::run_all(global, &recipe, &args.run, general, &args.out, options, &sources)?;
-    let directories = job::seed_directories(global, general, &args.out);
+    let together = match args.blend {
+        Some(BlendArg::Auto) => Together::Blended,
+        Some(BlendArg::Off) => Together::Calibrated,
+        // who names a recipe gets what that makes
+        None => {
+            if named {
+                Together::Untouched
+            } else {
+                Together::Blended
+            }
+        }
+    };
+    let options = RunOptions { bidirectional: general.bidirectional, compare: args.compare, together };
+    let result = job::run_all(global, &recipe, &args.run, general, out, options, &sources)?;
+    let directories = job::seed_directories(global, general, out);
     job::print_run(global, &result, &directories)
+}
+
+/// How long to train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Effort {
+    Quick,
+    Normal,
+    Best,
+}
+
+impl Effort {
+    /// Multiplies the updates of every stage of a recipe.
+    pub fn apply(self, recipe: &mut Recipe) -> Result<()> {
+        let source = format!("--effort {}", name_of(&self));
+        ["pretrain", "finetune", "classifier"]
+            .iter()
+            .try_for_each(|stage| recipe.set(&format!("{stage}.effort"), self.factor().into(), &source))
+    }
+
+    /// Multiplies the updates of a stage.
+    pub fn factor(self) -> f64 {
+        match self {
+            Effort::Quick => 0.4,
+            Effort::Normal => 1.0,
+            Effort::Best => 2.5,
+        }
+    }
+}
+
+/// What the language model starts from: as asked for; without a corpus and a named recipe the
+/// English model, or, said aloud, nothing.
+pub(super) fn base_of(asked: Option<&Base>, without: bool, global: &Global) -> Base {
+    if let Some(base) = asked {
+        return base.clone();
+    }
+    if without {
+        return Base::None;
+    }
+    if Base::ENGLISH.is_here(Direction::Forward) {
+        return Base::ENGLISH;
+    }
+    if !global.quiet {
+        output::to_stderr("base: none, because this build has no English model (--base DIR takes one of your own)");
+    }
+    Base::None
+}
+
+/// `data/my.csv` → `my-model`, in the present folder.
+pub(super) fn folder_for(train: &str) -> PathBuf {
+    let name = train.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or(train);
+    let stem = name.split('.').find(|part| !part.is_empty()).unwrap_or("ulmfit");
+    PathBuf::from(format!("{stem}-model"))
+}
+
+/// The recipe with the sizes of the base, which must be the same in both directions.
+pub(super) fn sized_like(mut recipe: Recipe, base: &Base, general: &RecipeArgs, both: bool) -> Result<Recipe> {
+    let directions = if both { &[Direction::Forward, Direction::Backward][..] } else { &[Direction::Forward] };
+    let mut sizes = None;
+    for &direction in directions {
+        let Some(model) = base.load(Some(direction))? else { return Ok(recipe) };
+        let encoder = model.network.settings.encoder;
+        let found = (encoder.kind(), encoder.width(), encoder.hidden(), encoder.layer_names().len());
+        if sizes.is_some_and(|sizes| sizes != found) {
+            return Err(Error::usage(format!("--base {base}: the two directions have models of other sizes")));
+        }
+        sizes = Some(found);
+        recipe = job::sized_like(recipe, &model.config, general)?;
+    }
+    Ok(recipe)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Global, values};
+use crate::answer::panel::Voices;
 use crate::device::{Device, cuda};
 use crate::error::Result;
 use crate::ops::lstm::plan::{Described, describe};
@@ -138,4 +139,21 @@ pub fn lstm_lines(plans: &[Described]) -> String {
         format!("  {:>5} units, {rows} rows, {:<9} {plan}: {}\n", p.hidden, p.direction, p.reason)
     };
     plans.iter().map(line).collect()
+}
+
+/// Whether a linear model answers beside the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum BlendArg {
+    Auto,
+    Off,
+}
+
+impl BlendArg {
+    /// Which models of a folder answer.
+    pub fn voices(self) -> Voices {
+        match self {
+            BlendArg::Auto => Voices::All,
+            BlendArg::Off => Voices::Network,
+        }
+    }
 }

@@ -52,6 +52,11 @@ pub fn fraction(text: &str) -> Parsed<f64> {
     })
 }
 
+/// A share, from 0 to 1.
+pub fn share(text: &str) -> Parsed<f64> {
+    number(text).and_then(|v| if (0.0..=1.0).contains(&v) { Ok(v) } else { Err("it must be from 0 to 1".into()) })
+}
+
 /// What stands between columns: a character of ASCII, or the word `tab`.
 pub fn delimiter(text: &str) -> Parsed<u8> {
     match text.as_bytes() {
@@ -147,6 +152,7 @@ mod tests {
     fn numbers() {
         assert!(["nan", "inf", "x", "0", "-1"].iter().all(|t| above_zero(t).is_err()));
         assert_eq!(fraction("0"), Ok(0.0));
+        assert!(share("1") == Ok(1.0) && share("1.1").is_err() && share("-0.1").is_err());
         assert!(fraction("1").is_err() && not_negative("-0.1").is_err() && count("0").is_err() && count("-3").is_err());
         assert_eq!("1, 2,3".parse(), Ok(Epochs(vec![1, 2, 3])));
         assert_eq!("1e-2,0.5".parse(), Ok(Rates(vec![0.01, 0.5])));

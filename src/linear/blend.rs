@@ -30,6 +30,8 @@ pub struct Measured {
     pub blend: Blend,
     /// Probabilities of every document from a blend chosen on other folds.
     pub probabilities: Vec<Vec<f64>>,
+    /// Those of the first model, tempered by other folds.
+    pub first: Vec<Vec<f64>>,
     /// Error in percent of the first model, of the second, of the blend.
     pub errors: [f64; 3],
     /// Cross-entropy of the same (the single models tempered by other folds).
@@ -105,8 +107,8 @@ impl Blend {
                 _ => {}
             }
         }
-        let [_, _, probabilities] = rows;
-        Ok(Measured { blend, probabilities, errors, losses, net_of: [gained - lost, gained + lost] })
+        let [first, _, probabilities] = rows;
+        Ok(Measured { blend, probabilities, first, errors, losses, net_of: [gained - lost, gained + lost] })
     }
 }
 

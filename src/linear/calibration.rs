@@ -90,7 +90,7 @@ pub fn decide(probabilities: &[f64]) -> usize {
 }
 
 /// Documents whose confidence (the probability of the class they are given) lies in one range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Bin {
     pub documents: u64,
     /// Mean confidence.

@@ -1,8 +1,11 @@
 //! A model as a directory (docs/CLI.md, Conventions): `model.safetensors`, `config.json`, `vocab.json`, and `tokenizer.json` where words are
 //! sub-words.
 
+pub mod base;
 pub mod export;
 pub mod import;
+pub mod packed;
+pub mod rule;
 
 use std::path::{Path, PathBuf};
 
@@ -134,9 +137,20 @@ pub fn is_linear(directory: &Path) -> bool {
     LinearModel::is_in(directory) && !directory.join(CONFIG_FILE).exists()
 }
 
+/// Whether a folder is that of a classifier, or of a whole run that has one.
+///
+/// # Errors
+/// As [`load_config`].
+pub fn is_classifier(directory: &Path) -> Result<bool> {
+    Ok(matches!(load_config(&classifier_folder(directory))?.architecture, Architecture::Classifier(_)))
+}
+
 /// Reads `config.json`.
 pub fn load_config(directory: &Path) -> Result<ModelConfig> {
     let path = directory.join(CONFIG_FILE);
+    if packed::is_packed(directory) {
+        return packed::load_config(directory);
+    }
     if !directory.is_dir() {
         let message = if directory.exists() { "is not a model directory" } else { "no such model directory" };
         return Err(Error::file(directory, message));
@@ -145,7 +159,7 @@ pub fn load_config(directory: &Path) -> Result<ModelConfig> {
         let message = "holds a linear model, but this needs a network";
         return Err(Error::file(directory, message).hint("evaluate and predict take a linear model"));
     }
-    let text = std::fs::read_to_string(&path).map_err(|e| {
+    let text = std::fs::read(&path).map_err(|e| {
         let hint = if directory.join(STATE_FILE).exists() {
             "training is not finished: go on with --resume"
         } else {
@@ -153,19 +167,25 @@ pub fn load_config(directory: &Path) -> Result<ModelConfig> {
         };
         Error::io(&path, "read", &e).hint(hint)
     })?;
-    let config: ModelConfig = serde_json::from_str(&text)
-        .map_err(|e| Error::line(&path, e.line() as u64, format!("is not the configuration of a model: {e}")))?;
+    parse_config(&path, &text)
+}
+
+/// The content of `config.json`; `path` names it in errors.
+fn parse_config(path: &Path, text: &[u8]) -> Result<ModelConfig> {
+    let config: ModelConfig = serde_json::from_slice(text)
+        .map_err(|e| Error::line(path, e.line() as u64, format!("is not the configuration of a model: {e}")))?;
     if config.format != FORMAT {
-        return Err(Error::file(&path, format!("has format {}, this program reads {FORMAT}", config.format)));
+        return Err(Error::file(path, format!("has format {}, this program reads {FORMAT}", config.format)));
     }
     Ok(config)
 }
 
-/// Loads a model directory. Sizes are checked before memory is taken, the vocabulary's hash and the weights afterwards.
+/// Loads a model directory, or a packed language model. Sizes are checked before memory is taken, the vocabulary's hash and the weights afterwards.
 pub fn load(directory: &Path) -> Result<AnyModel> {
-    // the directory of a whole run stands for its classifier
-    let inner = directory.join("classifier");
-    let directory = if !directory.join(CONFIG_FILE).exists() && is_finished(&inner) { &inner } else { directory };
+    if packed::is_packed(directory) {
+        return packed::load(directory).map(AnyModel::LanguageModel);
+    }
+    let directory = &classifier_folder(directory);
     let config = load_config(directory)?;
     let vocabulary = Vocabulary::load(&directory.join(VOCABULARY_FILE))?;
     if vocabulary.hash_hex() != config.vocabulary_hash {
@@ -209,6 +229,12 @@ pub fn load(directory: &Path) -> Result<AnyModel> {
             AnyModel::Classifier(Loaded { network, parameters, vocabulary, config })
         }
     })
+}
+
+/// The folder that a folder stands for: that of a whole run for its classifier.
+pub fn classifier_folder(directory: &Path) -> PathBuf {
+    let inner = directory.join("classifier");
+    if !directory.join(CONFIG_FILE).exists() && is_finished(&inner) { inner } else { directory.to_path_buf() }
 }
 
 /// Refuses a weights file that is smaller than what the configuration says it must hold, before memory is taken for it.
@@ -274,8 +300,9 @@ pub fn files_of(directory: &Path) -> Vec<PathBuf> {
 pub fn clear(directory: &Path) -> Result<()> {
     // the configuration first: without it nothing counts as a finished model
     let state = STATE_FILE;
-    let own = [CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE, TOKENIZER_FILE, METRICS_FILE, REPORT_FILE, LINEAR_FILE, state];
-    own.iter().try_for_each(|name| remove(&directory.join(name)))
+    let words = [VOCABULARY_FILE, TOKENIZER_FILE];
+    let own = [CONFIG_FILE, MODEL_FILE, METRICS_FILE, REPORT_FILE, LINEAR_FILE, rule::RULE_FILE, state];
+    own.iter().chain(&words).try_for_each(|name| remove(&directory.join(name)))
 }
 
 /// Takes the directory of a run that failed away if nothing of use came to be in it, so that the corrected command finds it as it was: the

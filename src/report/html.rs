@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::models::rule::Rule;
+use crate::report::answer;
 use crate::report::plots::{self, Mark, escape};
 use crate::report::{duration, metrics, stage_title, thousands};
 use crate::train::observer::{Event, Split, StageStarted};
@@ -23,6 +25,8 @@ pub struct Run {
     pub events: Vec<Event>,
     /// `config.json`, where there is one.
     pub config: Option<Value>,
+    /// How its models answer, where that was chosen.
+    pub rule: Option<Rule>,
 }
 
 impl Run {
@@ -37,7 +41,7 @@ impl Run {
             Err(e) => return Err(Error::io(&config, "read", &e)),
         };
         let name = dir.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-        Ok(Run { name, events: metrics::read(&dir.join(metrics::FILE))?, config })
+        Ok(Run { name, events: metrics::read(&dir.join(metrics::FILE))?, config, rule: Rule::load(dir)? })
     }
 }
 
@@ -61,6 +65,9 @@ pub fn page(title: &str, runs: &[Run]) -> Result<String> {
     }
     for (id, (run, section)) in all_sections(runs).enumerate() {
         stage(&mut body, id, &heading(run, &section, runs), &section)?;
+    }
+    for rule in runs.iter().filter_map(|run| run.rule.as_ref()) {
+        answer::section(&mut body, rule)?;
     }
     if all_sections(runs).next().is_none() {
         body += "<p>Nothing was recorded: no stage has begun.</p>\n";

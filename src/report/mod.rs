@@ -1,6 +1,7 @@
 //! Observers of a training run and what they leave behind: progress on standard error, `metrics.jsonl`, curves, and the
 //! self-contained `report.html`.
 
+mod answer;
 pub mod environment;
 pub mod html;
 pub mod log;

@@ -32,6 +32,8 @@ pub enum Mark {
     Faint,
     /// A line with a dot at every point.
     Dots,
+    /// A pale area; the points go around it.
+    Band,
 }
 
 /// One curve.
@@ -108,6 +110,34 @@ pub fn svg(chart: &Chart) -> Result<Option<String>> {
     Ok(Some(text.replacen(&sized, &format!("<svg role=\"img\" aria-label=\"{}\"", escape(&chart.title)), 1)))
 }
 
+/// The chart as an SVG file that stands alone, with a legend below; `None` where it has no point.
+pub fn standalone(chart: &Chart) -> Result<Option<String>> {
+    let Some(svg) = svg(chart)? else { return Ok(None) };
+    let names: Vec<&Series> = chart.series.iter().filter(|series| series.mark != Mark::Band).collect();
+    let (width, plot) = SIZE;
+    let height = plot + 20 * names.len() as u32 + 40;
+    let mut text = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"14\">\n\
+         <rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n<text x=\"16\" y=\"22\" font-weight=\"600\">{}</text>\n\
+         <g transform=\"translate(0 30)\">\n{}\n</g>\n",
+        escape(&chart.title),
+        svg.replacen("<svg ", &format!("<svg width=\"{width}\" height=\"{plot}\" "), 1)
+    );
+    for (k, series) in names.iter().enumerate() {
+        let (colour, y) = (COLOURS[series.colour % COLOURS.len()], plot + 44 + 20 * k as u32);
+        let (x, name) = (72, escape(&series.name));
+        text += &format!(
+            "<rect x=\"{x}\" y=\"{}\" width=\"22\" height=\"4\" fill=\"#{:02X}{:02X}{:02X}\"/><text x=\"{}\" y=\"{y}\">{name}</text>\n",
+            y - 7,
+            colour.0,
+            colour.1,
+            colour.2,
+            x + 30
+        );
+    }
+    Ok(Some(text + "</svg>\n"))
+}
+
 fn draw<Y>(chart: &Chart, text: &mut String, x: std::ops::Range<f64>, y: Y) -> std::result::Result<(), String>
 where
     Y: AsRangedCoord<Value = f64>,
@@ -139,6 +169,11 @@ where
         .map_err(|e| problem(&e))?;
     for series in &chart.series {
         let colour = COLOURS[series.colour % COLOURS.len()];
+        if series.mark == Mark::Band {
+            let area_of = Polygon::new(series.points.clone(), colour.mix(0.15).filled());
+            area.draw_series(std::iter::once(area_of)).map_err(|e| problem(&e))?;
+            continue;
+        }
         let (width, opacity) = if series.mark == Mark::Faint { (1, 0.3) } else { (2, 1.0) };
         let style = colour.mix(opacity).stroke_width(width);
         area.draw_series(LineSeries::new(series.points.iter().copied(), style)).map_err(|e| problem(&e))?;

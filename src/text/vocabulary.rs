@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TokenizerKind;
 use super::interner::Interner;
+use super::tokenizer::Subword;
 use crate::error::{Error, Result};
 use crate::files::{self, Hash};
 
@@ -152,6 +153,24 @@ impl Vocabulary {
         Self::build(words, counts, tokenizer)
     }
 
+    /// The words of a vocabulary in their order, then those of `counts` that it lacks: by falling
+    /// count, seen at least `min_count` times, up to `max_size` entries in all. The counts are those
+    /// given. The words of a sub-word tokenizer stay as they are.
+    #[must_use]
+    pub fn united(old: &Vocabulary, counts: &WordCounts, max_size: usize, min_count: u64) -> Self {
+        let of_old: Vec<u64> = old.words().map(|word| counts.get(word)).collect();
+        let (mut words, mut all) = (old.words.clone(), of_old);
+        if !matches!(old.tokenizer, TokenizerKind::Subword(_)) {
+            let room = max_size.saturating_sub(words.len());
+            let new = counts.most_common().into_iter().filter(|(word, n)| *n >= min_count && old.get(word).is_none());
+            for (word, n) in new.take(room) {
+                words.push(word.into());
+                all.push(n);
+            }
+        }
+        Self::build(words, all, old.tokenizer.clone())
+    }
+
     /// A vocabulary from a word list (imported models). Of a word that occurs twice the first id counts.
     ///
     /// # Errors
@@ -235,6 +254,18 @@ impl Vocabulary {
     /// # Errors
     /// [`Error::File`] when it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        let (json, tokenizer) = self.to_files()?;
+        if let Some(tokenizer) = tokenizer {
+            files::put(&tokenizer_path(path), tokenizer)?;
+        }
+        files::put(path, json)
+    }
+
+    /// The content of `vocab.json`, and of the `tokenizer.json` of sub-words.
+    ///
+    /// # Errors
+    /// [`Error::Data`] before the file of the sub-words was read.
+    pub fn to_files(&self) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
         let saved = Saved {
             format: 1,
             tokenizer: self.tokenizer.clone(),
@@ -242,11 +273,22 @@ impl Vocabulary {
             words: self.words.iter().map(ToString::to_string).collect(),
             counts: self.counts.clone(),
         };
-        if let TokenizerKind::Subword(subword) = &self.tokenizer {
-            files::put(&tokenizer_path(path), subword.file()?)?;
-        }
-        let json = serde_json::to_vec(&saved).expect("strings and numbers always serialise");
-        files::put(path, json)
+        let tokenizer = match &self.tokenizer {
+            TokenizerKind::Subword(subword) => Some(subword.file()?.to_vec()),
+            _ => None,
+        };
+        Ok((serde_json::to_vec(&saved).expect("strings and numbers always serialise"), tokenizer))
+    }
+
+    /// From the content of the two files ([`Vocabulary::to_files`]); `path` names them in errors.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::load`].
+    pub fn from_files(path: &Path, json: &[u8], tokenizer: Option<Vec<u8>>) -> Result<Self> {
+        Self::parse(path, json, |subword| match tokenizer {
+            Some(file) => subword.with_content(path, file),
+            None => Err(Error::file(path, "lacks the tokenizer.json of its sub-words")),
+        })
     }
 
     /// Reads `vocab.json`, and the `tokenizer.json` of sub-words beside it ([`tokenizer_path`]).
@@ -255,7 +297,11 @@ impl Vocabulary {
     /// [`Error::File`] when a file is missing, damaged, or its words do not have the recorded hash.
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", &e))?;
-        let saved: Saved = serde_json::from_slice(&bytes)
+        Self::parse(path, &bytes, |subword| subword.with_file(&tokenizer_path(path)))
+    }
+
+    fn parse(path: &Path, json: &[u8], read: impl FnOnce(&Subword) -> Result<Subword>) -> Result<Self> {
+        let saved: Saved = serde_json::from_slice(json)
             .map_err(|e| Error::line(path, e.line() as u64, format!("is not a vocabulary: {e}")))?;
         if saved.format != 1 {
             return Err(Error::file(path, format!("has vocabulary format {}, this program reads 1", saved.format)));
@@ -269,7 +315,7 @@ impl Vocabulary {
         let words: Vec<Box<str>> = saved.words.into_iter().map(Into::into).collect();
         let mut tokenizer = saved.tokenizer;
         if let TokenizerKind::Subword(subword) = &mut tokenizer {
-            *subword = subword.with_file(&tokenizer_path(path))?;
+            *subword = read(subword)?;
             let own = subword.words()?.chain(std::iter::repeat(FILLER)).take(words.len());
             if words.len() < subword.words()?.len() || !words.iter().map(AsRef::as_ref).eq(own) {
                 return Err(Error::file(path, "was altered: its words are not those of the tokenizer beside it"));
@@ -323,6 +369,19 @@ mod tests {
         let mut parts = counts("b a");
         parts.append(&counts("c a b b"));
         assert_eq!(parts.most_common(), counts("b a c a b b").most_common());
+    }
+
+    #[test]
+    fn a_union_keeps_the_old_ids() {
+        let old = Vocabulary::from_counts(&counts("xxbos a a b"), TokenizerKind::Whitespace, 100, 1).unwrap();
+        let new = counts("b c d d e b");
+        let all = Vocabulary::united(&old, &new, 100, 1);
+        assert_eq!(words(&all), ["xxunk", "xxpad", "xxbos", "a", "b", "d", "c", "e"]);
+        assert_eq!(all.counts(), [0, 0, 0, 0, 2, 2, 1, 1]);
+        assert_eq!(all.map_from(&old), [Some(0), Some(1), Some(2), Some(3), Some(4), None, None, None]);
+        assert_eq!(words(&Vocabulary::united(&old, &new, 6, 1)).len(), 6);
+        assert_eq!(words(&Vocabulary::united(&old, &new, 100, 2)).len(), 6);
+        assert_eq!(Vocabulary::united(&old, &new, 3, 1), old);
     }
 
     #[test]

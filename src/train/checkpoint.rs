@@ -87,9 +87,14 @@ impl Checkpoints {
 
 /// Settings that there was no choice of in earlier versions, and what every run had then: a checkpoint that does not name them had that.
 fn before_the_choice(key: &str) -> Option<serde_json::Value> {
-    match key {
-        "model.encoder" => Some("awd-lstm".into()),
-        "model.zoneout" | "classifier.label_smoothing" => Some(0.0.into()),
+    use serde_json::Value;
+    match key.split_once('.')? {
+        ("model", "encoder") => Some("awd-lstm".into()),
+        ("model", "zoneout") | ("classifier", "label_smoothing") => Some(0.0.into()),
+        ("model", "bf16") | (_, "fit_batch") => Some(false.into()),
+        (_, "updates_least" | "updates_most" | "patience") => Some(Value::Null),
+        (_, "effort") => Some(1.0.into()),
+        (_, "vocabulary") => Some("text".into()),
         _ => None,
     }
 }

@@ -5,6 +5,7 @@ pub mod assemble;
 pub mod checkpoint;
 pub mod classifier_task;
 pub mod driver;
+pub mod experiment;
 pub mod interrupt;
 pub mod lm_task;
 pub mod lr_find;

@@ -1,19 +1,22 @@
 //! The whole method: pretrain → fine-tune → classify, in one or both directions, beside what it is compared with.
 
+mod together;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+pub use self::together::Together;
 use super::observer::{Event, Observer};
 use super::recipe::Recipe;
 use super::stages::{
     ClassifierSources, Context, LmSources, StageResult, check_classes, check_sizes, poll, train_classifier,
-    train_language_model, train_linear,
+    train_language_model,
 };
-use crate::answer;
 use crate::answer::ensemble::Ensemble;
 use crate::error::{Error, Result};
+use crate::models::base::Base;
 use crate::models::{self, Loaded};
 use crate::nn::LanguageModel;
 use crate::random::Key;
@@ -29,6 +32,8 @@ const SCRATCH: &str = "from-scratch";
 
 /// Everything a run reads.
 pub struct RunSources {
+    /// What the language model starts from where there is no corpus.
+    pub base: Base,
     /// General text; without it there is no pretraining.
     pub corpus: Vec<Source>,
     pub corpus_valid: Option<Source>,
@@ -44,8 +49,10 @@ pub struct RunSources {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunOptions {
     pub bidirectional: bool,
-    /// Train from scratch and a linear model, too.
+    /// Train from scratch, too.
     pub compare: bool,
+    /// What the folder answers with.
+    pub together: Together,
 }
 
 /// Makes the observer of a stage: progress, and the metrics of the stage's directory.
@@ -122,7 +129,7 @@ fn check_tuning_text(sources: &RunSources, recipe: &Recipe, seed: u64) -> Result
             }
         }
     }
-    if tokenizer.is_none() || total >= enough || settings.test_text {
+    if tokenizer.is_none() || total >= enough || settings.test_text || settings.fit_batch {
         return Ok(());
     }
     let fraction = settings.training.valid_fraction;
@@ -142,6 +149,8 @@ pub struct Run<'a> {
     /// Recipe, seed and so on; its observer hears what belongs to no stage.
     pub context: Context<'a>,
     pub out: &'a Path,
+    /// Where the language models lie, if not in `out`.
+    pub text: Option<&'a Path>,
     pub options: RunOptions,
     pub stage_observer: &'a mut StageObserver<'a>,
 }
@@ -166,7 +175,8 @@ impl Run<'_> {
                 "test_size": forward.classifier["test_size"],
             },
             "from_scratch": null,
-            "baseline": null,
+            "linear": null,
+            "answer": null,
         });
         if self.options.bidirectional {
             let backward = self.direction(sources, Direction::Backward)?;
@@ -185,8 +195,9 @@ impl Run<'_> {
         }
         if self.options.compare {
             result["from_scratch"] = self.scratch(sources)?;
-            result["baseline"] = self.baseline(sources)?;
         }
+        let [linear, answer] = self.together(sources)?;
+        (result["linear"], result["answer"]) = (linear, answer);
         result["seconds"] = json!(begun.elapsed().as_secs_f64());
         result["device"] = json!(self.context.device.to_string());
         Ok(result)
@@ -207,9 +218,10 @@ impl Run<'_> {
     }
 
     fn directory(&self, stage: &str, direction: Direction) -> PathBuf {
+        let out = self.text.filter(|_| stage != CLASSIFIER).unwrap_or(self.out);
         match direction {
-            Direction::Forward => self.out.join(stage),
-            Direction::Backward => self.out.join(format!("{stage}-backward")),
+            Direction::Forward => out.join(stage),
+            Direction::Backward => out.join(format!("{stage}-backward")),
         }
     }
 
@@ -243,7 +255,7 @@ impl Run<'_> {
     fn direction(&mut self, sources: &RunSources, direction: Direction) -> Result<DirectionResult> {
         let recipe = self.context.recipe.clone();
         let mut pretrain = None;
-        let mut start: Option<Loaded<LanguageModel>> = None;
+        let start: Option<Loaded<LanguageModel>>;
         if !sources.corpus.is_empty() {
             let directory = self.directory(PRETRAIN, direction);
             let texts = LmSources { train: sources.corpus.clone(), valid: sources.corpus_valid.clone() };
@@ -251,6 +263,8 @@ impl Run<'_> {
                 train_language_model(context, Stage::Pretrain, &texts, None, out)
             })?);
             start = Some(models::load_language_model(&directory)?);
+        } else {
+            start = sources.base.load(Some(direction))?;
         }
         let directory = self.directory(FINETUNE, direction);
         let mut texts = LmSources { train: sources.target.clone(), valid: None };
@@ -302,24 +316,6 @@ impl Run<'_> {
             }
         }
         Ok(best.map_or(Value::Null, |(_, shown)| shown))
-    }
-
-    /// The linear model of the documents that the classifier learned from; it lies beside the classifier.
-    fn baseline(&mut self, sources: &RunSources) -> Result<Value> {
-        let data = ClassifierSources {
-            train: sources.train.clone(),
-            valid: sources.valid.clone(),
-            test: sources.test.clone(),
-            labels: sources.labels,
-        };
-        let (model, validation) = train_linear(&mut self.context, &data)?;
-        model.save(&self.directory(CLASSIFIER, Direction::Forward))?;
-        let test = sources.test.as_ref().map(|test| answer::linear::evaluate(&model, test)).transpose()?;
-        Ok(json!({
-            "test_error": test.and_then(|outcome| outcome.measured.error_percent),
-            "valid_error": validation.map(|validation| validation.chosen.error),
-            "c": model.c(),
-        }))
     }
 }
 

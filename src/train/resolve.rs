@@ -1,7 +1,7 @@
 //! What a recipe's settings mean to the rooms below: tokenizers, batches, networks.
 
 use super::recipe::{
-    ClassifierSettings, EncoderName, LmSettings, LossName, ModelSettings, Recipe, SamplerName, TextSettings,
+    ClassifierSettings, EncoderName, LmSettings, LossName, ModelSettings, Recipe, SamplerName, Splits, TextSettings,
     TokenizerName, TrainingSettings,
 };
 use crate::error::{Error, Result};
@@ -67,6 +67,14 @@ impl TrainingSettings {
 }
 
 impl LmSettings {
+    /// Columns of a batch over a text of so many tokens: those of the recipe, or (`fit_batch`) as
+    /// many as the text fills with a window each, one at least.
+    pub(super) fn fitting_columns(&self, tokens: u64) -> usize {
+        let training = &self.training;
+        let filled = usize::try_from(tokens / training.bptt as u64).unwrap_or(usize::MAX).max(1);
+        if self.fit_batch { training.batch_size.min(filled) } else { training.batch_size }
+    }
+
     /// How many negatives a sampled softmax over a vocabulary draws; `None` for another loss, and where there are not more words.
     pub(super) fn sampled_negatives(&self, vocabulary: usize) -> Option<usize> {
         (self.loss == LossName::Sampled && self.negatives < vocabulary).then_some(self.negatives)
@@ -103,7 +111,8 @@ impl Recipe {
         }
     }
 
-    /// The same, where the stage goes on from a model: with the softmax of that.
+    /// The same, where the stage goes on from a model: with the softmax of that. A list of cuts in
+    /// the recipe counts where that model's is adaptive.
     pub fn language_model_from(
         &self,
         stage: Stage,
@@ -112,7 +121,11 @@ impl Recipe {
     ) -> nn::LanguageModelSettings {
         let mut settings = self.language_model(stage, vocabulary);
         if let Some(base) = base {
-            settings.splits = base.splits.iter().copied().filter(|&split| split < vocabulary).collect();
+            let cuts = match &self.lm(stage).splits {
+                Splits::At(own) if !base.splits.is_empty() => own,
+                _ => &base.splits,
+            };
+            settings.splits = cuts.iter().copied().filter(|&split| split < vocabulary).collect();
         }
         settings
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 pub(super) use self::classifier::check_sizes;
-pub use self::classifier::{ClassifierSources, check_classes, train_classifier, train_linear};
+pub use self::classifier::{ClassifierSources, check_classes, classifier_parts, train_classifier};
 pub use self::language_model::{LmSources, train_language_model};
 use super::assemble;
 use super::checkpoint::{Checkpoints, GPU, INSTRUCTION_SET, check_same};
@@ -177,11 +177,13 @@ impl Context<'_> {
         Ok((Arc::new(store), report))
     }
 
+    /// The words of a text; with `united`, all of another vocabulary and those of the text.
     pub(super) fn vocabulary(
         &mut self,
         sources: &[Source],
         plan: TokenizerPlan,
         settings: &TrainingSettings,
+        united: Option<&Vocabulary>,
     ) -> Result<Vocabulary> {
         let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
         if let TokenizerPlan::Train { algorithm, .. } = &plan {
@@ -190,9 +192,12 @@ impl Context<'_> {
         let kind = plan.make(sources, settings.vocab_size, settings.min_freq, &options, &mut poll)?;
         let tokenizer = Tokenizer::new(kind.clone())?;
         let (words, _) = count_words(sources, &tokenizer, &options, &mut poll)?;
-        let vocabulary =
-            Vocabulary::from_counts(&words, kind, settings.vocab_size.unwrap_or(usize::MAX), settings.min_freq)?
-                .filled_up(self.recipe.text.vocab_multiple);
+        let most = settings.vocab_size.unwrap_or(usize::MAX);
+        let vocabulary = match united {
+            Some(old) => Vocabulary::united(old, &words, most, settings.min_freq),
+            None => Vocabulary::from_counts(&words, kind, most, settings.min_freq)?
+                .filled_up(self.recipe.text.vocab_multiple),
+        };
         self.note(format!("vocabulary: {} words, from {} different ones in the text", vocabulary.len(), words.len()))?;
         Ok(vocabulary)
     }
@@ -202,13 +207,13 @@ impl Context<'_> {
         stage: Stage,
         progress: &Progress,
         total_steps: u64,
+        epochs: u64,
         parameters: &Parameters,
         description: Vec<String>,
     ) -> Result<()> {
         let recipe = self.recipe.stage_rows(stage);
         let recipe =
             recipe.map(|r| RecipeRow { key: r.key.clone(), value: r.text(), source: r.source.clone() }).collect();
-        let epochs = self.recipe.training(stage).epochs.iter().map(|&n| u64::from(n)).sum();
         self.observer.observe(&Event::StageStarted(StageStarted {
             stage,
             direction: self.direction,
@@ -235,7 +240,10 @@ impl Context<'_> {
         out: &Path,
         mut identity: serde_json::Value,
     ) -> Result<Progress> {
-        let settings = assemble::loop_settings(stage, self.recipe.training(stage), steps);
+        let (mut training, mut steps) = (self.recipe.training(stage).clone(), steps);
+        bound_updates(&mut training, &mut steps, task.updates_in_epoch(0)?);
+        let epochs = steps.iter().map(|step| u64::from(step.epochs)).sum();
+        let settings = assemble::loop_settings(stage, &training, steps);
         // another one adds in another order: the bits of the rest would not be those of an uninterrupted run
         let arithmetic = match self.device {
             Device::Cpu => crate::device::cpu::isa::isa().name(),
@@ -263,7 +271,7 @@ impl Context<'_> {
                 Progress::new(&settings)
             }
         };
-        self.started(stage, &progress, total, parameters, description)?;
+        self.started(stage, &progress, total, epochs, parameters, description)?;
         Training::new(settings, task, graph, parameters, self.observer, checkpoints, snapshot)?.run()
     }
 
@@ -325,7 +333,55 @@ impl Context<'_> {
     }
 }
 
+/// Epochs and limit of a stage such that its updates are within the bounds of its recipe, and its
+/// patience in epochs. `per_epoch`: updates of an epoch.
+fn bound_updates(training: &mut TrainingSettings, steps: &mut [UnfreezingStep], per_epoch: u64) {
+    let (Some(last), per_epoch) = (steps.len().checked_sub(1), per_epoch.max(1)) else { return };
+    let all = |steps: &[UnfreezingStep]| steps.iter().map(|step| u64::from(step.epochs)).sum::<u64>();
+    let effort = training.effort;
+    if training.updates_least.is_some() || training.updates_most.is_some() || effort != 1.0 {
+        let bound = |updates: Option<u64>, open: f64| updates.map_or(open, |n| n as f64 * effort);
+        let epochs = all(steps);
+        let (least, most) = (bound(training.updates_least, 1.0), bound(training.updates_most, f64::MAX));
+        let updates = ((epochs * per_epoch) as f64 * effort).max(least).min(most).round().max(1.0) as u64;
+        let needed = updates.div_ceil(per_epoch);
+        let before = epochs - u64::from(steps[last].epochs);
+        steps[last].epochs = u32::try_from(needed.saturating_sub(before).max(1)).unwrap_or(u32::MAX);
+        training.max_steps = Some(training.max_steps.unwrap_or(u64::MAX).min(updates));
+    }
+    if let Some(share) = training.patience {
+        training.early_stopping = Some(((all(steps) as f64 * share).ceil() as usize).max(1));
+    }
+}
+
 fn record(role: &str, store: &TokenStore) -> Result<DataRecord> {
     let sha256 = files::sha256_of(store.path())?;
     Ok(DataRecord { role: role.into(), documents: store.documents() as u64, tokens: store.tokens(), sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bounded(set: &[(&str, &str)], per_epoch: u64) -> (Vec<u32>, Option<u64>, Option<usize>) {
+        let mut builder = super::super::recipe::Builder::new("fastai2").unwrap();
+        set.iter().for_each(|(key, value)| builder.key(&format!("classifier.{key}"), value, "test").unwrap());
+        let recipe = builder.build().unwrap();
+        let (mut training, mut steps) = (recipe.classifier.training.clone(), recipe.classifier.steps(5));
+        bound_updates(&mut training, &mut steps, per_epoch);
+        (steps.iter().map(|step| step.epochs).collect(), training.max_steps, training.early_stopping)
+    }
+
+    /// fastai2 has the epochs 1, 1, 1, 2.
+    #[test]
+    fn updates_follow_the_size_of_the_data() {
+        assert_eq!(bounded(&[], 7), (vec![1, 1, 1, 2], None, None));
+        assert_eq!(bounded(&[("updates_least", "50")], 4), (vec![1, 1, 1, 10], Some(50), None));
+        assert_eq!(bounded(&[("updates_least", "50")], 400), (vec![1, 1, 1, 2], Some(2000), None));
+        assert_eq!(bounded(&[("updates_most", "900")], 200), (vec![1, 1, 1, 2], Some(900), None));
+        assert_eq!(bounded(&[("updates_most", "900")], 2000), (vec![1, 1, 1, 1], Some(900), None));
+        assert_eq!(bounded(&[("updates_least", "50"), ("effort", "2")], 4), (vec![1, 1, 1, 22], Some(100), None));
+        assert_eq!(bounded(&[("effort", "0.5"), ("max_steps", "9")], 10), (vec![1, 1, 1, 1], Some(9), None));
+        assert_eq!(bounded(&[("patience", "0.5")], 7), (vec![1, 1, 1, 2], None, Some(3)));
+    }
 }

@@ -5,7 +5,7 @@ use super::assemble::{self, Assembled, Start};
 use super::classifier_task::ClassifierTaskSettings;
 use super::driver::Task;
 use super::lm_task::LmTaskSettings;
-use super::recipe::{OnNan, OptimiserName, TrainingSettings, UnfreezingStep};
+use super::recipe::{OnNan, OptimiserName, TrainingSettings, UnfreezingStep, VocabularyName};
 use super::stages::{Context, check_classes};
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
@@ -47,7 +47,8 @@ pub fn language_model<R>(
         Some(model) => TokenizerPlan::Made(model.vocabulary.tokenizer().clone()),
         None => recipe.text.tokenizer_plan()?,
     };
-    let vocabulary = context.vocabulary(sources, plan, &settings.training)?;
+    let united = from.filter(|_| settings.vocabulary == VocabularyName::Union).map(|from| &from.vocabulary);
+    let vocabulary = context.vocabulary(sources, plan, &settings.training, united)?;
     let base = from.map(|from| &from.network.settings);
     let architecture = recipe.language_model_from(stage, vocabulary.len(), base);
     let mut task = assemble::lm_task_settings_from(settings, &architecture);
@@ -88,7 +89,7 @@ pub fn classifier<R>(
     let sources = std::slice::from_ref(source);
     let vocabulary = match from {
         Some(model) => model.vocabulary.clone(),
-        None => context.vocabulary(sources, recipe.text.tokenizer_plan()?, &settings.training)?,
+        None => context.vocabulary(sources, recipe.text.tokenizer_plan()?, &settings.training, None)?,
     };
     let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
     let (store, _) = context.store("train", sources, &vocabulary, &options, Storage::Temporary)?;

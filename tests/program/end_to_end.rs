@@ -253,7 +253,7 @@ fn a_whole_run_and_going_on_with_a_finished_one() {
         ("classifier", "valid_error"),
         ("classifier", "test_error"),
         ("from_scratch", "test_error"),
-        ("baseline", "test_error"),
+        ("linear", "test_error"),
     ] {
         assert!(number(&result[stage][key]) >= 0.0, "{stage}.{key}: {result}");
     }

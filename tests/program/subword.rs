@@ -255,7 +255,7 @@ fn the_whole_method_and_going_on() {
     for stage in ["pretrain", "finetune_lm"] {
         assert!(number(&result[stage]["bits_per_byte"]) > 0.0, "{result}");
     }
-    assert!(result["baseline"]["test_error"].is_number() && result["from_scratch"]["test_error"].is_number());
+    assert!(result["linear"]["test_error"].is_number() && result["from_scratch"]["test_error"].is_number());
     for stage in ["finetune-lm", "classifier", "pretrain-backward", "classifier-backward"] {
         let same = data.read("run/pretrain/tokenizer.json") == data.read(&format!("run/{stage}/tokenizer.json"));
         assert!(same, "{stage}");

@@ -84,8 +84,8 @@ fn page_is_complete_and_self_contained() {
     classifier.push(Event::Environment { rows });
     let config = serde_json::json!({"architecture": {"layers": 3}, "vocabulary": vec![1; 100]});
     let runs = [
-        Run { name: "pretrain".into(), events: language_model, config: None },
-        Run { name: "classifier".into(), events: classifier, config: Some(config) },
+        Run { name: "pretrain".into(), events: language_model, config: None, rule: None },
+        Run { name: "classifier".into(), events: classifier, config: Some(config), rule: None },
     ];
     let page = page("TREC-6 <six>", &runs).unwrap();
     if let Some(path) = std::env::var_os("ULMFIT_REPORT_SAMPLE") {

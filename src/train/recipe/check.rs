@@ -74,6 +74,12 @@ fn check_training(stage: &str, t: &TrainingSettings) -> Result<(), Fault> {
     require(t.epochs.iter().any(|&n| n > 0), stage, "epochs", || "asks for no epoch at all".into())?;
     require(t.epochs.iter().all(|&n| n <= 1_000_000), stage, "epochs", || "must be at most 1000000".into())?;
     require(t.max_steps != Some(0), stage, "max_steps", || "must be at least 1, not 0".into())?;
+    let (least, most) = (t.updates_least.unwrap_or(1), t.updates_most.unwrap_or(u64::MAX));
+    require(least >= 1 && most >= least, stage, "updates_most", || {
+        format!("must be at least updates_least, which is {least}, and that at least 1")
+    })?;
+    positive(stage, "effort", &[t.effort])?;
+    positive(stage, "patience", &t.patience.map_or(vec![1.0], |share| vec![share]))?;
     positive(stage, "lr", &t.lr)?;
     positive(stage, "ladder_factor", &[t.ladder_factor])?;
     in_range(stage, "stlr_cut_frac", &t.stlr_cut_frac, 1e-6, 1.0 - 1e-6)?;

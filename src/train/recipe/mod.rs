@@ -40,6 +40,9 @@ use tables::{RECIPES, V};
 /// Recipe where none is named (docs/CLI.md).
 pub const DEFAULT: &str = "scripts";
 
+/// Recipe of `run` where none is named.
+pub const OF_RUN: &str = "default";
+
 /// One line of a recipe: what was chosen and who said so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {

@@ -32,6 +32,9 @@ pub struct ModelSettings {
     /// Probability that an element of a QRNN's state keeps its value for a step (docs/SPEC.md §1.5).
     #[serde(default)]
     pub zoneout: f64,
+    /// Large products in bf16 where the processor multiplies it and no precision is asked for.
+    #[serde(default)]
+    pub bf16: bool,
 }
 
 /// Kinds of encoders.
@@ -73,6 +76,10 @@ pub struct TextSettings {
     pub tokenizer_file: String,
     /// The vocabulary is filled up with `xxfake` to a multiple of this (v1 and v2: 8).
     pub vocab_multiple: usize,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 fn english() -> String {
@@ -210,6 +217,17 @@ impl<'de> Deserialize<'de> for Splits {
     }
 }
 
+/// The words of a language model that goes on from another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VocabularyName {
+    /// Those of the new text (docs/SPEC.md §2.3).
+    #[default]
+    Text,
+    /// Those of the model to start from, in its order, then those that the text has besides.
+    Union,
+}
+
 /// What to do about a loss or a gradient that is not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -252,6 +270,18 @@ pub struct TrainingSettings {
     pub epochs: Vec<u32>,
     /// Updates at most, over the whole stage.
     pub max_steps: Option<u64>,
+    /// Updates at least: where the epochs give fewer, the last unfreezing step has more of them.
+    #[serde(default)]
+    pub updates_least: Option<u64>,
+    /// Updates at most: where the epochs give more, the last unfreezing step has fewer.
+    #[serde(default)]
+    pub updates_most: Option<u64>,
+    /// Multiplies the updates that the epochs give, and both bounds (`--effort`).
+    #[serde(default = "one")]
+    pub effort: f64,
+    /// Stop when the validation loss has not improved for this share of the epochs.
+    #[serde(default)]
+    pub patience: Option<f64>,
     /// Maximal learning rate of each unfreezing step ([`per_step`]).
     pub lr: Vec<f64>,
     pub ladder: LadderName,
@@ -325,6 +355,12 @@ pub struct LmSettings {
     pub negatives: usize,
     /// Where the adaptive softmax cuts the vocabulary.
     pub splits: Splits,
+    /// The words of a model that goes on from another.
+    #[serde(default)]
+    pub vocabulary: VocabularyName,
+    /// A text that does not fill the columns with a window each has fewer of them.
+    #[serde(default)]
+    pub fit_batch: bool,
     pub valid_average: Mean,
     /// Whether texts of the test set join the corpus (never their labels): transductive (docs/SPEC.md §4.7).
     pub test_text: bool,

@@ -21,7 +21,7 @@ use V::{Int, Ints, None, Num, Nums, Off, On, Text};
 pub(super) type Row = (&'static str, V, &'static str);
 
 /// Names of the recipes and their tables.
-pub(super) const RECIPES: [(&str, &[&[Row]]); 8] = [
+pub(super) const RECIPES: [(&str, &[&[Row]]); 9] = [
     ("paper", &[COMMON, PAPER]),
     ("scripts", &[COMMON, SCRIPTS]),
     ("fastai1", &[COMMON, FASTAI, FASTAI1]),
@@ -30,12 +30,14 @@ pub(super) const RECIPES: [(&str, &[&[Row]]); 8] = [
     ("awd-qrnn", &[COMMON, SCRIPTS, AWD, AWD_QRNN]),
     ("multifit", &[COMMON, FASTAI, FASTAI1, MULTIFIT]),
     ("tiny", &[COMMON, FASTAI, FASTAI2, TINY]),
+    ("default", &[COMMON, FASTAI, FASTAI2, ALL_ROUND]),
 ];
 
 /// What is the same everywhere, and the numbers that stand ready for switches which a recipe leaves off.
 const COMMON: &[Row] = &[
     ("model.encoder", Text("awd-lstm"), "§1.1 [P]"),
     ("model.zoneout", Num(0.0), "§1.5 [A][F1][M]: of a QRNN alone, and off"),
+    ("model.bf16", Off, "ours: f32 unless --precision says otherwise"),
     ("model.emb", Int(400), "§1.1 [P]"),
     ("model.hidden", Int(1150), "§1.1 [P]"),
     ("model.layers", Int(3), "§1.1 [P]"),
@@ -53,6 +55,10 @@ const COMMON: &[Row] = &[
     ("*.window_min", Int(5), "§3.1 [A][L07]"),
     ("*.window_excess", Int(25), "§3.1 [L07]: the first window; ours: the cap of all, five standard deviations"),
     ("*.max_steps", None, "ours: no limit"),
+    ("*.updates_least", None, "ours: as many as the epochs give"),
+    ("*.updates_most", None, "ours: as many as the epochs give"),
+    ("*.effort", Num(1.0), "ours: --effort"),
+    ("*.patience", None, "ours: to the end"),
     ("*.ladder_factor", Num(2.6), "§4.2 [P]"),
     ("*.stlr_cut_frac", Nums(&[0.1]), "§4.1 [P]"),
     ("*.stlr_ratio", Nums(&[32.0]), "§4.1 [P]"),
@@ -78,6 +84,8 @@ const COMMON: &[Row] = &[
     ("*.on_nan", Text("stop"), "ours: a diverged run is no result"),
     ("lm.negatives", Int(15_000), "§1.4 [S]"),
     ("lm.splits", Text("auto"), "ours: an adaptive softmax cuts a vocabulary of any size"),
+    ("lm.vocabulary", Text("text"), "§2.3: the words of the new text"),
+    ("lm.fit_batch", Off, "ours: a text that is too small is refused"),
     ("lm.valid_average", Text("token"), "§3.1: the exact mean; `batch` as the libraries print"),
     ("lm.test_text", Off, "§4.7: transductive, so off"),
     ("classifier.head_sizes", Ints(&[50]), "§1.6 [S][L07][F1][F2]"),
@@ -404,4 +412,38 @@ const TINY: &[Row] = &[
     ("classifier.lr", Nums(&[1e-2]), "§4.4 [P]"),
     ("classifier.drop_mult", Num(0.0), "ours: a small model needs no dropout"),
     ("classifier.max_len", Int(800), "§1.7: 20·bptt"),
+];
+
+/// What `ulmfit run` takes where no recipe is named: updates that follow the data, all layers at
+/// once, words of the base and of the text. Otherwise fastai 2. First guesses, to be tuned on
+/// held-out data (docs/results.md).
+const ALL_ROUND: &[Row] = &[
+    ("model.emb", Int(200), "ours: without a base; a base brings its own"),
+    ("model.hidden", Int(400), "ours: without a base"),
+    ("model.layers", Int(2), "ours: without a base"),
+    ("model.bf16", On, "ours: twice as fast where the processor has it"),
+    ("*.min_freq", Int(1), "ours: rare words matter in small data"),
+    ("*.batch_size", Int(32), "ours: more updates from small data"),
+    ("*.bptt", Int(70), "§1.7 [P]"),
+    ("*.schedule", Text("one-cycle"), "§4.4 [F1][F2]"),
+    ("*.unfreezing", Text("full"), "ours: gradual unfreezing under-fits small data"),
+    ("*.restore_best", On, "ours: the best epoch by validation"),
+    ("finetune.vocabulary", Text("union"), "ours: words that the text has not may come"),
+    ("finetune.fit_batch", On, "ours: any text can be learned from"),
+    ("finetune.epochs", Ints(&[4]), "ours"),
+    ("finetune.updates_least", Int(200), "ours"),
+    ("finetune.updates_most", Int(3000), "ours"),
+    ("finetune.patience", Num(0.5), "ours"),
+    ("finetune.lr", Nums(&[8e-3]), "ours"),
+    ("finetune.drop_mult", Num(0.5), "ours"),
+    ("classifier.epochs", Ints(&[6]), "ours"),
+    ("classifier.updates_least", Int(200), "ours"),
+    ("classifier.updates_most", Int(4000), "ours"),
+    ("classifier.patience", Num(0.5), "ours"),
+    ("classifier.lr", Nums(&[1e-2]), "ours"),
+    ("classifier.ladder_factor", Num(2.0), "ours: nearly one rate for all layers"),
+    ("classifier.drop_mult", Num(0.5), "§1.2 [F2]"),
+    ("classifier.drop_last", Off, "ours: every document counts"),
+    ("classifier.max_len", Int(400), "ours: one length for all sets"),
+    ("classifier.label_smoothing", Num(0.1), "§1.5 [M]"),
 ];

@@ -1,4 +1,4 @@
-//! Stage 3: a classifier, and the linear model it is compared with.
+//! Stage 3: a classifier.
 
 use std::path::Path;
 
@@ -7,17 +7,17 @@ use serde_json::json;
 use super::super::assemble::{self, Assembled, Start};
 use super::super::driver::Progress;
 use super::super::observer::{Evaluated, Event, Split};
+use super::super::recipe::Recipe;
 use super::super::rss;
-use super::{Context, StageResult, Workplace, poll, record};
+use super::{Context, StageResult, Workplace, record};
 use crate::answer::{Measured, classes};
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
-use crate::linear::{LinearModel, Validation};
 use crate::models::{Architecture, Loaded, ModelConfig};
 use crate::nn::{Classifier, LanguageModel, weights};
 use crate::text::{
-    BuildOptions, ClassifierBatches, Labelled, Labels, Profile, SampleOrder, Source, TokenStore, low_shot_subset,
-    shown_label, shown_labels, stratified_split,
+    BuildOptions, ClassifierBatches, Document, Labelled, Labels, Profile, SampleOrder, Source, TokenStore,
+    low_shot_subset, shown_label, shown_labels, stratified_split,
 };
 use crate::train::Stage;
 
@@ -44,7 +44,7 @@ pub fn train_classifier(
     let train_source = std::slice::from_ref(&sources.train);
     let vocabulary = match from {
         Some(model) => model.vocabulary.clone(),
-        None => context.vocabulary(train_source, recipe.text.tokenizer_plan()?, &settings.training)?,
+        None => context.vocabulary(train_source, recipe.text.tokenizer_plan()?, &settings.training, None)?,
     };
     let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
     let (store, _) = context.store("train", train_source, &vocabulary, &options, &workplace.file("train"))?;
@@ -147,45 +147,82 @@ fn choose_documents(
     has_valid: bool,
     subset: Option<usize>,
 ) -> Result<(Vec<u32>, Option<Vec<u32>>)> {
-    let fraction = context.recipe.classifier.training.valid_fraction;
-    let (mut train, held_out) = if !has_valid && fraction > 0.0 {
-        let (train, valid) = stratified_split(labels, fraction, context.seed);
+    let (train, held_out) = chosen(&context.recipe, context.seed, labels, has_valid, subset);
+    if let Some(valid) = &held_out {
         context.note(format!("valid: {} documents held out of {}", valid.len(), labels.len()))?;
         let classes = |documents: &[u32]| {
             documents.iter().filter_map(|&d| labels[d as usize]).collect::<std::collections::BTreeSet<u32>>().len()
         };
-        let (all, held) = (classes(&train), classes(&valid));
+        let learned = (0..labels.len() as u32).filter(|d| valid.binary_search(d).is_err()).collect::<Vec<_>>();
+        let (all, held) = (classes(&learned), classes(valid));
         if valid.is_empty() {
             context
                 .warn("valid: no document could be held out: nothing is measured while training; --valid gives data")?;
         } else if held < all {
             context.warn(format!("valid: {} of {all} classes have no document among those held out", all - held))?;
         }
-        (train, Some(valid))
-    } else {
-        ((0..labels.len() as u32).collect(), None)
-    };
-    if let Some(n) = subset {
-        train = low_shot_subset(labels, &train, n, context.seed);
+    }
+    if subset.is_some() {
         context.note(format!("train: a balanced subset of {} documents", train.len()))?;
     }
     Ok((train, held_out))
 }
 
-/// The linear model of the documents that stage 3 learns from, and what its cross-validation found.
-pub fn train_linear(context: &mut Context, sources: &ClassifierSources) -> Result<(LinearModel, Option<Validation>)> {
+/// The same, without a word.
+fn chosen(
+    recipe: &Recipe,
+    seed: u64,
+    labels: &[Option<u32>],
+    has_valid: bool,
+    subset: Option<usize>,
+) -> (Vec<u32>, Option<Vec<u32>>) {
+    let fraction = recipe.classifier.training.valid_fraction;
+    let (mut train, held_out) = if !has_valid && fraction > 0.0 {
+        let (train, valid) = stratified_split(labels, fraction, seed);
+        (train, Some(valid))
+    } else {
+        ((0..labels.len() as u32).collect(), None)
+    };
+    if let Some(n) = subset {
+        train = low_shot_subset(labels, &train, n, seed);
+    }
+    (train, held_out)
+}
+
+/// The documents of stage 3 as texts.
+pub struct ClassifierParts {
+    /// Those that it learns from.
+    pub train: Labelled,
+    /// Those that it is measured on while it learns, given or held out; none where there are none.
+    pub valid: Option<Source>,
+}
+
+/// The documents that stage 3 learns from, and those it is measured on: the same that
+/// [`train_classifier`] takes.
+///
+/// # Errors
+/// Those of reading; training data without two classes.
+pub fn classifier_parts(recipe: &Recipe, seed: u64, sources: &ClassifierSources) -> Result<ClassifierParts> {
     let all = Labelled::read(&sources.train, &Labels::Collect)?;
     check_classes(&all.names, &sources.train)?;
     let labels: Vec<Option<u32>> = all.labels.iter().map(|&label| Some(label)).collect();
-    let (documents, _) = choose_documents(context, &labels, sources.valid.is_some(), sources.labels)?;
-    let train = all.part(&documents);
-    LinearModel::fit(
-        &train.texts,
-        &train.labels,
-        &train.names,
-        context.seed,
-        &|| poll(crate::text::Progress::default()),
-    )
+    let (train, held_out) = chosen(recipe, seed, &labels, sources.valid.is_some(), sources.labels);
+    let valid = match (&sources.valid, held_out) {
+        (Some(valid), _) => Some(valid.clone()),
+        (None, Some(held)) if !held.is_empty() => {
+            let mut documents = Vec::new();
+            for document in sources.train.documents()? {
+                let document = document?;
+                if document.label.is_some() && !document.is_empty() {
+                    documents.push(document);
+                }
+            }
+            let held: Vec<Document> = held.iter().map(|&d| documents[d as usize].clone()).collect();
+            Some(Source::of_texts("the held-out documents", held))
+        }
+        _ => None,
+    };
+    Ok(ClassifierParts { train: all.part(&train), valid })
 }
 
 /// Warns of labels that are hardly classes, and of sets without a document of some class.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::assemble::{self, Assembled, Start};
 use super::super::driver::Progress;
-use super::super::recipe::LossName;
+use super::super::recipe::{LossName, VocabularyName};
 use super::super::rss;
 use super::{Context, StageResult, Workplace, record};
 use crate::answer::Measured;
@@ -37,7 +37,8 @@ pub fn train_language_model(
         Some(model) => TokenizerPlan::Made(model.vocabulary.tokenizer().clone()),
         None => recipe.text.tokenizer_plan()?,
     };
-    let vocabulary = context.vocabulary(&sources.train, plan, &settings.training)?;
+    let united = from.filter(|_| settings.vocabulary == VocabularyName::Union).map(|from| &from.vocabulary);
+    let vocabulary = context.vocabulary(&sources.train, plan, &settings.training, united)?;
     let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
     let (store, _) = context.store("train", &sources.train, &vocabulary, &options, &workplace.file("train"))?;
     let mut data = vec![record("train", &store)?];
@@ -91,6 +92,17 @@ pub fn train_language_model(
             "softmax over all {all} words: they are no more than the {wanted} negatives of the recipe"
         ))?;
     }
+    let tokens = match &train_documents {
+        Some(all) => all.iter().map(|&d| store.document_len(d as usize) as u64).sum(),
+        None => store.tokens(),
+    };
+    let columns = settings.fitting_columns(tokens);
+    if columns < settings.training.batch_size {
+        context.note(format!("{columns} columns: the text fills no more with a window each"))?;
+    }
+    let mut settings = settings.clone();
+    settings.training.batch_size = columns;
+    let settings = &settings;
     let (direction, texts) = (context.direction, (store.clone(), train_documents));
     let counts = vocabulary.counts();
     let mut task =

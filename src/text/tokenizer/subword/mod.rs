@@ -182,7 +182,18 @@ impl Subword {
             return Err(Error::file(path, "is missing, and the vocabulary beside it is one of sub-words")
                 .hint("a model of sub-words needs its tokenizer.json: restore the original file"));
         }
-        let found = Self::open(path)?;
+        self.same_as(path, Self::open(path)?)
+    }
+
+    /// With the content of its file, which comes from `path`.
+    ///
+    /// # Errors
+    /// As [`Self::with_file`].
+    pub(in crate::text) fn with_content(&self, path: &Path, file: Vec<u8>) -> Result<Self> {
+        self.same_as(path, Self::read(path, file)?)
+    }
+
+    fn same_as(&self, path: &Path, found: Self) -> Result<Self> {
         if found.sha256 != self.sha256 {
             return Err(Error::file(path, "is not the tokenizer that the vocabulary beside it was made with")
                 .hint("its hash differs from the one in the vocabulary: restore the original file"));
