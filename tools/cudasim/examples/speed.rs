@@ -134,7 +134,7 @@ fn measure(work: &Work, program: &Program, checks: bool) -> (u64, f64) {
     for arg in &work.args {
         match *arg {
             Buffer(bytes, value) => {
-                let address = memory.allocate(bytes, "buffer");
+                let address = memory.allocate(bytes, "buffer", false);
                 memory.fill(address, value, bytes).expect("the buffer is there");
                 params.resize(params.len().next_multiple_of(8), 0);
                 params.extend(address.to_le_bytes());

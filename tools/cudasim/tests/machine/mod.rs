@@ -56,11 +56,11 @@ impl Run {
         let programs = decode(&module, &HashMap::new()).unwrap_or_else(|e| panic!("{e}"));
         let mut memory = DeviceMemory::default();
         let len = 32 * (self.threads * self.blocks) as usize;
-        let out = memory.allocate(len as u64, "out");
+        let out = memory.allocate(len as u64, "out", false);
         if self.zeroed {
             memory.fill(out, 0, len as u64).unwrap();
         }
-        let from = memory.allocate(len as u64, "in");
+        let from = memory.allocate(len as u64, "in", false);
         memory.write(from, input).unwrap();
         let launch = Launch {
             grid: [self.blocks, 1, 1],
