@@ -7,10 +7,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Global, output, values};
-use crate::answer;
-use crate::answer::ensemble::Ensemble;
+use crate::answer::panel::{Panel, Voices};
 use crate::error::{Error, Result};
-use crate::linear::LinearModel;
 use crate::models;
 use crate::serve::{self, Model, Options};
 use crate::text::{Document, Source, Tokenizer};
@@ -50,42 +48,30 @@ pub struct Args {
     pub timeout: usize,
 }
 
-/// The networks or the linear model of a folder.
+/// All that a folder answers with.
 struct Answering {
-    voice: Voice,
-    labels: Vec<String>,
+    panel: Panel,
     tokenizer: Option<Tokenizer>,
-}
-
-enum Voice {
-    Networks(Box<Ensemble>),
-    Linear(LinearModel),
 }
 
 impl Answering {
     fn load(directory: &Path, global: &Global) -> Result<Self> {
-        if models::is_linear(directory) {
-            let model = LinearModel::load(directory)?;
-            return Ok(Answering { labels: model.labels().to_vec(), voice: Voice::Linear(model), tokenizer: None });
-        }
-        let model = models::load_classifier(directory)?;
-        let tokenizer = Some(Tokenizer::new(model.vocabulary.tokenizer().clone())?);
-        let networks = Ensemble::new(vec![model], global.graph())?;
-        Ok(Answering { labels: networks.labels().to_vec(), voice: Voice::Networks(Box::new(networks)), tokenizer })
+        let tokenizer = match models::is_linear(directory) {
+            true => None,
+            false => Some(Tokenizer::new(models::load_classifier(directory)?.vocabulary.tokenizer().clone())?),
+        };
+        Ok(Answering { panel: Panel::load(directory, None, Voices::All, || global.graph())?, tokenizer })
     }
 }
 
 impl Model for Answering {
     fn labels(&self) -> &[String] {
-        &self.labels
+        self.panel.labels()
     }
 
     fn answer(&mut self, texts: &[String]) -> Result<Vec<Option<Vec<f64>>>> {
         let source = Source::of_texts("a request", texts.iter().map(Document::new).collect::<Vec<_>>());
-        let answers = match &mut self.voice {
-            Voice::Networks(networks) => networks.predict(&source)?,
-            Voice::Linear(model) => answer::linear::predict(model, &source)?,
-        };
+        let answers = self.panel.predict(&source)?;
         Ok(answers.into_iter().map(|a| a.row.skipped.is_none().then_some(a.probabilities)).collect())
     }
 
@@ -104,7 +90,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let about = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "model": args.model.file_name().map(|name| name.to_string_lossy()),
-        "labels": first.labels,
+        "labels": first.panel.labels(),
         "device": global.device.to_string(),
         "limits": { "body": args.max_body, "texts": args.max_texts, "text": args.max_text, "queue": args.queue },
     });

@@ -289,10 +289,8 @@ pub fn prepare(directory: &Path, resume: Option<bool>, overwrite: bool) -> Resul
 
 /// The files by which a change of a folder's classifier is noticed.
 pub fn files_of(directory: &Path) -> Vec<PathBuf> {
-    let inner = directory.join("classifier");
     let names: &[&str] = if is_linear(directory) { &[LINEAR_FILE] } else { &[CONFIG_FILE, MODEL_FILE] };
-    let whole = !is_linear(directory) && !directory.join(CONFIG_FILE).exists() && is_finished(&inner);
-    let directory = if whole { &inner } else { directory };
+    let directory = classifier_folder(directory);
     names.iter().map(|name| directory.join(name)).collect()
 }
 
