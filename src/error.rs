@@ -80,10 +80,20 @@ impl Error {
             ErrorKind::IsADirectory => "is a directory".to_string(),
             ErrorKind::NotADirectory => "is not a directory".to_string(),
             ErrorKind::StorageFull => "no space left on the device".to_string(),
+            ErrorKind::QuotaExceeded => "the quota of this user is used up".to_string(),
+            ErrorKind::FileTooLarge => "the file would be larger than this process may write".to_string(),
+            ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_string(),
             ErrorKind::UnexpectedEof => "the file ends too early".to_string(),
             _ => error.to_string(),
         };
-        Self::file(path, format!("cannot {action}: {why}"))
+        let fault = Self::file(path, format!("cannot {action}: {why}"));
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                fault.hint("make room; a training goes on with --resume")
+            }
+            ErrorKind::FileTooLarge => fault.hint("raise the limit (ulimit -f); a training goes on with --resume"),
+            _ => fault,
+        }
     }
 
     /// A shape (or type) that an operation is not defined for.

@@ -79,7 +79,10 @@ pub fn place(file: &File, beside: &Path, path: &Path) -> std::io::Result<()> {
 }
 
 /// A new name is there for good once its folder is synced.
-fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+///
+/// # Errors
+/// The folder cannot be synced.
+pub fn sync_folder_of(path: &Path) -> std::io::Result<()> {
     use std::io::ErrorKind;
     if !cfg!(unix) {
         // elsewhere a folder cannot be opened as a file
@@ -107,12 +110,112 @@ pub fn put_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io
     pending.finish()
 }
 
+/// As [`put_with`], but the file that was at `path` is kept at `kept`. There is a whole file at `path` at every moment.
+///
+/// # Errors
+/// As [`put_with`].
+pub fn put_keeping(
+    path: &Path,
+    kept: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+) -> Result<()> {
+    let mut pending = Pending::create(path)?;
+    let fault = |e: std::io::Error| Error::io(path, "write", &e);
+    write(pending.writer()).and_then(|()| pending.writer().flush()).map_err(fault)?;
+    pending.file.get_ref().sync_all().map_err(fault)?;
+    if exists(path)? {
+        link(path, kept)?;
+    }
+    pending.finish()
+}
+
+/// Moves a file or folder to another place of the same file system, for good.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be moved, or its new folder not synced.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).and_then(|()| sync_folder_of(to)).map_err(|e| Error::io(to, "move to", &e))
+}
+
+/// Gives a file a second name, in the place of another file; where the file system has no second names, a copy.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be linked or copied.
+pub fn link(path: &Path, to: &Path) -> Result<()> {
+    let beside = beside(to);
+    let fault = |e: std::io::Error| Error::io(to, "write", &e);
+    match std::fs::remove_file(&beside) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fault(e)),
+        _ => {}
+    }
+    if std::fs::hard_link(path, &beside).is_err() {
+        std::fs::copy(path, &beside).and_then(|_| File::open(&beside)?.sync_all()).map_err(fault)?;
+    }
+    std::fs::rename(&beside, to).and_then(|()| sync_folder_of(to)).map_err(fault)
+}
+
 /// Puts a file with this content in place.
 ///
 /// # Errors
 /// As [`put_with`].
 pub fn put(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     put_with(path, |file| file.write_all(content.as_ref()))
+}
+
+/// Whether something is there; that it cannot be told is an error, not an answer.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be looked at.
+pub fn exists(path: &Path) -> Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(false),
+        Err(e) => Err(Error::io(path, "look at", &e)),
+    }
+}
+
+/// Opens a regular file: a pipe would be waited for, a device could go on for ever.
+///
+/// # Errors
+/// [`Error::File`] when it is none or cannot be opened.
+pub fn open(path: &Path) -> Result<File> {
+    let fault = |e: std::io::Error| Error::io(path, "read", &e);
+    let found = std::fs::metadata(path).map_err(fault)?;
+    if found.is_dir() {
+        return Err(fault(std::io::ErrorKind::IsADirectory.into()));
+    }
+    if !found.is_file() {
+        return Err(Error::file(path, "is not a regular file"));
+    }
+    File::open(path).map_err(fault)
+}
+
+/// The content of a regular file of at most so many bytes.
+///
+/// # Errors
+/// [`Error::File`] when it is none, is larger or cannot be read.
+pub fn read(path: &Path, largest: u64) -> Result<Vec<u8>> {
+    let file = open(path)?;
+    let mut bytes = Vec::new();
+    file.take(largest + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, "read", &e))?;
+    if bytes.len() as u64 > largest {
+        return Err(Error::file(path, format!("is larger than {} MiB, which no such file is", largest >> 20)));
+    }
+    Ok(bytes)
+}
+
+/// Whether this user may write there.
+pub fn is_writable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+/// Bytes that this user may still write where `path` is or will be; `None` where the system does not tell.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let absolute = std::path::absolute(path).ok()?;
+    let existing = absolute.ancestors().find(|folder| folder.exists())?;
+    let of = rustix::fs::statvfs(existing).ok()?;
+    // what has no blocks is no disk
+    (of.f_blocks > 0).then(|| of.f_bavail.saturating_mul(of.f_frsize))
 }
 
 /// SHA-256 of what is written into it.
@@ -156,7 +259,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 /// [`Error::File`] when it cannot be read.
 pub fn sha256_of(path: &Path) -> Result<String> {
     let fault = |e: std::io::Error| Error::io(path, "read", &e);
-    let (mut file, mut hash) = (File::open(path).map_err(fault)?, Hash::default());
+    let (mut file, mut hash) = (open(path)?, Hash::default());
     let mut block = vec![0; 1 << 20];
     loop {
         match file.read(&mut block).map_err(fault)? {

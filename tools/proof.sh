@@ -2,15 +2,16 @@
 # Everything in full, part by part; leaves a dated record in docs/.
 #   tests   cargo test, with the data sets            checks  every gradient, planted errors, the fixtures
 #   cuda    every kernel on the simulated GPU: parity in three orders of blocks, fixtures, gradients, training, graphs, counters, the PTX
+#   reliability  a death and a failure at every call of the file system, not at a slice of them
 #   demo    the demonstration, seeds 1 to 5           peer    WikiText-2 and TREC-6 with the peer's recipe (tools/peer/ours.sh)
 #   ptb     what each regulariser is worth (hours)    imdb    Wikipedia, then IMDb (hours)
 # usage: tools/proof.sh DATA_DIR OUT_DIR [PART..]   without parts: all of them; JOBS=N: processes or threads of the long parts, else all
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|cuda|demo|peer|ptb|imdb ..]" >&2; exit 2; }
+[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|cuda|reliability|demo|peer|ptb|imdb ..]" >&2; exit 2; }
 data=$1 out=$2
 shift 2
-[ $# -gt 0 ] || set -- tests checks cuda demo peer ptb imdb
+[ $# -gt 0 ] || set -- tests checks cuda reliability demo peer ptb imdb
 record=docs/proof-$(date +%F).md
 mkdir -p "$out"
 export ULMFIT_DATA=$data
@@ -49,6 +50,9 @@ for part in "$@"; do
         step "Fixtures on the simulated GPU, $precision" $ulmfit golden tests/golden tests/import/expected.safetensors --device cudasim --precision $precision
         step "Gradients on the simulated GPU, $precision, with planted errors" $ulmfit gradcheck --mutate --device cudasim --precision $precision
       done ;;
+    reliability)
+      step "A death and a failure at every call of the file system" \
+        env ULMFIT_RELIABILITY=full cargo test --locked --test program reliability:: ;;
     demo) for seed in 1 2 3 4 5; do
       step "Demonstration, seed $seed" $ulmfit demo --seed "$seed" --out "$out/demo-$seed" --overwrite --quiet --json
     done ;;

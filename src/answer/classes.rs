@@ -7,6 +7,7 @@ use crate::autodiff::{Graph, Parameters};
 use crate::error::Result;
 use crate::nn::{Classifier, DocumentBatch, Noise};
 use crate::ops::batch_norm::Mode;
+use crate::ops::concat_pool::Masking;
 use crate::ops::softmax_cross_entropy::softmax;
 use crate::random::Key;
 use crate::text::Direction;
@@ -65,6 +66,15 @@ pub fn evaluation_batches(
 ) -> Result<(ClassifierBatches, Documents)> {
     let config = ClassifierConfig { batch_size, order, drop_last: false, key: Key([0, 0]) };
     Ok((ClassifierBatches::new(store.clone(), documents, config)?, Documents::new(store, direction)))
+}
+
+/// The order in which documents are answered for, so that no answer depends on the others of its batch: padded in front, a row would begin
+/// with as many pads as the longest one of its batch has tokens more.
+pub fn order(model: &Classifier) -> SampleOrder {
+    match model.settings.masking {
+        Masking::Version2 => SampleOrder::Sorted,
+        Masking::Version07 | Masking::Version1 => SampleOrder::SortedAlike,
+    }
 }
 
 /// Predicts the documents of sorted batches; the answer is in the order of the store.

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use super::Measured;
-use super::classes::{evaluation_batches, measure, predict};
-use crate::autodiff::Graph;
+use super::classes::{evaluation_batches, measure, order, predict};
+use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
 use crate::models::Loaded;
-use crate::nn::Classifier;
-use crate::ops::concat_pool::Masking;
+use crate::nn::{Classifier, weights};
 use crate::text::{
-    BuildOptions, Labels, Row, SampleOrder, Skipped, Source, Storage, TokenStore, Tokenizer, fill_store, shown_labels,
+    BuildOptions, BuildReport, Labels, Row, Skipped, Source, Storage, TokenStore, Tokenizer, fill_store, shown_labels,
 };
 
 /// One classifier, or several whose probabilities are averaged.
 pub struct Ensemble {
     models: Vec<Loaded<Classifier>>,
     graph: Graph,
+    warning: Option<String>,
 }
 
 /// What is said of one document of a source.
@@ -74,7 +74,12 @@ impl Ensemble {
         };
         let models = models.into_iter().map(on_device).collect::<Result<_>>()?;
         graph.promise_constant_parameters();
-        Ok(Ensemble { models, graph })
+        Ok(Ensemble { models, graph, warning: None })
+    }
+
+    /// What is doubtful about the texts last answered for.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// Names of the classes, in the order of the probabilities.
@@ -108,24 +113,24 @@ impl Ensemble {
 
     fn averaged(&mut self, source: &Source, options: &BuildOptions) -> Result<Vec<Answer>> {
         let mut answers: Vec<Answer> = Vec::new();
+        self.warning = None;
         let share = 1.0 / self.models.len() as f64;
         for model in &self.models {
             let mut rows = Vec::new();
-            let Some(store) = ids(model, source, options, &mut |row| rows.push(row))? else {
+            let (store, report) = ids(model, source, options, &mut |row| rows.push(row))?;
+            let warning = report.hardly_known(model.vocabulary.tokenizer());
+            self.warning = self.warning.take().or(warning.map(|text| format!("{}: {text}", source.name())));
+            let Some(store) = store else {
                 return Ok(rows
                     .into_iter()
                     .map(|row| Answer { row, probabilities: Vec::new(), label: None })
                     .collect());
             };
             let store = Arc::new(store);
-            // padded in front, a row would begin with as many pads as the longest one of its batch has tokens more
-            let order = match model.network.settings.masking {
-                Masking::Version2 => SampleOrder::Sorted,
-                Masking::Version07 | Masking::Version1 => SampleOrder::SortedAlike,
-            };
             let (mut batches, mut documents) =
-                evaluation_batches(store.clone(), None, BATCH, order, model.config.direction)?;
+                evaluation_batches(store.clone(), None, BATCH, order(&model.network), model.config.direction)?;
             let found = predict(&model.network, &mut self.graph, &model.parameters, &mut batches, &mut documents)?;
+            numbers(model, &found.probabilities)?;
             if answers.is_empty() {
                 let blank = |row| Answer { row, probabilities: Vec::new(), label: None };
                 answers = rows.into_iter().map(blank).collect();
@@ -147,8 +152,25 @@ fn ids(
     source: &Source,
     options: &BuildOptions,
     on_row: &mut (dyn FnMut(Row) + Send),
-) -> Result<Option<TokenStore>> {
+) -> Result<(Option<TokenStore>, BuildReport)> {
     let (words, sources) = (&model.vocabulary, std::slice::from_ref(source));
     let tokenizer = Tokenizer::new(words.tokenizer().clone())?;
-    Ok(fill_store(sources, &tokenizer, words, options, Storage::Memory, on_row, &mut |_| Ok(()))?.0)
+    fill_store(sources, &tokenizer, words, options, Storage::Memory, on_row, &mut |_| Ok(()))
+}
+
+/// Refuses answers that are no numbers, by the name of the tensor they most likely come from: that with the largest value.
+fn numbers(model: &Loaded<Classifier>, probabilities: &[Vec<f64>]) -> Result<()> {
+    if probabilities.iter().flatten().all(|p| p.is_finite()) {
+        return Ok(());
+    }
+    Err(not_numbers(&model.parameters))
+}
+
+/// What is said of a model whose answers are no numbers.
+pub(super) fn not_numbers(parameters: &Parameters) -> Error {
+    let largest = weights::largest(parameters).map_or_else(String::new, |(name, value)| {
+        format!("; the largest value of its tensors is {value:e}, in '{name}'")
+    });
+    Error::data(format!("the answers of the model are not numbers{largest}"))
+        .hint("train the model again with a lower --lr, or restore its file")
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Measured;
+use super::ensemble::not_numbers;
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
 use crate::models::Loaded;
@@ -22,6 +23,7 @@ pub struct Speaker {
     model: Loaded<LanguageModel>,
     tokenizer: Tokenizer,
     graph: Graph,
+    warning: Option<String>,
 }
 
 /// How to choose the next word.
@@ -54,18 +56,26 @@ impl Speaker {
         let model = Loaded { parameters: model.parameters.to_device(graph.device())?, ..model };
         graph.set_recording(false);
         graph.promise_constant_parameters();
-        Ok(Speaker { model, tokenizer, graph })
+        Ok(Speaker { model, tokenizer, graph, warning: None })
     }
 
     /// Loss over a whole source, its documents in one stream: the exact mean over tokens.
     pub fn evaluate(&mut self, source: &Source) -> Result<Measured> {
         let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
         let (sources, words) = (std::slice::from_ref(source), &self.model.vocabulary);
-        let (store, _) = write_store(sources, &self.tokenizer, words, &options, Storage::Memory, &mut |_| Ok(()))?;
+        let (store, report) = write_store(sources, &self.tokenizer, words, &options, Storage::Memory, &mut |_| Ok(()))?;
+        let warning = report.hardly_known(words.tokenizer());
+        self.warning = warning.map(|text| format!("{}: {text}", source.name()));
         let direction = self.model.config.direction;
         let mut batches = evaluation_batches(Arc::new(store), None, 32, 70, direction)?;
         let network = &self.model.network;
-        evaluate(network, &mut self.graph, &self.model.parameters, &mut batches, Mean::Token)
+        let measured = evaluate(network, &mut self.graph, &self.model.parameters, &mut batches, Mean::Token)?;
+        if measured.loss.is_finite() { Ok(measured) } else { Err(not_numbers(&self.model.parameters)) }
+    }
+
+    /// What is doubtful about the text last evaluated.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// Before the first token of a text.
@@ -102,6 +112,9 @@ impl Speaker {
             position += steps;
         }
         self.graph.reset();
+        if !nats.is_finite() {
+            return Err(not_numbers(&self.model.parameters));
+        }
         let loss = (count > 0).then(|| nats / count as f64);
         let bits = (!text.is_empty() && count > 0).then(|| nats / std::f64::consts::LN_2 / text.len() as f64);
         Ok(Score { tokens: count, loss, perplexity: loss.map(f64::exp), bits_per_byte: bits })

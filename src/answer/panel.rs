@@ -40,14 +40,14 @@ impl Panel {
         voices: Voices,
         graph: impl FnOnce() -> Graph,
     ) -> Result<Self> {
-        if models::is_linear(directory) {
+        if models::is_linear(directory)? {
             if second.is_some() {
                 return Err(Error::usage("--ensemble is for networks, but --model is a linear model"));
             }
             return Ok(Panel { networks: None, linear: Some(LinearModel::load(directory)?), rule: None });
         }
         let mut networks = vec![models::load_classifier(directory)?];
-        let directory = models::classifier_folder(directory);
+        let directory = models::classifier_folder(directory)?;
         let alone = voices == Voices::Network || second.is_some();
         let rule = if alone { None } else { Rule::load(&directory)? };
         if let Some(second) = second {
@@ -73,6 +73,11 @@ impl Panel {
             (None, Some(linear)) => linear.labels(),
             (None, None) => &[],
         }
+    }
+
+    /// What is doubtful about the texts last answered for.
+    pub fn warning(&self) -> Option<&str> {
+        self.networks.as_ref().and_then(Ensemble::warning)
     }
 
     /// Whether a network is among them.

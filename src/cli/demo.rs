@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::recipe::{RecipeArgs, StagedRecipe};
 use super::shared::RunArgs;
-use super::{Global, job};
+use super::{Global, job, takes};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::models;
+use crate::models::Folder;
 use crate::models::base::Base;
 use crate::temporary::TemporaryFolder;
 use crate::text::synthetic::{Synthetic, SyntheticSizes};
@@ -32,6 +32,7 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let recipe = job::staged_recipe(&args.recipe, "tiny", global)?;
+    takes::check_run(true, &args.recipe, &|flag| global.is_from_config(flag))?;
     let temporary;
     let out = match &args.out {
         Some(out) => out.clone(),
@@ -42,19 +43,20 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             temporary.path().join("demo")
         }
     };
-    models::prepare(&out, Some(args.run.resume), args.run.overwrite)?;
+    let folder = Folder::open(&out, Some(args.run.resume), args.run.overwrite)?;
     let general = &args.recipe.general;
-    let directories = job::seed_directories(global, general, &out);
+    let directories = job::seed_directories(global, general, folder.path());
     let mut results = Vec::new();
     for (seed, directory) in &directories {
         let seed = *seed;
-        let sources = write_corpus(seed, &directory.join("corpus"), general.labels)?;
+        let sources = write_corpus(seed, &directory.join("corpus"), args.recipe.labels())?;
         let options = RunOptions { bidirectional: general.bidirectional, compare: true, together: Together::Untouched };
         let one = global.with_seed(seed);
-        let run = RunArgs { overwrite: !args.run.resume, ..args.run.clone() };
         let flags = RecipeArgs { seeds: None, ..general.clone() };
-        results.push(job::run_all(&one, &recipe, &run, &flags, directory, options, &sources)?);
+        results.push(job::run_in(&one, &recipe, &args.run, &flags, directory, options, &sources)?);
     }
+    folder.finish()?;
+    let directories = job::seed_directories(global, general, &out);
     let kept = if args.out.is_some() { &directories[..] } else { &[] };
     job::print_run(global, &pipeline::over_seeds(&results), kept)
 }

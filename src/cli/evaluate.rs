@@ -43,7 +43,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let is_classifier = models::is_linear(&args.model) || models::is_classifier(&args.model)?;
+    let is_classifier = models::is_linear(&args.model)? || models::is_classifier(&args.model)?;
     if is_classifier {
         let source = job::source(&args.data, &args.files, Role::Dataset)?;
         let voices = args.blend.voices();
@@ -55,6 +55,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             global.announce_device();
         }
         let outcome = panel.evaluate(&source)?;
+        output::warn(panel.warning());
         return told(args, global, &outcome, panel.labels());
     }
     match models::load(&args.model)? {
@@ -72,7 +73,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
                 output::to_stderr(&source.describe());
             }
             global.announce_device();
-            let measured = Speaker::new(model, global.graph())?.evaluate(&source)?;
+            let mut speaker = Speaker::new(model, global.graph())?;
+            let measured = speaker.evaluate(&source)?;
+            output::warn(speaker.warning());
             let json = json!({
                 "loss": measured.loss,
                 "perplexity": measured.perplexity,

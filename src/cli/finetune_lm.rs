@@ -6,6 +6,7 @@ use clap::ArgAction;
 
 use super::recipe::RecipeArgs;
 use super::shared::{DataArgs, RunArgs};
+use super::takes::{self, Taker};
 use super::{Global, job};
 use crate::error::Result;
 use crate::models::base::Base;
@@ -50,11 +51,12 @@ pub fn run(line: &Args, global: &Global) -> Result<()> {
         job::refuse_own_model(&line.out, path)?;
     }
     let mut recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
+    takes::check_stage(Taker::FinetuneLm, &args.recipe, &|flag| global.is_from_config(flag))?;
     let train = job::sources(&args.text, &args.data, Role::Texts)?;
     let valid = args.valid.as_ref().map(|path| job::source(path, &args.data, Role::Texts)).transpose()?;
     let from = args.base.load(args.recipe.asked_direction())?;
     if let Some(from) = &from {
-        recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
+        recipe = job::sized_like(recipe, &from.config, &args.recipe, false)?;
     }
     job::train_one(global, recipe, &line.run, &args.recipe, &line.out, "Fine-tuning", |context, out| {
         if let Some(from) = &from {

@@ -178,6 +178,11 @@ impl Global {
         Graph::new(self.device, DType::F32, self.memory_limit).with_precision(self.precision)
     }
 
+    /// Whether a flag (without its dashes) comes from the configuration file.
+    pub fn is_from_config(&self, flag: &str) -> bool {
+        self.from_config.contains(flag)
+    }
+
     /// The device; says on standard error which one was chosen and why, where that was left to the program. For commands that
     /// compute.
     pub fn announce_device(&self) -> Device {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Global, output, values};
 use crate::error::{Error, Result};
 use crate::models::import::{Asked, Options, import};
-use crate::models::{self};
+use crate::models::{self, Folder};
 use crate::text::{Direction, Rules};
 
 /// Take over a model of fastai, of the authors' scripts or of awd-lstm-lm
@@ -72,9 +72,10 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     if model.config.labels.is_empty() && (args.bptt.is_some() || args.max_len.is_some()) {
         return Err(Error::usage("--bptt and --max-len are of classifiers, but these weights are of a language model"));
     }
-    models::prepare(&args.out, None, args.overwrite)?;
-    models::clear(&args.out)?;
-    model.save(&args.out)?;
+    let folder = Folder::open(&args.out, None, args.overwrite)?;
+    models::clear(folder.path())?;
+    model.save(folder.path())?;
+    folder.finish()?;
     let values = model.parameters.ids().map(|id| model.parameters.value(id).len()).sum::<usize>();
     let mut text = format!(
         "{} of {}: {} tensors, {values} values, {} words\n",

@@ -10,13 +10,14 @@ use super::{Global, output};
 use crate::device::cpu::isa::{isa, multiplies_bf16};
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
-use crate::models::{self, Architecture, METRICS_FILE, ModelConfig, REPORT_FILE};
+use crate::files;
+use crate::models::{self, Architecture, Folder, METRICS_FILE, ModelConfig, REPORT_FILE, RESULT_FILE};
 use crate::nn::EncoderSettings;
 use crate::report::{environment, html, log::Log, metrics::StageMetrics, progress::Progress};
 use crate::text::Direction;
 use crate::text::{Role, Source};
 use crate::train::observer::{Event, Observer};
-use crate::train::pipeline::{self, Run, RunOptions, RunSources};
+use crate::train::pipeline::{self, Run, RunOptions, RunSources, Work};
 use crate::train::recipe::Recipe;
 use crate::train::stages::{Context, StageResult};
 
@@ -127,7 +128,8 @@ pub fn refuse_own_model(out: &Path, model: &Path) -> Result<()> {
 }
 
 /// The recipe with the sizes of the model that a stage goes on from; sizes on the command line must agree.
-pub fn sized_like(mut recipe: Recipe, config: &ModelConfig, args: &RecipeArgs) -> Result<Recipe> {
+pub fn sized_like(asked: Recipe, config: &ModelConfig, args: &RecipeArgs, for_classifier: bool) -> Result<Recipe> {
+    let mut recipe = asked.clone();
     let (encoder, bias) = match &config.architecture {
         Architecture::LanguageModel(settings) => (settings.encoder, Some(settings.decoder_bias)),
         Architecture::Classifier(settings) => (settings.encoder, None),
@@ -156,6 +158,7 @@ pub fn sized_like(mut recipe: Recipe, config: &ModelConfig, args: &RecipeArgs) -
         recipe.set("model.zoneout", qrnn.zoneout.into(), source)?;
     }
     recipe.set("model.decoder_bias", bias.into(), source)?;
+    super::takes::check_model(&asked, args, config.direction, &config.identity, &recipe, for_classifier)?;
     Ok(recipe)
 }
 
@@ -168,19 +171,25 @@ pub fn train_one(
     args: &RecipeArgs,
     out: &Path,
     title: &str,
-    work: impl FnOnce(&mut Context, &Path) -> Result<StageResult>,
+    train: impl FnOnce(&mut Context, &Path) -> Result<StageResult>,
 ) -> Result<()> {
     global.announce_device();
-    models::prepare(out, Some(run.resume), run.overwrite)?;
-    let finished = run.resume && models::is_finished(out);
+    let folder = Folder::open(out, Some(run.resume), run.overwrite)?;
+    let work = folder.path().to_path_buf();
+    let finished = run.resume && models::is_finished(&work)?;
     crate::train::interrupt::install()?;
-    let mut observer = observers(out, global)?;
+    let mut observer = observers(&work, global)?;
     let mut context = context(recipe, global, run, args.reading_direction(), &mut *observer);
-    let result = work(&mut context, out).inspect_err(|_| models::abandon(out))?;
+    let result = train(&mut context, &work).inspect_err(|_| folder.abandon())?;
+    drop(observer);
+    if !finished || files::is_writable(&work) && !files::exists(&work.join(REPORT_FILE))? {
+        report(&work, title)?;
+    }
+    folder.finish()?;
     if finished {
         return output::result(global.json, &format!("{} is finished", out.display()), &result.json);
     }
-    let page = report(out, title)?;
+    let page = out.join(REPORT_FILE);
     let text = format!("{}\nmodel: {}\nreport: {}", summary(&result.json), out.display(), page.display());
     output::result(global.json, &text, &result.json)
 }
@@ -214,10 +223,64 @@ pub fn run_all(
     options: RunOptions,
     sources: &RunSources,
 ) -> Result<serde_json::Value> {
+    check(global, recipe, run, args, out, options, sources)?;
+    let folder = Folder::open(out, Some(run.resume), run.overwrite)?;
+    let result =
+        train_all(global, recipe, run, args, folder.path(), options, sources).inspect_err(|_| folder.abandon())?;
+    folder.finish()?;
+    Ok(result)
+}
+
+/// [`run_all`] within a folder that is open already.
+pub fn run_in(
+    global: &Global,
+    recipe: &Recipe,
+    run: &RunArgs,
+    args: &RecipeArgs,
+    out: &Path,
+    options: RunOptions,
+    sources: &RunSources,
+) -> Result<serde_json::Value> {
+    check(global, recipe, run, args, out, options, sources)?;
+    train_all(global, recipe, run, args, out, options, sources)
+}
+
+/// Refuses what the stages would stumble over, before any work starts.
+fn check(
+    global: &Global,
+    recipe: &Recipe,
+    run: &RunArgs,
+    args: &RecipeArgs,
+    out: &Path,
+    options: RunOptions,
+    sources: &RunSources,
+) -> Result<()> {
     global.announce_device();
-    pipeline::check_inputs(sources, recipe, global.seed)?;
-    models::prepare(out, Some(run.resume), run.overwrite)?;
+    let work = Work {
+        out,
+        models: args.seeds.unwrap_or(1) as u64 * if options.bidirectional { 2 } else { 1 },
+        compare: options.compare,
+        resume: run.resume,
+        on_gpu: matches!(global.device, Device::Cuda(_)),
+        memory_limit: global.memory_limit,
+    };
+    pipeline::check_inputs(sources, recipe, global.seed, &work)
+}
+
+fn train_all(
+    global: &Global,
+    recipe: &Recipe,
+    run: &RunArgs,
+    args: &RecipeArgs,
+    out: &Path,
+    options: RunOptions,
+    sources: &RunSources,
+) -> Result<serde_json::Value> {
     crate::train::interrupt::install()?;
+    if !run.resume {
+        // what a stopped run left must not count as a part of this one
+        models::clear_stages(out)?;
+    }
     let mut results = Vec::new();
     let directories = seed_directories(global, args, out);
     for (seed, directory) in &directories {
@@ -226,30 +289,35 @@ pub fn run_all(
         context.seed = *seed;
         let mut stage_observer = |directory: &Path| observers(directory, global);
         let mut run = Run { context, out: directory, text: None, options, stage_observer: &mut stage_observer };
-        results.push(run.run(sources).inspect_err(|_| {
-            models::abandon(directory);
-            models::abandon(out);
-        })?);
+        results.push(run.run(sources).inspect_err(|_| models::abandon(directory))?);
     }
     let result = pipeline::over_seeds(&results);
-    if let Some(finished) = run.resume.then(|| result_of_finished(out, &result)).flatten() {
-        return Ok(finished);
+    let finished = if run.resume { result_of_finished(out, &result) } else { None };
+    if finished.is_some() && !files::is_writable(out) {
+        return Ok(finished.unwrap_or(result));
     }
     for (_, directory) in directories {
-        let stages: Vec<PathBuf> = pipeline::stage_directories(&directory);
+        let stages: Vec<PathBuf> = pipeline::stage_directories(&directory)?;
+        // of a finished run those alone that are missing
+        let missing = |page: &Path| Ok::<_, Error>(finished.is_none() || !files::exists(page)?);
         for stage in &stages {
-            report(stage, "ULMFiT")?;
+            if missing(&stage.join(REPORT_FILE))? {
+                report(stage, "ULMFiT")?;
+            }
         }
-        let stages: Vec<&Path> = stages.iter().map(PathBuf::as_path).collect();
-        html::write(&directory.join(REPORT_FILE), "ULMFiT", &stages)?;
+        let page = directory.join(REPORT_FILE);
+        if missing(&page)? {
+            let stages: Vec<&Path> = stages.iter().map(PathBuf::as_path).collect();
+            html::write(&page, "ULMFiT", &stages)?;
+        }
+    }
+    if let Some(finished) = finished {
+        return Ok(finished);
     }
     let text = format!("{result:#}\n");
     crate::files::put(&out.join(RESULT_FILE), text)?;
     Ok(result)
 }
-
-/// Result of a whole run, in its directory.
-const RESULT_FILE: &str = "result.json";
 
 /// The result that a run saved when it was finished, if going on with it gave nothing else.
 fn result_of_finished(out: &Path, result: &serde_json::Value) -> Option<serde_json::Value> {
@@ -292,7 +360,10 @@ pub fn print_run(global: &Global, result: &serde_json::Value, directories: &[(u6
     }
     for (_, directory) in directories {
         reports.push(format!("report: {}", directory.join(REPORT_FILE).display()));
-        let classifiers = pipeline::stage_directories(directory).into_iter().filter(|d| d.ends_with("classifier"));
+        let classifiers = pipeline::stage_directories(directory)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|d| d.ends_with("classifier"));
         reports.extend(classifiers.map(|d| format!("classifier: {}", d.display())));
     }
     text += &reports.join("\n");

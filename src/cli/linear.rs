@@ -12,7 +12,7 @@ use super::{Global, job, output, values};
 use crate::answer;
 use crate::error::{Error, Result};
 use crate::linear::{LinearModel, Validation};
-use crate::models;
+use crate::models::{self, Folder};
 use crate::text::{Labelled, Labels, Role, Source, TextFingerprints, low_shot_subset};
 use crate::train::stages::check_classes;
 use crate::train::{interrupt, rss};
@@ -57,16 +57,17 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         let all: Vec<u32> = (0..labels.len() as u32).collect();
         train = train.part(&low_shot_subset(&labels, &all, n, global.seed));
     }
-    models::prepare(&args.out, None, args.overwrite)?;
+    let folder = Folder::open(&args.out, None, args.overwrite)?;
     interrupt::install()?;
     let poll = || match interrupt::requested() {
         Some(signal) => Err(Error::Interrupted { signal, message: "nothing was saved".into() }),
         None => Ok(()),
     };
     let fitted = LinearModel::fit(&train.texts, &train.labels, &train.names, global.seed, &poll);
-    let (model, validation) = fitted.inspect_err(|_| models::abandon(&args.out))?;
-    models::clear(&args.out)?;
-    model.save(&args.out)?;
+    let (model, validation) = fitted.inspect_err(|_| folder.abandon())?;
+    models::clear(folder.path())?;
+    model.save(folder.path())?;
+    folder.finish()?;
     let mut json = describe(&model, validation.as_ref(), &train);
     let mut text = summary(&json);
     if let Some(test) = &test {

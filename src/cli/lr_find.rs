@@ -6,6 +6,7 @@ use clap::ArgAction;
 
 use super::recipe::RecipeArgs;
 use super::shared::{DataArgs, ModelOrNone};
+use super::takes::{self, Taker};
 use super::{Global, job, output};
 use crate::error::{Error, Result};
 use crate::files;
@@ -38,6 +39,13 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let mut recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
+    let taker = match (&args.model, &args.train) {
+        (ModelOrNone::None, None) => Taker::Pretrain,
+        (ModelOrNone::None, Some(_)) => Taker::Scratch,
+        (_, None) => Taker::FinetuneLm,
+        (_, Some(_)) => Taker::Classifier,
+    };
+    takes::check_stage(taker, &args.recipe, &|flag| global.is_from_config(flag))?;
     let train = args.train.as_ref().map(|path| job::source(path, &args.data, Role::Dataset)).transpose()?;
     let text_role = if args.model == ModelOrNone::None { Role::Corpus } else { Role::Texts };
     let text = job::sources(&args.text, &args.data, text_role)?;
@@ -50,7 +58,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     };
     let mut direction = args.recipe.reading_direction();
     if let Some(from) = &from {
-        recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
+        recipe = job::sized_like(recipe, &from.config, &args.recipe, train.is_some())?;
         direction = from.config.direction;
     }
     let test = job::trial(global, recipe, direction, |context| match &train {

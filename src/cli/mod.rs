@@ -8,6 +8,7 @@ pub mod overrides;
 pub mod recipe;
 pub mod serve;
 pub mod shared;
+mod takes;
 pub mod usage;
 pub mod values;
 

@@ -41,9 +41,24 @@ pub fn to_stderr(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
+/// `warning: …` to standard error, where there is one.
+pub fn warn(text: Option<&str>) {
+    text.into_iter().for_each(|text| to_stderr(&format!("warning: {text}")));
+}
+
+/// Characters of a message that are shown.
+const LONGEST_MESSAGE: usize = 2000;
+
 /// `error: …` and, where there is one, `hint: …`: one line each, whatever the texts hold.
 pub fn report(message: &str, hint: Option<&str>) {
-    let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = |text: &str| {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        // what somebody wrote may be of any length
+        match text.char_indices().nth(LONGEST_MESSAGE) {
+            Some((end, _)) => format!("{} …", &text[..end]),
+            None => text,
+        }
+    };
     to_stderr(&format!("error: {}", line(message)));
     if let Some(hint) = hint {
         to_stderr(&format!("hint: {}", line(hint)));

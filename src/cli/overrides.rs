@@ -18,7 +18,7 @@ impl RecipeArgs {
     }
 
     /// The flags given that override lines of a recipe, with their values as text.
-    fn given(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn given(&self) -> Vec<(&'static str, String)> {
         fn list<T: ToString>(values: &[T]) -> String {
             values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         }
@@ -37,6 +37,7 @@ impl RecipeArgs {
             ("tokenizer-file", self.tokenizer_file.clone()),
             ("rules", self.rules.clone()),
             ("language", self.language.clone()),
+            ("invisible", self.invisible.as_ref().map(name_of)),
             ("vocab-size", self.vocab_size.map(|v| v.to_string())),
             ("min-freq", self.min_freq.map(|v| v.to_string())),
             ("bptt", self.bptt.map(|v| v.to_string())),

@@ -52,6 +52,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         global.announce_device();
     }
     let answers = panel.predict(&texts)?;
+    output::warn(panel.warning());
     let labels = panel.labels();
     let mut lines = String::new();
     for answer in answers {

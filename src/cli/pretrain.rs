@@ -6,6 +6,7 @@ use clap::ArgAction;
 
 use super::recipe::RecipeArgs;
 use super::shared::{DataArgs, RunArgs};
+use super::takes::{self, Taker};
 use super::{Global, job};
 use crate::error::Result;
 use crate::text::Role;
@@ -43,6 +44,7 @@ pub struct Input {
 pub fn run(line: &Args, global: &Global) -> Result<()> {
     let args = &line.input;
     let recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
+    takes::check_stage(Taker::Pretrain, &args.recipe, &|flag| global.is_from_config(flag))?;
     let train = job::sources(&args.corpus, &args.data, Role::Corpus)?;
     let valid = args.valid.as_ref().map(|path| job::source(path, &args.data, Role::Corpus)).transpose()?;
     job::train_one(global, recipe, &line.run, &args.recipe, &line.out, "Pretraining", |context, out| {

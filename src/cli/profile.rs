@@ -157,7 +157,7 @@ fn prepared<R>(
             let (mut resolved, mut direction) = (resolved, input.recipe.reading_direction());
             if let Some(from) = &from {
                 (resolved, direction) =
-                    (job::sized_like(resolved, &from.config, &input.recipe)?, from.config.direction);
+                    (job::sized_like(resolved, &from.config, &input.recipe, false)?, from.config.direction);
             }
             job::trial(global, resolved, direction, |context| {
                 trial::language_model(context, &text, from.as_ref(), |_| {}, work)
@@ -173,7 +173,7 @@ fn prepared<R>(
                 ModelOrNone::Directory(directory) => Some(models::load_language_model(directory)?),
             };
             let resolved = match &from {
-                Some(from) => job::sized_like(resolved, &from.config, &input.recipe)?,
+                Some(from) => job::sized_like(resolved, &from.config, &input.recipe, true)?,
                 None => resolved,
             };
             let told = input.recipe.reading_direction();

@@ -67,6 +67,13 @@ pub enum SubwordArg {
     Bpe,
 }
 
+/// What becomes of characters that nobody sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InvisibleArg {
+    Keep,
+    Drop,
+}
+
 /// What to do when the loss or a gradient is not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnNanArg {
@@ -137,7 +144,7 @@ pub struct RecipeArgs {
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub max_steps: Option<usize>,
     /// Repeat with N seeds and give mean and standard deviation
-    #[arg(long, value_name = "N", value_parser = values::count)]
+    #[arg(long, value_name = "N", value_parser = values::few)]
     pub seeds: Option<usize>,
     /// Train on a balanced subset of N labelled documents
     #[arg(long, value_name = "N", value_parser = values::count)]
@@ -160,6 +167,9 @@ pub struct RecipeArgs {
     /// Language of the word tokenizer: en, another code (de, fr, ja), or a table of words (F.toml)
     #[arg(long, value_name = "CODE|F.toml")]
     pub language: Option<String>,
+    /// Soft hyphens and zero-width characters in words
+    #[arg(long, value_enum)]
+    pub invisible: Option<InvisibleArg>,
     /// What to do when the loss or a gradient is not finite
     #[arg(long, value_enum)]
     pub on_nan: Option<OnNanArg>,
@@ -212,6 +222,7 @@ impl RecipeArgs {
             tokenizer_file,
             rules,
             language,
+            invisible,
             on_nan
         )
     }

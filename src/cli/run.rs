@@ -7,7 +7,7 @@ use clap::ArgAction;
 use super::recipe::{RecipeArgs, StagedRecipe};
 use super::shared::{BlendArg, CorpusArgs, DataArgs, RunArgs, UnlabelledArgs};
 use super::values::name_of;
-use super::{Global, job, output};
+use super::{Global, job, output, takes};
 use crate::error::{Error, Result};
 use crate::models::base::Base;
 use crate::text::{Direction, Role};
@@ -68,6 +68,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let with_corpus = !args.corpus.is_empty();
+    takes::check_run(with_corpus, &args.recipe, &|flag| global.is_from_config(flag))?;
     let mut recipe = job::staged_recipe(&args.recipe, OF_RUN, global)?;
     if let Some(effort) = args.effort {
         effort.apply(&mut recipe)?;
@@ -94,7 +96,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         train,
         valid: args.valid.as_ref().map(open).transpose()?,
         test: args.test.as_ref().map(open).transpose()?,
-        labels: args.recipe.general.labels,
+        labels: args.recipe.labels(),
     };
     let general = &args.recipe.general;
     let together = match args.blend {
@@ -179,7 +181,7 @@ pub(super) fn sized_like(mut recipe: Recipe, base: &Base, general: &RecipeArgs, 
             return Err(Error::usage(format!("--base {base}: the two directions have models of other sizes")));
         }
         sizes = Some(found);
-        recipe = job::sized_like(recipe, &model.config, general)?;
+        recipe = job::sized_like(recipe, &model.config, general, false)?;
     }
     Ok(recipe)
 }

@@ -56,7 +56,7 @@ struct Answering {
 
 impl Answering {
     fn load(directory: &Path, global: &Global) -> Result<Self> {
-        let tokenizer = match models::is_linear(directory) {
+        let tokenizer = match models::is_linear(directory)? {
             true => None,
             false => Some(Tokenizer::new(models::load_classifier(directory)?.vocabulary.tokenizer().clone())?),
         };

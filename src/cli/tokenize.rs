@@ -6,14 +6,14 @@ use std::time::Instant;
 use clap::ArgAction;
 use serde_json::json;
 
-use super::recipe::{SubwordArg, TokenizerArg};
+use super::recipe::{InvisibleArg, SubwordArg, TokenizerArg};
 use super::shared::DataArgs;
 use super::{Global, job, output, values};
 use crate::error::{Error, Result};
 use crate::report::thousands;
 use crate::text::{
-    self, BuildOptions, Document, Labels, Language, Role, Rules, Source, SubwordAlgorithm, Tokenizer, TokenizerKind,
-    TokenizerPlan, Tokens, Vocabulary,
+    self, BuildOptions, Document, Invisible, Labels, Language, Role, Rules, Source, SubwordAlgorithm, Tokenizer,
+    TokenizerKind, TokenizerPlan, Tokens, Vocabulary,
 };
 use crate::train::rss::peak_rss_mb;
 
@@ -35,7 +35,7 @@ pub struct Args {
     pub print: bool,
     /// Use this vocabulary (a vocab.json) and its tokenizer
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "vocab_size", "min_freq", "tokenizer", "rules", "language", "subword", "tokenizer_file", "coverage",
+        "vocab_size", "min_freq", "tokenizer", "rules", "language", "invisible", "subword", "tokenizer_file", "coverage",
     ])]
     pub vocab: Option<PathBuf>,
     /// Largest vocabulary, special tokens included
@@ -62,6 +62,9 @@ pub struct Args {
     /// Language of the word tokenizer: en, another code (de, fr, ja), or a table of words (F.toml)
     #[arg(long, value_name = "CODE|F.toml", default_value = "en")]
     pub language: String,
+    /// Soft hyphens and zero-width characters in words
+    #[arg(long, value_enum, default_value_t = InvisibleArg::Keep)]
+    pub invisible: InvisibleArg,
     /// Replace the token file and its vocabulary
     #[arg(long)]
     pub overwrite: bool,
@@ -189,6 +192,10 @@ fn print(sources: &[Source], tokenizer: &Tokenizer, global: &Global) -> Result<(
 /// The tokenizer of the flags.
 fn tokenizer_plan(args: &Args) -> Result<TokenizerPlan> {
     let rules = Rules::by_name(&args.rules)?;
+    let invisible = match args.invisible {
+        InvisibleArg::Keep => Invisible::Keep,
+        InvisibleArg::Drop => Invisible::Drop,
+    };
     let table = Language::by_name(&args.language)?;
     if table.is_some() && args.tokenizer != TokenizerArg::Word {
         return Err(Error::usage(format!("--language {}: only the word tokenizer knows languages", args.language))
@@ -202,7 +209,7 @@ fn tokenizer_plan(args: &Args) -> Result<TokenizerPlan> {
         return Err(Error::usage(format!("--coverage must be above 0 and at most 1, not {}", args.coverage)));
     }
     Ok(TokenizerPlan::Made(match args.tokenizer {
-        TokenizerArg::Word => TokenizerKind::word_in(rules, table),
+        TokenizerArg::Word => TokenizerKind::word_in(rules, table).with_invisible(invisible),
         TokenizerArg::Whitespace => TokenizerKind::Whitespace,
         TokenizerArg::Pretokenized => TokenizerKind::Pretokenized,
         TokenizerArg::Subword => {
@@ -213,7 +220,7 @@ fn tokenizer_plan(args: &Args) -> Result<TokenizerPlan> {
                 Some(SubwordArg::Bpe) => SubwordAlgorithm::Bpe,
                 Some(SubwordArg::Unigram) | None => SubwordAlgorithm::Unigram,
             };
-            return Ok(TokenizerPlan::Train { algorithm, rules, coverage: args.coverage });
+            return Ok(TokenizerPlan::Train { algorithm, rules, invisible, coverage: args.coverage });
         }
     }))
 }

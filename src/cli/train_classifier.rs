@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::recipe::RecipeArgs;
 use super::shared::{DataArgs, ModelOrNone, RunArgs};
+use super::takes::{self, Taker};
 use super::{Global, job};
 use crate::error::Result;
 use crate::models;
@@ -49,6 +50,8 @@ pub struct Input {
 pub fn run(line: &Args, global: &Global) -> Result<()> {
     let args = &line.input;
     let mut recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
+    let taker = if args.model == ModelOrNone::None { Taker::Scratch } else { Taker::Classifier };
+    takes::check_stage(taker, &args.recipe, &|flag| global.is_from_config(flag))?;
     let open = |path: &String| job::source(path, &args.data, Role::Dataset);
     let sources = ClassifierSources {
         train: open(&args.train)?,
@@ -64,7 +67,7 @@ pub fn run(line: &Args, global: &Global) -> Result<()> {
         job::refuse_own_model(&line.out, directory)?;
     }
     if let Some(from) = &from {
-        recipe = job::sized_like(recipe, &from.config, &args.recipe)?;
+        recipe = job::sized_like(recipe, &from.config, &args.recipe, true)?;
     }
     job::train_one(global, recipe, &line.run, &args.recipe, &line.out, "Classifier", |context, out| {
         if let Some(from) = &from {

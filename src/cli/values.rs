@@ -35,6 +35,16 @@ fn number(text: &str) -> Parsed<f64> {
     }
 }
 
+/// Repetitions of a whole run: at least 1, and not so many that no machine would end them.
+pub fn few(text: &str) -> Parsed<usize> {
+    match text.parse::<usize>() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(n) if n <= 10_000 => Ok(n),
+        Ok(_) => Err("it must be at most 10000".into()),
+        Err(_) => Err("it is not a whole number from 1 to 10000".into()),
+    }
+}
+
 /// A learning rate: finite and above zero.
 pub fn above_zero(text: &str) -> Parsed<f64> {
     number(text).and_then(|v| if v > 0.0 { Ok(v) } else { Err("it must be above zero".into()) })

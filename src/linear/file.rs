@@ -19,6 +19,8 @@ use crate::files::{self, Hash};
 
 /// The file's name in the directory of a model.
 pub const LINEAR_FILE: &str = "linear.safetensors";
+/// Larger files are refused.
+const LARGEST_FILE: u64 = 16 << 30;
 /// Key of the metadata.
 const HEADER: &str = "linear";
 /// Version of the file: of its layout, and of what a feature is (`features.rs`).
@@ -102,7 +104,7 @@ impl LinearModel {
     /// digest; it is of a newer program.
     pub fn load(directory: &Path) -> Result<Self> {
         let path = directory.join(LINEAR_FILE);
-        let file = std::fs::read(&path).map_err(|e| Error::io(&path, "read", &e))?;
+        let file = files::read(&path, LARGEST_FILE)?;
         parse(&file).map_err(|why| {
             Error::file(&path, why).hint("restore the file, or train the model again: ulmfit linear --train FILE")
         })

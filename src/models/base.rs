@@ -115,8 +115,11 @@ impl Base {
                     Direction::Backward => ["pretrain-backward", "backward"],
                 };
                 let within = of(direction.unwrap_or(Direction::Forward));
-                let inner = within.map(|name| path.join(name)).into_iter().find(|inner| super::is_finished(inner));
-                let inner = inner.filter(|_| !super::is_finished(path));
+                let inner = within
+                    .map(|name| path.join(name))
+                    .into_iter()
+                    .find(|inner| super::is_finished(inner).unwrap_or(false));
+                let inner = inner.filter(|_| !super::is_finished(path).unwrap_or(false));
                 let model = load_language_model(inner.as_deref().unwrap_or(path))?;
                 let found = model.config.direction;
                 if let Some(wanted) = direction.filter(|&wanted| wanted != found) {

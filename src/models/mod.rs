@@ -3,10 +3,14 @@
 
 pub mod base;
 pub mod export;
+mod folder;
 pub mod import;
+mod lock;
 pub mod packed;
 pub mod rule;
 
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +24,8 @@ use crate::tensor::DType;
 use crate::text::Direction;
 use crate::text::Vocabulary;
 
+pub use folder::{Folder, abandon, clear, clear_running, clear_stages};
+
 const MODEL_FILE: &str = "model.safetensors";
 pub const CONFIG_FILE: &str = "config.json";
 const VOCABULARY_FILE: &str = "vocab.json";
@@ -27,8 +33,17 @@ const VOCABULARY_FILE: &str = "vocab.json";
 const TOKENIZER_FILE: &str = "tokenizer.json";
 /// What a running stage keeps beside them, to go on from.
 pub const STATE_FILE: &str = "state.safetensors";
+/// The checkpoint before it, for the case that it is damaged.
+pub const PREVIOUS_FILE: &str = "state.previous.safetensors";
+/// Where `--on-nan rewind` goes back to.
+pub const REWIND_FILE: &str = "rewind.safetensors";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const REPORT_FILE: &str = "report.html";
+/// Of a whole run.
+pub const RESULT_FILE: &str = "result.json";
+
+/// Configurations are smaller: that of 100,000 classes has some megabytes.
+const LARGEST_CONFIG: u64 = 256 << 20;
 
 /// Version of the directory's layout.
 const FORMAT: u32 = 1;
@@ -70,6 +85,20 @@ pub struct ModelConfig {
     pub identity: serde_json::Value,
     /// The stage's result (the keys of docs/CLI.md).
     pub result: serde_json::Value,
+    /// CRC-32 of the bytes of every tensor; empty in models of earlier versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tensors: BTreeMap<String, String>,
+    /// SHA-256 of `vocab.json`; empty in models of earlier versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub vocabulary_sha256: String,
+}
+
+/// Key of the SHA-256 of everything else in `config.json`.
+const DIGEST: &str = "sha256";
+
+/// Of the configuration without its digest.
+fn digest(config: &serde_json::Value) -> String {
+    files::hex(&files::sha256(config.to_string().as_bytes()))
 }
 
 impl ModelConfig {
@@ -97,6 +126,8 @@ impl ModelConfig {
             versions: serde_json::json!({ "ulmfit": env!("CARGO_PKG_VERSION"), "tables": crate::text::TABLES_VERSION }),
             identity,
             result,
+            tensors: BTreeMap::new(),
+            vocabulary_sha256: String::new(),
         }
     }
 }
@@ -120,21 +151,33 @@ pub enum AnyModel {
 /// Writes a finished model; the configuration comes last, so that its presence means a whole model.
 pub fn save(directory: &Path, parameters: &Parameters, vocabulary: &Vocabulary, config: &ModelConfig) -> Result<()> {
     weights::save_model(&directory.join(MODEL_FILE), parameters)?;
-    vocabulary.save(&directory.join(VOCABULARY_FILE))?;
-    let mut json = serde_json::to_vec_pretty(config)
-        .map_err(|e| Error::data(format!("the configuration cannot be saved: {e}")))?;
+    let words = directory.join(VOCABULARY_FILE);
+    vocabulary.save(&words)?;
+    let mut config = config.clone();
+    config.tensors = weights::digests(parameters)?;
+    config.vocabulary_sha256 = files::sha256_of(&words)?;
+    let unsaved = |e| Error::data(format!("the configuration cannot be saved: {e}"));
+    let mut value = serde_json::to_value(&config).map_err(unsaved)?;
+    value[DIGEST] = digest(&value).into();
+    let mut json = serde_json::to_vec_pretty(&value).map_err(unsaved)?;
     json.push(b'\n');
     files::put(&directory.join(CONFIG_FILE), json)
 }
 
 /// Whether a directory holds a finished model.
-pub fn is_finished(directory: &Path) -> bool {
-    directory.join(CONFIG_FILE).exists() && directory.join(MODEL_FILE).exists()
+///
+/// # Errors
+/// The directory cannot be looked into.
+pub fn is_finished(directory: &Path) -> Result<bool> {
+    files::exists(&directory.join(CONFIG_FILE))
 }
 
 /// Whether a directory has a linear model and no other.
-pub fn is_linear(directory: &Path) -> bool {
-    LinearModel::is_in(directory) && !directory.join(CONFIG_FILE).exists()
+///
+/// # Errors
+/// The directory cannot be looked into.
+pub fn is_linear(directory: &Path) -> Result<bool> {
+    Ok(LinearModel::is_in(directory) && !is_finished(directory)?)
 }
 
 /// Whether a folder is that of a classifier, or of a whole run that has one.
@@ -142,7 +185,7 @@ pub fn is_linear(directory: &Path) -> bool {
 /// # Errors
 /// As [`load_config`].
 pub fn is_classifier(directory: &Path) -> Result<bool> {
-    Ok(matches!(load_config(&classifier_folder(directory))?.architecture, Architecture::Classifier(_)))
+    Ok(matches!(load_config(&classifier_folder(directory)?)?.architecture, Architecture::Classifier(_)))
 }
 
 /// Reads `config.json`.
@@ -152,28 +195,40 @@ pub fn load_config(directory: &Path) -> Result<ModelConfig> {
         return packed::load_config(directory);
     }
     if !directory.is_dir() {
-        let message = if directory.exists() { "is not a model directory" } else { "no such model directory" };
-        return Err(Error::file(directory, message));
+        return Err(match std::fs::metadata(directory) {
+            Ok(_) => Error::file(directory, "is not a model directory"),
+            Err(e) if e.kind() == ErrorKind::NotFound => Error::file(directory, "no such model directory"),
+            Err(e) => Error::io(directory, "read", &e),
+        });
     }
-    if is_linear(directory) {
+    if is_linear(directory)? {
         let message = "holds a linear model, but this needs a network";
         return Err(Error::file(directory, message).hint("evaluate and predict take a linear model"));
     }
-    let text = std::fs::read(&path).map_err(|e| {
+    let bytes = files::read(&path, LARGEST_CONFIG).map_err(|e| {
         let hint = if directory.join(STATE_FILE).exists() {
             "training is not finished: go on with --resume"
         } else {
             "a model is a directory with model.safetensors, config.json and vocab.json"
         };
-        Error::io(&path, "read", &e).hint(hint)
+        e.hint(hint)
     })?;
-    parse_config(&path, &text)
+    parse_config(&path, &bytes)
 }
 
 /// The content of `config.json`; `path` names it in errors.
-fn parse_config(path: &Path, text: &[u8]) -> Result<ModelConfig> {
-    let config: ModelConfig = serde_json::from_slice(text)
-        .map_err(|e| Error::line(path, e.line() as u64, format!("is not the configuration of a model: {e}")))?;
+fn parse_config(path: &Path, bytes: &[u8]) -> Result<ModelConfig> {
+    let unfit =
+        |e: serde_json::Error| Error::line(path, e.line() as u64, format!("is not the configuration of a model: {e}"));
+    let mut value: serde_json::Value = serde_json::from_slice(bytes).map_err(unfit)?;
+    // what an earlier version wrote has none
+    let written = value.as_object_mut().and_then(|all| all.shift_remove(DIGEST));
+    if written.is_some_and(|written| written != digest(&value)) {
+        return Err(
+            Error::file(path, "was altered: it does not have the recorded hash").hint("restore the original file")
+        );
+    }
+    let config: ModelConfig = serde_json::from_slice(bytes).map_err(unfit)?;
     if config.format != FORMAT {
         return Err(Error::file(path, format!("has format {}, this program reads {FORMAT}", config.format)));
     }
@@ -185,9 +240,14 @@ pub fn load(directory: &Path) -> Result<AnyModel> {
     if packed::is_packed(directory) {
         return packed::load(directory).map(AnyModel::LanguageModel);
     }
-    let directory = &classifier_folder(directory);
+    let directory = &classifier_folder(directory)?;
     let config = load_config(directory)?;
-    let vocabulary = Vocabulary::load(&directory.join(VOCABULARY_FILE))?;
+    let words = directory.join(VOCABULARY_FILE);
+    let vocabulary = Vocabulary::load(&words)?;
+    if !config.vocabulary_sha256.is_empty() && files::sha256_of(&words)? != config.vocabulary_sha256 {
+        return Err(Error::file(words, "was altered: it does not have the hash recorded in config.json")
+            .hint("restore the original file"));
+    }
     if vocabulary.hash_hex() != config.vocabulary_hash {
         return Err(Error::file(
             directory.join(VOCABULARY_FILE),
@@ -214,7 +274,7 @@ pub fn load(directory: &Path) -> Result<AnyModel> {
             let (network, declared) = LanguageModel::declare(settings).map_err(unfit)?;
             check_size(&path, &declared)?;
             let parameters = declared.build(DType::F32)?;
-            weights::load_model(&path, &parameters)?;
+            weights::load_model(&path, &parameters, &config.tensors)?;
             AnyModel::LanguageModel(Loaded { network, parameters, vocabulary, config })
         }
         Architecture::Classifier(settings) => {
@@ -225,21 +285,24 @@ pub fn load(directory: &Path) -> Result<AnyModel> {
             let (network, declared) = Classifier::declare(settings).map_err(unfit)?;
             check_size(&path, &declared)?;
             let parameters = declared.build(DType::F32)?;
-            weights::load_model(&path, &parameters)?;
+            weights::load_model(&path, &parameters, &config.tensors)?;
             AnyModel::Classifier(Loaded { network, parameters, vocabulary, config })
         }
     })
 }
 
 /// The folder that a folder stands for: that of a whole run for its classifier.
-pub fn classifier_folder(directory: &Path) -> PathBuf {
+///
+/// # Errors
+/// The folder cannot be looked into.
+pub fn classifier_folder(directory: &Path) -> Result<PathBuf> {
     let inner = directory.join("classifier");
-    if !directory.join(CONFIG_FILE).exists() && is_finished(&inner) { inner } else { directory.to_path_buf() }
+    Ok(if !is_finished(directory)? && is_finished(&inner)? { inner } else { directory.to_path_buf() })
 }
 
 /// Refuses a weights file that is smaller than what the configuration says it must hold, before memory is taken for it.
 fn check_size(path: &Path, declared: &ParametersBuilder) -> Result<()> {
-    let length = std::fs::metadata(path).map_err(|e| Error::io(path, "read", &e))?.len();
+    let length = files::open(path)?.metadata().map_err(|e| Error::io(path, "read", &e))?.len();
     let least = declared.values() as u64 * DType::F32.size() as u64;
     if length < least {
         let message =
@@ -266,57 +329,20 @@ pub fn load_classifier(directory: &Path) -> Result<Loaded<Classifier>> {
     }
 }
 
-/// Prepares the directory of a run: creates it, and refuses a non-empty one unless `resume` or
-/// `overwrite`. `resume` is `None` for a command that cannot go on with a stopped run. What is in
-/// the directory stays until training begins ([`clear`]).
-pub fn prepare(directory: &Path, resume: Option<bool>, overwrite: bool) -> Result<()> {
-    if directory.is_file() {
-        return Err(Error::file(directory, "is a file, but --out names a directory"));
-    }
-    std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, "create", &e))?;
-    let entries = std::fs::read_dir(directory).map_err(|e| Error::io(directory, "read", &e))?;
-    if entries.count() > 0 && resume != Some(true) && !overwrite {
-        let hint = match resume {
-            Some(_) => "go on with --resume, or replace what is there with --overwrite",
-            None => "replace what is there with --overwrite",
-        };
-        return Err(Error::usage(format!("--out {} is not empty", directory.display())).hint(hint));
-    }
-    let probe = directory.join(".writable");
-    std::fs::write(&probe, b"").map_err(|e| Error::io(directory, "write into", &e))?;
-    remove(&probe)
-}
-
 /// The files by which a change of a folder's classifier is noticed.
 pub fn files_of(directory: &Path) -> Vec<PathBuf> {
-    let names: &[&str] = if is_linear(directory) { &[LINEAR_FILE] } else { &[CONFIG_FILE, MODEL_FILE] };
-    let directory = classifier_folder(directory);
+    let is_linear = is_linear(directory).unwrap_or(false);
+    let names: &[&str] = if is_linear { &[LINEAR_FILE] } else { &[CONFIG_FILE, MODEL_FILE] };
+    let directory = classifier_folder(directory).unwrap_or_else(|_| directory.to_path_buf());
     names.iter().map(|name| directory.join(name)).collect()
 }
 
-/// Removes what an earlier run left.
-pub fn clear(directory: &Path) -> Result<()> {
-    // the configuration first: without it nothing counts as a finished model
-    let state = STATE_FILE;
-    let words = [VOCABULARY_FILE, TOKENIZER_FILE];
-    let own = [CONFIG_FILE, MODEL_FILE, METRICS_FILE, REPORT_FILE, LINEAR_FILE, rule::RULE_FILE, state];
-    own.iter().chain(&words).try_for_each(|name| remove(&directory.join(name)))
-}
-
-/// Takes the directory of a run that failed away if nothing of use came to be in it, so that the corrected command finds it as it was: the
-/// metrics of a run that saved neither a state nor a model go with it.
-pub fn abandon(directory: &Path) {
-    if [STATE_FILE, CONFIG_FILE, MODEL_FILE].iter().all(|name| !directory.join(name).exists()) {
-        let _ = std::fs::remove_file(directory.join(METRICS_FILE));
-    }
-    // fails where something is in it, as it should
-    let _ = std::fs::remove_dir(directory);
-}
-
 /// Removes a file that may not be there.
-pub fn remove(path: &PathBuf) -> Result<()> {
+pub fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove", &e)),
+        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(Error::io(path, "remove", &e))
+        }
         _ => Ok(()),
     }
 }

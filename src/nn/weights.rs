@@ -1,11 +1,11 @@
 //! Weights of a model: as a file, and from one model to another.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::autodiff::{ParameterId, Parameters, Role};
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
-use crate::tensor::file;
+use crate::tensor::{DType, Tensor, file};
 
 fn model_tensors(parameters: &Parameters) -> impl Iterator<Item = (String, &Tensor)> {
     parameters.ids().map(|id| (parameters.name(id).to_string(), parameters.value(id)))
@@ -21,16 +21,39 @@ pub fn model_hash(parameters: &Parameters) -> Result<String> {
     file::hash(model_tensors(parameters))
 }
 
-/// Loads `model.safetensors` into declared parameters. A missing or surplus tensor, another shape or type, and a value that is not
-/// finite are errors that name the tensor.
-pub fn load_model(path: &Path, parameters: &Parameters) -> Result<()> {
+/// [`file::digest`] of every tensor that [`save_model`] writes, by its name.
+///
+/// # Errors
+/// A tensor cannot be brought to the host.
+pub fn digests(parameters: &Parameters) -> Result<BTreeMap<String, String>> {
+    model_tensors(parameters).map(|(name, tensor)| Ok((name, file::digest(tensor)?))).collect()
+}
+
+/// Values beyond it are no weights of a model: products of them overflow.
+const LARGEST: f32 = 1e12;
+
+/// Loads `model.safetensors` into declared parameters. A missing or surplus tensor, another shape or type, another digest than one of
+/// `digests`, a value that is not finite or too large to be a weight, and a negative variance are errors that name the tensor.
+pub fn load_model(path: &Path, parameters: &Parameters, digests: &BTreeMap<String, String>) -> Result<()> {
     let (mut tensors, _) = file::load(path)?;
     for id in parameters.ids() {
         let name = parameters.name(id);
         let Some(tensor) = tensors.remove(name) else {
             return Err(Error::file(path, format!("has no tensor '{name}', which this model needs")));
         };
+        if let Some(digest) = digests.get(name)
+            && *digest != file::digest(&tensor)?
+        {
+            let message = format!("tensor '{name}' was altered: it does not have the digest of config.json");
+            return Err(Error::file(path, message).hint("restore the original file, or train the model again"));
+        }
         put(path, parameters, id, &tensor)?;
+    }
+    if let (false, Some(name)) =
+        (digests.is_empty(), parameters.ids().find(|id| !digests.contains_key(parameters.name(*id))))
+    {
+        let message = format!("config.json has no digest of tensor '{}'", parameters.name(name));
+        return Err(Error::file(path, message));
     }
     match tensors.keys().min() {
         Some(name) => Err(Error::file(path, format!("holds tensor '{name}', which this model does not have"))),
@@ -48,11 +71,43 @@ fn put(path: &Path, parameters: &Parameters, id: ParameterId, tensor: &Tensor) -
             format!("tensor '{name}' is {found}, but the model's configuration asks for {expected}"),
         ));
     }
-    if let Some(at) = tensor.to_f64().iter().position(|v| !v.is_finite()) {
-        return Err(Error::file(path, format!("tensor '{name}' holds a value that is not finite, at element {at}")));
+    if let Some((at, what)) = unfit(name, tensor) {
+        return Err(Error::file(path, format!("tensor '{name}' holds {what}, at element {at}")));
     }
     value.copy_from(tensor);
     Ok(())
+}
+
+/// The first value that no answer can come from, and what it is.
+fn unfit(name: &str, tensor: &Tensor) -> Option<(usize, String)> {
+    let what = |v: f32| match v {
+        v if !v.is_finite() => "a value that is not finite".to_string(),
+        v => format!("{v:e}, which is no weight of a model"),
+    };
+    let variance = name.ends_with("running_var");
+    let fits = |v: f32| v.abs() <= LARGEST && !(variance && v < 0.0);
+    if tensor.dtype() == DType::F32 {
+        let values = tensor.read::<f32>();
+        if !variance && values.iter().fold(true, |all, v| all & (v.abs() <= LARGEST)) {
+            return None;
+        }
+        return values.iter().position(|&v| !fits(v)).map(|at| match values[at] {
+            v if variance && v < 0.0 => (at, format!("{v}, and a variance is not negative")),
+            v => (at, what(v)),
+        });
+    }
+    tensor.to_f64().iter().position(|&v| !fits(v as f32)).map(|at| (at, what(tensor.to_f64()[at] as f32)))
+}
+
+/// The value of the largest size, and the tensor that has it.
+pub fn largest(parameters: &Parameters) -> Option<(String, f64)> {
+    let of = |id: ParameterId| {
+        let values = parameters.value(id).to_f64();
+        let size = |v: f64| if v.is_nan() { f64::INFINITY } else { v.abs() };
+        values.into_iter().max_by(|a, b| size(*a).total_cmp(&size(*b))).map(|v| (parameters.name(id).to_string(), v))
+    };
+    let size = |v: f64| if v.is_nan() { f64::INFINITY } else { v.abs() };
+    parameters.ids().filter_map(of).max_by(|a, b| size(a.1).total_cmp(&size(b.1)))
 }
 
 /// Copies every parameter of `to` that `from` has under the same name and shape. Those with a row or a value for every word follow
@@ -132,16 +187,18 @@ mod tests {
         let (a, b) = (parameters(3), parameters(3));
         a.value(ParameterId(1)).set_f64(&[1.5, -2.0, 3.0]);
         save_model(&path, &a).unwrap();
-        load_model(&path, &b).unwrap();
+        load_model(&path, &b, &BTreeMap::new()).unwrap();
         assert_eq!(b.value(ParameterId(1)).to_f64(), [1.5, -2.0, 3.0]);
-        let shape = load_model(&path, &parameters(4)).unwrap_err().to_string();
+        let shape = load_model(&path, &parameters(4), &BTreeMap::new()).unwrap_err().to_string();
         assert!(shape.contains("'words' is f32 [3, 2]"), "{shape}");
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-        assert!(load_model(&path, &b).unwrap_err().to_string().contains("not a whole safetensors file"));
+        assert!(
+            load_model(&path, &b, &BTreeMap::new()).unwrap_err().to_string().contains("not a whole safetensors file")
+        );
         a.value(ParameterId(1)).set_f64(&[f64::NAN, 0.0, 0.0]);
         save_model(&path, &a).unwrap();
-        let nan = load_model(&path, &b).unwrap_err().to_string();
+        let nan = load_model(&path, &b, &BTreeMap::new()).unwrap_err().to_string();
         assert!(nan.contains("'x' holds a value that is not finite"), "{nan}");
     }
 }

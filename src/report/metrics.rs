@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::train::observer::{Event, Observer};
 
 /// Name of the file within a model's directory.
@@ -16,6 +17,8 @@ pub struct MetricsWriter {
     path: PathBuf,
     file: File,
     line: Vec<u8>,
+    /// Lines of the file.
+    lines: u64,
 }
 
 impl MetricsWriter {
@@ -23,48 +26,103 @@ impl MetricsWriter {
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let file = File::create(&path).map_err(|e| Error::io(&path, "create", &e))?;
-        Ok(MetricsWriter { path, file, line: Vec::new() })
+        Ok(MetricsWriter { path, file, line: Vec::new(), lines: 0 })
     }
 
     /// Goes on with the file of a stopped run: keeps what was told up to the checkpoint after `step` updates and cuts off the
-    /// rest. The cut is behind the line of that checkpoint; if the process died before it was written, before the first
-    /// event of a later step. A missing file is created.
-    pub fn resume(path: impl Into<PathBuf>, step: u64) -> Result<Self> {
+    /// rest. `told`: how many events there were when the checkpoint was written; without it (in checkpoints of earlier
+    /// versions) the cut is behind the line of that checkpoint, or else before the first event of a later step. A missing file
+    /// is created. Also gives what is wrong with the lines that are kept: they stay as they are.
+    pub fn resume(path: impl Into<PathBuf>, step: u64, told: Option<u64>) -> Result<(Self, Vec<String>)> {
         let path = path.into();
-        if !path.exists() {
-            return Self::create(path);
+        if !files::exists(&path)? {
+            let lost = told.filter(|&told| told > 0);
+            let lost = lost.map(|told| format!("{}: its {told} lines are gone", path.display()));
+            return Ok((Self::create(path)?, lost.into_iter().collect()));
         }
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(&path)
             .map_err(|e| Error::io(&path, "open for writing", &e))?;
-        let keep = kept_length(&file, step).map_err(|e| Error::io(&path, "read", &e))?;
-        let mut writer = MetricsWriter { path, file, line: Vec::new() };
-        writer.file.set_len(keep).map_err(|e| Error::io(&writer.path, "truncate", &e))?;
-        writer.file.seek(SeekFrom::End(0)).map_err(|e| Error::io(&writer.path, "seek in", &e))?;
-        Ok(writer)
+        let kept = Kept::of(&file, step, told).map_err(|e| Error::io(&path, "read", &e))?;
+        let warnings = kept.warnings(&path, told);
+        let mut writer = MetricsWriter { path, file, line: Vec::new(), lines: 0 };
+        writer.cut(kept.bytes, kept.lines)?;
+        Ok((writer, warnings))
+    }
+
+    fn cut(&mut self, bytes: u64, lines: u64) -> Result<()> {
+        self.file.set_len(bytes).map_err(|e| Error::io(&self.path, "truncate", &e))?;
+        self.file.seek(SeekFrom::End(0)).map_err(|e| Error::io(&self.path, "seek in", &e))?;
+        self.lines = lines;
+        Ok(())
     }
 }
 
-/// Length in bytes of what belongs to the first `step` updates.
-fn kept_length(file: &File, step: u64) -> std::io::Result<u64> {
-    let mut reader = BufReader::new(file);
-    let (mut at, mut line, mut behind_checkpoint) = (0u64, Vec::new(), None);
-    loop {
-        line.clear();
-        let length = reader.read_until(b'\n', &mut line)? as u64;
-        // an unfinished or damaged line ends what can be trusted
-        let Some(event) = line.strip_suffix(b"\n").and_then(|l| serde_json::from_slice::<Event>(l).ok()) else { break };
-        if event.step().is_some_and(|s| s > step) {
-            break;
+/// What stays of a file.
+#[derive(Default)]
+struct Kept {
+    bytes: u64,
+    lines: u64,
+    /// Numbers of the lines among them that are no events.
+    damaged: Vec<u64>,
+}
+
+impl Kept {
+    fn of(file: &File, step: u64, told: Option<u64>) -> std::io::Result<Self> {
+        let mut reader = BufReader::new(file);
+        let (mut at, mut line) = (Kept::default(), Vec::new());
+        // behind the line of the checkpoint
+        let mut behind = None;
+        loop {
+            line.clear();
+            let bytes = reader.read_until(b'\n', &mut line)? as u64;
+            // a line that was being written when the process died
+            let Some(whole) = line.strip_suffix(b"\n") else { break };
+            let event = serde_json::from_slice::<Event>(whole).ok();
+            let is_checkpoint = matches!(event, Some(Event::Checkpoint { step: s, .. }) if s == step);
+            match told {
+                // its own line was written after it
+                Some(told) if at.lines >= told && !is_checkpoint => break,
+                Some(told) if at.lines > told => break,
+                None if event.as_ref().and_then(Event::step).is_some_and(|s| s > step) => break,
+                _ => {}
+            }
+            at.bytes += bytes;
+            at.lines += 1;
+            if event.is_none() {
+                at.damaged.push(at.lines);
+            }
+            if is_checkpoint && told.is_none() {
+                behind = Some((at.bytes, at.lines));
+            }
         }
-        at += length;
-        if matches!(event, Event::Checkpoint { step: s, .. } if s == step) {
-            behind_checkpoint = Some(at);
+        if let Some((bytes, lines)) = behind {
+            at.damaged.retain(|&n| n <= lines);
+            (at.bytes, at.lines) = (bytes, lines);
         }
+        Ok(at)
     }
-    Ok(behind_checkpoint.unwrap_or(at))
+
+    fn warnings(&self, path: &Path, told: Option<u64>) -> Vec<String> {
+        let mut all: Vec<String> = damaged_lines(path, &self.damaged).into_iter().collect();
+        if let Some(told) = told.filter(|&told| told > self.lines) {
+            all.push(format!("{}: has {} lines of {told}: the others are lost", path.display(), self.lines));
+        }
+        all
+    }
+}
+
+/// What is said of lines that are no events; three of them are named.
+fn damaged_lines(path: &Path, lines: &[u64]) -> Option<String> {
+    let named: Vec<String> = lines.iter().take(3).map(u64::to_string).collect();
+    let (path, named) = (path.display(), named.join(", "));
+    match lines.len() {
+        0 => None,
+        1 => Some(format!("{path}:{named}: is no event: the line is damaged")),
+        n => Some(format!("{path}: {n} lines are no events ({named}{})", if n > 3 { ", …" } else { "" })),
+    }
 }
 
 impl Observer for MetricsWriter {
@@ -73,7 +131,27 @@ impl Observer for MetricsWriter {
         serde_json::to_writer(&mut self.line, event)
             .map_err(|e| Error::file(&self.path, format!("cannot write the event as JSON: {e}")))?;
         self.line.push(b'\n');
-        self.file.write_all(&self.line).map_err(|e| Error::io(&self.path, "write", &e))
+        self.file.write_all(&self.line).map_err(|e| Error::io(&self.path, "write", &e))?;
+        self.lines += 1;
+        Ok(())
+    }
+
+    fn told(&mut self) -> Result<Option<u64>> {
+        self.file.sync_data().map_err(|e| Error::io(&self.path, "write", &e))?;
+        Ok(Some(self.lines))
+    }
+
+    fn go_back(&mut self, events: u64) -> Result<()> {
+        let file = File::open(&self.path).map_err(|e| Error::io(&self.path, "read", &e))?;
+        let (mut reader, mut bytes, mut lines) = (BufReader::new(file), 0, 0);
+        while lines < events {
+            match reader.skip_until(b'\n').map_err(|e| Error::io(&self.path, "read", &e))? {
+                0 => break,
+                n => bytes += n as u64,
+            }
+            lines += 1;
+        }
+        self.cut(bytes, lines)
     }
 }
 
@@ -94,12 +172,16 @@ impl StageMetrics {
 impl Observer for StageMetrics {
     fn observe(&mut self, event: &Event) -> Result<()> {
         if let Event::StageStarted(stage) = event {
-            let writer = match stage.first_step {
-                0 => MetricsWriter::create(&self.path)?,
-                done => MetricsWriter::resume(&self.path, done)?,
+            let (writer, warnings) = match (stage.first_step, stage.told) {
+                (0, None) => (MetricsWriter::create(&self.path)?, Vec::new()),
+                (done, told) => MetricsWriter::resume(&self.path, done, told)?,
             };
             let writer = self.writer.insert(writer);
             self.waiting.drain(..).try_for_each(|event| writer.observe(&event))?;
+            for text in warnings {
+                warn(&text);
+                writer.observe(&Event::warning(text))?;
+            }
         }
         match &mut self.writer {
             Some(writer) => writer.observe(event),
@@ -109,17 +191,62 @@ impl Observer for StageMetrics {
             }
         }
     }
+
+    fn told(&mut self) -> Result<Option<u64>> {
+        self.writer.as_mut().map_or(Ok(None), MetricsWriter::told)
+    }
+
+    fn go_back(&mut self, events: u64) -> Result<()> {
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.go_back(events))
+    }
+
+    fn ensure_finished(&mut self, event: &Event) -> Result<()> {
+        if says_finished(&self.path)? {
+            return Ok(());
+        }
+        MetricsWriter::resume(&self.path, u64::MAX, None)?.0.observe(event)
+    }
 }
 
-/// All events of a file; lines that are not events (an unfinished last line) are left out.
+fn warn(text: &str) {
+    // nobody there is no fault
+    let _ = writeln!(std::io::stderr(), "warning: {text}");
+}
+
+/// All events of a file. Lines that are none are left out with a warning; an unfinished last line without.
 pub fn read(path: &Path) -> Result<Vec<Event>> {
-    let file = File::open(path).map_err(|e| Error::io(path, "open", &e))?;
-    let mut events = Vec::new();
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line.map_err(|e| Error::io(path, "read", &e))?;
-        events.extend(serde_json::from_slice::<Event>(&line));
+    let mut reader = BufReader::new(files::open(path)?);
+    let (mut events, mut damaged, mut line) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 1.. {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line).map_err(|e| Error::io(path, "read", &e))?;
+        if length == 0 {
+            break;
+        }
+        match serde_json::from_slice::<Event>(&line) {
+            Ok(event) => events.push(event),
+            Err(_) if line.ends_with(b"\n") => damaged.push(number),
+            Err(_) => {}
+        }
     }
+    damaged_lines(path, &damaged).iter().for_each(|text| warn(text));
     Ok(events)
+}
+
+/// Whether the last event of a file says that the stage is finished.
+fn says_finished(path: &Path) -> Result<bool> {
+    if !files::exists(path)? {
+        return Ok(false);
+    }
+    let file = files::open(path)?;
+    let fault = |e: std::io::Error| Error::io(path, "read", &e);
+    let length = file.metadata().map_err(fault)?.len();
+    // the last line holds a summary: it is no longer than this
+    let begin = length.saturating_sub(16 << 20);
+    let mut end = vec![0; (length - begin) as usize];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut end, begin).map_err(fault)?;
+    let last = end.strip_suffix(b"\n").and_then(|all| all.rsplit(|&b| b == b'\n').next());
+    Ok(last.is_some_and(|line| matches!(serde_json::from_slice(line), Ok(Event::Finished { .. }))))
 }
 
 #[cfg(test)]
@@ -148,7 +275,7 @@ mod tests {
         // something else at the same step, told after the checkpoint, will be told again
         let after = [unfrozen(2), unfrozen(3), checkpoint(3)];
         write(&path, &[&before[..], &after[..]].concat());
-        let mut writer = MetricsWriter::resume(&path, 2).unwrap();
+        let mut writer = MetricsWriter::resume(&path, 2, None).unwrap().0;
         writer.observe(&unfrozen(9)).unwrap();
         assert_eq!(read(&path).unwrap(), [&before[..], &[unfrozen(9)]].concat());
     }
@@ -158,16 +285,43 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
         write(&path, &[unfrozen(1), unfrozen(2), unfrozen(3)]);
-        MetricsWriter::resume(&path, 2).unwrap();
+        MetricsWriter::resume(&path, 2, None).unwrap();
         assert_eq!(read(&path).unwrap(), [unfrozen(1), unfrozen(2)]);
 
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"event\":\"unfr").unwrap();
-        let mut writer = MetricsWriter::resume(&path, 7).unwrap();
+        let mut writer = MetricsWriter::resume(&path, 7, None).unwrap().0;
         writer.observe(&unfrozen(8)).unwrap();
         assert_eq!(read(&path).unwrap(), [unfrozen(1), unfrozen(2), unfrozen(8)]);
 
-        MetricsWriter::resume(dir.path().join("new.jsonl"), 7).unwrap();
+        MetricsWriter::resume(dir.path().join("new.jsonl"), 7, None).unwrap();
         assert!(read(&dir.path().join("new.jsonl")).unwrap().is_empty());
+    }
+
+    /// The number of lines decides, whatever the lines are; the checkpoint's own line came after it.
+    #[test]
+    fn resume_by_the_number_of_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        // an interval's checkpoint, more of the same step, the epoch's checkpoint
+        let all = [unfrozen(1), checkpoint(1), unfrozen(1), checkpoint(1), unfrozen(2)];
+        for (told, kept) in [(1, 2), (3, 4), (4, 4), (5, 5)] {
+            write(&path, &all);
+            let (_, warnings) = MetricsWriter::resume(&path, 1, Some(told)).unwrap();
+            assert_eq!((read(&path).unwrap().as_slice(), warnings.len()), (&all[..kept], 0), "{told}");
+        }
+        write(&path, &all[..3]);
+        let (mut writer, warnings) = MetricsWriter::resume(&path, 1, Some(3)).unwrap();
+        assert_eq!((writer.told().unwrap(), warnings.len()), (Some(3), 0), "without the checkpoint's own line");
+        writer.observe(&unfrozen(7)).unwrap();
+        writer.go_back(2).unwrap();
+        writer.observe(&unfrozen(8)).unwrap();
+        assert_eq!(read(&path).unwrap(), [&all[..2], &[unfrozen(8)]].concat());
+        let text = std::fs::read_to_string(&path).unwrap().replacen('{', "[", 1);
+        std::fs::write(&path, text).unwrap();
+        let (_, warnings) = MetricsWriter::resume(&path, 1, Some(4)).unwrap();
+        assert!(warnings[0].contains("metrics.jsonl:1: is no event"), "{warnings:?}");
+        assert!(warnings[1].contains("has 3 lines of 4"), "{warnings:?}");
+        assert_eq!(read(&path).unwrap(), [checkpoint(1), unfrozen(8)], "what follows is kept");
     }
 
     #[test]
@@ -181,6 +335,7 @@ mod tests {
                 stage: crate::train::Stage::Pretrain,
                 direction: crate::text::Direction::Forward,
                 first_step,
+                told: None,
                 total_steps: 3,
                 epochs: 1,
                 parameters: 1,

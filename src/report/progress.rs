@@ -243,6 +243,7 @@ mod tests {
             source: "docs/SPEC.md §4.4".into(),
         };
         let started = StageStarted {
+            told: None,
             stage: Stage::Pretrain,
             direction: Direction::Forward,
             first_step: 2,

@@ -1,11 +1,15 @@
 //! Named tensors in a file, in the safetensors format.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
+use crc32fast::Hasher;
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::{DType, Device, Element, Tensor};
 use crate::error::{Error, Result};
@@ -82,6 +86,16 @@ pub fn save<'a>(
     files::put_with(path, |file| Saved::new(tensors, metadata)?.write(|bytes| file.write_all(bytes)))
 }
 
+/// As [`save`]; the file that was there is kept at `kept`.
+pub fn save_keeping<'a>(
+    path: &Path,
+    kept: &Path,
+    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+    metadata: Option<(&str, String)>,
+) -> Result<()> {
+    files::put_keeping(path, kept, |file| Saved::new(tensors, metadata)?.write(|bytes| file.write_all(bytes)))
+}
+
 /// SHA-256 of what [`save`] writes of these tensors, as hexadecimal digits.
 ///
 /// # Errors
@@ -94,6 +108,64 @@ pub fn hash<'a>(tensors: impl IntoIterator<Item = (String, &'a Tensor)>) -> Resu
     Ok(hash.hex())
 }
 
+/// CRC-32 of the bytes of a tensor, as hexadecimal digits: every flipped bit changes it.
+///
+/// # Errors
+/// [`Error::Data`]: the tensor cannot be brought to the host.
+pub fn digest(tensor: &Tensor) -> Result<String> {
+    let tensor = tensor.to_device(Device::Cpu)?;
+    let sum = |bytes: &[u8]| {
+        // parts that threads can share out; their sums are put together
+        let parts: Vec<Hasher> = bytes
+            .par_chunks(1 << 20)
+            .map(|part| {
+                let mut hasher = Hasher::new();
+                hasher.update(part);
+                hasher
+            })
+            .collect();
+        let mut all = Hasher::new();
+        parts.iter().for_each(|part| all.combine(part));
+        format!("{:08x}", all.finalize())
+    };
+    Ok(match tensor.dtype() {
+        DType::F32 => sum(bytemuck::cast_slice(&tensor.read::<f32>())),
+        DType::F64 => sum(bytemuck::cast_slice(&tensor.read::<f64>())),
+        DType::U32 => sum(bytemuck::cast_slice(&tensor.read::<u32>())),
+        DType::BF16 => sum(bytemuck::cast_slice(&tensor.read::<super::bf16>())),
+    })
+}
+
+/// The first name that a header has twice: the format's own library takes the last of them.
+struct Names {
+    twice: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("names of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Names, A::Error> {
+                let (mut seen, mut twice) = (HashSet::new(), None);
+                while let Some(name) = map.next_key::<String>()? {
+                    map.next_value::<IgnoredAny>()?;
+                    if !seen.insert(name.clone()) {
+                        twice.get_or_insert(name);
+                    }
+                }
+                Ok(Names { twice })
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
 /// The named tensors of a safetensors file, and its metadata.
 pub type Content = (HashMap<String, Tensor>, HashMap<String, String>);
 
@@ -101,7 +173,7 @@ pub type Content = (HashMap<String, Tensor>, HashMap<String, String>);
 pub fn load(path: &Path) -> Result<Content> {
     let unreadable = |e: std::io::Error| Error::io(path, "read", &e);
     let broken = |e: &dyn std::fmt::Display| Error::file(path, format!("is not a whole safetensors file ({e})"));
-    let mut file = File::open(path).map_err(unreadable)?;
+    let mut file = files::open(path)?;
     let length = file.metadata().map_err(unreadable)?.len();
     let mut size = [0; 8];
     if length < 8 {
@@ -114,6 +186,9 @@ pub fn load(path: &Path) -> Result<Content> {
     }
     let mut header = vec![0; size as usize];
     file.read_exact(&mut header).map_err(unreadable)?;
+    if let Some(name) = serde_json::from_slice::<Names>(&header).map_err(|e| broken(&e))?.twice {
+        return Err(broken(&format!("two of its tensors have the name '{name}'")));
+    }
     let header: Metadata = serde_json::from_slice(&header).map_err(|e| broken(&e))?;
     if header.data_len() as u64 != length - 8 - size {
         return Err(broken(&format!(

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use super::tokenizer::Scratch;
 use super::{
-    Document, Source, Storage, StoreWriter, TokenStore, Tokenizer, UNKNOWN_ID, Vocabulary, WordCounts, is_space,
+    Document, Source, Storage, StoreWriter, TokenStore, Tokenizer, TokenizerKind, UNKNOWN_ID, Vocabulary, WordCounts,
+    is_space,
 };
 use crate::error::{Error, Result};
 
@@ -76,6 +77,21 @@ pub struct BuildReport {
     pub unknown: u64,
     /// Tokens of the longest document.
     pub longest: u64,
+}
+
+impl BuildReport {
+    /// A warning where more than a fifth of the tokens are unknown to the vocabulary of those `kind`s of tokens.
+    pub fn hardly_known(&self, kind: &TokenizerKind) -> Option<String> {
+        if self.unknown * 5 <= self.tokens {
+            return None;
+        }
+        let share = 100.0 * self.unknown as f64 / self.tokens as f64;
+        let next = match kind {
+            TokenizerKind::Subword(_) => "the text is in other characters",
+            _ => "--tokenizer subword makes words of parts that are known",
+        };
+        Some(format!("{share:.0} % of the tokens are unknown to the vocabulary: {next}"))
+    }
 }
 
 /// Reads all sources in order and hands on, per batch and in order, what `work` makes of runs of documents. While one batch is

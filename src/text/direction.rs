@@ -9,6 +9,16 @@ pub enum Direction {
     Backward = 1,
 }
 
+impl Direction {
+    /// As on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Direction::Forward => "forward",
+            Direction::Backward => "backward",
+        }
+    }
+}
+
 /// Its number in the keys of random streams.
 impl From<Direction> for u32 {
     fn from(direction: Direction) -> Self {

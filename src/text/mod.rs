@@ -40,8 +40,8 @@ pub use split::{TextFingerprints, low_shot_subset, random_split, stratified_spli
 pub use store::{Storage, StoreWriter, TokenStore};
 pub use subword::{TokenizerPlan, train_subword};
 pub use tokenizer::{
-    Language, Rules, Scratch, Subword, SubwordAlgorithm, SubwordTraining, TABLES_VERSION, Tokenizer, TokenizerKind,
-    UNICODE_TABLES_VERSION, is_guarded,
+    Invisible, Language, Rules, Scratch, Subword, SubwordAlgorithm, SubwordTraining, TABLES_VERSION, Tokenizer,
+    TokenizerKind, UNICODE_TABLES_VERSION, is_guarded,
 };
 pub use vocabulary::{PAD_ID, UNKNOWN_ID, Vocabulary, WordCounts, tokenizer_path};
 

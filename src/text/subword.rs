@@ -6,7 +6,8 @@ use super::build::{BATCH_BYTES, OnProgress, in_batches};
 use super::tokenizer::Scratch;
 use super::tokenizer::subword::{Segmenter, Segments, train};
 use super::{
-    BuildOptions, Document, Rules, Source, Subword, SubwordAlgorithm, SubwordTraining, TokenizerKind, WordCounts,
+    BuildOptions, Document, Invisible, Rules, Source, Subword, SubwordAlgorithm, SubwordTraining, TokenizerKind,
+    WordCounts,
 };
 use crate::error::{Error, Result};
 
@@ -16,7 +17,7 @@ pub enum TokenizerPlan {
     /// It is there.
     Made(TokenizerKind),
     /// Sub-words are to be trained on the text; size and least count are those of the vocabulary.
-    Train { algorithm: SubwordAlgorithm, rules: Rules, coverage: f64 },
+    Train { algorithm: SubwordAlgorithm, rules: Rules, invisible: Invisible, coverage: f64 },
 }
 
 impl TokenizerPlan {
@@ -48,14 +49,14 @@ impl TokenizerPlan {
         options: &BuildOptions,
         progress: OnProgress,
     ) -> Result<TokenizerKind> {
-        let (algorithm, rules, coverage) = match self {
+        let (algorithm, rules, invisible, coverage) = match self {
             TokenizerPlan::Made(kind) => return Ok(kind),
-            TokenizerPlan::Train { algorithm, rules, coverage } => (algorithm, rules, coverage),
+            TokenizerPlan::Train { algorithm, rules, invisible, coverage } => (algorithm, rules, invisible, coverage),
         };
         let vocab_size = vocab_size.ok_or_else(|| {
             Error::usage("--tokenizer subword: the recipe does not limit the vocabulary").hint("say --vocab-size N")
         })?;
-        let training = SubwordTraining { algorithm, rules, vocab_size, min_count, coverage };
+        let training = SubwordTraining { algorithm, rules, invisible, vocab_size, min_count, coverage };
         train_subword(sources, &training, options, progress)
     }
 }
@@ -71,7 +72,7 @@ pub fn train_subword(
     options: &BuildOptions,
     progress: OnProgress,
 ) -> Result<TokenizerKind> {
-    let segmenter = Segmenter::new(training.rules)?;
+    let segmenter = Segmenter::new(training.rules, training.invisible)?;
     let work = |documents: &[Document], scratch: &mut Scratch| -> Result<Vec<WordCounts>> {
         let read = documents.iter().filter(|document| {
             !(options.skip_empty && document.is_empty() || options.skip_unlabelled && document.label.is_none())

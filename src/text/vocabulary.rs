@@ -14,6 +14,8 @@ use crate::files::{self, Hash};
 pub const UNKNOWN_ID: u32 = 0;
 /// Id of padding in every recipe.
 pub const PAD_ID: u32 = 1;
+/// Larger files are refused: four million words have some 100 MB.
+const LARGEST_FILE: u64 = 1 << 30;
 /// What fills a vocabulary up to a round size.
 const FILLER: &str = "xxfake";
 
@@ -196,6 +198,10 @@ impl Vocabulary {
             // the same pieces can be joined in other ways
             hash.add(subword.sha256());
         }
+        if !tokenizer.invisible().is_keep() {
+            // the same words are found in other text
+            hash.add(tokenizer.invisible().name());
+        }
         Vocabulary { words, counts, index, first_ids, tokenizer, hash: hash.bytes() }
     }
 
@@ -296,7 +302,7 @@ impl Vocabulary {
     /// # Errors
     /// [`Error::File`] when a file is missing, damaged, or its words do not have the recorded hash.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", &e))?;
+        let bytes = files::read(path, LARGEST_FILE)?;
         Self::parse(path, &bytes, |subword| subword.with_file(&tokenizer_path(path)))
     }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::driver::Progress;
 use crate::error::{Error, Result};
-use crate::models::STATE_FILE;
+use crate::files;
+use crate::models::{PREVIOUS_FILE, REWIND_FILE, STATE_FILE};
 use crate::tensor::{Tensor, file};
 
 /// What a run says of itself besides its flags and data: with what it computes, `GPU` or the processor's instruction set.
@@ -52,8 +53,13 @@ impl Checkpoints {
         self.path.is_some()
     }
 
-    pub fn exists(&self) -> bool {
-        self.path.as_ref().is_some_and(|p| p.exists())
+    /// Whether there is one to go on from.
+    ///
+    /// # Errors
+    /// The folder cannot be looked into.
+    pub fn exists(&self) -> Result<bool> {
+        let Some(path) = &self.path else { return Ok(false) };
+        Ok(files::exists(path)? || files::exists(&path.with_file_name(PREVIOUS_FILE))?)
     }
 
     /// Whether one is due after this update. (When a checkpoint is written has no influence on the run.)
@@ -63,26 +69,122 @@ impl Checkpoints {
                 || self.every_steps.is_some_and(|n| n > 0 && update.is_multiple_of(n)))
     }
 
+    /// Writes a checkpoint; the one before it is kept. `lines`: of the metrics, up to here.
     pub(super) fn save(
         &mut self,
         progress: &Progress,
         cursor: serde_json::Value,
+        lines: Option<u64>,
         tensors: Vec<(String, &Tensor)>,
     ) -> Result<PathBuf> {
         let path = self.path.clone().expect("only enabled checkpoints are saved");
-        let state = serde_json::json!({ "progress": progress, "cursor": cursor, "identity": self.identity });
-        file::save(&path, tensors, Some(("state", state.to_string())))?;
+        let state = self.state(progress, cursor, lines, &tensors)?;
+        file::save_keeping(&path, &path.with_file_name(PREVIOUS_FILE), tensors, Some(("state", state)))?;
         self.last = Instant::now();
         Ok(path)
     }
 
-    /// Reads the checkpoint, whose run must have been the same as this one.
-    pub fn load(&self) -> Result<Snapshot> {
+    /// Writes the place that a rewind goes back to, where there is none yet.
+    pub(super) fn save_rewind(
+        &self,
+        progress: &Progress,
+        cursor: serde_json::Value,
+        lines: Option<u64>,
+        tensors: Vec<(String, &Tensor)>,
+    ) -> Result<()> {
+        let Some(path) = self.rewind_path() else { return Ok(()) };
+        let state = self.state(progress, cursor, lines, &tensors)?;
+        file::save(&path, tensors, Some(("state", state)))
+    }
+
+    /// The last checkpoint becomes the place that a rewind goes back to.
+    pub(super) fn remember_for_rewind(&self) -> Result<()> {
+        match (&self.path, self.rewind_path()) {
+            (Some(path), Some(rewind)) => files::link(path, &rewind),
+            _ => Ok(()),
+        }
+    }
+
+    fn rewind_path(&self) -> Option<PathBuf> {
+        self.path.as_ref().map(|path| path.with_file_name(REWIND_FILE))
+    }
+
+    /// The place to go back to.
+    pub(super) fn load_rewind(&self) -> Result<Option<Snapshot>> {
+        let Some(path) = self.rewind_path() else { return Ok(None) };
+        if !files::exists(&path)? {
+            return Ok(None);
+        }
+        self.checked(&path).map(Some)
+    }
+
+    /// Everything but the tensors, as JSON, with its own checksum in front and those of the tensors.
+    fn state(
+        &self,
+        progress: &Progress,
+        cursor: serde_json::Value,
+        lines: Option<u64>,
+        tensors: &[(String, &Tensor)],
+    ) -> Result<String> {
+        let digests: serde_json::Map<String, serde_json::Value> = tensors
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), file::digest(tensor)?.into())))
+            .collect::<Result<_>>()?;
+        let state = serde_json::json!({
+            "progress": progress,
+            "cursor": cursor,
+            "identity": self.identity,
+            "metrics_lines": lines,
+            "tensors": digests,
+        });
+        Ok(sealed(&state.to_string()))
+    }
+
+    /// Reads the checkpoint, whose run must have been the same as this one; where it is damaged, the one before it, with a warning.
+    pub fn load(&self) -> Result<(Snapshot, Option<String>)> {
         let path = self.path.as_ref().expect("only enabled checkpoints are loaded");
-        let snapshot = Snapshot::load(path)?;
-        check_same(path, &snapshot.state["identity"], &self.identity)?;
+        let previous = path.with_file_name(PREVIOUS_FILE);
+        let fault = match Snapshot::load(path) {
+            Ok(snapshot) => return self.same_run(snapshot).map(|snapshot| (snapshot, None)),
+            // what cannot be read now may be read later: only what is damaged is given up
+            Err(fault) if files::exists(path)? && files::sha256_of(path).is_err() => return Err(fault),
+            Err(fault) => fault,
+        };
+        if !files::exists(&previous)? {
+            return Err(fault);
+        }
+        let snapshot = self.checked(&previous).map_err(|second| match second {
+            Error::Usage { .. } => second,
+            _ => Error::data(format!("{fault}; the checkpoint before it is of no use either: {second}"))
+                .hint("start again with --overwrite"),
+        })?;
+        let update = snapshot.updates();
+        let warning = format!("{fault}: going on from the checkpoint before it, after update {update}");
+        Ok((snapshot, Some(warning)))
+    }
+
+    fn checked(&self, path: &Path) -> Result<Snapshot> {
+        self.same_run(Snapshot::load(path)?)
+    }
+
+    fn same_run(&self, snapshot: Snapshot) -> Result<Snapshot> {
+        check_same(&snapshot.path, &snapshot.state["identity"], &self.identity)?;
         Ok(snapshot)
     }
+}
+
+/// JSON with the CRC-32 of the rest in front.
+fn sealed(object: &str) -> String {
+    format!("{SEAL}{:08x}\",{}", crc32fast::hash(object.as_bytes()), &object[1..])
+}
+
+const SEAL: &str = "{\"crc32\":\"";
+
+/// Whether the seal fits. What an earlier version wrote has none.
+fn seal_fits(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix(SEAL) else { return true };
+    let parts = rest.get(..8).zip(rest.get(8..).and_then(|rest| rest.strip_prefix("\",")));
+    parts.is_some_and(|(sum, body)| format!("{:08x}", crc32fast::hash(format!("{{{body}").as_bytes())) == sum)
 }
 
 /// Settings that there was no choice of in earlier versions, and what every run had then: a checkpoint that does not name them had that.
@@ -95,6 +197,7 @@ fn before_the_choice(key: &str) -> Option<serde_json::Value> {
         (_, "updates_least" | "updates_most" | "patience") => Some(Value::Null),
         (_, "effort") => Some(1.0.into()),
         (_, "vocabulary") => Some("text".into()),
+        ("text", "invisible") => Some("keep".into()),
         _ => None,
     }
 }
@@ -131,14 +234,23 @@ pub(super) fn check_same(path: &Path, old: &serde_json::Value, new: &serde_json:
             .hint("give the folder of the run that is to go on, or another --out"));
     }
     let show = |v: Option<&serde_json::Value>| v.map_or("not set".to_string(), |v| v.to_string());
-    for key in old.keys().chain(new.keys()) {
+    // flags before what follows from them
+    for key in new.keys().chain(old.keys()) {
         // from a GPU to a processor and back a run may go, though not to another kind of processor without a word
-        let moved = key == INSTRUCTION_SET && [old, new].iter().any(|o| o.get(key).is_some_and(|v| v == GPU));
+        let moved = key == INSTRUCTION_SET
+            && ([old, new].iter().any(|o| o.get(key).is_some_and(|v| v == GPU))
+                // which add in the same order, and give the same bits in f32
+                || new.get("--precision").is_none()
+                    && [old, new].iter().all(|o| o.get(key).is_some_and(|v| v == "avx2" || v == "avx512")));
         let earlier = before_the_choice(key);
         let was = old.get(key).or(earlier.as_ref());
         let alike = key.ends_with(".splits") && same_splits(key, [old, new]);
         if was != new.get(key) && !moved && !alike {
             let (was, is) = (show(was), show(new.get(key)));
+            if key == INSTRUCTION_SET {
+                return Err(Error::usage(format!("--resume: {key} was {was} in the stopped run and is {is} now"))
+                    .hint(format!("set ULMFIT_ISA={} to go on with the same bits", was.trim_matches('"'))));
+            }
             return Err(Error::usage(format!("--resume: {key} was {was} in the stopped run and is {is} now"))
                 .hint("resume with the flags and files of the stopped run, or start again with --overwrite"));
         }
@@ -159,8 +271,30 @@ impl Snapshot {
         let (tensors, metadata) = file::load(path)?;
         let broken = || Error::file(path, "is not a checkpoint of this program").hint("start again with --overwrite");
         let state = metadata.get("state").ok_or_else(broken)?;
-        let state = serde_json::from_str(state).map_err(|_| broken())?;
+        if !seal_fits(state) {
+            return Err(Error::file(path, "was altered: its state does not have the recorded checksum")
+                .hint("restore the original file, or start again with --overwrite"));
+        }
+        let state: serde_json::Value = serde_json::from_str(state).map_err(|_| broken())?;
+        // what an earlier version wrote has no digests
+        if let Some(digests) = state["tensors"].as_object() {
+            for (name, tensor) in &tensors {
+                if digests.get(name).and_then(serde_json::Value::as_str) != Some(&file::digest(tensor)?) {
+                    return Err(Error::file(path, format!("tensor '{name}' was altered"))
+                        .hint("restore the original file, or start again with --overwrite"));
+                }
+            }
+        }
         Ok(Snapshot { path: path.to_path_buf(), tensors, state })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lines that the metrics had when it was written, where it says so.
+    pub fn metrics_lines(&self) -> Option<u64> {
+        self.state["metrics_lines"].as_u64()
     }
 
     /// Updates that were done.

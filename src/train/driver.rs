@@ -235,6 +235,7 @@ impl<'a> Training<'a> {
         if self.progress.update < self.total_steps() && self.progress.phase < self.settings.phases.len() {
             self.reserve()?;
         }
+        self.remember_beginning()?;
         while !self.progress.finished {
             let over = self.progress.phase == self.settings.phases.len() || self.progress.update >= self.total_steps();
             // a run that was stopped between the last update and its evaluation still has the epoch to end
@@ -409,11 +410,17 @@ impl<'a> Training<'a> {
                 self.observer.observe(&Event::warning(format!("update {at} is left out: {what}")))?;
                 Ok(Outcome::Done)
             }
-            OnNan::Rewind if self.progress.rewinds < 3 && self.checkpoints.exists() => {
-                let snapshot = self.checkpoints.load()?;
+            // to the last end of an epoch: where that is, no checkpoint decides
+            OnNan::Rewind if self.progress.rewinds < 3 && self.checkpoints.enabled() => {
+                let Some(snapshot) = self.checkpoints.load_rewind()? else {
+                    return Err(Error::data(format!("update {at}: {what}, and there is no place to go back to")));
+                };
                 let (rewinds, factor) = (self.progress.rewinds + 1, self.progress.rate_factor / 2.0);
                 self.restore(&snapshot)?;
                 (self.progress.rewinds, self.progress.rate_factor) = (rewinds, factor);
+                if let Some(lines) = snapshot.metrics_lines() {
+                    self.observer.go_back(lines)?;
+                }
                 let update = self.progress.update;
                 let text = format!("update {at}: {what}; back to update {update}, learning rates times {factor}");
                 self.observer.observe(&Event::warning(text))?;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// Number of the last signal, 0 for none.
 static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// From now on SIGINT and SIGTERM only set the flag that [`requested`] reads. A second one ends the process at once (a user who
+/// From now on SIGINT, SIGTERM and SIGHUP (a terminal that closes) only set the flag that [`requested`] reads. A second one ends the process at once (a user who
 /// presses Ctrl-C twice does not want to wait for a checkpoint; the last one written stays good).
 pub fn install() -> Result<()> {
     if SIGNAL.get().is_some() {
@@ -24,13 +24,14 @@ pub fn install() -> Result<()> {
         flag::register(number, again.clone())?;
         flag::register_usize(number, signal.clone(), number as usize)
     };
-    for number in [SIGINT, SIGTERM] {
-        register(number).map_err(|e| Error::data(format!("cannot watch for interrupts: {e}")))?;
-    }
+    let fault = |e: std::io::Error| Error::data(format!("cannot watch for interrupts: {e}"));
+    [SIGINT, SIGTERM, SIGHUP].into_iter().try_for_each(|number| register(number).map(drop).map_err(fault))?;
+    // a file that may not grow further is then an error of the write, not the end of the process
+    flag::register(SIGXFSZ, Arc::default()).map_err(fault)?;
     Ok(())
 }
 
-/// The signal that asked the process to stop, if any (2 = SIGINT, 15 = SIGTERM). Trainers poll this between steps and answer with
+/// The signal that asked the process to stop, if any (1 = SIGHUP, 2 = SIGINT, 15 = SIGTERM). Trainers poll this between steps and answer with
 /// [`Error::Interrupted`] once their state is saved.
 pub fn requested() -> Option<i32> {
     let number = SIGNAL.get()?.load(Ordering::Relaxed);

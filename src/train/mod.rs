@@ -14,6 +14,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod recipe;
 mod resolve;
+mod room;
 pub mod rss;
 mod stage;
 pub mod stages;

@@ -15,6 +15,23 @@ use crate::train::Stage;
 /// Listens to a training run. An error ends the run (a full disk must not be silent).
 pub trait Observer {
     fn observe(&mut self, event: &Event) -> Result<()>;
+
+    /// Makes what was told last, and counts it, where this listener keeps it.
+    fn told(&mut self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    /// The run goes back: what came after so many events did not happen.
+    fn go_back(&mut self, events: u64) -> Result<()> {
+        let _ = events;
+        Ok(())
+    }
+
+    /// A stage was found finished: the event that says so is written if the run that finished could not.
+    fn ensure_finished(&mut self, event: &Event) -> Result<()> {
+        let _ = event;
+        Ok(())
+    }
 }
 
 /// Hears nothing.
@@ -28,6 +45,22 @@ impl Observer for () {
 impl Observer for Vec<Box<dyn Observer>> {
     fn observe(&mut self, event: &Event) -> Result<()> {
         self.iter_mut().try_for_each(|observer| observer.observe(event))
+    }
+
+    fn told(&mut self) -> Result<Option<u64>> {
+        let mut told = None;
+        for observer in self {
+            told = observer.told()?.or(told);
+        }
+        Ok(told)
+    }
+
+    fn go_back(&mut self, events: u64) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.go_back(events))
+    }
+
+    fn ensure_finished(&mut self, event: &Event) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.ensure_finished(event))
     }
 }
 
@@ -80,6 +113,9 @@ pub struct StageStarted {
     pub direction: Direction,
     /// Updates done before (0 unless resumed).
     pub first_step: u64,
+    /// Events that had been told when the checkpoint was written from which the stage goes on, where it says so.
+    #[serde(skip)]
+    pub told: Option<u64>,
     /// Updates of the whole stage.
     pub total_steps: u64,
     pub epochs: u64,

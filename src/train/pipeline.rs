@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 pub use self::together::Together;
 use super::observer::{Event, Observer};
 use super::recipe::Recipe;
+use super::room::check_room;
 use super::stages::{
     ClassifierSources, Context, LmSources, StageResult, check_classes, check_sizes, poll, train_classifier,
     train_language_model,
@@ -17,7 +18,7 @@ use super::stages::{
 use crate::answer::ensemble::Ensemble;
 use crate::error::{Error, Result};
 use crate::models::base::Base;
-use crate::models::{self, Loaded};
+use crate::models::{self, Folder, Loaded};
 use crate::nn::LanguageModel;
 use crate::random::Key;
 use crate::text::Direction;
@@ -58,9 +59,25 @@ pub struct RunOptions {
 /// Makes the observer of a stage: progress, and the metrics of the stage's directory.
 pub type StageObserver<'a> = dyn FnMut(&Path) -> Result<Box<dyn Observer>> + 'a;
 
+/// What a run writes, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'a> {
+    pub out: &'a Path,
+    /// Models of each stage: one for each seed and direction.
+    pub models: u64,
+    /// Classifiers from scratch besides.
+    pub compare: bool,
+    /// Goes on from what is there.
+    pub resume: bool,
+    /// Whether the models are on a GPU.
+    pub on_gpu: bool,
+    /// Bytes that the run may take.
+    pub memory_limit: Option<usize>,
+}
+
 /// Finds before any work starts what the stages of a run would stumble over: files that cannot be read, data without a text or a label, training
-/// data of one class, a class that only other data have, batches that the data cannot fill.
-pub fn check_inputs(sources: &RunSources, recipe: &Recipe, seed: u64) -> Result<()> {
+/// data of one class, a class that only other data have, batches that the data cannot fill, models that memory or the disk have no room for.
+pub fn check_inputs(sources: &RunSources, recipe: &Recipe, seed: u64, work: &Work) -> Result<()> {
     check_sizes(recipe.classifier.training.batch_size, sources.labels)?;
     let classes = check_labelled(&sources.train, None)?;
     check_classes(&classes, &sources.train)?;
@@ -71,7 +88,8 @@ pub fn check_inputs(sources: &RunSources, recipe: &Recipe, seed: u64) -> Result<
     if let Some(source) = &sources.corpus_valid {
         source.documents()?.try_for_each(|document| document.map(drop))?;
     }
-    check_tuning_text(sources, recipe, seed)
+    check_tuning_text(sources, recipe, seed)?;
+    check_room(sources, recipe, classes.len(), work)
 }
 
 /// Reads labelled data to their end; the classes, sorted. `known`: those that they may have.
@@ -159,12 +177,9 @@ impl Run<'_> {
     /// Trains the stages that are not finished, and gives the JSON of docs/CLI.md.
     pub fn run(&mut self, sources: &RunSources) -> Result<Value> {
         let begun = std::time::Instant::now();
-        if !self.context.resume {
-            // a stage of an earlier run must not count as a finished one of this
-            all_directories(self.out).iter().try_for_each(|directory| models::clear(directory))?;
-        }
         self.look_for_test_text(sources)?;
-        let forward = self.direction(sources, Direction::Forward)?;
+        let first = self.context.direction;
+        let forward = self.direction(sources, first)?;
         let perplexity = |r: &Value| json!({ "perplexity": r["perplexity"], "bits_per_byte": r["bits_per_byte"] });
         let mut result = json!({
             "pretrain": forward.pretrain.as_ref().map(perplexity),
@@ -217,11 +232,13 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// That of the second direction of a run of two has its name behind that of the stage.
     fn directory(&self, stage: &str, direction: Direction) -> PathBuf {
         let out = self.text.filter(|_| stage != CLASSIFIER).unwrap_or(self.out);
-        match direction {
-            Direction::Forward => out.join(stage),
-            Direction::Backward => out.join(format!("{stage}-backward")),
+        if direction == self.context.direction {
+            out.join(stage)
+        } else {
+            out.join(format!("{stage}-{}", direction.name()))
         }
     }
 
@@ -234,7 +251,8 @@ impl Run<'_> {
         work: impl FnOnce(&mut Context, &Path) -> Result<StageResult>,
     ) -> Result<Value> {
         let resume = self.context.resume;
-        models::prepare(directory, Some(resume), !resume)?;
+        let folder = Folder::open(directory, Some(resume), !resume)?;
+        let directory = folder.path();
         let mut observer = (self.stage_observer)(directory)?;
         let mut context = Context {
             recipe: recipe.clone(),
@@ -248,7 +266,9 @@ impl Run<'_> {
             checkpoint_steps: self.context.checkpoint_steps,
             observer: &mut *observer,
         };
-        let result = work(&mut context, directory).inspect_err(|_| models::abandon(directory))?;
+        let result = work(&mut context, directory).inspect_err(|_| folder.abandon())?;
+        drop(observer);
+        folder.finish()?;
         Ok(result.json)
     }
 
@@ -308,7 +328,7 @@ impl Run<'_> {
         for (name, rate) in [("a", top), ("b", top / 10.0)] {
             let recipe = from_scratch_recipe(&self.context.recipe, rate)?;
             let directory = self.out.join(format!("{SCRATCH}-{name}"));
-            let json = self.classifier(&recipe, sources, Direction::Forward, None, &directory)?;
+            let json = self.classifier(&recipe, sources, self.context.direction, None, &directory)?;
             let error = json["test_error"].as_f64().or(json["valid_error"].as_f64()).unwrap_or(f64::INFINITY);
             if best.as_ref().is_none_or(|(b, _)| error < *b) {
                 let shown = json!({ "test_error": json["test_error"], "valid_error": json["valid_error"], "lr": rate });
@@ -345,8 +365,9 @@ fn all_directories(out: &Path) -> Vec<PathBuf> {
 }
 
 /// The directories of a run that hold a model, in the order of the stages.
-pub fn stage_directories(out: &Path) -> Vec<PathBuf> {
-    all_directories(out).into_iter().filter(|directory| models::is_finished(directory)).collect()
+pub fn stage_directories(out: &Path) -> Result<Vec<PathBuf>> {
+    let finished = |directory: PathBuf| Ok(models::is_finished(&directory)?.then_some(directory));
+    all_directories(out).into_iter().filter_map(|directory| finished(directory).transpose()).collect()
 }
 
 /// Means over several seeds, with `…_sd` (the sample's standard deviation) beside every error, perplexity and bits per byte.

@@ -14,7 +14,7 @@ use self::steps::{Counts, Pool};
 use super::recipe::{OptimiserName, Recipe, TrainingSettings};
 use crate::device::Precision;
 use crate::error::{Error, Result};
-use crate::nn::LanguageModel;
+use crate::nn::{Classifier, LanguageModel};
 use crate::tensor::DType;
 use crate::train::Stage;
 
@@ -158,6 +158,34 @@ pub fn plan(recipe: &Recipe, stage: Stage, options: &PlanOptions) -> Result<Plan
         },
         flop,
     })
+}
+
+/// Bytes of a model in training, and trained values.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slabs {
+    pub values: usize,
+    pub gradients: usize,
+    pub optimiser: usize,
+    /// Copy of the best epoch.
+    pub best: usize,
+}
+
+/// The slabs of a stage for a vocabulary, without a look at its steps.
+pub(super) fn slabs(recipe: &Recipe, stage: Stage, vocabulary: usize, classes: usize) -> Result<Slabs> {
+    recipe.encoder(vocabulary).check()?;
+    let declared = match stage {
+        Stage::Classifier => Classifier::declare(recipe.classifier_architecture(vocabulary, classes))?.1,
+        _ => LanguageModel::declare(recipe.language_model(stage, vocabulary))?.1,
+    };
+    let (values, gradients) = declared.bytes(DType::F32);
+    Ok(Slabs::new(recipe.training(stage), values, gradients))
+}
+
+impl Slabs {
+    fn new(training: &TrainingSettings, values: usize, gradients: usize) -> Self {
+        let optimiser = gradients.saturating_mul(optimiser_slots(training));
+        Slabs { values, gradients, optimiser, best: if training.restore_best { values } else { 0 } }
+    }
 }
 
 /// What the steps of a stage show.

@@ -29,12 +29,17 @@ impl TextSettings {
             .hint("say --tokenizer subword"));
         }
         Ok(TokenizerPlan::Made(match (self.tokenizer, file) {
-            (TokenizerName::Word, _) => TokenizerKind::word_in(rules, language),
+            (TokenizerName::Word, _) => TokenizerKind::word_in(rules, language).with_invisible(self.invisible),
             (TokenizerName::Whitespace, _) => TokenizerKind::Whitespace,
             (TokenizerName::Pretokenized, _) => TokenizerKind::Pretokenized,
             (TokenizerName::Subword, Some(file)) => return TokenizerPlan::from_file(file.as_ref()),
             (TokenizerName::Subword, None) => {
-                return Ok(TokenizerPlan::Train { algorithm: self.subword, rules, coverage: self.coverage });
+                return Ok(TokenizerPlan::Train {
+                    algorithm: self.subword,
+                    rules,
+                    invisible: self.invisible,
+                    coverage: self.coverage,
+                });
             }
         }))
     }

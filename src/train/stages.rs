@@ -12,7 +12,7 @@ pub(super) use self::classifier::check_sizes;
 pub use self::classifier::{ClassifierSources, check_classes, classifier_parts, train_classifier};
 pub use self::language_model::{LmSources, train_language_model};
 use super::assemble;
-use super::checkpoint::{Checkpoints, GPU, INSTRUCTION_SET, check_same};
+use super::checkpoint::{Checkpoints, GPU, INSTRUCTION_SET, Snapshot, check_same};
 use super::driver::{Progress, Training};
 use super::observer::{Event, Observer, RecipeRow, StageStarted};
 use super::recipe::{Recipe, TrainingSettings, UnfreezingStep};
@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::models::{self, DataRecord, ModelConfig};
 use crate::random::Key;
+use crate::temporary::TemporaryFolder;
 use crate::tensor::DType;
 use crate::text::Direction;
 use crate::text::{
@@ -58,17 +59,19 @@ pub struct StageResult {
 /// Where token files of a stage live while it runs. They are made again from the text when needed, so nothing of them stays.
 struct Workplace {
     directory: PathBuf,
+    temporary: Option<TemporaryFolder>,
 }
 
 impl Workplace {
-    fn new(directory: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(&directory).map_err(|e| Error::io(&directory, "create", &e))?;
-        Ok(Workplace { directory })
-    }
-
-    /// Within the directory of a model.
+    /// Within the directory of a model; elsewhere where that cannot be written, as a finished model may be.
     fn within(out: &Path) -> Result<Self> {
-        Self::new(out.join("tokens"))
+        if !files::is_writable(out) {
+            let temporary = TemporaryFolder::new()?;
+            return Ok(Workplace { directory: temporary.path().to_path_buf(), temporary: Some(temporary) });
+        }
+        let directory = out.join("tokens");
+        std::fs::create_dir_all(&directory).map_err(|e| Error::io(&directory, "create", &e))?;
+        Ok(Workplace { directory, temporary: None })
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -79,7 +82,9 @@ impl Workplace {
 impl Drop for Workplace {
     fn drop(&mut self) {
         // what cannot be removed is overwritten by the next run
-        let _ = std::fs::remove_dir_all(&self.directory);
+        if self.temporary.is_none() {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
     }
 }
 
@@ -163,10 +168,8 @@ impl Context<'_> {
             line += &format!(", {:.2} % unknown", 100.0 * report.unknown as f64 / report.tokens.max(1) as f64);
         }
         self.note(line)?;
-        if report.unknown * 5 > report.tokens {
-            let share = 100.0 * report.unknown as f64 / report.tokens as f64;
-            let next = "--tokenizer subword makes words of parts that are known";
-            self.warn(format!("{role}: {share:.0} % of the tokens are unknown to the vocabulary: {next}"))?;
+        if let Some(warning) = report.hardly_known(vocabulary.tokenizer()) {
+            self.warn(format!("{role}: {warning}"))?;
         }
         if report.skipped_empty > 0 {
             self.warn(format!("{role}: {} empty documents are left out", report.skipped_empty))?;
@@ -202,10 +205,12 @@ impl Context<'_> {
         Ok(vocabulary)
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn started(
         &mut self,
         stage: Stage,
         progress: &Progress,
+        told: Option<u64>,
         total_steps: u64,
         epochs: u64,
         parameters: &Parameters,
@@ -218,6 +223,7 @@ impl Context<'_> {
             stage,
             direction: self.direction,
             first_step: progress.update,
+            told,
             total_steps,
             epochs,
             parameters: parameters.trainable_values() as u64,
@@ -251,7 +257,15 @@ impl Context<'_> {
         };
         identity[INSTRUCTION_SET] = json!(arithmetic);
         let checkpoints = Checkpoints::new(out, identity, self.checkpoint_minutes, self.checkpoint_steps);
-        let snapshot = if self.resume && checkpoints.exists() { Some(checkpoints.load()?) } else { None };
+        let (snapshot, damage) = if self.resume && checkpoints.exists()? {
+            let (snapshot, damage) = checkpoints.load()?;
+            (Some(snapshot), damage)
+        } else {
+            (None, None)
+        };
+        if let Some(damage) = damage {
+            self.warn(damage)?;
+        }
         if self.resume {
             match &snapshot {
                 Some(snapshot) => {
@@ -271,7 +285,8 @@ impl Context<'_> {
                 Progress::new(&settings)
             }
         };
-        self.started(stage, &progress, total, epochs, parameters, description)?;
+        let told = snapshot.as_ref().and_then(Snapshot::metrics_lines);
+        self.started(stage, &progress, told, total, epochs, parameters, description)?;
         Training::new(settings, task, graph, parameters, self.observer, checkpoints, snapshot)?.run()
     }
 
@@ -279,14 +294,27 @@ impl Context<'_> {
     ///
     /// # Errors
     /// It was made with other flags, from other data or from another model; the difference is named.
-    fn finished(&mut self, out: &Path, identity: &serde_json::Value) -> Result<Option<StageResult>> {
-        if !self.resume || !models::is_finished(out) {
+    fn finished(&mut self, stage: Stage, out: &Path, identity: &serde_json::Value) -> Result<Option<StageResult>> {
+        if !self.resume || !models::is_finished(out)? {
             return Ok(None);
         }
         let config = models::load_config(out)?;
         check_same(&out.join(models::CONFIG_FILE), &config.identity, identity)?;
+        // whole, or it is not finished
+        models::load(out)?;
+        let said = self.make_up(stage, out, &config.result);
+        // where nothing can be written nothing is made up for
+        if files::is_writable(out) {
+            said?;
+        }
         self.note(format!("{} is finished", out.display()))?;
         Ok(Some(StageResult { json: config.result }))
+    }
+
+    /// What the run that finished could not do any more: the last line of the metrics, the checkpoints taken away.
+    fn make_up(&mut self, stage: Stage, out: &Path, result: &serde_json::Value) -> Result<()> {
+        models::clear_running(out)?;
+        self.observer.ensure_finished(&Event::Finished { stage, summary: result.clone() })
     }
 
     /// A graph that computes as this run does; `limit` bounds its pool, in bytes.
@@ -328,7 +356,7 @@ impl Context<'_> {
         config: &ModelConfig,
     ) -> Result<()> {
         models::save(out, parameters, vocabulary, config)?;
-        models::remove(&out.join(models::STATE_FILE))?;
+        models::clear_running(out)?;
         self.observer.observe(&Event::Finished { stage, summary: config.result.clone() })
     }
 }

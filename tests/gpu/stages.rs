@@ -123,7 +123,7 @@ pub fn run(stage: Stage, data: &Data, share: Share, out: Option<&Path>) -> Resul
     let pretrained = match share.from {
         Some(from) => {
             let (_, pretrained) = LanguageModel::new(language_model(share), DType::F32)?;
-            weights::load_model(from, &pretrained)?;
+            weights::load_model(from, &pretrained, &std::collections::BTreeMap::new())?;
             Some(pretrained)
         }
         None => None,
@@ -186,7 +186,7 @@ fn train_stage(
         Some(directory) => Checkpoints::new(directory, serde_json::json!({}), None, Some(1)),
         None => Checkpoints::none(),
     };
-    let snapshot = if checkpoints.exists() { Some(checkpoints.load()?) } else { None };
+    let snapshot = if checkpoints.exists()? { Some(checkpoints.load()?.0) } else { None };
     let mut heard = Heard::default();
     let mut task = Interrupting { task, calls_left: share.updates, evaluations_are_calls: false, spoilt: share.spoilt };
     let mut settings = settings(stage, parameters.groups());

@@ -144,7 +144,7 @@ fn go_on(
         Some(directory) => Checkpoints::new(directory, identity, None, Some(attempt.every)),
         None => Checkpoints::none(),
     };
-    let snapshot = if checkpoints.exists() { Some(checkpoints.load()?) } else { None };
+    let snapshot = if checkpoints.exists()? { Some(checkpoints.load()?.0) } else { None };
     let mut task =
         Interrupting { task, calls_left: attempt.calls, evaluations_are_calls: true, spoilt: attempt.spoilt };
     let settings = case.settings.clone();

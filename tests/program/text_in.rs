@@ -243,6 +243,12 @@ fn plain_text_stays_whole() {
 
 #[test]
 fn json_lines_with_gaps() {
+    // a message does not repeat what a line holds, whatever its length
+    let long = file("a.jsonl", format!("{{\"text\":\"a\"}}\n\"{}\" x\n", "word ".repeat(40_000)));
+    long.refused(
+        &["--format", "json-lines"],
+        &["a.jsonl:2: is not valid JSON: invalid type: string \"word word", " …"],
+    );
     let first =
         file("a.jsonl", "{\"text\":\"a\"}\n{\"text\":\"b\",\"label\":\"pos\"}\n{\"text\":\"c\",\"label\":null}\n");
     let found = first.check(&[]);
@@ -319,6 +325,14 @@ fn a_run_is_checked_before_it_starts() {
     }
     refused(&["--classifier-batch-size", "1"], 2, &["--batch-size 1: a batch norm has nothing to learn"]);
     refused(&["--labels", "1"], 2, &["--labels 1"]);
+    // 4.5 petabytes a layer
+    let large = ["--set", "model.hidden=16777216", "--memory-limit", "100000T"];
+    refused(
+        &large,
+        1,
+        &["--out", "the models and checkpoints of this run take", "MiB are free there", "hint: make room"],
+    );
+    refused(&large[..2], 1, &["the model with its gradients and optimiser needs", "memory limit"]);
     let message =
         ["fine-tuning: a batch of 4000 columns is larger than the text of", "hint: lower --finetune-batch-size"];
     refused(&["--finetune-batch-size", "4000"], 1, &message);

@@ -100,7 +100,8 @@ pub fn features() -> Vec<&'static str> {
 /// # Errors
 /// Wrong usage if the variable names none, or one that this processor lacks.
 pub fn isa_from_environment() -> Result<Isa> {
-    match std::env::var_os(VARIABLE) {
+    // empty as without it, like every variable of this program
+    match std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         None => Ok(best()),
         Some(value) => parse(&value.to_string_lossy(), best()),
     }

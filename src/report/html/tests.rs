@@ -13,6 +13,7 @@ fn started(stage: Stage, first_step: u64, groups: &[&str]) -> Event {
         stage,
         direction: Direction::Forward,
         first_step,
+        told: None,
         total_steps: 300,
         epochs: 3,
         parameters: 1_234_567,
@@ -129,7 +130,7 @@ fn written_from_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join(FILE);
     let missing = write(&out, "x", &[dir.path()]).unwrap_err().to_string();
-    assert!(missing.ends_with("metrics.jsonl: cannot open: no such file or directory"), "{missing}");
+    assert!(missing.ends_with("metrics.jsonl: cannot read: no such file or directory"), "{missing}");
     let mut writer = metrics::MetricsWriter::create(dir.path().join(metrics::FILE)).unwrap();
     writer.observe(&started(Stage::Classifier, 0, &["head"])).unwrap();
     write(&out, "x", &[dir.path()]).unwrap();

@@ -112,7 +112,10 @@ fn object(line: &str) -> Result<Object, String> {
     json.deserialize_map(Once).and_then(|object| json.end().map(|()| object)).map_err(|e| {
         // the line in the parser's message is that within the line
         let message = e.to_string();
-        let what = message.split(" at line ").next().unwrap_or_default();
+        // and it repeats a value, of whatever length
+        let whole = message.split(" at line ").next().unwrap_or_default();
+        let what: String = whole.chars().take(200).collect();
+        let what = if what.len() < whole.len() { what + " …" } else { what };
         format!("is not valid JSON: {what} at column {}", e.column())
     })
 }

@@ -3,6 +3,7 @@
 mod chars;
 mod english;
 mod html;
+mod invisible;
 mod pieces;
 mod rules;
 pub(super) mod subword;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Document, Vocabulary, is_space};
 use crate::error::{Error, Result};
+pub use invisible::Invisible;
 use pieces::Cutter;
 use rules::Casing;
 use subword::SubwordCutter;
@@ -51,6 +53,8 @@ pub enum TokenizerKind {
         /// `None` for English.
         #[serde(default, rename = "words", skip_serializing_if = "Option::is_none")]
         language: Option<Box<Language>>,
+        #[serde(default, skip_serializing_if = "Invisible::is_keep")]
+        invisible: Invisible,
     },
     /// Lower-cased, split on white space, `<unk>` → `xxunk`; `xxbos` opens a document, `xxeos` closes a line of a corpus.
     Whitespace,
@@ -63,7 +67,8 @@ pub enum TokenizerKind {
 impl TokenizerKind {
     /// The word tokenizer for English with the tables of this version of the program.
     pub fn word(rules: Rules) -> Self {
-        TokenizerKind::Word { rules, tables: TABLES_VERSION.to_string(), language: None }
+        let (tables, invisible) = (TABLES_VERSION.to_string(), Invisible::Keep);
+        TokenizerKind::Word { rules, tables, language: None, invisible }
     }
 
     /// The word tokenizer for a language, `None` for English.
@@ -72,8 +77,26 @@ impl TokenizerKind {
             None => Self::word(rules),
             Some(language) => {
                 let tables = UNICODE_TABLES_VERSION.to_string();
-                TokenizerKind::Word { rules, tables, language: Some(Box::new(language)) }
+                TokenizerKind::Word { rules, tables, language: Some(Box::new(language)), invisible: Invisible::Keep }
             }
+        }
+    }
+
+    /// The same, but for what becomes of invisible characters. Only the rules of the word tokenizer look at them.
+    #[must_use]
+    pub fn with_invisible(mut self, chosen: Invisible) -> Self {
+        if let TokenizerKind::Word { invisible, .. } = &mut self {
+            *invisible = chosen;
+        }
+        self
+    }
+
+    /// What becomes of invisible characters.
+    pub fn invisible(&self) -> Invisible {
+        match self {
+            TokenizerKind::Word { invisible, .. } => *invisible,
+            TokenizerKind::Subword(subword) => subword.invisible(),
+            TokenizerKind::Whitespace | TokenizerKind::Pretokenized => Invisible::Keep,
         }
     }
 
@@ -213,9 +236,9 @@ impl Tokenizer {
                     whitespace(&document.text, &mut scratch.text, emit);
                 }
             }
-            TokenizerKind::Word { rules, language, .. } => {
+            TokenizerKind::Word { rules, language, invisible, .. } => {
                 let casing = language.as_ref().map_or(Casing::Unicode, |language| Casing::of(&language.code));
-                rules::before(document, *rules, casing, &mut scratch.text, &mut scratch.other);
+                rules::before(document, *rules, casing, *invisible, &mut scratch.text, &mut scratch.other);
                 let emit = &mut |token: &str| rules::after(token, *rules, casing, emit);
                 pieces::tokenize(&scratch.text, &self.cutter, &mut scratch.cache, emit);
             }

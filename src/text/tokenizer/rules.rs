@@ -10,10 +10,10 @@ use memchr::memmem;
 use super::super::{Document, is_space};
 use super::chars::{is_lower, is_upper, is_word, next_space, next_word, space_end, word_end};
 use super::tables::{REPLACE_COMMON, RuleTable};
-use super::{Rules, html};
+use super::{Invisible, Rules, html, invisible};
 
 /// A text on its way through a rule: what is not touched is copied in long runs.
-struct Edit<'a> {
+pub(super) struct Edit<'a> {
     text: &'a str,
     out: &'a mut String,
     copied: usize,
@@ -21,12 +21,12 @@ struct Edit<'a> {
 }
 
 impl<'a> Edit<'a> {
-    fn new(text: &'a str, out: &'a mut String) -> Self {
+    pub(super) fn new(text: &'a str, out: &'a mut String) -> Self {
         Edit { text, out, copied: 0, changed: false }
     }
 
     /// Leaves out the text from `start` to `end`; what stands in its place is to be pushed to the string returned.
-    fn cut(&mut self, start: usize, end: usize) -> &mut String {
+    pub(super) fn cut(&mut self, start: usize, end: usize) -> &mut String {
         self.out.push_str(&self.text[self.copied..start]);
         self.copied = end;
         self.changed = true;
@@ -34,7 +34,7 @@ impl<'a> Edit<'a> {
     }
 
     /// Whether anything was changed; if not, `out` is as it was.
-    fn done(self) -> bool {
+    pub(super) fn done(self) -> bool {
         if self.changed {
             self.out.push_str(&self.text[self.copied..]);
         }
@@ -95,7 +95,14 @@ impl Casing {
 }
 
 /// Applies the rules that come before the tokenizer. The result is in `text`; `other` is scratch.
-pub(super) fn before(document: &Document, rules: Rules, casing: Casing, text: &mut String, other: &mut String) {
+pub(super) fn before(
+    document: &Document,
+    rules: Rules,
+    casing: Casing,
+    invisible: Invisible,
+    text: &mut String,
+    other: &mut String,
+) {
     text.clear();
     push_fields(document, rules, text);
     let table = rules.table();
@@ -108,6 +115,9 @@ pub(super) fn before(document: &Document, rules: Rules, casing: Casing, text: &m
         }
     };
     rule(&html::unescape);
+    if invisible == Invisible::Drop {
+        rule(&invisible::drop);
+    }
     match rules {
         Rules::V07 => {
             rule(&collapse_spaces);

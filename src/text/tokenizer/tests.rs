@@ -90,7 +90,7 @@ fn common_tokens(a: &[&str], b: &[String]) -> usize {
 /// The text before the tokenizer.
 fn ruled(rules: Rules, text: &str) -> String {
     let (mut out, mut other) = (String::new(), String::new());
-    rules::before(&Document::new(text), rules, rules::Casing::default(), &mut out, &mut other);
+    rules::before(&Document::new(text), rules, rules::Casing::default(), Invisible::Keep, &mut out, &mut other);
     out
 }
 

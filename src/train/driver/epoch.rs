@@ -6,6 +6,7 @@ use super::Training;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::train::observer::{CheckpointReason, Evaluated, Event, Split};
+use crate::train::recipe::OnNan;
 
 impl Training<'_> {
     /// Evaluates, decides what follows from it, and saves.
@@ -65,7 +66,9 @@ impl Training<'_> {
             self.progress.phase += 1;
             (self.progress.epoch_in_phase, self.progress.update_in_phase) = (0, 0);
         }
-        self.save(CheckpointReason::Epoch)?;
+        if self.save(CheckpointReason::Epoch)? && self.settings.training.on_nan == OnNan::Rewind {
+            self.checkpoints.remember_for_rewind()?;
+        }
         Ok(())
     }
 

@@ -40,6 +40,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::new("tokenizer", "text.tokenizer", "word, whitespace, pretokenized or subword"),
     Flag::new("rules", "text.rules", "rules of the word tokenizer: 0.7, v1 or v2"),
     Flag::new("language", "text.language", "language of the word tokenizer: en, another code, or a table file"),
+    Flag::new("invisible", "text.invisible", "soft hyphens and zero-width characters in words: keep or drop"),
     Flag::new("subword", "text.subword", "how sub-words are found: unigram or bpe"),
     Flag::new("tokenizer-file", "text.tokenizer_file", "a tokenizer.json whose sub-words are taken"),
     Flag::new("vocab-size", "vocab_size", "rows of the vocabulary at most, special tokens included"),
@@ -57,6 +58,15 @@ pub const FLAGS: &[Flag] = &[
     Flag::new("valid-fraction", "valid_fraction", "share held out where no validation data are given"),
     Flag::new("on-nan", "on_nan", "stop, skip or rewind"),
 ];
+
+/// The key that a flag sets, for a stage by the name of its section.
+pub fn key_of(flag: &str, section: &str) -> String {
+    match FLAGS.iter().find(|known| known.name == flag) {
+        Some(known) if known.is_per_stage() => format!("{section}.{}", known.key),
+        Some(known) => known.key.to_string(),
+        None => flag.to_string(),
+    }
+}
 
 /// A value for a key, as somebody wrote it.
 #[derive(Clone, Debug)]

@@ -28,7 +28,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use flags::{Builder, COMMAND_LINE, FLAGS, Flag};
+pub use flags::{Builder, COMMAND_LINE, FLAGS, Flag, key_of};
 pub use plan::UnfreezingStep;
 pub use settings::*;
 

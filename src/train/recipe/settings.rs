@@ -14,7 +14,7 @@ use crate::ops::adaptive_softmax;
 use crate::ops::concat_pool::Masking;
 use crate::optim::schedule::OneCycle;
 use crate::optim::{Adam, AdamSettings, Asgd, AsgdSettings, Ladder, Optimiser, Schedule, Sgd, SgdSettings};
-use crate::text::{LmLayout, Rules, SubwordAlgorithm, Windows};
+use crate::text::{Invisible, LmLayout, Rules, SubwordAlgorithm, Windows};
 
 /// Sizes that all stages share (docs/SPEC.md §1.1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +65,9 @@ pub struct TextSettings {
     /// Language of the word tokenizer: `en`, another code, or a table file (see [`crate::text::Language::by_name`]).
     #[serde(default = "english")]
     pub language: String,
+    /// Whether rules of the word and sub-word tokenizers take characters out that nobody sees. No source has such a rule.
+    #[serde(default)]
+    pub invisible: Invisible,
     /// How sub-words are found where they are trained.
     #[serde(default = "unigram")]
     pub subword: SubwordAlgorithm,

@@ -43,6 +43,7 @@ const COMMON: &[Row] = &[
     ("model.layers", Int(3), "§1.1 [P]"),
     ("text.tokenizer", Text("word"), "§2"),
     ("text.language", Text("en"), "§2 [P]: English"),
+    ("text.invisible", Text("keep"), "§2 [P][S][F1][F2]: no rule for what is not seen"),
     ("text.subword", Text("unigram"), "§2.2 [F2][M]"),
     ("text.coverage", Num(0.99999), "§2.2 [F2]: European languages; .9998 for others"),
     ("text.tokenizer_file", Text("none"), "ours: sub-words are trained on the text"),

@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 use crate::models::{Architecture, Loaded, ModelConfig};
 use crate::nn::{Classifier, LanguageModel, weights};
 use crate::text::{
-    BuildOptions, ClassifierBatches, Document, Labelled, Labels, Profile, SampleOrder, Source, TokenStore,
-    low_shot_subset, shown_label, shown_labels, stratified_split,
+    BuildOptions, ClassifierBatches, Document, Labelled, Labels, Profile, Source, TokenStore, low_shot_subset,
+    shown_label, shown_labels, stratified_split,
 };
 use crate::train::Stage;
 
@@ -68,7 +68,7 @@ pub fn train_classifier(
     let start = from.map_or_else(|| Ok("none".to_string()), |from| weights::model_hash(&from.parameters))?;
     let mut identity = context.identity(Stage::Classifier, &data, &start);
     identity["--labels"] = json!(sources.labels);
-    if let Some(result) = context.finished(out, &identity)? {
+    if let Some(result) = context.finished(Stage::Classifier, out, &identity)? {
         return Ok(result);
     }
     let mut sets = vec![("train", train_source)];
@@ -117,7 +117,7 @@ pub fn train_classifier(
     let test = match test_store {
         Some(store) => {
             let rows = settings.training.valid_batch_size;
-            let batches = classes::evaluation_batches(store.clone(), None, rows, SampleOrder::Sorted, direction)?;
+            let batches = classes::evaluation_batches(store.clone(), None, rows, classes::order(&network), direction)?;
             let measured = test(&network, &mut graph, &parameters, batches, &store)?;
             report_test(context, &progress, &measured, &names)?;
             Some(measured)

@@ -58,7 +58,7 @@ pub fn train_language_model(
     };
     let start = from.map_or_else(|| Ok("none".to_string()), |from| weights::model_hash(&from.parameters))?;
     let identity = context.identity(stage, &data, &start);
-    if let Some(result) = context.finished(out, &identity)? {
+    if let Some(result) = context.finished(stage, out, &identity)? {
         return Ok(result);
     }
     let mut sets = vec![("train", sources.train.as_slice())];

@@ -5,7 +5,8 @@ use std::io::{Cursor, Write};
 use ulmfit::error::Error;
 use ulmfit::models::import;
 use ulmfit::text::{
-    Document, Encoding, Format, Language, OpenOptions, Quotes, Role, Rules, Source, Subword, Tokenizer, TokenizerKind,
+    Document, Encoding, Format, Invisible, Language, OpenOptions, Quotes, Role, Rules, Source, Subword, Tokenizer,
+    TokenizerKind,
 };
 
 /// One target: its name, its call, and inputs to begin with.
@@ -215,7 +216,9 @@ fn tokenizer(bytes: &[u8]) -> Outcome {
         5 => TokenizerKind::word_in(Rules::V1, Some(other())),
         _ => TokenizerKind::word_in(Rules::V2, Some(other())),
     };
-    let begin = kind.begin_token();
+    let invisible = if a / 7 % 2 == 0 { Invisible::Keep } else { Invisible::Drop };
+    let kind = kind.with_invisible(invisible);
+    let (begin, dropped) = (kind.begin_token(), kind.invisible() == Invisible::Drop);
     let tokenizer = Tokenizer::new(kind).map_err(|e| e.to_string())?;
     let mut document = match b % 3 {
         0 => Document::from_fields(text.split('|').map(str::to_string).collect()),
@@ -229,6 +232,9 @@ fn tokenizer(bytes: &[u8]) -> Outcome {
     // as in the reference, the rules of v1 put a text that begins with WikiText's " @-@ " and the mark before it together: `xxbos-`
     if !tokens.iter().any(|t| t == begin || t.strip_prefix(begin).is_some_and(|rest| rest.starts_with('-'))) {
         return Err(format!("no {begin} in {tokens:?}"));
+    }
+    if dropped && tokens.iter().any(|token| token.contains(['\u{ad}', '\u{feff}', '\u{2060}'])) {
+        return Err(format!("what is not seen was to go: {tokens:?}"));
     }
     if tokens.iter().any(String::is_empty) {
         return Err("an empty token".into());
@@ -257,6 +263,9 @@ fn subword(bytes: &[u8]) -> Outcome {
         let tokens = tokenizer.tokens(&document);
         if tokens != tokenizer.tokens(&document) {
             return Err("two different token streams of one text".into());
+        }
+        if dropped && tokens.iter().any(|token| token.contains(['\u{ad}', '\u{feff}', '\u{2060}'])) {
+            return Err(format!("what is not seen was to go: {tokens:?}"));
         }
         if tokens.iter().any(String::is_empty) {
             return Err("an empty token".into());

@@ -22,7 +22,7 @@ use tokenizers::models::ModelWrapper;
 use tokenizers::{Decoder as _, Model as _, OffsetReferential, OffsetType, PreTokenizer as _};
 
 use super::super::{Document, is_space};
-use super::{Rules, TABLES_VERSION, rules};
+use super::{Invisible, Rules, TABLES_VERSION, rules};
 use crate::error::{Error, Result};
 use crate::files;
 pub(super) use cache::Cache;
@@ -88,6 +88,9 @@ pub struct Subword {
     sha256: String,
     /// Version of the tables of the rules.
     tables: String,
+    /// Of the rules that the text goes through; the file of another tool is given text as it is.
+    #[serde(default, skip_serializing_if = "Invisible::is_keep")]
+    invisible: Invisible,
     /// Not there before the file was read.
     #[serde(skip)]
     model: Option<Arc<SubwordModel>>,
@@ -111,7 +114,7 @@ struct SubwordModel {
 
 impl PartialEq for Subword {
     fn eq(&self, other: &Self) -> bool {
-        self.sha256 == other.sha256
+        self.sha256 == other.sha256 && self.invisible == other.invisible
     }
 }
 
@@ -146,12 +149,7 @@ impl Subword {
     /// # Errors
     /// [`Error::File`] when it cannot be read or is not the file of a tokenizer that sub-words can come from.
     pub fn open(path: &Path) -> Result<Self> {
-        let size = std::fs::metadata(path).map_err(|e| Error::io(path, "open", &e))?.len();
-        if size > LARGEST_FILE {
-            return Err(Error::file(path, format!("has {size} bytes, a tokenizer has at most {LARGEST_FILE}")));
-        }
-        let file = std::fs::read(path).map_err(|e| Error::io(path, "read", &e))?;
-        Self::read(path, file)
+        Self::read(path, files::read(path, LARGEST_FILE)?)
     }
 
     /// From the content of the file `path`.
@@ -170,7 +168,8 @@ impl Subword {
         let sha256 = files::hex(&files::sha256(&file));
         let model =
             guarded(|| SubwordModel::new(file)).unwrap_or_else(|| Err("is not a tokenizer that can work".into()))?;
-        Ok(Subword { sha256, tables: TABLES_VERSION.to_string(), model: Some(Arc::new(model)) })
+        let (tables, invisible) = (TABLES_VERSION.to_string(), Invisible::Keep);
+        Ok(Subword { sha256, tables, invisible, model: Some(Arc::new(model)) })
     }
 
     /// With the file that lies beside a vocabulary.
@@ -178,7 +177,7 @@ impl Subword {
     /// # Errors
     /// [`Error::File`] when the file is missing, damaged or another one.
     pub(in crate::text) fn with_file(&self, path: &Path) -> Result<Self> {
-        if !path.exists() {
+        if !files::exists(path)? {
             return Err(Error::file(path, "is missing, and the vocabulary beside it is one of sub-words")
                 .hint("a model of sub-words needs its tokenizer.json: restore the original file"));
         }
@@ -198,12 +197,23 @@ impl Subword {
             return Err(Error::file(path, "is not the tokenizer that the vocabulary beside it was made with")
                 .hint("its hash differs from the one in the vocabulary: restore the original file"));
         }
-        Ok(Subword { tables: self.tables.clone(), ..found })
+        Ok(Subword { tables: self.tables.clone(), invisible: self.invisible, ..found })
     }
 
     /// Version of the tables of the rules that the text goes through.
     pub(super) fn tables(&self) -> &str {
         &self.tables
+    }
+
+    /// What becomes of invisible characters before the text is cut.
+    pub(super) fn invisible(&self) -> Invisible {
+        self.invisible
+    }
+
+    /// The same with another choice of what becomes of invisible characters.
+    #[must_use]
+    pub(super) fn with_invisible(self, invisible: Invisible) -> Self {
+        Subword { invisible, ..self }
     }
 
     /// SHA-256 of the file, in hexadecimal.
@@ -221,7 +231,8 @@ impl Subword {
 
     /// What [`Tokenizer`](super::Tokenizer) cuts with.
     pub(super) fn cutter(&self) -> Result<SubwordCutter> {
-        self.model.clone().map(SubwordCutter).ok_or_else(not_read)
+        let model = self.model.clone().ok_or_else(not_read)?;
+        Ok(SubwordCutter { model, invisible: self.invisible })
     }
 
     /// The words of a vocabulary, by id: the special tokens, then the tokens of the file in the order of their ids there.
@@ -376,11 +387,14 @@ fn is_by_piece(tokenizer: &tokenizers::Tokenizer, rules: Rules) -> bool {
 
 /// Cuts text with a model.
 #[derive(Clone)]
-pub(super) struct SubwordCutter(Arc<SubwordModel>);
+pub(super) struct SubwordCutter {
+    model: Arc<SubwordModel>,
+    invisible: Invisible,
+}
 
 impl std::fmt::Debug for SubwordCutter {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "SubwordCutter({} tokens)", self.0.words.len())
+        write!(f, "SubwordCutter({} tokens)", self.model.words.len())
     }
 }
 
@@ -394,12 +408,12 @@ impl SubwordCutter {
         cache: &mut Cache,
         emit: &mut dyn FnMut(&str),
     ) {
-        let model = &*self.0;
+        let model = &*self.model;
         let Some(rules) = model.rules else {
             emit(SPECIAL[2]);
             return self.whole(&document.text, emit);
         };
-        rules::before(document, rules, rules::Casing::default(), text, other);
+        rules::before(document, rules, rules::Casing::default(), self.invisible, text, other);
         if model.by_piece {
             cache.belongs_to(model.number);
             pieces(text, rules, &mut |piece| {
@@ -424,9 +438,9 @@ impl SubwordCutter {
         let mut rest = text;
         while !rest.is_empty() {
             let (block, after) = rest.split_at(block_end(rest));
-            match self.0.encode(block) {
-                Ok(ids) => ids.iter().for_each(|&id| emit(self.0.name(id))),
-                Err(_) => emit(self.0.unknown()),
+            match self.model.encode(block) {
+                Ok(ids) => ids.iter().for_each(|&id| emit(self.model.name(id))),
+                Err(_) => emit(self.model.unknown()),
             }
             rest = after;
         }
@@ -434,7 +448,7 @@ impl SubwordCutter {
 
     /// `text` and what the tokens that follow it say.
     pub(super) fn continued(&self, text: &str, tokens: &[&str]) -> String {
-        let Some(rules) = self.0.rules else {
+        let Some(rules) = self.model.rules else {
             // what the tokens add to the text's own, since a decoder may treat the first one of all in its own way
             let mut all: Vec<String> = Vec::new();
             self.whole(text, &mut |token| all.push(token.to_string()));
@@ -453,7 +467,7 @@ impl SubwordCutter {
 
     /// Readable text of tokens.
     pub(super) fn detokenize(&self, tokens: &[&str]) -> String {
-        match self.0.rules {
+        match self.model.rules {
             Some(rules) => join(tokens, rules.subword_tokens()),
             None => {
                 let words = tokens.iter().filter(|token| !SPECIAL.contains(token));
@@ -465,7 +479,7 @@ impl SubwordCutter {
     /// With the decoder of the file; where it has none, its tokens are words.
     fn decode(&self, tokens: Vec<String>) -> String {
         let plain = tokens.join(" ");
-        match self.0.tokenizer.get_decoder() {
+        match self.model.tokenizer.get_decoder() {
             Some(decoder) => guarded(|| decoder.decode(tokens)).and_then(Result::ok).unwrap_or(plain),
             None => plain,
         }

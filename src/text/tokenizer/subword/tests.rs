@@ -34,10 +34,12 @@ const JAPANESE: &[&str] = &[
 ];
 
 fn train_on(texts: &[&str], algorithm: SubwordAlgorithm, rules: Rules, size: usize, coverage: f64) -> Subword {
-    let segmenter = Segmenter::new(rules).unwrap();
+    let segmenter = Segmenter::new(rules, Invisible::Keep).unwrap();
     let (mut segments, mut scratch) = (Segments::default(), SegmentScratch::default());
     texts.iter().for_each(|text| segments.add(&segmenter.count(&Document::new(*text), &mut scratch).unwrap()));
-    train(segments, &SubwordTraining { algorithm, rules, vocab_size: size, min_count: 1, coverage }).unwrap()
+    let invisible = Invisible::Keep;
+    let vocab_size = size;
+    train(segments, &SubwordTraining { algorithm, rules, invisible, vocab_size, min_count: 1, coverage }).unwrap()
 }
 
 const BOTH: [SubwordAlgorithm; 2] = [SubwordAlgorithm::Unigram, SubwordAlgorithm::Bpe];
@@ -73,7 +75,14 @@ fn crates(subword: &Subword) -> tokenizers::Tokenizer {
 /// The text as it is after the rules, its pieces parted by single spaces.
 fn after_rules(text: &str, rules: Rules) -> String {
     let (mut before, mut other, mut joined) = (String::new(), String::new(), String::new());
-    super::rules::before(&Document::new(text), rules, super::rules::Casing::default(), &mut before, &mut other);
+    super::rules::before(
+        &Document::new(text),
+        rules,
+        super::rules::Casing::default(),
+        super::Invisible::Keep,
+        &mut before,
+        &mut other,
+    );
     pieces(&before, rules, &mut |piece| {
         joined.push_str(piece);
         joined.push(' ');
@@ -155,10 +164,11 @@ fn rare_characters_are_unknown() {
 
 #[test]
 fn too_small_and_empty() {
-    let segmenter = Segmenter::new(Rules::V2).unwrap();
+    let segmenter = Segmenter::new(Rules::V2, Invisible::Keep).unwrap();
     let training = |vocab_size| SubwordTraining {
         algorithm: SubwordAlgorithm::Unigram,
         rules: Rules::V2,
+        invisible: Invisible::Keep,
         vocab_size,
         min_count: 1,
         coverage: 1.0,

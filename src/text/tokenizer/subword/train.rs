@@ -11,8 +11,8 @@ use super::super::super::{Document, WordCounts};
 use super::super::rules;
 use super::unigram::{self, LONGEST_PIECE};
 use super::{
-    Cache, Rules, Subword, guarded, in_words, own_added_token, own_decoder, own_normalizer, own_pre_tokenizer, pieces,
-    segments,
+    Cache, Invisible, Rules, Subword, guarded, in_words, own_added_token, own_decoder, own_normalizer,
+    own_pre_tokenizer, pieces, segments,
 };
 use crate::error::{Error, Result};
 
@@ -41,6 +41,7 @@ pub struct SubwordTraining {
     pub algorithm: SubwordAlgorithm,
     /// Rules for the text before.
     pub rules: Rules,
+    pub invisible: Invisible,
     /// Tokens at most, special ones included.
     pub vocab_size: usize,
     /// BPE: pairs seen less often are not joined.
@@ -115,6 +116,7 @@ fn hash(text: &str) -> u64 {
 /// Cuts documents into the segments that training counts. Shared by threads; each brings its own [`SegmentScratch`].
 pub(in crate::text) struct Segmenter {
     rules: Rules,
+    invisible: Invisible,
     tokenizer: tokenizers::Tokenizer,
 }
 
@@ -129,12 +131,12 @@ pub(in crate::text) struct SegmentScratch {
 }
 
 impl Segmenter {
-    pub(in crate::text) fn new(rules: Rules) -> Result<Self> {
+    pub(in crate::text) fn new(rules: Rules, invisible: Invisible) -> Result<Self> {
         let special = rules.subword_tokens();
         let vocabulary: Value =
             special.iter().enumerate().map(|(id, token)| (token.to_string(), Value::from(id))).collect();
         let model = json!({ "type": "WordLevel", "vocab": vocabulary, "unk_token": special[0] });
-        Ok(Segmenter { rules, tokenizer: assemble(rules, model)? })
+        Ok(Segmenter { rules, invisible, tokenizer: assemble(rules, model)? })
     }
 
     /// The segments of a document.
@@ -142,7 +144,7 @@ impl Segmenter {
         let mut counts = WordCounts::default();
         let mut fault = None;
         let SegmentScratch { text, other, cache, segments: names } = scratch;
-        rules::before(document, self.rules, rules::Casing::default(), text, other);
+        rules::before(document, self.rules, rules::Casing::default(), self.invisible, text, other);
         pieces(text, self.rules, &mut |piece| {
             let cut = || segments(&self.tokenizer, piece);
             let result = if Cache::keeps(piece) {
@@ -225,7 +227,7 @@ pub(in crate::text) fn train(segments: Segments, training: &SubwordTraining) -> 
     }?;
     let tokenizer = assemble(training.rules, model)?;
     let file = serde_json::to_vec(&tokenizer).map_err(failed)?;
-    Subword::from_bytes(file).map_err(failed)
+    Ok(Subword::from_bytes(file).map_err(failed)?.with_invisible(training.invisible))
 }
 
 /// What the crate trains on: the most frequent segments, without characters that get no token, sorted, with counts that add up to what it
