@@ -149,7 +149,8 @@ fn keys_of_others_are_refused() {
         &words(&[&classifier, &["--set", "model.hidden=77"]]),
         &["--set model.hidden=77", "the model to start from has 12"],
     );
-    says(&words(&[&finetune, &["--direction", "backward"]]), &["--direction backward", "reads forward"]);
+    let other_way = words(&[&finetune, &["--direction", "backward", "--out", &out, "--quiet"]]);
+    refused(&mut ulmfit(&other_way), 1, &["reads forward, but a model that reads backward is needed"]);
     says(&words(&[&run, &["--pretrain-epochs", "3"]]), &["--pretrain-epochs does nothing here"]);
     says(&words(&[&run, &["--direction", "backward", "--bidirectional"]]), &["--direction does nothing here"]);
     for n in ["0", "10001", "4294967295", "18446744073709551615"] {
