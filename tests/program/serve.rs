@@ -233,3 +233,23 @@ fn what_cannot_be_served_is_said_before_it_listens() {
     refused(&mut ulmfit(&["serve", "--model", "no_such_model"]), 1, &["no_such_model"]);
     refused(&mut ulmfit(&["serve", "--model", model, "--listen", "8080"]), 2, &["--listen"]);
 }
+
+/// The folder of a run answers with both of its models, as `predict` does.
+#[test]
+fn both_models_of_a_folder_answer() {
+    let root = tempfile::tempdir().unwrap();
+    let data = crate::support::Data::new(root.path());
+    let (train, out) = (data.path("train.csv"), data.path("out"));
+    let small = ["--emb-size", "8", "--hidden-size", "12", "--set", "finetune.updates_least=4", "--bptt", "10"];
+    let line = ["run", "--quiet", "--train", &train, "--out", &out, "--set", "classifier.updates_least=10"];
+    ulmfit(&crate::support::words(&[&line, &small])).assert().success();
+    let server = Server::start(Path::new(&out), &[]);
+    let served = server.json("/predict", &json!({ "inputs": "a good film" }));
+    let said = ulmfit(&["predict", "--quiet", "--model", &out, "a good film"]).assert().success();
+    let predicted = &json_lines(&text(&said.get_output().stdout))[0]["probabilities"];
+    let alone = ulmfit(&["predict", "--quiet", "--blend", "off", "--model", &out, "a good film"]).assert().success();
+    assert_ne!(predicted, &json_lines(&text(&alone.get_output().stdout))[0]["probabilities"]);
+    let share = |value: &Value| value.as_f64().unwrap();
+    let served = served.to_string();
+    assert!(served.contains(&format!("{}", share(&predicted["pos"]))), "{served} {predicted}");
+}
