@@ -419,6 +419,7 @@ const TINY: &[Row] = &[
 /// once, words of the base and of the text. Otherwise fastai 2. First guesses, to be tuned on
 /// held-out data (docs/results.md).
 const ALL_ROUND: &[Row] = &[
+    ("text.invisible", Text("drop"), "ours: what nobody sees makes no other word"),
     ("model.emb", Int(200), "ours: without a base; a base brings its own"),
     ("model.hidden", Int(400), "ours: without a base"),
     ("model.layers", Int(2), "ours: without a base"),
