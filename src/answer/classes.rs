@@ -2,70 +2,76 @@
 
 use std::sync::Arc;
 
-use super::Measured;
+use super::{Hits, Macro, Measured, Scores};
 use crate::autodiff::{Graph, Parameters};
 use crate::error::Result;
+use crate::models::Decision;
 use crate::nn::{Classifier, DocumentBatch, Noise};
 use crate::ops::batch_norm::Mode;
 use crate::ops::concat_pool::Masking;
-use crate::ops::softmax_cross_entropy::softmax;
 use crate::random::Key;
 use crate::text::Direction;
 use crate::text::{ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder, TokenStore};
 
-/// Documents of a store in reading direction.
+/// Documents of a store in reading direction; of pairs those of two stores.
 pub struct Documents {
     store: Arc<TokenStore>,
+    /// The second texts, in the same order.
+    second: Option<Arc<TokenStore>>,
     direction: Direction,
     buffers: Vec<Vec<u32>>,
 }
 
 impl Documents {
-    pub fn new(store: Arc<TokenStore>, direction: Direction) -> Self {
-        Documents { store, direction, buffers: Vec::new() }
+    pub fn new(store: Arc<TokenStore>, second: Option<Arc<TokenStore>>, direction: Direction) -> Self {
+        Documents { store, second, direction, buffers: Vec::new() }
     }
 
     pub fn store(&self) -> &TokenStore {
         &self.store
     }
 
-    /// Reads the documents of a batch.
+    /// Reads the documents of a batch; of pairs all first texts, then all second.
     ///
     /// # Errors
     /// Those of [`TokenStore::read`].
     pub fn read(&mut self, documents: &[u32]) -> Result<DocumentBatch<'_>> {
-        self.buffers.resize_with(documents.len().max(self.buffers.len()), Vec::new);
-        for (buffer, &document) in self.buffers.iter_mut().zip(documents) {
-            let range = self.store.document(document as usize);
+        let texts = documents.len() * if self.second.is_some() { 2 } else { 1 };
+        self.buffers.resize_with(texts.max(self.buffers.len()), Vec::new);
+        let stores = std::iter::once(&self.store).chain(&self.second);
+        let places = stores.flat_map(|store| documents.iter().map(move |&document| (store, document)));
+        for (buffer, (store, document)) in self.buffers.iter_mut().zip(places) {
+            let range = store.document(document as usize);
             buffer.resize((range.end - range.start) as usize, 0);
-            self.store.read(range.start, buffer)?;
+            store.read(range.start, buffer)?;
             if self.direction == Direction::Backward {
                 buffer.reverse();
             }
         }
-        DocumentBatch::new(self.buffers[..documents.len()].iter().map(Vec::as_slice).collect())
+        DocumentBatch::new(self.buffers[..texts].iter().map(Vec::as_slice).collect())
     }
 }
 
-/// Class probabilities of documents, in the order of the store.
+/// Answers for documents, in the order of the store.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Predictions {
     /// Indices into the store, ascending.
     pub documents: Vec<u32>,
-    /// One row of class probabilities for each document.
+    /// For each document a row of probabilities, of classes or of labels, or a number.
     pub probabilities: Vec<Vec<f64>>,
 }
 
 /// Batches for evaluation and prediction: sorted by length, so that little is computed on padding.
 pub fn evaluation_batches(
     store: Arc<TokenStore>,
+    second: Option<Arc<TokenStore>>,
     documents: Option<Vec<u32>>,
     batch_size: usize,
     order: SampleOrder,
     direction: Direction,
 ) -> Result<(ClassifierBatches, Documents)> {
     let config = ClassifierConfig { batch_size, order, drop_last: false, key: Key([0, 0]) };
-    Ok((ClassifierBatches::new(store.clone(), documents, config)?, Documents::new(store, direction)))
+    Ok((ClassifierBatches::new(store.clone(), documents, config)?, Documents::new(store, second, direction)))
 }
 
 /// The order in which documents are answered for, so that no answer depends on the others of its batch: padded in front, a row would begin
@@ -77,13 +83,14 @@ pub fn order(model: &Classifier) -> SampleOrder {
     }
 }
 
-/// Predicts the documents of sorted batches; the answer is in the order of the store.
+/// Predicts the documents of sorted batches; the answers are in the order of the store.
 pub fn predict(
     model: &Classifier,
     g: &mut Graph,
     parameters: &Parameters,
     batches: &mut ClassifierBatches,
     documents: &mut Documents,
+    decision: &Decision,
 ) -> Result<Predictions> {
     let recording = g.is_recording();
     g.set_recording(false);
@@ -94,9 +101,9 @@ pub fn predict(
         let rows = rows.to_vec();
         let batch = documents.read(&rows)?;
         let out = model.forward(g, parameters, &batch, Mode::Eval, &Noise::Off, &Noise::Off)?;
-        let probabilities = softmax(g, out.logits)?.to_f64();
-        for (row, p) in out.rows.iter().zip(probabilities.chunks_exact(model.settings.classes)) {
-            all.push((rows[*row as usize], p.to_vec()));
+        let answers = model.settings.answers.of_logits(g, out.logits)?;
+        for (row, p) in out.rows.iter().zip(answers.chunks_exact(model.settings.classes)) {
+            all.push((rows[*row as usize], p.iter().map(|&p| decision.scaled(p)).collect()));
         }
     }
     g.reset();
@@ -108,7 +115,7 @@ pub fn predict(
 
 pub use crate::linear::decide;
 
-/// Error, accuracy, mean cross-entropy and confusion of predictions.
+/// Error, accuracy, mean cross-entropy, confusion, and what counts every class alike.
 pub fn measure(probabilities: &[Vec<f64>], labels: &[u32], classes: usize) -> Measured {
     let mut confusion = vec![vec![0u64; classes]; classes];
     let (mut wrong, mut nats) = (0u64, 0.0);
@@ -121,13 +128,14 @@ pub fn measure(probabilities: &[Vec<f64>], labels: &[u32], classes: usize) -> Me
     }
     let count = labels.len() as u64;
     let error = 100.0 * wrong as f64 / count.max(1) as f64;
-    Measured {
-        loss: nats / count.max(1) as f64,
-        perplexity: None,
-        bits_per_byte: None,
-        accuracy: Some(100.0 - error),
-        error_percent: Some(error),
-        count,
-        confusion: Some(confusion),
-    }
+    let hits = Hits::of_confusion(&confusion);
+    let all = Macro::of(&hits);
+    let scores = Scores::default()
+        .with("error_percent", error)
+        .with("accuracy", 100.0 - error)
+        .with("balanced_accuracy", all.balanced_accuracy)
+        .with("macro_precision", all.precision)
+        .with("macro_recall", all.recall)
+        .with("macro_f1", all.f1);
+    Measured { loss: nats / count.max(1) as f64, count, scores, confusion: Some(confusion), hits }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::Measured;
 use super::classes::{evaluation_batches, measure, order, predict};
+use super::gold::Gold;
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
-use crate::models::Loaded;
-use crate::nn::{Classifier, weights};
+use crate::models::{Decision, Loaded};
+use crate::nn::{Answers, Classifier, weights};
 use crate::text::{
     BuildOptions, BuildReport, Labels, Row, Skipped, Source, Storage, TokenStore, Tokenizer, fill_store, shown_labels,
 };
@@ -24,10 +25,22 @@ pub struct Ensemble {
 pub struct Answer {
     /// Where the document stands in its file.
     pub row: Row,
-    /// One number for each class; empty where the document is left out ([`Row::skipped`]).
+    /// One number for each class or label, or the number that is estimated; empty where the document is left out ([`Row::skipped`]).
     pub probabilities: Vec<f64>,
     /// Its class, as an index into the labels, where that was asked for and is known.
     pub label: Option<u32>,
+    /// What else is known of it, where that was asked for: which labels it has, or its number.
+    pub known: Known,
+}
+
+/// What is known of a document whose answer is not a class.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Known {
+    #[default]
+    Nothing,
+    /// Indices into the labels, ascending.
+    Labels(Vec<u32>),
+    Number(f64),
 }
 
 /// What an evaluation gives.
@@ -45,6 +58,21 @@ impl Outcome {
         let probabilities: Vec<Vec<f64>> = kept().map(|answer| answer.probabilities.clone()).collect();
         let labels: Vec<u32> = kept().map(|answer| answer.label.unwrap_or(u32::MAX)).collect();
         let measured = measure(&probabilities, &labels, classes);
+        Outcome { measured, answers }
+    }
+
+    /// Measures answers that are labels or numbers.
+    fn of_known(answers: Vec<Answer>, labels: usize, decision: &Decision) -> Self {
+        let kept: Vec<&Answer> = answers.iter().filter(|answer| answer.row.skipped.is_none()).collect();
+        let rows: Vec<Vec<f64>> = kept.iter().map(|answer| answer.probabilities.clone()).collect();
+        let number = |answer: &&Answer| if let Known::Number(x) = answer.known { Some(x) } else { None };
+        let set = |answer: &&Answer| if let Known::Labels(set) = &answer.known { set.clone() } else { Vec::new() };
+        let gold = match kept.first().and_then(number) {
+            Some(_) => Gold::Numbers(kept.iter().map(|answer| number(answer).unwrap_or(f64::NAN)).collect()),
+            None => Gold::Labels { sets: kept.iter().map(set).collect(), labels },
+        };
+        let all: Vec<u32> = (0..kept.len() as u32).collect();
+        let measured = gold.measure(&all, &rows, decision, labels);
         Outcome { measured, answers }
     }
 
@@ -68,6 +96,14 @@ impl Ensemble {
                     shown_labels(&model.config.labels)
                 )));
             }
+            let kind = |model: &Loaded<Classifier>| {
+                let settings = &model.network.settings;
+                (settings.answers, settings.pair)
+            };
+            if kind(model) != kind(&models[0]) {
+                return Err(Error::data("--ensemble: the two models answer different questions")
+                    .hint("both must have been trained with the same --task"));
+            }
         }
         let on_device = |model: Loaded<Classifier>| -> Result<_> {
             Ok(Loaded { parameters: model.parameters.to_device(graph.device())?, ..model })
@@ -87,28 +123,63 @@ impl Ensemble {
         &self.models[0].config.labels
     }
 
-    /// Class probabilities of every document, in their order. One without a text is left out.
+    /// Probabilities, or the number, of every document, in their order. One without a text is left out.
     ///
     /// # Errors
     /// Those of reading.
     pub fn predict(&mut self, source: &Source) -> Result<Vec<Answer>> {
-        self.averaged(source, &BuildOptions { skip_empty: true, ..BuildOptions::default() })
+        let pair = self.models[0].network.settings.pair;
+        self.averaged(source, &BuildOptions { skip_empty: !pair, ..BuildOptions::default() })
     }
 
-    /// Error, confusion and probabilities on labelled documents.
+    /// What is measured, and the answers, on labelled documents.
     ///
     /// # Errors
-    /// Those of reading; no document has a text and a label; a class that the model does not have.
+    /// Those of reading; no document has a text and a label; a class or label that the model does not have; no number where one is
+    /// expected.
     pub fn evaluate(&mut self, source: &Source) -> Result<Outcome> {
-        let options =
-            BuildOptions { labels: Labels::Known(self.labels().to_vec()), skip_empty: true, skip_unlabelled: true };
+        let (answers, pair) = (self.kind(), self.models[0].network.settings.pair);
+        let labels = match answers {
+            Answers::Class => Labels::Known(self.labels().to_vec()),
+            Answers::Labels | Answers::Number => Labels::Collect,
+        };
+        let options = BuildOptions { labels, skip_empty: !pair, skip_unlabelled: answers != Answers::Labels };
         let answers = self.averaged(source, &options)?;
-        let outcome = Outcome::of(answers, self.labels().len());
+        let outcome = match self.kind() {
+            Answers::Class => Outcome::of(answers, self.labels().len()),
+            Answers::Labels | Answers::Number => Outcome::of_known(answers, self.labels().len(), &self.decision()),
+        };
         if outcome.measured.count == 0 {
             let what = if outcome.skipped(Skipped::Unlabelled) > 0 { "a label" } else { "text" };
             return Err(Error::file(source.name(), format!("holds no document with {what}")));
         }
         Ok(outcome)
+    }
+
+    /// What is said of a document.
+    pub fn kind(&self) -> Answers {
+        self.models[0].network.settings.answers
+    }
+
+    /// Whether a document is a pair of texts.
+    pub fn is_pair(&self) -> bool {
+        self.models[0].network.settings.pair
+    }
+
+    /// How outputs become answers: of several models the mean of their thresholds, as it is with their probabilities.
+    pub fn decision(&self) -> Decision {
+        let share = 1.0 / self.models.len() as f64;
+        match &self.models[0].config.decision {
+            Decision::Thresholds(first) => {
+                let mut mean = vec![0.0; first.len()];
+                for model in &self.models {
+                    let thresholds = model.config.decision.thresholds(mean.len());
+                    mean.iter_mut().zip(thresholds).for_each(|(sum, threshold)| *sum += share * threshold);
+                }
+                Decision::Thresholds(mean)
+            }
+            other => other.clone(),
+        }
     }
 
     fn averaged(&mut self, source: &Source, options: &BuildOptions) -> Result<Vec<Answer>> {
@@ -117,27 +188,48 @@ impl Ensemble {
         let share = 1.0 / self.models.len() as f64;
         for model in &self.models {
             let mut rows = Vec::new();
-            let (store, report) = ids(model, source, options, &mut |row| rows.push(row))?;
+            let pair = model.network.settings.pair;
+            let first = if pair { source.half_of_pairs(0) } else { source.clone() };
+            let (store, report) = ids(model, &first, options, &mut |row| rows.push(row))?;
             let warning = report.hardly_known(model.vocabulary.tokenizer());
             self.warning = self.warning.take().or(warning.map(|text| format!("{}: {text}", source.name())));
             let Some(store) = store else {
                 return Ok(rows
                     .into_iter()
-                    .map(|row| Answer { row, probabilities: Vec::new(), label: None })
+                    .map(|row| Answer { row, probabilities: Vec::new(), label: None, known: Known::Nothing })
                     .collect());
             };
             let store = Arc::new(store);
+            let second = match pair {
+                true => ids(model, &source.half_of_pairs(1), options, &mut |_| ())?.0.map(Arc::new),
+                false => None,
+            };
+            let order = order(&model.network);
             let (mut batches, mut documents) =
-                evaluation_batches(store.clone(), None, BATCH, order(&model.network), model.config.direction)?;
-            let found = predict(&model.network, &mut self.graph, &model.parameters, &mut batches, &mut documents)?;
+                evaluation_batches(store.clone(), second, None, BATCH, order, model.config.direction)?;
+            let (network, decision) = (&model.network, &model.config.decision);
+            let (graph, parameters) = (&mut self.graph, &model.parameters);
+            let found = predict(network, graph, parameters, &mut batches, &mut documents, decision)?;
             numbers(model, &found.probabilities)?;
+            let kind = model.network.settings.answers;
+            let gold = match (kind, &options.labels) {
+                (Answers::Class, _) | (_, Labels::Ignore) => None,
+                _ => Some(Gold::of_store(&store, kind, Some(&model.config.labels))?.0),
+            };
             if answers.is_empty() {
-                let blank = |row| Answer { row, probabilities: Vec::new(), label: None };
+                let blank = |row| Answer { row, probabilities: Vec::new(), label: None, known: Known::Nothing };
                 answers = rows.into_iter().map(blank).collect();
             }
             let kept = answers.iter_mut().filter(|answer| answer.row.skipped.is_none());
             for ((answer, p), &document) in kept.zip(&found.probabilities).zip(&found.documents) {
-                answer.label = store.label(document as usize);
+                match &gold {
+                    None => answer.label = store.label(document as usize),
+                    Some(Gold::Labels { sets, .. }) => {
+                        answer.known = Known::Labels(sets[document as usize].clone());
+                    }
+                    Some(Gold::Numbers(numbers)) => answer.known = Known::Number(numbers[document as usize]),
+                    Some(Gold::Classes(_)) => {}
+                }
                 answer.probabilities.resize(p.len(), 0.0);
                 answer.probabilities.iter_mut().zip(p).for_each(|(sum, p)| *sum += share * p);
             }

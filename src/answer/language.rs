@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Measured;
 use super::ensemble::not_numbers;
+use super::{Measured, Scores};
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
 use crate::models::Loaded;
@@ -227,15 +227,12 @@ pub fn evaluate(
         Mean::Window => window_losses / windows.max(1) as f64,
     };
     let bytes = batches.text_bytes() as f64 * count as f64 / batches.tokens().max(1) as f64;
-    Ok(Measured {
-        loss,
-        perplexity: Some(loss.exp()),
-        bits_per_byte: (bytes > 0.0).then(|| nats / std::f64::consts::LN_2 / bytes),
-        accuracy: Some(100.0 * correct as f64 / count.max(1) as f64),
-        error_percent: None,
-        count,
-        confusion: None,
-    })
+    let mut scores = Scores::default().with("perplexity", loss.exp());
+    if bytes > 0.0 {
+        scores.put("bits_per_byte", nats / std::f64::consts::LN_2 / bytes);
+    }
+    scores.put("accuracy", 100.0 * correct as f64 / count.max(1) as f64);
+    Ok(Measured { loss, count, scores, ..Measured::default() })
 }
 
 /// Draws from log-probabilities.

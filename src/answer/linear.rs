@@ -1,6 +1,6 @@
 //! Answers of a linear model alone.
 
-use super::ensemble::{Answer, Outcome};
+use super::ensemble::{Answer, Known, Outcome};
 use crate::error::Result;
 use crate::linear::LinearModel;
 use crate::text::{Document, Labels, Row, Skipped, Source};
@@ -43,6 +43,7 @@ fn answers(
         Answer {
             label: document.label.as_ref().and_then(place).filter(|_| skipped.is_none()),
             probabilities: if skipped.is_some() { Vec::new() } else { probabilities },
+            known: Known::Nothing,
             row: Row { origin: document.origin.clone(), skipped },
         }
     };

@@ -3,29 +3,15 @@
 
 pub mod classes;
 pub mod ensemble;
+pub mod gold;
 pub mod language;
 pub mod linear;
+mod measured;
 pub mod panel;
 
-use serde::{Deserialize, Deserializer, Serialize};
+pub use measured::{Hits, Macro, Measured, Scores};
 
-/// Result of an evaluation on held-out data.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
-    /// Mean cross-entropy in nats, per token or per document.
-    #[serde(deserialize_with = "nan")]
-    pub loss: f64,
-    pub perplexity: Option<f64>,
-    pub bits_per_byte: Option<f64>,
-    /// Percent.
-    pub accuracy: Option<f64>,
-    /// Percent.
-    pub error_percent: Option<f64>,
-    /// Tokens or documents that were predicted.
-    pub count: u64,
-    /// Rows: true classes, columns: predictions (classifiers).
-    pub confusion: Option<Vec<Vec<u64>>>,
-}
+use serde::{Deserialize, Deserializer};
 
 /// JSON has no NaN: `null` stands for it.
 pub fn nan<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {

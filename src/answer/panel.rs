@@ -8,7 +8,8 @@ use super::linear;
 use crate::autodiff::Graph;
 use crate::error::{Error, Result};
 use crate::linear::LinearModel;
-use crate::models::{self, rule::Rule};
+use crate::models::{self, Decision, rule::Rule};
+use crate::nn::Answers;
 use crate::text::Source;
 
 /// Which of a folder's models answer.
@@ -78,6 +79,21 @@ impl Panel {
     /// What is doubtful about the texts last answered for.
     pub fn warning(&self) -> Option<&str> {
         self.networks.as_ref().and_then(Ensemble::warning)
+    }
+
+    /// What is said of a text.
+    pub fn kind(&self) -> Answers {
+        self.networks.as_ref().map_or(Answers::Class, Ensemble::kind)
+    }
+
+    /// How outputs become answers.
+    pub fn decision(&self) -> Decision {
+        self.networks.as_ref().map_or(Decision::Likeliest, Ensemble::decision)
+    }
+
+    /// Whether a document is a pair of texts.
+    pub fn is_pair(&self) -> bool {
+        self.networks.as_ref().is_some_and(Ensemble::is_pair)
     }
 
     /// Whether a network is among them.

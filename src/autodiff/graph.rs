@@ -269,6 +269,11 @@ impl Graph {
         var
     }
 
+    /// Takes a parameter's value out of that promise: its gradient is of a loss that enters with another weight.
+    pub fn expect_any_weight(&mut self, parameter: Var) {
+        self.values[parameter.index as usize].early = None;
+    }
+
     /// A promise that backward passes of this graph start at losses that enter with weight one, as those of a training do. Then an operation that
     /// computes a gradient in its forward pass may write it where it belongs at once ([`early_gradient`](Self::early_gradient)).
     pub fn promise_unit_loss(&mut self) {

@@ -377,7 +377,15 @@ fn classifier_updates(
         assemble::classifier(architecture, key, None, |declared| format.place(declared))?;
     let documents = (store(sizes.vocabulary, sizes.batch, sizes.length)?, None);
     let task = assemble::classifier_task_settings(settings);
-    let mut task = assemble::classifier_task(&network, settings, task, Direction::Forward, key, documents, None)?;
+    let mut task = assemble::classifier_task(
+        &network,
+        settings,
+        task,
+        Direction::Forward,
+        key,
+        documents,
+        None::<assemble::Chosen>,
+    )?;
     task.begin_epoch(0)?;
     let step = settings.steps(parameters.groups()).pop();
     let step = step.ok_or_else(|| Error::data("the recipe trains for no epoch"))?;

@@ -4,16 +4,24 @@ use super::model::{CheckedModel, ModelCheck, fill};
 use crate::autodiff::{Graph, Parameters, Var};
 use crate::device::{DType, Device};
 use crate::error::{Error, Result};
-use crate::nn::{AwdLstmSettings, Classifier, ClassifierSettings, DocumentBatch, DropRates, Noise, State, sites};
+use crate::nn::{
+    Answers, AwdLstmSettings, Classifier, ClassifierLosses, ClassifierSettings, DocumentBatch, DropRates, LabelLoss,
+    LossSettings, Noise, QrnnSettings, State, Truth, sites,
+};
 use crate::ops::Dropout;
 use crate::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
 use crate::ops::batch_norm::{Mode, batch_norm};
 use crate::ops::concat_pool::{Masking, concat_pool};
 use crate::ops::dropout::dropout;
 use crate::ops::linear::linear;
+use crate::ops::locked_dropout::locked_dropout;
+use crate::ops::pair_features::pair_features;
 use crate::ops::relu::relu;
+use crate::ops::sigmoid_cross_entropy::sigmoid_cross_entropy;
 use crate::ops::softmax_cross_entropy::softmax_cross_entropy;
-use crate::ops::weighted_sum::weighted_sum;
+use crate::ops::squared_error::squared_error;
+use crate::ops::tied_softmax::tied_softmax;
+use crate::ops::weighted_cross_entropy::{Weighting, weighted_cross_entropy};
 use crate::random::{Key, Mask, Site, Stream};
 use crate::tensor::Tensor;
 
@@ -21,11 +29,11 @@ const V: usize = 13;
 const E: usize = 4;
 const H: usize = 6;
 const BPTT: usize = 4;
-/// Two chunks; some documents end in the first.
+/// Two chunks; some documents end in the first. Of pairs the first four: the first two are first texts.
 const LENGTHS: [usize; 5] = [8, 7, 6, 4, 3];
 const CLASSES: usize = 3;
 const HEAD: usize = 7;
-const RATES: DropRates = DropRates { embedding: 0.1, input: 0.2, weight: 0.4, hidden: 0.2, output: 0.0 };
+const RATES: DropRates = DropRates { embedding: 0.1, input: 0.2, weight: 0.4, hidden: 0.2, output: 0.3 };
 const HEAD_RATES: [f64; 2] = [0.3, 0.1];
 const REGULARISATION: Regularisation = Regularisation { alpha: 2.0, beta: 1.0, guard: TarGuard::Time };
 /// Distance from every kink (ReLU at zero, ties of the maximum) at the unperturbed parameters; the steps of the check move these
@@ -40,9 +48,51 @@ struct Switches {
     linear_bias: bool,
     /// Steps that are pooled at most; below 8 the first chunk only supplies state.
     max_steps: usize,
+    qrnn: bool,
+    answers: Answers,
+    /// Classes, or labels, count differently, and with a focus.
+    weighted: bool,
+    pair: bool,
+    /// Weight of a language model's loss beside the head's.
+    auxiliary: f64,
 }
 
-const FULL: Switches = Switches { masking: Masking::Version2, norm: Mode::Train, linear_bias: false, max_steps: 12 };
+const FULL: Switches = Switches {
+    masking: Masking::Version2,
+    norm: Mode::Train,
+    linear_bias: false,
+    max_steps: 12,
+    qrnn: false,
+    answers: Answers::Class,
+    weighted: false,
+    pair: false,
+    auxiliary: 0.0,
+};
+
+impl Switches {
+    fn lengths(&self) -> &'static [usize] {
+        &LENGTHS[..if self.pair { 4 } else { 5 }]
+    }
+
+    /// Documents, or pairs of them.
+    fn examples(&self) -> usize {
+        self.lengths().len() / if self.pair { 2 } else { 1 }
+    }
+
+    fn classes(&self) -> usize {
+        if self.answers == Answers::Number { 1 } else { CLASSES }
+    }
+
+    fn losses(&self) -> ClassifierLosses {
+        let counts = match self.weighted {
+            true => LabelLoss { smoothing: 0.1, focal: 1.5, weights: vec![0.5, 2.0, 1.25] },
+            false => LabelLoss::default(),
+        };
+        let Regularisation { alpha, beta, guard } = REGULARISATION;
+        let penalties = LossSettings { alpha, beta, ar_on_dropped: false, tar_guard: guard };
+        ClassifierLosses { penalties, counts, auxiliary: self.auxiliary }
+    }
+}
 
 pub(super) fn checks() -> Vec<ModelCheck> {
     let front = Switches { linear_bias: true, ..FULL };
@@ -52,12 +102,34 @@ pub(super) fn checks() -> Vec<ModelCheck> {
         Switches { masking: Masking::Version1, ..front },
         Switches { masking: Masking::Version07, ..front },
         Switches { masking: Masking::Version07, max_steps: 5, ..front },
+        Switches { qrnn: true, ..front },
+        Switches { weighted: true, ..FULL },
+        Switches { answers: Answers::Labels, ..front },
+        Switches { answers: Answers::Labels, weighted: true, ..FULL },
+        Switches { answers: Answers::Number, ..front },
+        Switches { pair: true, norm: Mode::Frozen, ..front },
+        Switches { auxiliary: 0.7, ..FULL },
+        Switches { auxiliary: 0.7, masking: Masking::Version07, max_steps: 5, ..front },
     ];
     let check = |s: Switches| {
-        let name = format!(
-            "V{V} E{E} H{H} L3 bptt{BPTT} lengths{LENGTHS:?} dropout masking={:?} norm={:?} bias={} cap={}",
-            s.masking, s.norm, s.linear_bias, s.max_steps
+        let mut name = format!(
+            "V{V} E{E} H{H} L3 bptt{BPTT} lengths{:?} dropout masking={:?} norm={:?} bias={} cap={}",
+            s.lengths(),
+            s.masking,
+            s.norm,
+            s.linear_bias,
+            s.max_steps
         );
+        for (there, what) in [
+            (s.qrnn, " qrnn"),
+            (s.answers == Answers::Labels, " labels"),
+            (s.answers == Answers::Number, " number"),
+            (s.weighted, " weighted"),
+            (s.pair, " pair"),
+            (s.auxiliary > 0.0, " auxiliary"),
+        ] {
+            name += if there { what } else { "" };
+        }
         ModelCheck::new("classifier", name, move || Ok(Box::new(Chunks::new(s)?)))
     };
     cases.into_iter().map(check).collect()
@@ -69,7 +141,9 @@ struct Chunks {
     graph: Graph,
     switches: Switches,
     documents: Vec<Vec<u32>>,
-    labels: Tensor,
+    labels: Vec<u32>,
+    /// 0 or 1 for every label, or a number, of every example.
+    numbers: Vec<f64>,
     /// Token ids of each chunk `[T, rows]`, and the state that it starts from, computed once from the unperturbed parameters.
     chunks: Vec<(Tensor, State)>,
     /// The first chunk that is pooled.
@@ -103,17 +177,24 @@ impl Chunks {
     }
 
     fn with_seed(switches: Switches, seed: u64) -> Result<Self> {
-        let encoder = AwdLstmSettings { vocabulary: V, embedding: E, hidden: H, layers: 3, pad: None }.into();
+        let (vocabulary, embedding, hidden, layers, pad) = (V, E, H, 3, None);
+        let encoder = match switches.qrnn {
+            false => AwdLstmSettings { vocabulary, embedding, hidden, layers, pad }.into(),
+            true => QrnnSettings { vocabulary, embedding, hidden, layers, pad, zoneout: 0.1 }.into(),
+        };
         let settings = ClassifierSettings {
             encoder,
             head: vec![HEAD],
-            classes: CLASSES,
+            classes: switches.classes(),
             linear_bias: switches.linear_bias,
             norm_bias: 0.0,
             masking: switches.masking,
             bptt: BPTT,
             max_steps: switches.max_steps,
             strict_cap: switches.masking != Masking::Version2,
+            answers: switches.answers,
+            pair: switches.pair,
+            auxiliary: (switches.auxiliary > 0.0).then_some(true),
         };
         let (classifier, parameters) = Classifier::new(settings, DType::F64)?;
         let key = Key::apart(seed);
@@ -125,22 +206,27 @@ impl Chunks {
         let mut stream = Stream::new(key, Site::CUSTOM[2], 0, 0);
         // id 0 stands for padding
         let mut words = |n: usize| (0..n).map(|_| 1 + stream.below(V as u32 - 1)).collect::<Vec<u32>>();
-        let documents: Vec<Vec<u32>> = LENGTHS.into_iter().map(&mut words).collect();
-        let labels: Vec<u32> = (0..LENGTHS.len() as u32).map(|b| b % CLASSES as u32).collect();
+        let lengths = switches.lengths();
+        let documents: Vec<Vec<u32>> = lengths.iter().map(|&n| words(n)).collect();
+        let labels: Vec<u32> = (0..switches.examples() as u32).map(|b| b % CLASSES as u32).collect();
+        let is_number = switches.answers == Answers::Number;
+        let number = |k: usize| if is_number { 0.7 * k as f64 - 1.0 } else { (k % 3 % 2) as f64 };
+        let numbers: Vec<f64> = (0..switches.examples() * switches.classes()).map(number).collect();
         let mut chunks = Chunks {
             classifier,
             parameters,
             graph: Graph::new(Device::Cpu, DType::F64, None),
             switches,
             documents,
-            labels: Tensor::from_slice([LENGTHS.len()], &labels)?,
+            labels,
+            numbers,
             chunks: Vec::new(),
             // docs/SPEC.md §1.7: kept where the chunk starts after `longest − max_steps`
-            kept: if switches.max_steps < LENGTHS[0] { 1 } else { 0 },
+            kept: if switches.max_steps < lengths[0] { 1 } else { 0 },
         };
-        let mut state = chunks.classifier.encoder.zeros(Device::Cpu, LENGTHS.len(), DType::F64)?;
+        let mut state = chunks.classifier.encoder.zeros(Device::Cpu, lengths.len(), DType::F64)?;
         chunks.graph.set_recording(false);
-        for c in 0..LENGTHS[0].div_ceil(BPTT) {
+        for c in 0..lengths[0].div_ceil(BPTT) {
             let tokens = chunks.tokens(c)?;
             chunks.chunks.push((tokens.clone(), state.clone()));
             let Chunks { classifier, parameters, graph, .. } = &mut chunks;
@@ -153,9 +239,10 @@ impl Chunks {
     fn tokens(&self, chunk: usize) -> Result<Tensor> {
         let tail = self.switches.masking == Masking::Version2;
         let from = chunk * BPTT;
-        let rows = LENGTHS.iter().filter(|&&length| !tail || length > from).count();
+        let lengths = self.switches.lengths();
+        let rows = lengths.iter().filter(|&&length| !tail || length > from).count();
         let token = |t: usize, b: usize| {
-            let at = if tail { Some(from + t) } else { (from + t).checked_sub(LENGTHS[0] - LENGTHS[b]) };
+            let at = if tail { Some(from + t) } else { (from + t).checked_sub(lengths[0] - lengths[b]) };
             at.and_then(|at| self.documents[b].get(at).copied()).unwrap_or(0)
         };
         let tokens: Vec<u32> =
@@ -168,20 +255,18 @@ impl Chunks {
         let g = &mut self.graph;
         g.reset();
         let batch = DocumentBatch::new(self.documents.iter().map(|d| d.as_slice()).collect())?;
-        let out = self.classifier.forward(g, &self.parameters, &batch, self.switches.norm, &noise(), &noise())?;
-        if out.rows.iter().enumerate().any(|(i, &row)| i != row as usize) {
-            return Err(Error::data("documents sorted by length were put into another order"));
-        }
-        let labels = g.constant(self.labels.clone());
-        let cross_entropy = softmax_cross_entropy(g, out.logits, labels)?;
-        let regularisation = activation_regularisation(g, &out.chunks, &out.chunks, REGULARISATION)?;
-        weighted_sum(g, &[(cross_entropy, 1.0), (regularisation, 1.0)])
+        let truth = match self.switches.answers {
+            Answers::Class => Truth::Classes(&self.labels),
+            _ => Truth::Numbers(&self.numbers),
+        };
+        let (norm, losses) = (self.switches.norm, self.switches.losses());
+        Ok(self.classifier.loss(g, &self.parameters, &batch, truth, norm, &noise(), &losses)?.total)
     }
 
     /// The same loss, put together from operations, with every chunk starting from its fixed state; and the smallest distance from a
     /// kink.
     fn frozen(&mut self) -> Result<(f64, f64)> {
-        let Chunks { classifier, parameters, graph: g, switches, chunks, kept, .. } = self;
+        let Chunks { classifier, parameters, graph: g, switches, chunks, kept, documents, labels, numbers } = self;
         g.reset();
         g.set_recording(false);
         let mut outputs = Vec::new();
@@ -190,14 +275,20 @@ impl Chunks {
             outputs.push(classifier.encoder.run(g, parameters, tokens, &mut state.clone(), &noise)?);
         }
         let start = *kept * BPTT;
-        let b = LENGTHS.len();
-        let lengths = g.constant(Tensor::from_slice([b], &LENGTHS.map(|n| n as u32))?);
+        let lengths = switches.lengths();
+        let b = lengths.len();
+        let ends: Vec<u32> = lengths.iter().map(|&n| n as u32).collect();
+        let ends = g.constant(Tensor::from_slice([b], &ends)?);
         let first = g.constant(Tensor::from_slice([b], &vec![start as u32; b])?);
-        let mut margin = pool_margin(g, &outputs, start, switches.masking);
-        let mut x = concat_pool(g, &outputs, start, lengths, first, switches.masking)?;
+        let mut margin = pool_margin(g, &outputs, start, switches);
+        let mut x = concat_pool(g, &outputs, start, ends, first, switches.masking)?;
+        if switches.pair {
+            margin = margin.min(pair_margin(&g.tensor(x).to_f64(), b));
+            x = pair_features(g, x, &[0, 1], &[2, 3])?;
+        }
         for (k, &p) in HEAD_RATES.iter().enumerate() {
             if k > 0 {
-                margin = margin.min(relu_margin(&g.tensor(x).to_f64(), b, switches.norm));
+                margin = margin.min(relu_margin(&g.tensor(x).to_f64(), switches.examples(), switches.norm));
                 x = relu(g, x)?;
             }
             let find = |name: &str| parameters.find(&format!("head.{k}.{name}"));
@@ -212,11 +303,70 @@ impl Chunks {
             let b = find("linear.bias").map(|id| g.parameter(parameters, id));
             x = linear(g, x, w, b)?;
         }
-        let labels = g.constant(self.labels.clone());
-        let cross_entropy = softmax_cross_entropy(g, x, labels)?;
+        let LabelLoss { smoothing, focal, weights } = &switches.losses().counts;
+        let smoothed: Vec<f64> = numbers.iter().map(|y| y * (1.0 - smoothing) + smoothing / 2.0).collect();
+        let loss = match switches.answers {
+            Answers::Labels => sigmoid_cross_entropy(g, x, &smoothed, weights, *focal)?,
+            Answers::Number => squared_error(g, x, numbers)?,
+            Answers::Class => {
+                let labels = g.constant(Tensor::from_slice([labels.len()], labels)?);
+                if switches.weighted {
+                    let weighting = Weighting { weights, focal: *focal, smoothing: *smoothing };
+                    weighted_cross_entropy(g, x, labels, weighting)?
+                } else {
+                    softmax_cross_entropy(g, x, labels)?
+                }
+            }
+        };
         let regularisation = activation_regularisation(g, &outputs, &outputs, REGULARISATION)?;
-        Ok((g.tensor(cross_entropy).scalar() + g.tensor(regularisation).scalar(), margin))
+        let mut total = g.tensor(loss).scalar() + g.tensor(regularisation).scalar();
+        if switches.auxiliary > 0.0 {
+            total += switches.auxiliary * next_words(g, parameters, switches, documents, &outputs, start)?;
+        }
+        Ok((total, margin))
     }
+}
+
+/// The loss of the second head, its rows taken from the chunks by hand.
+fn next_words(
+    g: &mut Graph,
+    parameters: &Parameters,
+    switches: &Switches,
+    documents: &[Vec<u32>],
+    outputs: &[Var],
+    start: usize,
+) -> Result<f64> {
+    let (mut rows, mut words) = (Vec::new(), Vec::new());
+    let noise = noise();
+    let mask = noise.mask(sites::OUTPUT, RATES.output)?;
+    for (c, &chunk) in outputs.iter().enumerate() {
+        let dropped = locked_dropout(g, chunk, &mask)?;
+        let (values, width) = (g.tensor(dropped).to_f64(), g.shape(chunk).dims()[1]);
+        for t in 0..BPTT {
+            for b in 0..width {
+                let step = start + c * BPTT + t;
+                let lead = if switches.masking == Masking::Version2 { 0 } else { LENGTHS[0] - documents[b].len() };
+                if step >= lead && step - lead + 1 < documents[b].len() {
+                    rows.extend_from_slice(&values[(t * width + b) * E..][..E]);
+                    words.push(documents[b][step - lead + 1]);
+                }
+            }
+        }
+    }
+    let missing = || Error::data("the classifier has no decoder");
+    let w = parameters.find("encoder.weight").ok_or_else(missing)?;
+    let bias = parameters.find("decoder.bias").ok_or_else(missing)?;
+    let hidden = g.constant(Tensor::from_slice([words.len(), E], &rows)?);
+    let (w, bias) = (g.parameter(parameters, w), g.parameter(parameters, bias));
+    let words = Tensor::from_slice([words.len()], &words)?;
+    let loss = tied_softmax(g, hidden, w, Some(bias), &words)?.loss;
+    Ok(g.tensor(loss).scalar())
+}
+
+/// Smallest distance between the two vectors of a pair.
+fn pair_margin(pooled: &[f64], b: usize) -> f64 {
+    let (u, v) = pooled.split_at(pooled.len() / b * (b / 2));
+    u.iter().zip(v).fold(f64::INFINITY, |margin, (u, v)| margin.min((u - v).abs()))
 }
 
 fn noise() -> Noise<'static> {
@@ -235,11 +385,11 @@ fn relu_margin(z: &[f64], b: usize, norm: Mode) -> f64 {
 }
 
 /// Smallest gap between the largest and the second largest value of a feature over the pooled steps of a document.
-fn pool_margin(g: &Graph, chunks: &[Var], start: usize, masking: Masking) -> f64 {
+fn pool_margin(g: &Graph, chunks: &[Var], start: usize, switches: &Switches) -> f64 {
     let mut margin = f64::INFINITY;
     let end = LENGTHS[0].div_ceil(BPTT) * BPTT;
-    for (b, length) in LENGTHS.into_iter().enumerate() {
-        let span = match masking {
+    for (b, &length) in switches.lengths().iter().enumerate() {
+        let span = match switches.masking {
             Masking::Version07 => start..end,
             Masking::Version1 => start.max(end - length)..end,
             Masking::Version2 => start..length,
@@ -287,11 +437,20 @@ mod tests {
 
     #[test]
     fn an_error_in_any_operation_is_noticed() {
-        for operation in
-            ["embedding", "lstm", "concat_pool", "batch_norm", "dropout", "relu", "linear", "softmax_cross_entropy"]
-        {
+        let plain =
+            ["embedding", "lstm", "concat_pool", "batch_norm", "dropout", "relu", "linear", "softmax_cross_entropy"];
+        let others = [
+            ("weighted_cross_entropy", Switches { weighted: true, ..FULL }),
+            ("sigmoid_cross_entropy", Switches { answers: Answers::Labels, ..FULL }),
+            ("squared_error", Switches { answers: Answers::Number, ..FULL }),
+            ("pair_features", Switches { pair: true, norm: Mode::Frozen, ..FULL }),
+            ("gather", Switches { auxiliary: 0.7, ..FULL }),
+            ("tied_softmax", Switches { auxiliary: 0.7, ..FULL }),
+            ("forget_mult", Switches { qrnn: true, ..FULL }),
+        ];
+        for (operation, switches) in plain.map(|operation| (operation, FULL)).into_iter().chain(others) {
             let verdict = verdict(move || {
-                let mut chunks = Chunks::new(FULL)?;
+                let mut chunks = Chunks::new(switches)?;
                 chunks.graph.plant(Some(Fault { operation, input: 0 }));
                 Ok(Box::new(chunks))
             });

@@ -174,7 +174,6 @@ impl Windows {
             beta: 1.0,
             ar_on_dropped: self.switches.ar_on_dropped,
             tar_guard: TarGuard::Time,
-            label_smoothing: 0.0,
         };
         let (tokens, targets) = &self.data[window];
         let (g, negatives) = (&mut self.graph, self.negatives.as_ref());

@@ -41,9 +41,6 @@ pub struct CheckArgs {
     pub valid: Vec<String>,
     #[command(flatten)]
     pub data: DataArgs,
-    /// What stands between several labels of a text: each is counted by itself
-    #[arg(long, value_name = "TEXT")]
-    pub label_separator: Option<String>,
 }
 
 /// Classes that are listed.
@@ -74,16 +71,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     }
     let profiles: Vec<(&str, Profile)> = sets
         .iter()
-        .map(|(name, sources)| {
-            let profile = Profile::of(sources, &mut |_| Ok(()))?;
-            Ok((
-                *name,
-                match &args.label_separator {
-                    Some(separator) => profile.with_separate_labels(separator),
-                    None => profile,
-                },
-            ))
-        })
+        .map(|(name, sources)| Ok((*name, Profile::of(sources, &mut |_| Ok(()))?)))
         .collect::<Result<_>>()?;
     let doubts = doubts(&profiles);
     doubts.iter().for_each(|doubt| output::to_stderr(&format!("warning: {doubt}")));

@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 
+use super::predict::Meaning;
 use super::shared::{BlendArg, DataArgs};
-use super::{Global, job, output};
+use super::{Global, job, output, scores};
 use serde_json::{Value, json};
 
-use crate::answer::ensemble::Outcome;
+use crate::answer::ensemble::{Known, Outcome};
 use crate::answer::language::Speaker;
 use crate::answer::panel::Panel;
 use crate::error::{Error, Result};
 use crate::linear::{calibration_error, reliability};
 use crate::models::{self, AnyModel};
+use crate::nn::Answers;
 use crate::text::{Role, Skipped, shown_label};
 
 /// Measure a model on data
@@ -45,9 +47,15 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let is_classifier = models::is_linear(&args.model)? || models::is_classifier(&args.model)?;
     if is_classifier {
-        let source = job::source(&args.data, &args.files, Role::Dataset)?;
         let voices = args.blend.voices();
         let mut panel = Panel::load(&args.model, args.ensemble.as_deref(), voices, || global.graph())?;
+        let several = panel.kind() == Answers::Labels;
+        let files = if several { args.files.with_several_labels() } else { args.files.clone() };
+        if !several && files.has_several_labels() {
+            return Err(Error::usage("--model gives one answer a text, but the flags say that the data have several")
+                .hint("name one label column, and leave --label-separator out"));
+        }
+        let source = job::source(&args.data, &files, Role::Dataset)?;
         if !global.quiet {
             output::to_stderr(&source.describe());
         }
@@ -56,7 +64,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         }
         let outcome = panel.evaluate(&source)?;
         output::warn(panel.warning());
-        return told(args, global, &outcome, panel.labels());
+        return told(args, global, &outcome, &Meaning::of(&panel));
     }
     match models::load(&args.model)? {
         AnyModel::Classifier(_) => {
@@ -78,17 +86,17 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             output::warn(speaker.warning());
             let json = json!({
                 "loss": measured.loss,
-                "perplexity": measured.perplexity,
-                "bits_per_byte": measured.bits_per_byte,
-                "accuracy": measured.accuracy,
+                "perplexity": measured.score("perplexity"),
+                "bits_per_byte": measured.score("bits_per_byte"),
+                "accuracy": measured.score("accuracy"),
                 "tokens": measured.count,
             });
             let text = format!(
                 "loss {:.4}  perplexity {:.2}  bits per byte {:.4}  accuracy {:.2} %  {} tokens",
                 measured.loss,
-                measured.perplexity.unwrap_or(f64::NAN),
-                measured.bits_per_byte.unwrap_or(f64::NAN),
-                measured.accuracy.unwrap_or(f64::NAN),
+                measured.score("perplexity").unwrap_or(f64::NAN),
+                measured.score("bits_per_byte").unwrap_or(f64::NAN),
+                measured.score("accuracy").unwrap_or(f64::NAN),
                 measured.count
             );
             output::result(global.json, &text, &json)
@@ -104,7 +112,7 @@ const JSON_CLASSES: usize = 200;
 const PAIRS: usize = 20;
 
 /// Tells of documents that were left out, saves the predictions where that was asked for, and prints the result.
-fn told(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]) -> Result<()> {
+fn told(args: &Args, global: &Global, outcome: &Outcome, meaning: &Meaning) -> Result<()> {
     for (skipped, why) in [(Skipped::Empty, "empty documents"), (Skipped::Unlabelled, "documents without a label")] {
         let count = outcome.skipped(skipped);
         if count > 0 {
@@ -112,14 +120,47 @@ fn told(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]) -> R
         }
     }
     if let Some(path) = &args.predictions {
-        save_predictions(path, outcome, labels)?;
+        save_predictions(path, outcome, meaning)?;
     }
-    classifier(args, global, outcome, labels)
+    if meaning.answers == Answers::Class {
+        return classifier(args, global, outcome, &meaning.labels);
+    }
+    if args.confusion.is_some() {
+        return Err(Error::usage("--confusion is for classes, but --model gives labels or a number"));
+    }
+    others(global, outcome, meaning)
+}
+
+/// Documents that were left out.
+fn skipped(outcome: &Outcome) -> usize {
+    outcome.answers.iter().filter(|answer| answer.row.skipped.is_some()).count()
+}
+
+/// Labels or numbers: every score under its name.
+fn others(global: &Global, outcome: &Outcome, meaning: &Meaning) -> Result<()> {
+    let measured = &outcome.measured;
+    let mut json = json!({});
+    let mut text = format!("{} documents, loss {:.4}\n", measured.count, measured.loss);
+    for (name, value) in measured.scores.iter() {
+        json[name] = json!(value);
+        text += &format!("{:<20} {value:.4}\n", name.replace('_', " "));
+    }
+    json["loss"] = json!(measured.loss);
+    json["test_size"] = json!(measured.count);
+    json["skipped"] = json!(skipped(outcome));
+    if meaning.answers == Answers::Labels {
+        let (hits, names) = (&measured.hits, &meaning.labels);
+        json["per_label"] = scores::rows("label", "documents", hits, names).into();
+        json["thresholds"] = json!(meaning.decision.thresholds(names.len()));
+        json["label_names"] = json!(names);
+        text += &scores::table("label", "documents", hits, names);
+    }
+    output::result(global.json, text.trim_end(), &json)
 }
 
 fn classifier(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]) -> Result<()> {
     let measured = &outcome.measured;
-    let error = measured.error_percent.unwrap_or(f64::NAN);
+    let error = measured.score("error_percent").unwrap_or(f64::NAN);
     let empty = Vec::new();
     let confusion = measured.confusion.as_ref().unwrap_or(&empty);
     if let Some(path) = &args.confusion {
@@ -135,13 +176,17 @@ fn classifier(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]
         "error": error,
         "interval": [100.0 * low, 100.0 * high],
         "test_size": measured.count,
-        "skipped": outcome.answers.iter().filter(|answer| answer.row.skipped.is_some()).count(),
+        "skipped": skipped(outcome),
         "loss": measured.loss,
         "calibration_error": calibration_error(&bins),
         "reliability": bins,
         "confusion": if labels.len() > JSON_CLASSES { Value::Null } else { json!(confusion) },
         "label_names": labels,
+        "per_class": scores::rows("class", "documents", &measured.hits, labels),
     });
+    for name in ["balanced_accuracy", "macro_precision", "macro_recall", "macro_f1"] {
+        json[name] = json!(measured.score(name));
+    }
     if labels.len() > SHOWN_CLASSES {
         let pair = |&(row, column, n): &(usize, usize, u64)| json!({ "true": labels[row], "label": labels[column], "documents": n });
         json["most_confused"] = pairs.iter().map(pair).collect();
@@ -153,6 +198,14 @@ fn classifier(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]
         measured.count,
         calibration_error(&bins)
     );
+    let of_all = |name: &str| 100.0 * measured.score(name).unwrap_or(f64::NAN);
+    text += &format!(
+        "balanced accuracy {:.2} %  macro precision {:.2} %, recall {:.2} %, F1 {:.2} %\n",
+        of_all("balanced_accuracy"),
+        of_all("macro_precision"),
+        of_all("macro_recall"),
+        of_all("macro_f1")
+    );
     let names: Vec<String> = labels.iter().map(|label| shown_label(label)).collect();
     if names.len() > SHOWN_CLASSES {
         text += &format!("{} classes; --confusion FILE saves the whole matrix. Most confused:\n", names.len());
@@ -161,6 +214,7 @@ fn classifier(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]
         }
         return output::result(global.json, &text, &json);
     }
+    text += &scores::table("class", "documents", &measured.hits, labels);
     let width = names.iter().map(|l| l.chars().count()).max().unwrap_or(0).max(6);
     text += &format!("{:width$}  predicted\n{:width$}", "", "true");
     names.iter().for_each(|label| text += &format!("  {label:>width$}"));
@@ -202,13 +256,18 @@ pub(super) fn wilson(p: f64, n: u64) -> (f64, f64) {
     ((centre - half).max(0.0), (centre + half).min(1.0))
 }
 
-fn save_predictions(path: &std::path::Path, outcome: &Outcome, labels: &[String]) -> Result<()> {
+fn save_predictions(path: &std::path::Path, outcome: &Outcome, meaning: &Meaning) -> Result<()> {
     let mut lines = String::new();
     for (n, answer) in outcome.answers.iter().enumerate() {
         let mut line = json!({ "row": n + 1 });
-        if let (Some(line), Value::Object(rest)) = (line.as_object_mut(), super::predict::line(answer, labels)) {
+        if let (Some(line), Value::Object(rest)) = (line.as_object_mut(), super::predict::line(answer, meaning)) {
             line.extend(rest);
-            line.insert("true".into(), json!(answer.label.map(|label| &labels[label as usize])));
+            let known = match &answer.known {
+                Known::Nothing => json!(answer.label.map(|label| &meaning.labels[label as usize])),
+                Known::Labels(labels) => json!(meaning.names(labels)),
+                Known::Number(number) => json!(number),
+            };
+            line.insert("true".into(), known);
         }
         lines += &format!("{line}\n");
     }

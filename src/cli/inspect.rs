@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Global, output};
 use crate::error::{Error, Result};
 use crate::models::{self, AnyModel, Architecture, import};
+use crate::nn::Answers;
 use crate::text::Vocabulary;
 
 /// Words that are shown.
@@ -124,7 +125,15 @@ fn kind(architecture: &Value) -> String {
     };
     let (what, encoder) = match &architecture {
         Architecture::LanguageModel(settings) => ("language model".to_string(), settings.encoder),
-        Architecture::Classifier(settings) => (format!("classifier of {} classes", settings.classes), settings.encoder),
+        Architecture::Classifier(settings) => {
+            let what = match settings.answers {
+                Answers::Class if settings.pair => format!("classifier of pairs, {} classes", settings.classes),
+                Answers::Class => format!("classifier of {} classes", settings.classes),
+                Answers::Labels => format!("classifier of {} labels", settings.classes),
+                Answers::Number => "model of a number".to_string(),
+            };
+            (what, settings.encoder)
+        }
     };
     let widths: Vec<String> = encoder.widths().iter().map(ToString::to_string).collect();
     format!("{what}, {} {}", encoder.name(), widths.join("→"))

@@ -18,7 +18,7 @@ use crate::text::Direction;
 use crate::text::{Role, Source};
 use crate::train::observer::{Event, Observer};
 use crate::train::pipeline::{self, Run, RunOptions, RunSources, Work};
-use crate::train::recipe::Recipe;
+use crate::train::recipe::{Recipe, TaskName};
 use crate::train::stages::{Context, StageResult};
 
 impl RecipeArgs {
@@ -44,6 +44,11 @@ pub fn recipe(args: &RecipeArgs, default: &str, global: &Global) -> Result<Recip
 /// The recipe of `run` and `demo`.
 pub fn staged_recipe(args: &StagedRecipe, default: &str, global: &Global) -> Result<Recipe> {
     args.resolve(default, global)
+}
+
+/// How labelled files of a task are read.
+pub fn data_of(data: &DataArgs, task: TaskName) -> DataArgs {
+    if task == TaskName::Labels { data.with_several_labels() } else { data.clone() }
 }
 
 /// Opens data files.

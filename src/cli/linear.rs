@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::evaluate::wilson;
 use super::shared::DataArgs;
-use super::{Global, job, output, values};
+use super::{Global, job, output, scores, values};
 use crate::answer;
 use crate::error::{Error, Result};
 use crate::linear::{LinearModel, Validation};
@@ -44,6 +44,10 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let begun = Instant::now();
+    if args.data.has_several_labels() {
+        return Err(Error::usage("several labels a text are not for the linear model, which knows one class")
+            .hint("train-classifier --task labels learns them"));
+    }
     let source = job::source(&args.train, &args.data, Role::Dataset)?;
     let test = args.test.as_ref().map(|path| job::source(path, &args.data, Role::Dataset)).transpose()?;
     let mut train = Labelled::read(&source, &Labels::Collect)?;
@@ -137,74 +141,22 @@ fn summary(json: &Value) -> String {
 fn measure(model: &LinearModel, test: &Source, json: &mut Value, text: &mut String) -> Result<()> {
     let outcome = answer::linear::evaluate(model, test)?;
     let measured = &outcome.measured;
-    let error = measured.error_percent.unwrap_or(f64::NAN);
+    let error = measured.score("error_percent").unwrap_or(f64::NAN);
     let (low, high) = wilson(error / 100.0, measured.count);
-    let confusion = measured.confusion.clone().unwrap_or_default();
-    let per_class = per_class(&confusion, model.labels());
+    let per_class = scores::rows("class", "documents", &measured.hits, model.labels());
     let (low, high) = (100.0 * low, 100.0 * high);
     let _ =
         writeln!(text, "test error {error:.2} %  (95 % interval {low:.2} to {high:.2})  {} documents", measured.count);
-    let width = model.labels().iter().map(|label| label.chars().count()).max().unwrap_or(0).max(6);
-    let _ = writeln!(text, "{:width$}  documents  precision  recall      F1", "class");
-    for class in &per_class {
-        let name = class["class"].as_str().unwrap_or_default();
-        let percent = |key: &str| class[key].as_f64().map_or("-".to_string(), |share| format!("{:.1}", 100.0 * share));
-        let _ = writeln!(
-            text,
-            "{name:width$}  {:>9}  {:>9}  {:>6}  {:>6}",
-            class["documents"].to_string(),
-            percent("precision"),
-            percent("recall"),
-            percent("f1")
-        );
-    }
+    text.push_str(&scores::table("class", "documents", &measured.hits, model.labels()));
     for (key, value) in [
         ("test_error", json!(error)),
         ("interval", json!([low, high])),
         ("test_size", json!(measured.count)),
         ("test_loss", json!(measured.loss)),
-        ("confusion", json!(confusion)),
+        ("confusion", json!(measured.confusion)),
         ("per_class", json!(per_class)),
     ] {
         json[key] = value;
     }
     Ok(())
-}
-
-/// Precision, recall and F1 of every class, `null` where there is nothing to divide by.
-fn per_class(confusion: &[Vec<u64>], labels: &[String]) -> Vec<Value> {
-    let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-    let one = |(k, label): (usize, &String)| {
-        let documents: u64 = confusion[k].iter().sum();
-        let predicted: u64 = confusion.iter().map(|row| row[k]).sum();
-        let right = confusion[k][k];
-        json!({
-            "class": label,
-            "documents": documents,
-            "precision": share(right, predicted),
-            "recall": share(right, documents),
-            "f1": share(2 * right, documents + predicted),
-        })
-    };
-    labels.iter().enumerate().map(one).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_of_a_class_are_those_of_the_definition() {
-        let labels = ["a", "b", "c"].map(String::from);
-        let all = per_class(&[vec![3, 1, 0], vec![2, 4, 0], vec![0, 0, 0]], &labels);
-        assert_eq!(
-            (&all[0]["documents"], &all[0]["precision"], &all[0]["recall"]),
-            (&json!(4), &json!(0.6), &json!(0.75))
-        );
-        assert_eq!(all[1]["f1"], json!(8.0 / 11.0));
-        assert_eq!(
-            (&all[2]["precision"], &all[2]["recall"], &all[2]["f1"]),
-            (&Value::Null, &Value::Null, &Value::Null)
-        );
-    }
 }

@@ -46,7 +46,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         (_, Some(_)) => Taker::Classifier,
     };
     takes::check_stage(taker, &args.recipe, &|flag| global.is_from_config(flag))?;
-    let train = args.train.as_ref().map(|path| job::source(path, &args.data, Role::Dataset)).transpose()?;
+    let labelled = job::data_of(&args.data, recipe.classifier.task);
+    let train = args.train.as_ref().map(|path| job::source(path, &labelled, Role::Dataset)).transpose()?;
     let text_role = if args.model == ModelOrNone::None { Role::Corpus } else { Role::Texts };
     let text = job::sources(&args.text, &args.data, text_role)?;
     if let Some(plot) = &args.plot {

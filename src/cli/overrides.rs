@@ -51,6 +51,11 @@ impl RecipeArgs {
             ("unfreezing", self.unfreezing.as_ref().map(name_of)),
             ("max-steps", self.max_steps.map(|v| v.to_string())),
             ("valid-fraction", self.valid_fraction.map(|v| v.to_string())),
+            ("task", self.task.as_ref().map(name_of)),
+            ("class-weights", self.class_weights.clone()),
+            ("thresholds", self.thresholds.clone()),
+            ("focal", self.focal.map(|v| v.to_string())),
+            ("auxiliary-lm", self.auxiliary_lm.map(|v| v.to_string())),
             ("on-nan", self.on_nan.as_ref().map(name_of)),
         ];
         all.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect()

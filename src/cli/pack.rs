@@ -79,6 +79,6 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
 
 fn measure(model: &Path, source: &Source, global: &Global) -> Result<Value> {
     let measured = Speaker::new(models::load_language_model(model)?, global.graph())?.evaluate(source)?;
-    let (perplexity, bits, tokens) = (measured.perplexity, measured.bits_per_byte, measured.count);
+    let (perplexity, bits, tokens) = (measured.score("perplexity"), measured.score("bits_per_byte"), measured.count);
     Ok(json!({ "loss": measured.loss, "perplexity": perplexity, "bits_per_byte": bits, "tokens": tokens }))
 }

@@ -164,9 +164,10 @@ fn prepared<R>(
             })
         }
         Stage::TrainClassifier(ClassifierArgs { input, .. }) => {
-            let train = job::source(&input.train, &input.data, Role::Dataset)?;
+            let labelled = job::data_of(&input.data, resolved.classifier.task);
+            let train = job::source(&input.train, &labelled, Role::Dataset)?;
             for path in [&input.valid, &input.test].into_iter().flatten() {
-                job::source(path, &input.data, Role::Dataset)?;
+                job::source(path, &labelled, Role::Dataset)?;
             }
             let from = match &input.model {
                 ModelOrNone::None => None,

@@ -74,6 +74,19 @@ pub enum InvisibleArg {
     Drop,
 }
 
+/// What a classifier learns of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TaskArg {
+    /// One class
+    Class,
+    /// Any number of labels
+    Labels,
+    /// One class for two texts
+    Pair,
+    /// A number
+    Regression,
+}
+
 /// What to do when the loss or a gradient is not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnNanArg {
@@ -170,6 +183,21 @@ pub struct RecipeArgs {
     /// Soft hyphens and zero-width characters in words
     #[arg(long, value_enum)]
     pub invisible: Option<InvisibleArg>,
+    /// What the classifier learns of a text [default: class]
+    #[arg(long, value_enum)]
+    pub task: Option<TaskArg>,
+    /// How much each class counts: alike, the rarer the more, or as a file says (CSV: class, weight)
+    #[arg(long, value_name = "none|balanced|FILE")]
+    pub class_weights: Option<String>,
+    /// From which probability on a label is there: a half, or tuned on the validation data (--task labels)
+    #[arg(long, value_name = "0.5|tuned", value_parser = ["0.5", "tuned"])]
+    pub thresholds: Option<String>,
+    /// Gamma of the focal loss: what the classifier is sure of counts less
+    #[arg(long, value_name = "X", value_parser = values::not_negative)]
+    pub focal: Option<f64>,
+    /// Weight of the language model's loss on the classifier's texts, beside the classifier's own
+    #[arg(long, value_name = "X", value_parser = values::not_negative)]
+    pub auxiliary_lm: Option<f64>,
     /// What to do when the loss or a gradient is not finite
     #[arg(long, value_enum)]
     pub on_nan: Option<OnNanArg>,
@@ -223,6 +251,11 @@ impl RecipeArgs {
             rules,
             language,
             invisible,
+            task,
+            class_weights,
+            thresholds,
+            focal,
+            auxiliary_lm,
             on_nan
         )
     }

@@ -13,7 +13,7 @@ use crate::models::base::Base;
 use crate::text::{Direction, Role};
 use crate::train::pipeline::{RunOptions, RunSources, Together};
 use crate::train::recipe::OF_RUN;
-use crate::train::recipe::Recipe;
+use crate::train::recipe::{Recipe, TaskName};
 
 /// The three stages on your own files
 #[derive(Clone, Debug, clap::Args)]
@@ -82,7 +82,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         job::refuse_own_model(out, path)?;
     }
     let recipe = sized_like(recipe, &base, &args.recipe.general, args.recipe.general.bidirectional)?;
-    let open = |path: &String| job::source(path, &args.data, Role::Dataset);
+    let data = job::data_of(&args.data, recipe.classifier.task);
+    let open = |path: &String| job::source(path, &data, Role::Dataset);
     let train = open(&args.train)?;
     let mut target = vec![train.clone()];
     target.extend(job::sources(&args.unlabelled, &args.unlabelled_data.data(), Role::Texts)?);
@@ -100,6 +101,11 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     };
     let general = &args.recipe.general;
     let together = match args.blend {
+        Some(BlendArg::Auto) if recipe.classifier.task != TaskName::Class => {
+            return Err(Error::usage("--blend auto: the linear model knows one class a text, and the task is another")
+                .hint("leave --blend out"));
+        }
+        _ if recipe.classifier.task != TaskName::Class => Together::Untouched,
         Some(BlendArg::Auto) => Together::Blended,
         Some(BlendArg::Off) => Together::Calibrated,
         // who names a recipe gets what that makes

@@ -10,6 +10,7 @@ use super::{Global, output, values};
 use crate::answer::panel::{Panel, Voices};
 use crate::error::{Error, Result};
 use crate::models;
+use crate::nn::Answers;
 use crate::serve::{self, Model, Options};
 use crate::text::{Document, Source, Tokenizer};
 
@@ -60,7 +61,12 @@ impl Answering {
             true => None,
             false => Some(Tokenizer::new(models::load_classifier(directory)?.vocabulary.tokenizer().clone())?),
         };
-        Ok(Answering { panel: Panel::load(directory, None, Voices::All, || global.graph())?, tokenizer })
+        let panel = Panel::load(directory, None, Voices::All, || global.graph())?;
+        if panel.kind() != Answers::Class || panel.is_pair() {
+            return Err(Error::file(directory, "gives no single class of a text: serve does not answer for it yet")
+                .hint("predict does"));
+        }
+        Ok(Answering { panel, tokenizer })
     }
 }
 

@@ -24,9 +24,12 @@ pub struct DataArgs {
     /// Name or number (from 1) of a text column; may be repeated
     #[arg(long, value_name = "COLUMN", action = clap::ArgAction::Append)]
     pub text_column: Vec<String>,
-    /// Name or number (from 1) of the label column
-    #[arg(long, value_name = "COLUMN")]
-    pub label_column: Option<String>,
+    /// Name or number (from 1) of the label column; repeated: columns of 0 and 1, one for each label
+    #[arg(long, value_name = "COLUMN", action = clap::ArgAction::Append)]
+    pub label_column: Vec<String>,
+    /// What stands between several labels of a text
+    #[arg(long, value_name = "TEXT")]
+    pub label_separator: Option<String>,
     /// What stands between the columns of a table: one character, or tab
     #[arg(long, value_name = "CHAR", value_parser = values::delimiter)]
     pub delimiter: Option<u8>,
@@ -41,16 +44,35 @@ pub struct DataArgs {
 impl DataArgs {
     /// Options for the readers.
     pub fn options(&self, role: Role) -> Result<OpenOptions> {
+        let columns = (self.label_column.len() > 1).then(String::new);
         Ok(OpenOptions {
             role,
             format: self.format.as_deref().map(Format::by_name).transpose()?,
             encoding: self.encoding.as_deref().map(Encoding::by_name).transpose()?,
             text_columns: self.text_column.clone(),
-            label_column: self.label_column.clone(),
+            label_columns: self.label_column.clone(),
+            label_separator: self.label_separator.clone().or(columns),
             delimiter: self.delimiter,
             header: self.header,
             quotes: self.quotes.as_deref().map(Quotes::by_name).transpose()?,
         })
+    }
+}
+
+impl DataArgs {
+    /// Whether the flags say that a text may have several labels.
+    pub fn has_several_labels(&self) -> bool {
+        self.label_separator.is_some() || self.label_column.len() > 1
+    }
+
+    /// The same for data whose texts may have several labels, with ';' between them unless the flags say otherwise.
+    #[must_use]
+    pub fn with_several_labels(&self) -> DataArgs {
+        let mut all = self.clone();
+        if !all.has_several_labels() {
+            all.label_separator = Some(";".into());
+        }
+        all
     }
 }
 

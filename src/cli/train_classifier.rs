@@ -52,7 +52,8 @@ pub fn run(line: &Args, global: &Global) -> Result<()> {
     let mut recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
     let taker = if args.model == ModelOrNone::None { Taker::Scratch } else { Taker::Classifier };
     takes::check_stage(taker, &args.recipe, &|flag| global.is_from_config(flag))?;
-    let open = |path: &String| job::source(path, &args.data, Role::Dataset);
+    let data = job::data_of(&args.data, recipe.classifier.task);
+    let open = |path: &String| job::source(path, &data, Role::Dataset);
     let sources = ClassifierSources {
         train: open(&args.train)?,
         valid: args.valid.as_ref().map(open).transpose()?,

@@ -66,6 +66,47 @@ pub struct DataRecord {
     pub sha256: String,
 }
 
+/// How the outputs of a classifier become answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// The class of the highest probability; of labels those of a half or more.
+    #[default]
+    Likeliest,
+    /// Every label whose probability reaches its threshold.
+    Thresholds(Vec<f64>),
+    /// The number times `deviation` and plus `mean`: those of the training data.
+    Scale { mean: f64, deviation: f64 },
+}
+
+impl Decision {
+    fn is_likeliest(&self) -> bool {
+        *self == Decision::Likeliest
+    }
+
+    /// Of every label.
+    pub fn thresholds(&self, labels: usize) -> Vec<f64> {
+        match self {
+            Decision::Thresholds(all) => all.clone(),
+            _ => vec![0.5; labels],
+        }
+    }
+
+    pub fn deviation(&self) -> f64 {
+        if let Decision::Scale { deviation, .. } = self { *deviation } else { 1.0 }
+    }
+
+    /// An output as the answer that it stands for.
+    pub fn scaled(&self, output: f64) -> f64 {
+        if let Decision::Scale { mean, deviation } = self { output * deviation + mean } else { output }
+    }
+
+    /// What the output would be for an answer.
+    pub fn unscaled(&self, answer: f64) -> f64 {
+        if let Decision::Scale { mean, deviation } = self { (answer - mean) / deviation } else { answer }
+    }
+}
+
 /// `config.json`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModelConfig {
@@ -75,6 +116,8 @@ pub struct ModelConfig {
     pub seed: u64,
     /// Classes, in the order of the outputs (classifiers).
     pub labels: Vec<String>,
+    #[serde(default, skip_serializing_if = "Decision::is_likeliest")]
+    pub decision: Decision,
     pub vocabulary_hash: String,
     /// The resolved recipe with its sources.
     pub recipe: serde_json::Value,
@@ -120,6 +163,7 @@ impl ModelConfig {
             direction,
             seed,
             labels,
+            decision: Decision::Likeliest,
             vocabulary_hash: vocabulary.hash_hex(),
             recipe,
             data,
@@ -280,6 +324,12 @@ pub fn load(directory: &Path) -> Result<AnyModel> {
         Architecture::Classifier(settings) => {
             if settings.classes != config.labels.len() {
                 let sizes = format!("{} classes and {} names for them", settings.classes, config.labels.len());
+                return Err(Error::file(directory.join(CONFIG_FILE), format!("has {sizes}")));
+            }
+            if let Decision::Thresholds(all) = &config.decision
+                && all.len() != settings.classes
+            {
+                let sizes = format!("{} thresholds for {} labels", all.len(), settings.classes);
                 return Err(Error::file(directory.join(CONFIG_FILE), format!("has {sizes}")));
             }
             let (network, declared) = Classifier::declare(settings).map_err(unfit)?;

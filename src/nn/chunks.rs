@@ -27,7 +27,7 @@ pub(super) struct Walk<'a> {
     pub encoder: &'a dyn Encoder,
     pub parameters: &'a Parameters,
     pub batch: &'a DocumentBatch<'a>,
-    pub layout: Layout,
+    pub layout: &'a Layout,
     pub noise: &'a Noise<'a>,
 }
 
@@ -38,7 +38,7 @@ impl Walk<'_> {
     /// recorded, memory does not grow with the documents' lengths beyond the kept steps; chunks that are not kept are never recorded
     /// (their gradient is zero; docs/SPEC.md §1.7).
     pub(super) fn run(&self, g: &mut Graph) -> Result<Encoded> {
-        let Walk { encoder, parameters, batch, layout, noise } = self;
+        let &Walk { encoder, parameters, batch, layout, noise } = self;
         let mut state = State::zeros_for(g, encoder.slots(), batch.len(), parameters.dtype())?;
         self.run_prefixes(g, &mut state)?;
         let mut chunks = Vec::new();
@@ -82,7 +82,7 @@ impl Walk<'_> {
 
     /// Padded in front: all rows run together through the chunks that are not kept.
     fn run_first_chunks(&self, g: &mut Graph, state: &mut State) -> Result<()> {
-        let Walk { encoder, parameters, batch, layout, noise } = self;
+        let &Walk { encoder, parameters, batch, layout, noise } = self;
         for c in 0..layout.first_chunk {
             let mark = g.mark();
             let tokens = g.indices([layout.bptt, batch.len()])?;
@@ -96,7 +96,7 @@ impl Walk<'_> {
     /// Padded at the end: documents longer than the cap run up to their first kept step, the longest prefix first; their states are
     /// then those that their kept part begins with.
     fn run_long_documents(&self, g: &mut Graph, state: &mut State) -> Result<()> {
-        let Walk { encoder, parameters, batch, layout, noise } = self;
+        let &Walk { encoder, parameters, batch, layout, noise } = self;
         let mut long: Vec<usize> = (0..layout.rows.len()).filter(|&r| layout.rows[r].prefix > 0).collect();
         if long.is_empty() {
             return Ok(());

@@ -141,6 +141,30 @@ impl Layout {
         if rows == self.rows_at(left.end - 1) { left.len() } else { (ENOUGH / rows).max(8).min(left.len()) }
     }
 
+    /// Positions `t·rows + row` of a chunk (steps `span` of the main pass) whose token has a next one in its document, and at the end
+    /// of `words` those next ones, position by position.
+    pub(super) fn next_words(
+        &self,
+        batch: &DocumentBatch,
+        span: Range<usize>,
+        rows: usize,
+        words: &mut Vec<u32>,
+    ) -> Vec<u32> {
+        let mut positions = Vec::new();
+        for (t, step) in span.enumerate() {
+            for (r, row) in self.rows[..rows].iter().enumerate() {
+                let document = batch.documents[row.document];
+                let at =
+                    if self.tail { Some(row.prefix + step) } else { step.checked_sub(self.steps - document.len()) };
+                if let Some(&word) = at.and_then(|at| document.get(at + 1)) {
+                    positions.push((t * rows + r) as u32);
+                    words.push(word);
+                }
+            }
+        }
+        positions
+    }
+
     /// Token ids of a chunk, time-major `[T, rows]`.
     pub(super) fn fill(&self, batch: &DocumentBatch, from: usize, tokens: &mut [u32], rows: usize) {
         for (t, step) in tokens.chunks_exact_mut(rows).enumerate() {

@@ -16,10 +16,10 @@ pub mod weights;
 
 pub use documents::DocumentBatch;
 pub use encoder::{AwdLstmSettings, Encoder, EncoderSettings, QrnnSettings};
-pub use head::WordResults;
+pub use head::{Answers, LabelLoss, WordResults};
 pub use model::{
-    BatchLoss, Classified, Classifier, ClassifierSettings, LanguageModel, LanguageModelSettings, LossSettings,
-    WindowLoss,
+    BatchLoss, Classified, Classifier, ClassifierLosses, ClassifierSettings, LanguageModel, LanguageModelSettings,
+    LossSettings, Truth, WindowLoss,
 };
 pub use noise::{DropRates, GivenMasks, Noise};
 pub use state::State;

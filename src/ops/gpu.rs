@@ -58,6 +58,13 @@ pub(super) fn indices(g: &mut Graph, host: &Tensor) -> Result<Tensor> {
     Ok(copy)
 }
 
+/// Numbers of the host as a tensor of what the graph computes in, on its device.
+pub(super) fn numbers(g: &mut Graph, values: &[f64]) -> Result<Tensor> {
+    let tensor = g.uninitialised([values.len()], g.compute_type())?;
+    tensor.set_f64(values);
+    Ok(tensor)
+}
+
 /// Columns of a word's row that a warp adds up: `WARP_COLUMNS` of kernels/common.cuh.
 const WARP_COLUMNS: usize = 256;
 

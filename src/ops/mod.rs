@@ -11,18 +11,23 @@ pub mod concat_pool;
 pub mod dropout;
 pub mod embedding;
 pub mod forget_mult;
+pub mod gather;
 mod gpu;
 pub mod linear;
 pub mod locked_dropout;
 pub mod lstm;
 pub mod mask;
+pub mod pair_features;
 mod recurrence;
 pub mod relu;
 mod row_parts;
 pub mod sampled_softmax;
+pub mod sigmoid_cross_entropy;
 pub mod softmax_cross_entropy;
 mod softmax_row;
+pub mod squared_error;
 pub mod tied_softmax;
+pub mod weighted_cross_entropy;
 pub mod weighted_sum;
 pub mod with_previous;
 
@@ -59,13 +64,18 @@ pub static ALL: &[Entry] = all![
     dropout::OrdinaryDropout,
     embedding::Embedding,
     forget_mult::ForgetMult,
+    gather::Gather,
     linear::Linear,
     locked_dropout::LockedDropout,
     lstm::Lstm,
+    pair_features::PairFeatures,
     relu::Relu,
     sampled_softmax::SampledSoftmax,
+    sigmoid_cross_entropy::SigmoidCrossEntropy,
     softmax_cross_entropy::SoftmaxCrossEntropy,
+    squared_error::SquaredError,
     tied_softmax::TiedSoftmax,
+    weighted_cross_entropy::WeightedCrossEntropy,
     weighted_sum::WeightedSum,
     with_previous::WithPrevious,
 ];

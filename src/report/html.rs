@@ -175,8 +175,10 @@ fn stage(body: &mut String, id: usize, heading: &str, section: &Section) -> Resu
     body.push_str("</div>\n");
 
     for event in section.events {
-        if let Event::Confusion { split, labels, matrix } = event {
-            confusion(body, *split, labels, matrix);
+        match event {
+            Event::Confusion { split, labels, matrix } => confusion(body, *split, labels, matrix),
+            Event::Table { split, title, columns, rows } => table(body, *split, title, columns, rows),
+            _ => {}
         }
     }
     if !started.recipe.is_empty() {
@@ -247,6 +249,37 @@ fn confusion(body: &mut String, split: Split, labels: &[String], matrix: &[Vec<u
         }
         let right = row.get(i).copied().unwrap_or(0);
         let _ = writeln!(body, "<td class=\"total\">{:.1} %</td></tr>", 100.0 * share(right));
+    }
+    body.push_str("</tbody></table></div>\n");
+}
+
+/// Numbers by class, label or kind of entity; the first column is their name.
+fn table(body: &mut String, split: Split, title: &str, columns: &[String], rows: &[Vec<Value>]) {
+    let _ = write!(
+        body,
+        "<h3>{} ({})</h3>\n<div class=\"scroll\"><table class=\"rows\"><thead><tr>",
+        escape(title),
+        split.name()
+    );
+    for column in columns {
+        let _ = write!(body, "<th scope=\"col\">{}</th>", escape(column));
+    }
+    body.push_str("</tr></thead>\n<tbody>\n");
+    for row in rows {
+        body.push_str("<tr>");
+        for (k, value) in row.iter().enumerate() {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Number(n) => match n.as_u64() {
+                    Some(n) => thousands(n),
+                    None => format!("{:.4}", n.as_f64().unwrap_or(f64::NAN)),
+                },
+                _ => String::new(),
+            };
+            let (open, close) = if k == 0 { ("<th scope=\"row\">", "</th>") } else { ("<td>", "</td>") };
+            let _ = write!(body, "{open}{}{close}", escape(&text));
+        }
+        body.push_str("</tr>\n");
     }
     body.push_str("</tbody></table></div>\n");
 }

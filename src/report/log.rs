@@ -34,7 +34,7 @@ impl Observer for Log {
             Event::Environment { rows } => {
                 rows.iter().for_each(|(name, value)| debug!(target: TARGET, "{name}: {value}"))
             }
-            Event::Confusion { .. } => {}
+            Event::Confusion { .. } | Event::Table { .. } => {}
         }
         Ok(())
     }

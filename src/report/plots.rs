@@ -260,9 +260,10 @@ pub(super) fn charts(events: &[Event], groups: &[String]) -> Vec<Chart> {
         series,
     };
 
+    let squares = evaluated.iter().any(|e| e.scores.get("mean_squared_error").is_some());
     let mut charts = vec![chart(
         "Loss",
-        "cross-entropy (nats)",
+        if squares { "squared error (standardised)" } else { "cross-entropy (nats)" },
         vec![
             over_steps("train, each update", Mark::Faint, 0, &|s| s.loss),
             over_steps("train, smoothed", Mark::Line, 0, &|s| s.smoothed_loss),
@@ -270,30 +271,42 @@ pub(super) fn charts(events: &[Event], groups: &[String]) -> Vec<Chart> {
             over_evaluations("test", Split::Test, 2, &|e| Some(e.loss)),
         ],
     )];
-    if evaluated.iter().any(|e| e.perplexity.is_some()) {
+    if evaluated.iter().any(|e| e.scores.get("perplexity").is_some()) {
         let mut perplexity = chart(
             "Perplexity",
             "perplexity",
             vec![
                 over_steps("train, smoothed", Mark::Line, 0, &|s| s.smoothed_loss.exp()),
-                over_evaluations("valid", Split::Valid, 1, &|e| e.perplexity),
-                over_evaluations("test", Split::Test, 2, &|e| e.perplexity),
+                over_evaluations("valid", Split::Valid, 1, &|e| e.scores.get("perplexity")),
+                over_evaluations("test", Split::Test, 2, &|e| e.scores.get("perplexity")),
             ],
         );
         perplexity.logarithmic = true;
         charts.push(perplexity);
     }
-    if evaluated.iter().any(|e| e.error_percent.is_some()) {
+    if evaluated.iter().any(|e| e.scores.get("error_percent").is_some()) {
         let mut error = chart(
             "Error",
             "wrong documents (%)",
             vec![
-                over_evaluations("valid", Split::Valid, 1, &|e| e.error_percent),
-                over_evaluations("test", Split::Test, 2, &|e| e.error_percent),
+                over_evaluations("valid", Split::Valid, 1, &|e| e.scores.get("error_percent")),
+                over_evaluations("test", Split::Test, 2, &|e| e.scores.get("error_percent")),
             ],
         );
         error.from_zero = true;
         charts.push(error);
+    }
+    // of other tasks the score that comes first
+    let first = evaluated.first().and_then(|e| e.scores.iter().next());
+    if let Some((name, _)) = first.filter(|(name, _)| !["perplexity", "error_percent"].contains(name)) {
+        charts.push(chart(
+            &name.replace('_', " "),
+            "score",
+            vec![
+                over_evaluations("valid", Split::Valid, 1, &|e| e.scores.get(name)),
+                over_evaluations("test", Split::Test, 2, &|e| e.scores.get(name)),
+            ],
+        ));
     }
     let count = steps.iter().map(|s| s.learning_rates.len()).max().unwrap_or(0);
     let rates = (0..count).map(|g| {

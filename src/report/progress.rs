@@ -132,15 +132,16 @@ impl Progress {
 
     fn evaluated(&mut self, e: &Evaluated) {
         let mut text = format!("{} epoch {} {} loss {:.4}", e.stage.name(), e.epoch, e.split.name(), e.loss);
-        if let Some(value) = e.perplexity {
+        if let Some(value) = e.scores.get("perplexity") {
             text += &format!(" perplexity {}", perplexity(value));
         }
-        if let Some(value) = e.bits_per_byte {
+        if let Some(value) = e.scores.get("bits_per_byte") {
             text += &format!(" bits/byte {value:.3}");
         }
-        match (e.error_percent, e.accuracy) {
-            (Some(error), _) => text += &format!(" error {error:.2} %"),
-            (None, Some(accuracy)) => text += &format!(" accuracy {accuracy:.2} %"),
+        match (e.scores.get("error_percent"), e.scores.get("accuracy"), e.scores.iter().next()) {
+            (Some(error), _, _) => text += &format!(" error {error:.2} %"),
+            (None, Some(accuracy), _) => text += &format!(" accuracy {accuracy:.2} %"),
+            (None, None, Some((name, value))) => text += &format!(" {} {value:.4}", name.replace('_', " ")),
             _ => {}
         }
         text += &format!(" ({})", duration(e.seconds));
@@ -183,7 +184,11 @@ impl Observer for Progress {
                 self.line(&format!("state after step {step} saved in {}", path.display()));
             }
             Event::Finished { .. } => self.end_bar(),
-            Event::Environment { .. } | Event::Confusion { .. } | Event::Checkpoint { .. } | Event::Warning { .. } => {}
+            Event::Environment { .. }
+            | Event::Confusion { .. }
+            | Event::Table { .. }
+            | Event::Checkpoint { .. }
+            | Event::Warning { .. } => {}
         }
         Ok(())
     }

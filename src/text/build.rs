@@ -1,6 +1,7 @@
 //! From sources to counts and to token files: documents are read in bounded batches, cut into tokens on all threads, and put
 //! together in their order, so that the result does not depend on the number of threads.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -284,13 +285,18 @@ pub fn fill_store(
         Labels::Known(names) => names.clone(),
         _ => Vec::new(),
     };
+    // of two equal names the first counts
+    let mut place: HashMap<String, u32> = HashMap::new();
+    for (k, name) in names.iter().enumerate() {
+        place.entry(name.clone()).or_insert(k as u32);
+    }
     let take = |made: Vec<Made>| {
         for Made { ids, label, origin, words, bytes, skipped } in made {
             let label = match (&options.labels, label) {
                 _ if skipped.is_some() => None,
                 (Labels::Ignore, _) | (_, None) => None,
-                (kind, Some(label)) => Some(match names.iter().position(|n| *n == label) {
-                    Some(i) => i as u32,
+                (kind, Some(label)) => Some(match place.get(&label) {
+                    Some(&k) => k,
                     None if matches!(kind, Labels::Known(_)) => {
                         let label = super::shown_label(&label);
                         let message = format!("has the class '{label}', which is not among the classes of the model");
@@ -298,7 +304,8 @@ pub fn fill_store(
                             .hint(format!("the classes are: {}", super::shown_labels(&names))));
                     }
                     None => {
-                        names.push(label);
+                        names.push(label.clone());
+                        place.insert(label, names.len() as u32 - 1);
                         names.len() as u32 - 1
                     }
                 }),
@@ -330,7 +337,7 @@ pub fn fill_store(
 }
 
 /// Names in their final order, and for every old index the new one.
-pub(super) fn sorted_labels(names: &[String]) -> (Vec<String>, Vec<u32>) {
+pub fn sorted_labels(names: &[String]) -> (Vec<String>, Vec<u32>) {
     let mut sorted: Vec<usize> = (0..names.len()).collect();
     let numbers: Option<Vec<f64>> = names.iter().map(|n| n.parse().ok().filter(|v: &f64| v.is_finite())).collect();
     match numbers {

@@ -27,7 +27,7 @@ mod vocabulary;
 
 pub use build::{
     BuildOptions, BuildReport, Labels, Progress, Row, Skipped, TextCounts, Tokens, count_words, fill_store,
-    tokenize_all, write_store,
+    sorted_labels, tokenize_all, write_store,
 };
 pub use classifier_batches::{ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder};
 pub use direction::Direction;
@@ -35,7 +35,9 @@ pub use doubts::{shown_label, shown_labels};
 pub use labelled::Labelled;
 pub use lm_batches::{LmBatches, LmConfig, LmCursor, LmLayout, VariableWindows, Windows};
 pub use profile::{Profile, QUANTILES};
-pub use reader::{Document, Documents, Encoding, FORMATS, Format, Kind, OpenOptions, Origin, Quotes, Role, Source};
+pub use reader::{
+    Document, Documents, Encoding, FORMATS, Format, Kind, LABEL_MARK, OpenOptions, Origin, Quotes, Role, Source,
+};
 pub use split::{TextFingerprints, low_shot_subset, random_split, stratified_split};
 pub use store::{Storage, StoreWriter, TokenStore};
 pub use subword::{TokenizerPlan, train_subword};

@@ -114,7 +114,7 @@ fn data_sets_have_their_documented_counts() {
     assert_eq!(set("dbpedia/test_subset.csv.zst").0, 5000);
     let stars = [("1", 749), ("2", 927), ("3", 1461), ("4", 3526), ("5", 3337)];
     assert_eq!(set("yelp/yelp_kaggle_10000.csv.zst"), (10_000, classes(&stars), 1_310_396));
-    let options = OpenOptions { label_column: Some("label2".into()), ..OpenOptions::default() };
+    let options = OpenOptions { label_columns: vec!["label2".into()], ..OpenOptions::default() };
     let yelp = counts(&open(&root, "yelp/yelp_reviews_5000_b.csv.zst", &options));
     assert_eq!((yelp.0, yelp.1.len(), yelp.2), (5000, 5, 511_474));
     assert_eq!(set("sst/stsa.binary.train").1, classes(&[("0", 3310), ("1", 3610)]));

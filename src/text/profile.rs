@@ -57,10 +57,12 @@ impl Profile {
         self.words += words as u64;
         self.lengths.push(u32::try_from(words).unwrap_or(u32::MAX));
         self.texts.add(&document.text);
-        match &document.label {
-            Some(label) => *self.classes.entry(label.clone()).or_default() += 1,
-            None => self.unlabelled += 1,
+        // where there may be several, each counts by itself
+        let mut labels = document.labels().peekable();
+        if labels.peek().is_none() {
+            self.unlabelled += 1;
         }
+        labels.for_each(|label| *self.classes.entry(label.to_string()).or_default() += 1);
     }
 
     /// Adds what was seen of another set: as if its documents had been read here.
@@ -91,18 +93,6 @@ impl Profile {
     /// Classes of another set that this one has no document of.
     pub fn lacks(&self, other: &Profile) -> Vec<String> {
         other.classes.keys().filter(|class| !self.classes.contains_key(*class)).cloned().collect()
-    }
-
-    /// Takes every label for several, between which that text stands.
-    #[must_use]
-    pub fn with_separate_labels(mut self, separator: &str) -> Self {
-        let together = std::mem::take(&mut self.classes);
-        for (labels, n) in together {
-            for label in labels.split(separator).map(str::trim).filter(|label| !label.is_empty()) {
-                *self.classes.entry(label.to_string()).or_default() += n;
-            }
-        }
-        self
     }
 
     /// Number of different texts, empty ones left out.

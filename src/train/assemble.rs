@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use super::classifier_task::{ClassifierTask, ClassifierTaskSettings};
+use super::classifier_task::{ClassifierTask, ClassifierTaskSettings, Measurable};
 use super::driver::{LoopSettings, Phase};
 use super::lm_task::{LmTask, LmTaskSettings};
 use super::recipe::{ClassifierSettings, LmSettings, TrainingSettings, UnfreezingStep};
+use crate::answer::gold::Gold;
 use crate::answer::{classes, language};
 use crate::autodiff::{Graph, Parameters, ParametersBuilder};
 use crate::error::Result;
-use crate::models::Loaded;
-use crate::nn::{self, Classifier, LanguageModel, LossSettings, weights};
+use crate::models::{Decision, Loaded};
+use crate::nn::{self, Classifier, ClassifierLosses, LabelLoss, LanguageModel, LossSettings, weights};
 use crate::random::Key;
 use crate::text::{ClassifierBatches, Direction, LmBatches, SampleOrder, TokenStore, Vocabulary};
 use crate::train::Stage;
@@ -87,6 +88,24 @@ pub fn classifier(
 /// Documents of a store: these, or all.
 pub type Chosen = (Arc<TokenStore>, Option<Vec<u32>>);
 
+/// Documents with what is known of them.
+#[derive(Clone)]
+pub struct Examples {
+    pub store: Arc<TokenStore>,
+    /// Of pairs the second texts, in the same order.
+    pub second: Option<Arc<TokenStore>>,
+    pub gold: Arc<Gold>,
+    /// These of the store, or all.
+    pub chosen: Option<Vec<u32>>,
+}
+
+impl From<Chosen> for Examples {
+    /// Each with its class.
+    fn from((store, chosen): Chosen) -> Self {
+        Examples { gold: Arc::new(Gold::classes(&store)), store, second: None, chosen }
+    }
+}
+
 /// The task of stage 1 or 2. `counts`: of the vocabulary's words, for negatives.
 ///
 /// # Errors
@@ -122,15 +141,25 @@ pub fn classifier_task<'a>(
     task: ClassifierTaskSettings,
     direction: Direction,
     key: Key,
-    (store, documents): Chosen,
-    valid: Option<Chosen>,
+    train: impl Into<Examples>,
+    valid: Option<impl Into<Examples>>,
 ) -> Result<ClassifierTask<'a>> {
-    let batches = ClassifierBatches::new(store.clone(), documents, settings.batches(key))?;
+    let Examples { store, second, gold, chosen } = train.into();
+    let batches = ClassifierBatches::new(store.clone(), chosen, settings.batches(key))?;
+    let documents = classes::Documents::new(store, second, direction);
     let rows = settings.training.valid_batch_size;
-    let valid = valid
-        .map(|(store, documents)| classes::evaluation_batches(store, documents, rows, SampleOrder::Sorted, direction))
-        .transpose()?;
-    Ok(ClassifierTask::new(network, task, key, batches, store, direction, valid))
+    let valid = valid.map(|valid| valid.into().to_measure(rows, direction)).transpose()?;
+    Ok(ClassifierTask::new(network, task, key, batches, documents, gold, valid))
+}
+
+impl Examples {
+    /// Batches of the examples for an evaluation, and what is known of them.
+    pub(super) fn to_measure(self, rows: usize, direction: Direction) -> Result<Measurable> {
+        let Examples { store, second, gold, chosen } = self;
+        let order = SampleOrder::Sorted;
+        let (batches, documents) = classes::evaluation_batches(store, second, chosen, rows, order, direction)?;
+        Ok(Measurable { batches, documents, gold })
+    }
 }
 
 /// What the task of stage 1 or 2 takes from a recipe. `vocabulary`: its size. Where it has no more words than a sampled softmax would
@@ -144,7 +173,6 @@ pub fn lm_task_settings(settings: &LmSettings, vocabulary: usize) -> LmTaskSetti
             beta: training.beta,
             ar_on_dropped: settings.ar_on_dropped,
             tar_guard: training.tar_guard,
-            label_smoothing: 0.0,
         },
         negatives: settings.sampled_negatives(vocabulary),
         rescale_rate: training.lr_rescale,
@@ -163,13 +191,17 @@ pub fn classifier_task_settings(settings: &ClassifierSettings) -> ClassifierTask
     ClassifierTaskSettings {
         dropout: settings.drops(),
         head: settings.head_drops(),
-        losses: LossSettings {
-            alpha: settings.training.alpha,
-            beta: settings.training.beta,
-            ar_on_dropped: false,
-            tar_guard: settings.training.tar_guard,
-            label_smoothing: settings.label_smoothing,
+        losses: ClassifierLosses {
+            penalties: LossSettings {
+                alpha: settings.training.alpha,
+                beta: settings.training.beta,
+                ar_on_dropped: false,
+                tar_guard: settings.training.tar_guard,
+            },
+            counts: LabelLoss { smoothing: settings.label_smoothing, focal: settings.focal, weights: Vec::new() },
+            auxiliary: settings.auxiliary_lm,
         },
+        decision: Decision::Likeliest,
         windows: settings.training.windows,
         variable: settings.training.variable_windows(),
         rescale_rate: settings.training.lr_rescale,

@@ -192,7 +192,10 @@ fn before_the_choice(key: &str) -> Option<serde_json::Value> {
     use serde_json::Value;
     match key.split_once('.')? {
         ("model", "encoder") => Some("awd-lstm".into()),
-        ("model", "zoneout") | ("classifier", "label_smoothing") => Some(0.0.into()),
+        ("model", "zoneout") | ("classifier", "label_smoothing" | "focal" | "auxiliary_lm") => Some(0.0.into()),
+        ("classifier", "task") => Some("class".into()),
+        ("classifier", "class_weights") => Some("none".into()),
+        ("classifier", "thresholds") => Some("0.5".into()),
         ("model", "bf16") | (_, "fit_batch") => Some(false.into()),
         (_, "updates_least" | "updates_most" | "patience") => Some(Value::Null),
         (_, "effort") => Some(1.0.into()),

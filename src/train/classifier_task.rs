@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use super::driver::{Task, Update};
 use crate::answer::Measured;
-use crate::answer::classes::{Documents, measure, predict};
+use crate::answer::classes::{Documents, Predictions, predict};
+use crate::answer::gold::{Gold, tuned_thresholds};
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
-use crate::nn::{BatchLoss, Classifier, DropRates, LossSettings, Noise};
+use crate::models::Decision;
+use crate::nn::{BatchLoss, Classifier, ClassifierLosses, DropRates, Noise};
 use crate::ops::batch_norm::Mode;
 use crate::random::{Key, Site, Stream};
 use crate::tensor::Tensor;
-use crate::text::Direction;
-use crate::text::{ClassifierBatches, ClassifierCursor, TokenStore, VariableWindows, Windows};
+use crate::text::{ClassifierBatches, ClassifierCursor, VariableWindows, Windows};
 use crate::trace;
 
 /// Settings of classifier training that are not the loop's.
@@ -22,7 +23,9 @@ pub struct ClassifierTaskSettings {
     pub dropout: DropRates,
     /// Dropout of every block of the head.
     pub head: Vec<f64>,
-    pub losses: LossSettings,
+    pub losses: ClassifierLosses,
+    /// How outputs become answers.
+    pub decision: Decision,
     /// Lengths of the chunks in training: fixed, or drawn anew for every update.
     pub windows: Windows,
     pub variable: VariableWindows,
@@ -32,6 +35,37 @@ pub struct ClassifierTaskSettings {
     pub freeze_norm: bool,
 }
 
+/// Documents to measure a model on.
+pub(super) struct Measurable {
+    pub batches: ClassifierBatches,
+    pub documents: Documents,
+    pub gold: Arc<Gold>,
+}
+
+impl Measurable {
+    /// The model's answers for them.
+    pub(super) fn predict(
+        &mut self,
+        model: &Classifier,
+        g: &mut Graph,
+        parameters: &Parameters,
+        decision: &Decision,
+    ) -> Result<Predictions> {
+        predict(model, g, parameters, &mut self.batches, &mut self.documents, decision)
+    }
+
+    pub(super) fn measure(
+        &mut self,
+        model: &Classifier,
+        g: &mut Graph,
+        parameters: &Parameters,
+        decision: &Decision,
+    ) -> Result<Measured> {
+        let Predictions { documents, probabilities } = self.predict(model, g, parameters, decision)?;
+        Ok(self.gold.measure(&documents, &probabilities, decision, model.settings.classes))
+    }
+}
+
 /// Stage 3.
 pub struct ClassifierTask<'a> {
     model: &'a Classifier,
@@ -39,8 +73,8 @@ pub struct ClassifierTask<'a> {
     key: Key,
     train: ClassifierBatches,
     documents: Documents,
-    valid: Option<(ClassifierBatches, Documents)>,
-    store: Arc<TokenStore>,
+    gold: Arc<Gold>,
+    valid: Option<Measurable>,
 }
 
 impl<'a> ClassifierTask<'a> {
@@ -49,12 +83,32 @@ impl<'a> ClassifierTask<'a> {
         settings: ClassifierTaskSettings,
         key: Key,
         train: ClassifierBatches,
-        store: Arc<TokenStore>,
-        direction: Direction,
-        valid: Option<(ClassifierBatches, Documents)>,
+        documents: Documents,
+        gold: Arc<Gold>,
+        valid: Option<Measurable>,
     ) -> Self {
-        let documents = Documents::new(store.clone(), direction);
-        ClassifierTask { model, settings, key, train, documents, valid, store }
+        ClassifierTask { model, settings, key, train, documents, gold, valid }
+    }
+
+    /// For every label the threshold with the highest F1 on the validation data; `None` without such data.
+    ///
+    /// # Errors
+    /// Those of prediction.
+    pub(super) fn tune_thresholds(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Vec<f64>>> {
+        let Some(valid) = &mut self.valid else { return Ok(None) };
+        let found = valid.predict(self.model, g, parameters, &self.settings.decision)?;
+        Ok(Some(tuned_thresholds(&found.documents, &found.probabilities, &valid.gold)))
+    }
+
+    /// Measures on the validation data with another decision than that of the training.
+    pub(super) fn measure_with(
+        &mut self,
+        g: &mut Graph,
+        parameters: &Parameters,
+        decision: &Decision,
+    ) -> Result<Option<Measured>> {
+        let valid = self.valid.as_mut();
+        valid.map(|valid| valid.measure(self.model, g, parameters, decision)).transpose()
     }
 
     /// Steps of a chunk in an update. As in the language model, a first window that is longer than all others opens the training where
@@ -85,7 +139,7 @@ impl Task for ClassifierTask<'_> {
         let chunk = self.chunk(update);
         let span = trace::phase(trace::DATA);
         let Some(rows) = self.train.next_documents() else { return Ok(None) };
-        let labels: Vec<u32> = rows.iter().map(|&d| self.store.label(d as usize).unwrap_or(u32::MAX)).collect();
+        let gold = self.gold.batch(rows, &self.settings.decision);
         let count = rows.len() as u64;
         let batch = self.documents.read(rows)?.in_chunks_of(chunk);
         let tokens = batch.tokens();
@@ -93,19 +147,17 @@ impl Task for ClassifierTask<'_> {
         let head_frozen = parameters.is_frozen(parameters.groups() - 1);
         let norm = if head_frozen && self.settings.freeze_norm { Mode::Frozen } else { Mode::Train };
         let noise = Noise::of(self.key, update, self.settings.dropout).with_head(&self.settings.head);
-        let BatchLoss { total, cross_entropy, .. } =
-            self.model.loss(g, parameters, &batch, &labels, norm, &noise, &self.settings.losses)?;
+        let truth = gold.truth();
+        let BatchLoss { total, loss, .. } =
+            self.model.loss(g, parameters, &batch, truth, norm, &noise, &self.settings.losses)?;
         let bptt = self.model.settings.bptt as f64;
         let rate_scale = if self.settings.rescale_rate { chunk as f64 / bptt } else { 1.0 };
-        Ok(Some(Update { total, cross_entropy, tokens, documents: count, rate_scale }))
+        Ok(Some(Update { total, loss, tokens, documents: count, rate_scale }))
     }
 
     fn evaluate(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Measured>> {
-        let Some((batches, documents)) = &mut self.valid else { return Ok(None) };
-        let predictions = predict(self.model, g, parameters, batches, documents)?;
-        let labels: Vec<u32> =
-            predictions.documents.iter().map(|&d| documents.store().label(d as usize).unwrap_or(u32::MAX)).collect();
-        Ok(Some(measure(&predictions.probabilities, &labels, self.model.settings.classes)))
+        let Some(valid) = &mut self.valid else { return Ok(None) };
+        valid.measure(self.model, g, parameters, &self.settings.decision).map(Some)
     }
 
     fn cursor(&self) -> serde_json::Value {

@@ -30,8 +30,8 @@ use crate::train::Stage;
 pub struct Update {
     /// What is minimised.
     pub total: Var,
-    /// The cross-entropy alone: what is reported.
-    pub cross_entropy: Var,
+    /// Of the head alone: what is reported.
+    pub loss: Var,
     pub tokens: u64,
     pub documents: u64,
     /// The learning rate of this update is multiplied by it (window length over bptt; docs/SPEC.md §3.1).
@@ -337,7 +337,7 @@ impl<'a> Training<'a> {
         self.graph.backward(update.total, self.parameters)?;
         let pass = trace::pass(trace::Pass::Update);
         let norm = self.norm.compute(self.parameters)?;
-        let loss = self.graph.tensor(update.cross_entropy).scalar();
+        let loss = self.graph.tensor(update.loss).scalar();
         let total = self.graph.tensor(update.total).scalar();
         self.graph.pool().set_reserving(false);
         if !total.is_finite() || !norm.is_finite() {

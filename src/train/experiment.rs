@@ -72,7 +72,14 @@ fn cell(method: &'static str, seed: u64, labels: Option<usize>, outcome: &Outcom
     let kept = outcome.answers.iter().filter(|answer| answer.row.skipped.is_none());
     let right = kept.map(|a| answer::classes::decide(&a.probabilities) as u32 == a.label.unwrap_or(u32::MAX)).collect();
     let measured = &outcome.measured;
-    Cell { method, seed, labels, error: measured.error_percent.unwrap_or(f64::NAN), loss: measured.loss, right }
+    Cell {
+        method,
+        seed,
+        labels,
+        error: measured.score("error_percent").unwrap_or(f64::NAN),
+        loss: measured.loss,
+        right,
+    }
 }
 
 impl Laboratory<'_> {

@@ -100,12 +100,12 @@ impl Task for LmTask<'_> {
         let span = trace::phase(trace::DATA);
         let Some(steps) = self.train.next_window(&mut self.inputs, &mut self.targets)? else { return Ok(None) };
         drop(span);
-        let (total, cross_entropy) = self.losses(g, parameters, steps, update)?;
+        let (total, loss) = self.losses(g, parameters, steps, update)?;
         self.state.advance(&mut self.next, g);
         let config = self.train.config();
         let rate_scale = if self.settings.rescale_rate { steps as f64 / config.bptt as f64 } else { 1.0 };
         let tokens = (steps * config.batch_size) as u64;
-        Ok(Some(Update { total, cross_entropy, tokens, documents: 0, rate_scale }))
+        Ok(Some(Update { total, loss, tokens, documents: 0, rate_scale }))
     }
 
     fn largest(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Var>> {

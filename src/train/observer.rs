@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::answer::nan;
+use crate::answer::{Scores, nan};
 use crate::error::Result;
 use crate::text::Direction;
 use crate::train::Stage;
@@ -176,15 +176,12 @@ pub struct Evaluated {
     /// Updates done.
     pub step: u64,
     pub split: Split,
-    /// Mean cross-entropy in nats, per token or per document.
+    /// The loss per token or per document; in nats where it is a cross-entropy.
     #[serde(deserialize_with = "nan")]
     pub loss: f64,
-    pub perplexity: Option<f64>,
-    pub bits_per_byte: Option<f64>,
-    /// Share of right predictions in percent (tokens of a language model, documents of a classifier).
-    pub accuracy: Option<f64>,
-    /// Share of wrong documents in percent.
-    pub error_percent: Option<f64>,
+    /// What else was measured, by name ([`crate::answer::Measured`]).
+    #[serde(flatten)]
+    pub scores: Scores,
     /// Seconds that the measurement took.
     pub seconds: f64,
 }
@@ -213,6 +210,13 @@ pub enum Event {
         split: Split,
         labels: Vec<String>,
         matrix: Vec<Vec<u64>>,
+    },
+    /// A table of an evaluation: numbers by class, label or kind of entity.
+    Table {
+        split: Split,
+        title: String,
+        columns: Vec<String>,
+        rows: Vec<Vec<serde_json::Value>>,
     },
     Checkpoint {
         step: u64,
@@ -271,10 +275,7 @@ mod tests {
             step: 2,
             split: Split::Valid,
             loss: f64::INFINITY,
-            perplexity: None,
-            bits_per_byte: None,
-            accuracy: None,
-            error_percent: None,
+            scores: Scores::default(),
             seconds: 0.5,
         });
         let text = serde_json::to_string(&event).unwrap();

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 pub use self::together::Together;
 use super::observer::{Event, Observer};
-use super::recipe::Recipe;
+use super::recipe::{Recipe, TaskName};
 use super::room::check_room;
 use super::stages::{
-    ClassifierSources, Context, LmSources, StageResult, check_classes, check_sizes, poll, train_classifier,
-    train_language_model,
+    ClassWeights, ClassifierSources, Context, LmSources, StageResult, check_classes, check_kind, check_sizes, poll,
+    train_classifier, train_language_model,
 };
 use crate::answer::ensemble::Ensemble;
 use crate::error::{Error, Result};
@@ -78,18 +78,64 @@ pub struct Work<'a> {
 /// Finds before any work starts what the stages of a run would stumble over: files that cannot be read, data without a text or a label, training
 /// data of one class, a class that only other data have, batches that the data cannot fill, models that memory or the disk have no room for.
 pub fn check_inputs(sources: &RunSources, recipe: &Recipe, seed: u64, work: &Work) -> Result<()> {
+    if work.compare && recipe.classifier.task != TaskName::Class {
+        let message =
+            format!("--compare: the linear model knows one class a text, not --task {}", recipe.classifier.task.name());
+        return Err(Error::usage(message).hint("leave --compare out"));
+    }
     check_sizes(recipe.classifier.training.batch_size, sources.labels)?;
-    let classes = check_labelled(&sources.train, None)?;
-    check_classes(&classes, &sources.train)?;
-    for source in sources.valid.iter().chain(&sources.test) {
-        check_labelled(source, Some(&classes))?;
+    let task = recipe.classifier.task;
+    let labelled = || std::iter::once(&sources.train).chain(&sources.valid).chain(&sources.test);
+    check_kind(task, labelled(), sources.labels)?;
+    let weights = ClassWeights::read(&recipe.classifier.class_weights)?;
+    let outputs = match task {
+        TaskName::Class | TaskName::Pair => {
+            let classes = check_labelled(&sources.train, None)?;
+            check_classes(&classes, &sources.train)?;
+            weights.of(&classes, &vec![1; classes.len()], 1, false)?;
+            for source in sources.valid.iter().chain(&sources.test) {
+                check_labelled(source, Some(&classes))?;
+            }
+            classes.len()
+        }
+        TaskName::Labels | TaskName::Regression => {
+            labelled().try_for_each(|source| check_texts(source, task))?;
+            // a column of the last layer: nothing beside the rest
+            1
+        }
+    };
+    if task == TaskName::Pair {
+        let texts = labelled().map(|source| source.half_of_pairs(1));
+        texts.into_iter().try_for_each(|source| source.documents()?.try_for_each(|document| document.map(drop)))?;
     }
     // the corpus of the first stage is read by that at once
     if let Some(source) = &sources.corpus_valid {
         source.documents()?.try_for_each(|document| document.map(drop))?;
     }
     check_tuning_text(sources, recipe, seed)?;
-    check_room(sources, recipe, classes.len(), work)
+    check_room(sources, recipe, outputs, work)
+}
+
+/// Reads data of another task to their end: a text, and a number of each where numbers are learned.
+fn check_texts(source: &Source, task: TaskName) -> Result<()> {
+    let mut labelled = false;
+    for document in source.documents()? {
+        let document = document?;
+        let Some(label) = document.label.as_ref().filter(|_| !document.is_empty()) else { continue };
+        labelled |= !label.is_empty();
+        if task == TaskName::Regression && !label.trim().parse::<f64>().is_ok_and(f64::is_finite) {
+            let message = format!("has '{}' in the place of a number", shown_label(label));
+            return Err(Error::line(&*document.origin.file, document.origin.line, message)
+                .hint("--label-column names the column of the numbers"));
+        }
+    }
+    match labelled {
+        true => Ok(()),
+        false => {
+            Err(Error::file(source.name(), "holds no document with a label")
+                .hint("name the column with --label-column"))
+        }
+    }
 }
 
 /// Reads labelled data to their end; the classes, sorted. `known`: those that they may have.
@@ -193,6 +239,13 @@ impl Run<'_> {
             "linear": null,
             "answer": null,
         });
+        let task = self.context.recipe.classifier.task;
+        if task != TaskName::Class {
+            // what is measured depends on the task
+            let all = forward.classifier.as_object().into_iter().flatten();
+            let scores = all.filter(|(name, _)| name.starts_with("valid_") || name.starts_with("test_"));
+            scores.for_each(|(name, value)| result["classifier"][name] = value.clone());
+        }
         if self.options.bidirectional {
             let backward = self.direction(sources, Direction::Backward)?;
             result["forward"] = json!({ "test_error": forward.classifier["test_error"] });
@@ -205,7 +258,12 @@ impl Run<'_> {
                     self.context.graph(self.context.memory_limit),
                 )?;
                 let measured = ensemble.evaluate(test)?.measured;
-                result["classifier"]["test_error"] = json!(measured.error_percent);
+                result["classifier"]["test_error"] = json!(measured.score("error_percent"));
+                if task != TaskName::Class {
+                    for (name, value) in measured.scores.iter().filter(|(name, _)| *name != "error_percent") {
+                        result["classifier"][format!("test_{name}")] = json!(value);
+                    }
+                }
             }
         }
         if self.options.compare {

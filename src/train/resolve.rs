@@ -1,8 +1,8 @@
 //! What a recipe's settings mean to the rooms below: tokenizers, batches, networks.
 
 use super::recipe::{
-    ClassifierSettings, EncoderName, LmSettings, LossName, ModelSettings, Recipe, SamplerName, Splits, TextSettings,
-    TokenizerName, TrainingSettings,
+    ClassifierSettings, EncoderName, LmSettings, LossName, ModelSettings, Recipe, SamplerName, Splits, TaskName,
+    TextSettings, TokenizerName, TrainingSettings,
 };
 use crate::error::{Error, Result};
 use crate::nn;
@@ -163,6 +163,9 @@ impl Recipe {
             bptt: settings.training.bptt,
             max_steps: settings.max_len,
             strict_cap: settings.max_len_strict,
+            answers: settings.task.answers(),
+            pair: settings.task == TaskName::Pair,
+            auxiliary: (settings.auxiliary_lm > 0.0).then_some(self.model.decoder_bias),
         }
     }
 }

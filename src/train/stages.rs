@@ -1,6 +1,8 @@
 //! The three stages: text and a recipe in, a model directory out.
 
+mod class_weights;
 mod classifier;
+mod examples;
 mod language_model;
 
 use std::path::{Path, PathBuf};
@@ -8,8 +10,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+pub(super) use self::class_weights::ClassWeights;
 pub(super) use self::classifier::check_sizes;
 pub use self::classifier::{ClassifierSources, check_classes, classifier_parts, train_classifier};
+pub(super) use self::examples::check_kind;
 pub use self::language_model::{LmSources, train_language_model};
 use super::assemble;
 use super::checkpoint::{Checkpoints, GPU, INSTRUCTION_SET, Snapshot, check_same};

@@ -1,12 +1,15 @@
 //! A stage set up from its data, to be run for a while and thrown away: for the learning-rate range test and the profile. No directory is
 //! needed and nothing is kept.
 
-use super::assemble::{self, Assembled, Start};
+use std::sync::Arc;
+
+use super::assemble::{self, Assembled, Examples, Start};
 use super::classifier_task::ClassifierTaskSettings;
 use super::driver::Task;
 use super::lm_task::LmTaskSettings;
-use super::recipe::{OnNan, OptimiserName, TrainingSettings, UnfreezingStep, VocabularyName};
-use super::stages::{Context, check_classes};
+use super::recipe::{OnNan, OptimiserName, TaskName, TrainingSettings, UnfreezingStep, VocabularyName};
+use super::stages::{ClassWeights, Context, check_classes, check_kind};
+use crate::answer::gold::Gold;
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
 use crate::models::Loaded;
@@ -91,18 +94,38 @@ pub fn classifier<R>(
         Some(model) => model.vocabulary.clone(),
         None => context.vocabulary(sources, recipe.text.tokenizer_plan()?, &settings.training, None)?,
     };
-    let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
-    let (store, _) = context.store("train", sources, &vocabulary, &options, Storage::Temporary)?;
-    let names = store.label_names().to_vec();
-    check_classes(&names, source)?;
+    let kind = settings.task;
+    check_kind(kind, sources, None)?;
+    let (pair, skip_unlabelled) = (kind == TaskName::Pair, kind != TaskName::Labels);
+    let options = BuildOptions { labels: Labels::Collect, skip_empty: !pair, skip_unlabelled };
+    let mut store = |source: &Source, role: &str| {
+        let sources = std::slice::from_ref(source);
+        context.store(role, sources, &vocabulary, &options, Storage::Temporary).map(|(store, _)| store)
+    };
+    let (store, second) = match pair {
+        true => {
+            (store(&source.half_of_pairs(0), "train")?, Some(store(&source.half_of_pairs(1), "train (second texts)")?))
+        }
+        false => (store(source, "train")?, None),
+    };
+    let (gold, names) = Gold::of_store(&store, kind.answers(), None)?;
+    if matches!(kind, TaskName::Class | TaskName::Pair) {
+        check_classes(&names, source)?;
+    }
+    let all: Vec<u32> = (0..store.documents() as u32).collect();
+    let (counts, several) = (gold.counts(&all, names.len()), kind == TaskName::Labels);
+    let weights = ClassWeights::read(&settings.class_weights)?.of(&names, &counts, all.len() as u64, several)?;
     let architecture = recipe.classifier_architecture(vocabulary.len(), names.len());
     let (direction, key) = (context.direction, context.key(Stage::Classifier));
     let start = from.map(|from| Start::of(&from.parameters, vocabulary.len()));
     let Assembled { network, mut parameters, mut graph } =
         assemble::classifier(architecture, key, start, |declared| context.place(declared))?;
     let mut task = assemble::classifier_task_settings(settings);
+    task.losses.counts.weights = weights;
+    task.decision = gold.scale(&all);
     adjust(&mut task);
-    let mut task = assemble::classifier_task(&network, settings, task, direction, key, (store, None), None)?;
+    let examples = Examples { store, second, gold: Arc::new(gold), chosen: None };
+    let mut task = assemble::classifier_task(&network, settings, task, direction, key, examples, None::<Examples>)?;
     let step = last(settings.steps(parameters.groups()))?;
     let trial = Trial {
         stage: Stage::Classifier,

@@ -316,6 +316,20 @@ def case_sampled(dn, dt):
         d.update({q+'.row_loss': rows, q+'.loss': loss.reshape(1), **{f'{q}.grad.{n}': t.grad for n, t in v.items()}})
     save('sampled_softmax', dn, d, dict(V=V, E=E, N=N, K=K, negative_weight=2, key_epsilon=1e-10))
 
+def case_label_losses(dn, dt):
+    B, C = 5, 4; g = gen(13); eps, gamma = .1, 2.
+    z = rnd(g, B, C, scale=1.5); y = torch.tensor([2, 0, 3, 2, 1]); w = (unif(g, 1., C)+1.5).float().double(); t = (torch.rand(B, C, generator=g) < .4).double(); n = rnd(g, B, C)
+    d = dict(logits=z.to(dt), labels=y, weights=w.to(dt), targets=t.to(dt), numbers=n.to(dt))
+    def nll(v): return F.cross_entropy(v, y, reduction='none')
+    def bce(v, **k): return F.binary_cross_entropy_with_logits(v, t.to(dt), **k)
+    p_of = lambda v: (t.to(dt)*v.sigmoid()+(1-t.to(dt))*(-v).sigmoid())
+    for q, loss in (('smoothed', lambda v: F.cross_entropy(v, y, label_smoothing=eps)), ('weighted', lambda v: F.cross_entropy(v, y, weight=w.to(dt))),
+                    ('weighted_smoothed', lambda v: F.cross_entropy(v, y, weight=w.to(dt), label_smoothing=eps)), ('focal', lambda v: ((1-(-nll(v)).exp())**gamma*nll(v)).mean()),
+                    ('labels', lambda v: bce(v)), ('labels_weighted', lambda v: bce(v, pos_weight=w.to(dt))), ('labels_focal', lambda v: ((1-p_of(v))**gamma*bce(v, reduction='none')).mean()),
+                    ('number', lambda v: F.mse_loss(v, n.to(dt)))):
+        v = z.to(dt).clone().requires_grad_(); l = loss(v); l.backward(); d.update({q+'.loss': l.reshape(1), q+'.grad': v.grad})
+    save('label_losses', dn, d, dict(B=B, C=C, smoothing=eps, gamma=gamma))
+
 def case_adaptive(dn, dt):
     V, E, N, *splits = ARG.adaptive; n = len(splits); ends = splits+[V]; g = gen(6); assert n >= 1 and splits[0] > 0 and all(a < b for a, b in zip(ends, ends[1:])) and N >= 2*n+2
     inp = dict(hidden=rnd(g, N, E), weight=unif(g, 1., V, E), bias=unif(g, .5, V), tail_vectors=unif(g, 1., n, E), tail_bias=unif(g, .5, n))
@@ -423,11 +437,13 @@ The three pool_* cases have the same enc_out, lengths and g. Checked: adaptive_m
 'schedules': """Value at each step t in 0..T-1 of T, lr_max .01. `cosine_T*` (fastai 0.7 CosAnneal, one cycle; SPEC 4.4): lr/100 while t < T/20 (a real division), then lr/2*(1+cos(pi*t/T)).
 `one_cycle_lr_T*`, `one_cycle_mom_T*` (fastai 2.8 fit_one_cycle): s = t/T; cosine from lr/25 to lr over s in [0, .25), then from lr to lr/1e5; momentum .8 -> .7 -> .8 likewise; the last step does not reach the end value (s = (T-1)/T). Checked against fastai's combined_cos within 1e-6 (it keeps its position in f32; the values here are f64).
 `stlr_clamped_T*`: STLR as the trainer uses it (SPEC 4.1, last lines): cut = max(1, floor(T*.1)), p clamped to [0,1], T = 1 takes lr_max; equal to `stlr` wherever that does not fall below lr/32 and cut >= 1.""",
+'label_losses': """Losses of a classifier's logits [B,C], each with its gradient. `smoothed`: torch's cross_entropy with label_smoothing .1; `weighted`: with `weights`; `weighted_smoothed`: with both; `focal`: mean((1-p_label)^2 * -ln p_label).
+`labels`: binary_cross_entropy_with_logits against `targets`; `labels_weighted`: with pos_weight = `weights`; `labels_focal`: each term times (1-p)^2, p the probability of what is there. `number`: mse_loss against `numbers`.""",
 'adam_l2': """torch.optim.Adam with L2 inside: g' = g + wd*p, then m = b1*m+(1-b1)g', v = b2*v+(1-b2)g'^2, p -= lr*(m/(1-b1^t))/(sqrt(v/(1-b2^t))+eps). lr .01, betas (.8, .99), eps 1e-8, wd 1e-2. `p0` and `grads` as in optim; `adam_l2.p` [5,4,3] = parameter after each step, `grad_avg`, `sqr_avg` = m, v. Checked: by hand.""",
 }
 for dn, dt in DT.items():
     case_lstm(dn, dt); case_qrnn(dn, dt); case_lm(dn, dt); case_qrnn_lm(dn, dt); case_clas(dn, dt); case_opt(dn, dt); case_stlr(dn, dt)
-    case_sampled(dn, dt); case_adaptive(dn, dt); case_pool(dn, dt); case_schedules(dn, dt); case_adam_l2(dn, dt)
+    case_sampled(dn, dt); case_adaptive(dn, dt); case_pool(dn, dt); case_schedules(dn, dt); case_adam_l2(dn, dt); case_label_losses(dn, dt)
 with open(os.path.join(OUT, 'README.md'), 'w') as f:
     f.write(f"# Golden fixtures\nMade by `make_golden.py` (torch {torch.__version__}); each case as `NAME_f64.safetensors` and `NAME_f32.safetensors`: same names, shapes and inputs (inputs are exactly representable in f32, save the mask scale 1/(1-p) and the lr lists), the arithmetic done in that type. f32 files hold f32 rounding of PyTorch's own order: compare to f64 with ~1e-5, f64 with ~1e-10. Integer tensors are int64. Hyperparameters also stand in each file's `__metadata__`. Run again on the same machine, the script writes the same bytes; another processor may differ in the last bit of long sums.\n")
     for name, dn, fn, sh, meta, size in doc:

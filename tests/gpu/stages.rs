@@ -114,6 +114,9 @@ fn classifier(share: Share) -> ClassifierSettings {
         bptt: 4,
         max_steps: 12,
         strict_cap: false,
+        answers: ulmfit::nn::Answers::Class,
+        pair: false,
+        auxiliary: None,
     }
 }
 

@@ -123,13 +123,7 @@ fn language_model(
             words.write::<u32>().iter_mut().enumerate().for_each(|(i, word)| *word = (i * i * 977 % v) as u32);
             words
         };
-        let losses = LossSettings {
-            alpha: 2.0,
-            beta: 1.0,
-            ar_on_dropped: true,
-            tar_guard: TarGuard::Time,
-            label_smoothing: 0.0,
-        };
+        let losses = LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: true, tar_guard: TarGuard::Time };
         let mut state = model.encoder.zeros(Device::Cpu, b, DType::F32).unwrap();
         for (step, t) in [(0, t), (1, t - 1)] {
             g.reset();
@@ -204,6 +198,9 @@ fn classifiers_are_the_same_dry() {
                 bptt: 5,
                 max_steps: 12,
                 strict_cap: false,
+                answers: ulmfit::nn::Answers::Class,
+                pair: false,
+                auxiliary: None,
             };
             both(&format!("{settings:?} {precision:?}"), precision, |g, after| {
                 let (model, declared) = Classifier::declare(settings.clone()).unwrap();

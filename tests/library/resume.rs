@@ -112,6 +112,9 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
                 bptt: 4,
                 max_steps: 12,
                 strict_cap: masking != Masking::Version2,
+                answers: ulmfit::nn::Answers::Class,
+                pair: false,
+                auxiliary: None,
             };
             let Assembled { network, parameters, graph } = assemble::classifier(architecture, key, None, place)?;
             let mut settings = classifier_settings();

@@ -21,7 +21,7 @@ fn key(seed: u64) -> Key {
 }
 
 const NO_PENALTY: LossSettings =
-    LossSettings { alpha: 0.0, beta: 0.0, ar_on_dropped: false, tar_guard: TarGuard::Time, label_smoothing: 0.0 };
+    LossSettings { alpha: 0.0, beta: 0.0, ar_on_dropped: false, tar_guard: TarGuard::Time };
 
 fn encoder(vocabulary: usize, pad: Option<u32>) -> AwdLstmSettings {
     AwdLstmSettings { vocabulary, embedding: 6, hidden: 7, layers: 3, pad }
@@ -45,6 +45,9 @@ fn classifier_settings(encoder: AwdLstmSettings, masking: Masking) -> Classifier
         bptt: 4,
         max_steps: 12,
         strict_cap: false,
+        answers: ulmfit::nn::Answers::Class,
+        pair: false,
+        auxiliary: None,
     }
 }
 
@@ -167,8 +170,7 @@ fn train_window(
     let vocabulary = model.settings.encoder.vocabulary();
     let (tokens, targets) = window_tensors(10 + u64::from(step), vocabulary, 30 - step as usize, b);
     let dropout = Noise::of(key(5), step, all_rates());
-    let losses =
-        LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: true, tar_guard: TarGuard::Time, label_smoothing: 0.0 };
+    let losses = LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: true, tar_guard: TarGuard::Time };
     model.window(g, parameters, &tokens, &targets, None, state, &dropout, &losses).unwrap()
 }
 

@@ -21,6 +21,7 @@ mod recorded_bits;
 mod reliability;
 mod serve;
 mod subword;
+mod tasks;
 mod text_in;
 mod together;
 mod words_in;

@@ -6,6 +6,10 @@ use crate::autodiff::{Graph, Parameters};
 use crate::error::Result;
 use crate::ops::adaptive_softmax::{AdaptiveDecoder, adaptive_softmax as adaptive, log_probabilities};
 use crate::ops::sampled_softmax::{NegativeSampler, exponential_key, sampled_softmax as sampled};
+use crate::ops::sigmoid_cross_entropy::sigmoid_cross_entropy;
+use crate::ops::softmax_cross_entropy::smoothed_cross_entropy;
+use crate::ops::squared_error::squared_error;
+use crate::ops::weighted_cross_entropy::{Weighting, weighted_cross_entropy};
 use crate::tensor::{DType, Device, Tensor};
 
 /// Sampled softmax and its negatives, with and without bias.
@@ -64,6 +68,42 @@ pub(super) fn adaptive_softmax(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     g.backward(out.loss, &mut Parameters::builder().build(f.dtype)?)?;
     for (name, var) in ["hidden", "weight", "bias", "tail_vectors", "tail_bias"].into_iter().zip(vars) {
         f.compare(&format!("grad.{name}"), &gradient(g, var)?)?;
+    }
+    Ok(())
+}
+
+/// Losses of a classifier's logits: smoothed, weighted and focal; of labels; of a number.
+pub(super) fn label_losses(f: &mut Fixture, g: &mut Graph) -> Result<()> {
+    let logits = f.real("logits", &[ANY, ANY])?;
+    let (b, c) = (logits.dims()[0], logits.dims()[1]);
+    let labels = f.words("labels", &[b])?;
+    let (weights, targets) = (f.real("weights", &[c])?.to_f64(), f.real("targets", &[b, c])?.to_f64());
+    let numbers = f.real("numbers", &[b, c])?.to_f64();
+    let (smoothing, gamma) = (f.number("smoothing")?, f.number("gamma")?);
+    let weighting = |weighted: bool, focal: f64, smoothing: f64| Weighting {
+        weights: if weighted { &weights } else { &[] },
+        focal,
+        smoothing,
+    };
+    for name in
+        ["smoothed", "weighted", "weighted_smoothed", "focal", "labels", "labels_weighted", "labels_focal", "number"]
+    {
+        g.reset();
+        let z = g.variable(logits.clone());
+        let y = g.constant(labels.clone());
+        let loss = match name {
+            "smoothed" => smoothed_cross_entropy(g, z, y, smoothing)?,
+            "weighted" => weighted_cross_entropy(g, z, y, weighting(true, 0.0, 0.0))?,
+            "weighted_smoothed" => weighted_cross_entropy(g, z, y, weighting(true, 0.0, smoothing))?,
+            "focal" => weighted_cross_entropy(g, z, y, weighting(false, gamma, 0.0))?,
+            "labels" => sigmoid_cross_entropy(g, z, &targets, &[], 0.0)?,
+            "labels_weighted" => sigmoid_cross_entropy(g, z, &targets, &weights, 0.0)?,
+            "labels_focal" => sigmoid_cross_entropy(g, z, &targets, &[], gamma)?,
+            _ => squared_error(g, z, &numbers)?,
+        };
+        f.compare(&format!("{name}.loss"), g.tensor(loss))?;
+        g.backward(loss, &mut Parameters::builder().build(f.dtype)?)?;
+        f.compare(&format!("{name}.grad"), &gradient(g, z)?)?;
     }
     Ok(())
 }

@@ -82,6 +82,7 @@ const CASES: &[(&str, Replay)] = &[
     ("awd_qrnn", models::language_model),
     ("classifier", models::classifier),
     ("import", import::files),
+    ("label_losses", losses::label_losses),
     ("lstm", sequence::lstm),
     ("optim", optimisers::optimisers),
     ("pool_07", sequence::pool_07),
@@ -231,6 +232,8 @@ mod tests {
             ("qrnn_f32.safetensors", "eval.c_n"),
             ("sampled_softmax_f64.safetensors", "biased.grad.weight"),
             ("adaptive_softmax_f64.safetensors", "log_probs"),
+            ("label_losses_f64.safetensors", "weighted_smoothed.grad"),
+            ("label_losses_f32.safetensors", "labels_focal.loss"),
             ("schedules_f64.safetensors", "cosine_T57"),
         ] {
             let report = wrong(file, tensor);

@@ -6,7 +6,7 @@ use super::sequence::{back, gradient};
 use crate::autodiff::{Graph, ParameterId, Parameters, Var};
 use crate::error::{Error, Result};
 use crate::nn::{
-    AwdLstmSettings, Classified, Classifier, ClassifierSettings, DocumentBatch, EncoderSettings, GivenMasks,
+    Answers, AwdLstmSettings, Classified, Classifier, ClassifierSettings, DocumentBatch, EncoderSettings, GivenMasks,
     LanguageModel, LanguageModelSettings, LossSettings, Noise, QrnnSettings, State, sites,
 };
 use crate::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
@@ -102,7 +102,6 @@ pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
         beta: f.number("beta")?,
         ar_on_dropped: true,
         tar_guard: TarGuard::Time,
-        label_smoothing: 0.0,
     };
     let mut state = model.encoder.zeros(f.device, b, f.dtype)?;
     for w in 1..=2 {
@@ -293,6 +292,9 @@ pub(super) fn classifier(f: &mut Fixture, g: &mut Graph) -> Result<()> {
         bptt,
         max_steps: bptt.max(t),
         strict_cap: false,
+        answers: Answers::Class,
+        pair: false,
+        auxiliary: None,
     };
     let encoder_names = encoder_names(&encoder);
     let mut names = encoder_names.clone();

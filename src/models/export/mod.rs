@@ -100,6 +100,9 @@ fn fastai(model: &AnyModel, parameters: &Parameters) -> Result<Vec<Entry>> {
         }
         AnyModel::Classifier(model) => {
             let settings = &model.network.settings;
+            if settings.pair || !settings.answers.is_class() || settings.auxiliary.is_some() {
+                return Err(no("it gives no single class of a text, or has a second head"));
+            }
             if settings.linear_bias || settings.masking != Masking::Version2 {
                 return Err(no("its head is that of fastai 1 or 0.7"));
             }

@@ -6,7 +6,7 @@ use super::protobuf::Message;
 use crate::autodiff::Parameters;
 use crate::error::{Error, Result};
 use crate::models::Loaded;
-use crate::nn::{Classifier, EncoderSettings, LanguageModel};
+use crate::nn::{Answers, Classifier, EncoderSettings, LanguageModel};
 use crate::ops::batch_norm::EPSILON;
 
 /// Of ONNX's table of types.
@@ -220,9 +220,13 @@ pub fn language_model(model: &Loaded<LanguageModel>, metadata: &[(&str, String)]
 /// `logits` and `probabilities` `[B, C]`.
 ///
 /// # Errors
-/// A QRNN.
+/// A QRNN; a model of pairs or of numbers.
 pub fn classifier(model: &Loaded<Classifier>, metadata: &[(&str, String)]) -> Result<Vec<u8>> {
     let (settings, parameters) = (&model.network.settings, &model.parameters);
+    if settings.pair || settings.answers == Answers::Number {
+        return Err(Error::usage("--to onnx: a model of pairs or of numbers cannot be written as ONNX yet")
+            .hint("--to pytorch can"));
+    }
     let mut graph = Graph::default();
     let (batch, time) = (Dim::Named("batch"), Dim::Named("time"));
     graph.input("tokens", INT64, &[batch, time]);
@@ -245,7 +249,10 @@ pub fn classifier(model: &Loaded<Classifier>, metadata: &[(&str, String)]) -> Re
         }
         input = output;
     }
-    let probabilities = graph.node("Softmax", &[&x], &[Attribute::Int("axis", 1)]);
+    let probabilities = match settings.answers {
+        Answers::Labels => graph.node("Sigmoid", &[&x], &[]),
+        Answers::Class | Answers::Number => graph.node("Softmax", &[&x], &[Attribute::Int("axis", 1)]),
+    };
     let dims = [batch, Dim::Size(settings.classes)];
     graph.output(&x, "logits", &dims);
     graph.output(&probabilities, "probabilities", &dims);

@@ -18,7 +18,7 @@ use super::{Architecture, ModelConfig};
 use crate::autodiff::{Parameters, ParametersBuilder};
 use crate::error::{Error, Result};
 use crate::nn::{
-    AwdLstmSettings, Classifier, ClassifierSettings, EncoderSettings, LanguageModel, LanguageModelSettings,
+    Answers, AwdLstmSettings, Classifier, ClassifierSettings, EncoderSettings, LanguageModel, LanguageModelSettings,
 };
 use crate::ops::concat_pool::Masking;
 use crate::tensor::DType;
@@ -305,6 +305,9 @@ fn classifier(
         bptt,
         max_steps,
         strict_cap: masking != Masking::Version2,
+        answers: Answers::Class,
+        pair: false,
+        auxiliary: None,
     };
     let (_, declared) = Classifier::declare(settings.clone())?;
     Ok((Architecture::Classifier(settings), declared, labels))

@@ -2,9 +2,11 @@
 //!
 //! A new one is a file beside this that declares its parameters and implements [`Head`]; a model (`nn::model`) puts it on an encoder.
 
+mod answers;
 mod next_word;
 mod pooled_classes;
 
+pub use self::answers::Answers;
 pub use self::next_word::{NextWord, WordResults};
 pub use self::pooled_classes::{Pooled, PooledClasses};
 use super::noise::Noise;
@@ -28,24 +30,44 @@ pub struct Features<'a> {
     pub lengths: &'a [u32],
     /// How batch norms run.
     pub norm: Mode,
+    /// Where documents are pairs of texts: the rows of the first and of the second text of each.
+    pub pairs: Option<[&'a [u32]; 2]>,
 }
 
-/// What a head is to predict.
+/// What is known of the rows of a batch.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// u32: next words `[T, B]`, classes `[B]` in the order of the rows.
+    Indices(&'a Tensor),
+    /// For every row 0 or 1 for each label, or the number that is to be estimated; row by row.
+    Numbers(&'a [f64]),
+}
+
+/// How wrong answers count (docs/SPEC.md §1.6).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LabelLoss {
+    /// Share of a label that all classes have alike.
+    pub smoothing: f64,
+    /// γ of the focal loss; 0: none.
+    pub focal: f64,
+    /// Weight of every class, or of every label where it is there; empty: one.
+    pub weights: Vec<f64>,
+}
+
+/// What a head is to predict, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Targets<'a> {
-    /// u32: next words `[T, B]`, classes `[B]` in the order of the rows.
-    pub indices: &'a Tensor,
+    pub known: Known<'a>,
     /// Words that a softmax is sampled over besides the targets, u32 `[K]`; `None`: over all.
     pub negatives: Option<&'a Tensor>,
-    /// Share of a class that all of them have alike.
-    pub smoothing: f64,
+    pub counts: &'a LabelLoss,
 }
 
 /// Loss of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLoss {
-    /// Mean cross-entropy in nats: what is reported.
-    pub cross_entropy: Var,
+    /// What is reported: a mean cross-entropy in nats, or a mean squared error.
+    pub loss: Var,
     /// The encoder's output as the head has used it, after its dropout, where there is one: activation regularisation may ask for it.
     pub dropped: Option<Var>,
 }

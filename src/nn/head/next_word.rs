@@ -2,7 +2,7 @@
 
 use super::super::noise::Noise;
 use super::super::{initial, sites};
-use super::{Features, Head, HeadLoss, Targets};
+use super::{Features, Head, HeadLoss, Known, LabelLoss, Targets};
 use crate::autodiff::{Graph, Group, ParameterId, Parameters, ParametersBuilder, Role, Var};
 use crate::error::{Error, Result};
 use crate::ops::adaptive_softmax::{self, AdaptiveDecoder, adaptive_softmax};
@@ -69,6 +69,29 @@ impl NextWord {
         });
         let part = trace::Layer::named("decoder");
         NextWord { width, embedding, bias: own, tails, splits: splits.to_vec(), part }
+    }
+
+    /// Mean cross-entropy of the words that follow rows of the decoder's input, `[.., E]`, in nats. `negatives`: of a sampled softmax.
+    ///
+    /// # Errors
+    /// No memory left, words outside of the vocabulary.
+    pub fn cross_entropy(
+        &self,
+        g: &mut Graph,
+        parameters: &Parameters,
+        hidden: Var,
+        embedding: Var,
+        words: &Tensor,
+        negatives: Option<&Tensor>,
+    ) -> Result<Var> {
+        let bias = self.bias.map(|id| g.parameter(parameters, id));
+        Ok(match negatives {
+            None => match self.adaptive_decoder(g, parameters, embedding, bias) {
+                None => tied_softmax(g, hidden, embedding, bias, words)?.loss,
+                Some(decoder) => adaptive_softmax(g, hidden, decoder, words)?.loss,
+            },
+            Some(negatives) => sampled_softmax(g, hidden, embedding, bias, words, negatives)?.loss,
+        })
     }
 
     fn adaptive_decoder(
@@ -169,19 +192,20 @@ impl Head for NextWord {
             let found = format!("{} chunks", features.chunks.len());
             return Err(Error::shape("next_word", "chunks", "one window", found));
         };
-        if targets.smoothing != 0.0 {
-            return Err(Error::shape("next_word", "smoothing", "0: words are not smoothed", targets.smoothing));
+        let Known::Indices(words) = targets.known else {
+            return Err(Error::shape("next_word", "targets", "words", "numbers"));
+        };
+        if *targets.counts != LabelLoss::default() {
+            return Err(Error::shape(
+                "next_word",
+                "counts",
+                "alike: words are neither weighted nor smoothed",
+                "others",
+            ));
         }
         let _part = trace::within(self.part);
         let dropped = locked_dropout(g, raw, &noise.mask(sites::OUTPUT, noise.rates().output)?)?;
-        let (embedding, bias) = (features.embedding, self.bias.map(|id| g.parameter(parameters, id)));
-        let cross_entropy = match targets.negatives {
-            None => match self.adaptive_decoder(g, parameters, embedding, bias) {
-                None => tied_softmax(g, dropped, embedding, bias, targets.indices)?.loss,
-                Some(decoder) => adaptive_softmax(g, dropped, decoder, targets.indices)?.loss,
-            },
-            Some(negatives) => sampled_softmax(g, dropped, embedding, bias, targets.indices, negatives)?.loss,
-        };
-        Ok(HeadLoss { cross_entropy, dropped: Some(dropped) })
+        let loss = self.cross_entropy(g, parameters, dropped, features.embedding, words, targets.negatives)?;
+        Ok(HeadLoss { loss, dropped: Some(dropped) })
     }
 }

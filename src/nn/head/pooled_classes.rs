@@ -2,15 +2,15 @@
 
 use super::super::noise::Noise;
 use super::super::{initial, sites};
-use super::{Features, Head, HeadLoss, Targets};
+use super::{Answers, Features, Head, HeadLoss, Targets};
 use crate::autodiff::{Graph, Group, ParameterId, Parameters, ParametersBuilder, Role, Var};
 use crate::error::Result;
 use crate::ops::batch_norm::batch_norm;
 use crate::ops::concat_pool::{Masking, concat_pool};
 use crate::ops::dropout::dropout;
 use crate::ops::linear::linear;
+use crate::ops::pair_features::pair_features;
 use crate::ops::relu::relu;
-use crate::ops::softmax_cross_entropy::smoothed_cross_entropy;
 use crate::random::Key;
 use crate::tensor::Tensor;
 use crate::trace;
@@ -32,7 +32,7 @@ struct Block {
 pub struct Pooled {
     /// `[B, C]`
     pub logits: Var,
-    /// `[B, 3E]`
+    /// `[B, 3E]`, of pairs `[B, 12E]`
     pub pooled: Var,
     /// Inputs of the ReLUs, `[B, n]` each.
     pub hidden: Vec<Var>,
@@ -41,6 +41,7 @@ pub struct Pooled {
 /// Parameters of the head.
 #[derive(Clone, Debug)]
 pub struct PooledClasses {
+    answers: Answers,
     blocks: Vec<Block>,
     masking: Masking,
     norm_bias: f64,
@@ -49,11 +50,12 @@ pub struct PooledClasses {
 }
 
 impl PooledClasses {
-    /// Declares the parameters. `sizes`: widths from what is pooled (3E) to the classes; `linear_bias`: whether linear layers have a
+    /// Declares the parameters. `sizes`: widths from what is pooled (3E; of a pair 12E) to the classes; `linear_bias`: whether linear layers have a
     /// bias; `norm_bias`: start value of the batch norms' bias.
     pub fn declare(
         builder: &mut ParametersBuilder,
         group: Group,
+        answers: Answers,
         sizes: &[usize],
         masking: Masking,
         linear_bias: bool,
@@ -73,7 +75,7 @@ impl PooledClasses {
             }
         };
         let part = trace::Layer::named("pooling");
-        PooledClasses { blocks: sizes.windows(2).enumerate().map(block).collect(), masking, norm_bias, part }
+        PooledClasses { answers, blocks: sizes.windows(2).enumerate().map(block).collect(), masking, norm_bias, part }
     }
 
     /// Logits of every row.
@@ -81,12 +83,15 @@ impl PooledClasses {
     /// # Errors
     /// No memory left, chunks that lack steps.
     pub fn logits(&self, g: &mut Graph, parameters: &Parameters, features: &Features, noise: &Noise) -> Result<Pooled> {
-        let Features { chunks, start, lengths, norm, .. } = *features;
+        let Features { chunks, start, lengths, norm, pairs, .. } = *features;
         let first = vec![start as u32; lengths.len()];
         let lengths = g.constant(Tensor::from_slice([lengths.len()], lengths)?);
         let first = g.constant(Tensor::from_slice([first.len()], &first)?);
         let part = trace::within(self.part);
-        let pooled = concat_pool(g, chunks, start, lengths, first, self.masking)?;
+        let mut pooled = concat_pool(g, chunks, start, lengths, first, self.masking)?;
+        if let Some([first, second]) = pairs {
+            pooled = pair_features(g, pooled, first, second)?;
+        }
         drop(part);
         let (mut x, mut hidden) = (pooled, Vec::with_capacity(self.blocks.len()));
         for (k, block) in self.blocks.iter().enumerate() {
@@ -133,8 +138,7 @@ impl Head for PooledClasses {
         noise: &Noise,
     ) -> Result<HeadLoss> {
         let logits = self.logits(g, parameters, features, noise)?.logits;
-        let classes = g.constant(targets.indices.clone());
-        let cross_entropy = smoothed_cross_entropy(g, logits, classes, targets.smoothing)?;
-        Ok(HeadLoss { cross_entropy, dropped: None })
+        let loss = self.answers.loss(g, logits, targets)?;
+        Ok(HeadLoss { loss, dropped: None })
     }
 }

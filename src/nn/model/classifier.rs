@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{BatchLoss, LossSettings, batch_loss};
+use super::{BatchLoss, LossSettings, sum_losses};
 use crate::autodiff::{Graph, Parameters, ParametersBuilder, Var};
 use crate::error::{Error, Result};
 use crate::nn::chunks::{Encoded, Walk};
 use crate::nn::documents::{Cap, DocumentBatch, Layout};
 use crate::nn::encoder::{Encoder, EncoderSettings};
-use crate::nn::head::{Features, Head, Pooled, PooledClasses, Targets};
+use crate::nn::head::{Answers, Features, Head, Known, LabelLoss, NextWord, Pooled, PooledClasses, Targets};
 use crate::nn::noise::Noise;
+use crate::nn::sites;
 use crate::ops::batch_norm::Mode;
 use crate::ops::concat_pool::Masking;
+use crate::ops::gather::{Taken, gather};
+use crate::ops::locked_dropout::locked_dropout;
 use crate::random::Key;
 use crate::tensor::{DType, Tensor};
 
@@ -35,18 +38,30 @@ pub struct ClassifierSettings {
     pub max_steps: usize,
     /// Whether a chunk is kept only if it starts strictly after `length − max_steps` (0.7, v1) or also at it (v2).
     pub strict_cap: bool,
+    /// What is said of a document.
+    #[serde(default, skip_serializing_if = "Answers::is_class")]
+    pub answers: Answers,
+    /// Whether a document is two texts, each encoded by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pair: bool,
+    /// A language model's decoder on the same encoder, which learns beside the head; whether it has a bias.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auxiliary: Option<bool>,
 }
 
 impl ClassifierSettings {
     /// Refuses sizes that no classifier can have.
     ///
     /// # Errors
-    /// [`Error::Usage`]: a size of zero or beyond what can be counted, fewer than two classes, a cap of zero.
+    /// [`Error::Usage`]: a size of zero or beyond what can be counted, fewer than two classes, a cap of zero, several numbers.
     pub fn check(&self) -> Result<()> {
         self.encoder.check()?;
         let size = 1..=1usize << 24;
-        let fits = self.classes >= 2
-            && size.contains(&self.classes)
+        let fits = match self.answers {
+            Answers::Class => self.classes >= 2,
+            Answers::Labels => self.classes >= 1,
+            Answers::Number => self.classes == 1,
+        } && size.contains(&self.classes)
             && size.contains(&self.bptt)
             && self.max_steps >= 1
             && self.head.len() <= 16
@@ -56,7 +71,7 @@ impl ClassifierSettings {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "a classifier needs two classes or more, a bptt of one or more, a cap of one or more, and at most 16 inner layers, none \
+            "a classifier needs two classes or more (or a label, or a number), a bptt of one or more, a cap of one or more, and at most 16 inner layers, none \
              larger than {}: {} classes, bptt {}, cap {}, {} inner layers",
             size.end(),
             self.classes,
@@ -78,7 +93,8 @@ pub struct Classified {
     pub logits: Var,
     /// The kept chunks of the encoder's output, in the order of time; where nothing is recorded, they may be parts of chunks.
     pub chunks: Vec<Var>,
-    /// Position in the batch of every row of logits, pooled vectors and chunks: padded at the end, rows are sorted by length.
+    /// Position in the batch of every row of logits and pooled vectors (and, but for pairs, of chunks): padded at the end, rows are
+    /// sorted by length.
     pub rows: Vec<u32>,
     /// `[B, 3E]`
     pub pooled: Var,
@@ -92,6 +108,27 @@ pub struct Classifier {
     pub settings: ClassifierSettings,
     pub encoder: Arc<dyn Encoder>,
     head: PooledClasses,
+    auxiliary: Option<NextWord>,
+}
+
+/// What a classifier minimises.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassifierLosses {
+    /// AR and TAR.
+    pub penalties: LossSettings,
+    /// How wrong answers count.
+    pub counts: LabelLoss,
+    /// Weight of the second head's loss, a language model's; 0: none.
+    pub auxiliary: f64,
+}
+
+/// What is known of the documents of a batch, in the batch's order.
+#[derive(Clone, Copy, Debug)]
+pub enum Truth<'a> {
+    /// The class of every document.
+    Classes(&'a [u32]),
+    /// For every document 0 or 1 for each label, or the number that is to be estimated; document by document.
+    Numbers(&'a [f64]),
 }
 
 impl Classifier {
@@ -115,12 +152,16 @@ impl Classifier {
         let layers: Vec<_> = settings.encoder.layer_names().into_iter().map(|name| builder.group(name)).collect();
         let last = builder.group("head");
         let encoder = settings.encoder.declare(&mut builder, first, &layers);
-        let mut sizes = vec![3 * settings.encoder.width()];
+        let mut sizes = vec![if settings.pair { 12 } else { 3 } * settings.encoder.width()];
         sizes.extend(&settings.head);
         sizes.push(settings.classes);
-        let ClassifierSettings { masking, linear_bias, norm_bias, .. } = settings;
-        let head = PooledClasses::declare(&mut builder, last, &sizes, masking, linear_bias, norm_bias);
-        Ok((Classifier { settings, encoder, head }, builder))
+        let ClassifierSettings { answers, masking, linear_bias, norm_bias, .. } = settings;
+        let head = PooledClasses::declare(&mut builder, last, answers, &sizes, masking, linear_bias, norm_bias);
+        let auxiliary = settings.auxiliary.map(|bias| {
+            let shape = [settings.encoder.vocabulary(), settings.encoder.width()];
+            NextWord::declare(&mut builder, last, encoder.embedding(), shape, bias, &[])
+        });
+        Ok((Classifier { settings, encoder, head, auxiliary }, builder))
     }
 
     /// Start values of encoder and head.
@@ -129,41 +170,133 @@ impl Classifier {
     /// As [`Encoder::initialise`].
     pub fn initialise(&self, parameters: &Parameters, key: Key) -> Result<()> {
         self.encoder.initialise(parameters, key)?;
-        self.head.initialise(parameters, key)
+        self.head.initialise(parameters, key)?;
+        self.auxiliary.iter().try_for_each(|decoder| decoder.initialise(parameters, key))
     }
 
-    /// Loss of a training batch. `labels`: the class of every document, in the batch's order. Otherwise as [`forward`](Self::forward), with
-    /// one noise for encoder and head.
+    /// Loss of a training batch. `truth`: of every document, in the batch's order; of a pair, once. Otherwise as [`forward`](Self::forward), with one noise for encoder and heads.
     ///
     /// # Errors
-    /// As [`forward`](Self::forward); a label that is no class.
+    /// As [`forward`](Self::forward); a label that is no class; a second head that is not there.
     #[allow(clippy::too_many_arguments)]
     pub fn loss(
         &self,
         g: &mut Graph,
         parameters: &Parameters,
         batch: &DocumentBatch,
-        labels: &[u32],
+        truth: Truth,
         norm: Mode,
         noise: &Noise,
-        losses: &LossSettings,
+        losses: &ClassifierLosses,
     ) -> Result<BatchLoss> {
-        let encoded = self.encode(g, parameters, batch, noise)?;
-        let labels: Vec<u32> = encoded.rows.iter().map(|&row| labels[row as usize]).collect();
-        let labels = Tensor::from_slice([labels.len()], &labels)?;
-        let features = self.features(g, parameters, &encoded, norm);
-        let targets = Targets { indices: &labels, negatives: None, smoothing: losses.label_smoothing };
-        batch_loss(&self.head, g, parameters, &features, &targets, noise, losses).map(|(loss, _)| loss)
+        let ClassifierLosses { penalties, counts, auxiliary } = losses;
+        let layout = self.layout(batch);
+        let encoded = self.encode(g, parameters, batch, &layout, noise)?;
+        let pairs = self.pairs(&encoded);
+        let features = self.features(g, parameters, &encoded, pairs.as_ref(), norm);
+        // pairs are put back into the batch's order, single documents stand in that of the rows
+        let order: Vec<u32> = match &pairs {
+            Some([first, _]) => (0..first.len() as u32).collect(),
+            None => encoded.rows.clone(),
+        };
+        let negatives = None;
+        let head = match truth {
+            Truth::Classes(classes) => {
+                let classes: Vec<u32> = order.iter().map(|&row| classes[row as usize]).collect();
+                let classes = Tensor::from_slice([classes.len()], &classes)?;
+                let targets = Targets { known: Known::Indices(&classes), negatives, counts };
+                self.head.loss(g, parameters, &features, &targets, noise)?
+            }
+            Truth::Numbers(all) => {
+                let c = self.settings.classes;
+                let of = |&row: &u32| all[row as usize * c..][..c].iter().copied();
+                let numbers: Vec<f64> = order.iter().flat_map(of).collect();
+                let targets = Targets { known: Known::Numbers(&numbers), negatives, counts };
+                self.head.loss(g, parameters, &features, &targets, noise)?
+            }
+        };
+        let auxiliary = match *auxiliary {
+            0.0 => None,
+            weight => self.next_words(g, parameters, batch, &layout, &encoded, noise)?.map(|loss| (loss, weight)),
+        };
+        sum_losses(self.head.part(), g, &features, head, auxiliary, penalties)
     }
 
-    fn encode(&self, g: &mut Graph, parameters: &Parameters, batch: &DocumentBatch, noise: &Noise) -> Result<Encoded> {
-        let layout = Layout::new(&self.settings.cap(), self.settings.encoder.pad().unwrap_or(0), batch);
+    /// Mean cross-entropy of the words of a batch after those before them, as the second head sees it: over the recorded steps, after
+    /// its dropout. `None` where no document has two words.
+    #[allow(clippy::too_many_arguments)]
+    fn next_words(
+        &self,
+        g: &mut Graph,
+        parameters: &Parameters,
+        batch: &DocumentBatch,
+        layout: &Layout,
+        encoded: &Encoded,
+        noise: &Noise,
+    ) -> Result<Option<Var>> {
+        let Some(decoder) = &self.auxiliary else {
+            return Err(Error::shape("classifier", "auxiliary", "0: there is no second head", "a weight"));
+        };
+        let _part = crate::trace::within(decoder.part());
+        let mask = noise.mask(sites::OUTPUT, noise.rates().output)?;
+        let (mut words, mut lists, mut from) = (Vec::new(), Vec::new(), encoded.start);
+        for &chunk in &encoded.chunks {
+            let [steps, rows, _] = *g.shape(chunk).dims() else { continue };
+            let first = words.len() as u32;
+            let taken = layout.next_words(batch, from..from + steps, rows, &mut words);
+            let places: Vec<u32> = (first..words.len() as u32).collect();
+            if !taken.is_empty() {
+                lists.push((locked_dropout(g, chunk, &mask)?, taken, places));
+            }
+            from += steps;
+        }
+        if words.is_empty() {
+            return Ok(None);
+        }
+        let taken: Vec<Taken> = lists.iter().map(|(from, rows, places)| Taken { from: *from, rows, places }).collect();
+        let hidden = gather(g, &taken, words.len(), 1)?;
+        let words = Tensor::from_slice([words.len()], &words)?;
+        let embedding = g.parameter(parameters, self.encoder.embedding());
+        g.expect_any_weight(embedding);
+        decoder.cross_entropy(g, parameters, hidden, embedding, &words, None).map(Some)
+    }
+
+    fn layout(&self, batch: &DocumentBatch) -> Layout {
+        Layout::new(&self.settings.cap(), self.settings.encoder.pad().unwrap_or(0), batch)
+    }
+
+    fn encode(
+        &self,
+        g: &mut Graph,
+        parameters: &Parameters,
+        batch: &DocumentBatch,
+        layout: &Layout,
+        noise: &Noise,
+    ) -> Result<Encoded> {
         Walk { encoder: &*self.encoder, parameters, batch, layout, noise }.run(g)
     }
 
-    fn features<'a>(&self, g: &mut Graph, parameters: &Parameters, encoded: &'a Encoded, norm: Mode) -> Features<'a> {
+    /// Where documents are pairs: the rows of the first and of the second text of each. A batch holds all first texts, then all second.
+    fn pairs(&self, encoded: &Encoded) -> Option<[Vec<u32>; 2]> {
+        self.settings.pair.then(|| {
+            let mut row_of = vec![0; encoded.rows.len()];
+            encoded.rows.iter().enumerate().for_each(|(row, &document)| row_of[document as usize] = row as u32);
+            let second = row_of.split_off(encoded.rows.len() / 2);
+            [row_of, second]
+        })
+    }
+
+    fn features<'a>(
+        &self,
+        g: &mut Graph,
+        parameters: &Parameters,
+        encoded: &'a Encoded,
+        pairs: Option<&'a [Vec<u32>; 2]>,
+        norm: Mode,
+    ) -> Features<'a> {
         let embedding = g.parameter(parameters, self.encoder.embedding());
-        Features { embedding, chunks: &encoded.chunks, start: encoded.start, lengths: &encoded.lengths, norm }
+        let pairs = pairs.map(|[first, second]| [&first[..], &second[..]]);
+        Features { embedding, chunks: &encoded.chunks, start: encoded.start, lengths: &encoded.lengths, norm, pairs }
     }
 
     /// Runs a batch of documents to logits.
@@ -186,9 +319,14 @@ impl Classifier {
         noise: &Noise,
         head: &Noise,
     ) -> Result<Classified> {
-        let encoded = self.encode(g, parameters, batch, noise)?;
-        let features = self.features(g, parameters, &encoded, norm);
+        let encoded = self.encode(g, parameters, batch, &self.layout(batch), noise)?;
+        let pairs = self.pairs(&encoded);
+        let features = self.features(g, parameters, &encoded, pairs.as_ref(), norm);
         let Pooled { logits, pooled, hidden } = self.head.logits(g, parameters, &features, head)?;
-        Ok(Classified { logits, chunks: encoded.chunks, rows: encoded.rows, pooled, hidden })
+        let rows = match pairs {
+            Some([first, _]) => (0..first.len() as u32).collect(),
+            None => encoded.rows,
+        };
+        Ok(Classified { logits, chunks: encoded.chunks, rows, pooled, hidden })
     }
 }

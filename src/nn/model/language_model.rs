@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{BatchLoss, LossSettings, batch_loss};
+use super::{BatchLoss, LossSettings, sum_losses};
 use crate::autodiff::{Graph, Parameters, ParametersBuilder, Var};
 use crate::error::{Error, Result};
 use crate::nn::encoder::{Encoder, EncoderSettings};
-use crate::nn::head::{Features, Head, NextWord, Targets, WordResults};
+use crate::nn::head::{Features, Head, Known, LabelLoss, NextWord, Targets, WordResults};
 use crate::nn::noise::Noise;
 use crate::nn::state::State;
 use crate::ops::batch_norm::Mode;
@@ -113,11 +113,14 @@ impl LanguageModel {
     ) -> Result<WindowLoss> {
         let embedding = g.parameter(parameters, self.encoder.embedding());
         let raw = self.encoder.forward(g, parameters, embedding, tokens, state, noise)?;
-        let features = Features { embedding, chunks: &[raw], start: 0, lengths: &[], norm: Mode::Train };
-        let targets = Targets { indices: targets, negatives, smoothing: losses.label_smoothing };
-        let (loss, dropped) = batch_loss(&self.head, g, parameters, &features, &targets, noise, losses)?;
-        let BatchLoss { total, cross_entropy, regularisation } = loss;
-        Ok(WindowLoss { total, cross_entropy, regularisation, raw, dropped: dropped.unwrap_or(raw) })
+        let chunks = [raw];
+        let features = Features { embedding, chunks: &chunks, start: 0, lengths: &[], norm: Mode::Train, pairs: None };
+        let targets = Targets { known: Known::Indices(targets), negatives, counts: &LabelLoss::default() };
+        let head = self.head.loss(g, parameters, &features, &targets, noise)?;
+        let BatchLoss { total, loss, regularisation, .. } =
+            sum_losses(self.head.part(), g, &features, head, None, losses)?;
+        let dropped = head.dropped.unwrap_or(raw);
+        Ok(WindowLoss { total, cross_entropy: loss, regularisation, raw, dropped })
     }
 
     /// Cross-entropies of a window without dropout, over the full vocabulary.

@@ -3,11 +3,10 @@
 mod classifier;
 mod language_model;
 
-pub use self::classifier::{Classified, Classifier, ClassifierSettings};
+pub use self::classifier::{Classified, Classifier, ClassifierLosses, ClassifierSettings, Truth};
 pub use self::language_model::{LanguageModel, LanguageModelSettings, WindowLoss};
-use super::head::{Features, Head, Targets};
-use super::noise::Noise;
-use crate::autodiff::{Graph, Parameters, Var};
+use super::head::{Features, HeadLoss};
+use crate::autodiff::{Graph, Var};
 use crate::error::Result;
 use crate::ops::activation_regularisation::{Regularisation, TarGuard, activation_regularisation};
 use crate::ops::weighted_sum::weighted_sum;
@@ -24,43 +23,46 @@ pub struct LossSettings {
     pub ar_on_dropped: bool,
     /// v1 and v2 skip TAR for a batch of one row, 0.7 for a window of one step.
     pub tar_guard: TarGuard,
-    /// Share of a label that all classes have alike (docs/SPEC.md §1.6); of a classifier alone.
-    pub label_smoothing: f64,
 }
 
 /// Loss of a training batch.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchLoss {
-    /// What is minimised: cross-entropy + AR + TAR.
+    /// What is minimised: the sum of the parts, each with its weight.
     pub total: Var,
-    /// The cross-entropy alone, in nats: what is reported.
-    pub cross_entropy: Var,
+    /// Of the head: what is reported, a mean cross-entropy in nats or a mean squared error.
+    pub loss: Var,
+    /// Of a second head, before its weight.
+    pub auxiliary: Option<Var>,
     /// AR + TAR, if any.
     pub regularisation: Option<Var>,
 }
 
-/// Loss of a head, with AR and TAR of the encoder's outputs; and the output after the head's dropout, where it has one.
-fn batch_loss(
-    head: &dyn Head,
+/// The sum of a head's loss, that of a second head with its weight, and AR and TAR of the encoder's outputs.
+fn sum_losses(
+    part: trace::Layer,
     g: &mut Graph,
-    parameters: &Parameters,
     features: &Features,
-    targets: &Targets,
-    noise: &Noise,
+    HeadLoss { loss, dropped }: HeadLoss,
+    auxiliary: Option<(Var, f64)>,
     losses: &LossSettings,
-) -> Result<(BatchLoss, Option<Var>)> {
-    let loss = head.loss(g, parameters, features, targets, noise)?;
-    let (cross_entropy, dropped) = (loss.cross_entropy, loss.dropped);
-    if losses.alpha == 0.0 && losses.beta == 0.0 {
-        return Ok((BatchLoss { total: cross_entropy, cross_entropy, regularisation: None }, dropped));
-    }
-    let _part = trace::within(head.part());
-    let settings = Regularisation { alpha: losses.alpha, beta: losses.beta, guard: losses.tar_guard };
-    let of = match &dropped {
-        Some(dropped) if losses.ar_on_dropped => std::slice::from_ref(dropped),
-        _ => features.chunks,
+) -> Result<BatchLoss> {
+    let _part = trace::within(part);
+    let regularisation = if losses.alpha == 0.0 && losses.beta == 0.0 {
+        None
+    } else {
+        let settings = Regularisation { alpha: losses.alpha, beta: losses.beta, guard: losses.tar_guard };
+        let of = match &dropped {
+            Some(dropped) if losses.ar_on_dropped => std::slice::from_ref(dropped),
+            _ => features.chunks,
+        };
+        Some(activation_regularisation(g, features.chunks, of, settings)?)
     };
-    let regularisation = activation_regularisation(g, features.chunks, of, settings)?;
-    let total = weighted_sum(g, &[(cross_entropy, 1.0), (regularisation, 1.0)])?;
-    Ok((BatchLoss { total, cross_entropy, regularisation: Some(regularisation) }, dropped))
+    let total = match (auxiliary, regularisation) {
+        (None, None) => loss,
+        (None, Some(of)) => weighted_sum(g, &[(loss, 1.0), (of, 1.0)])?,
+        (Some(aux), None) => weighted_sum(g, &[(loss, 1.0), aux])?,
+        (Some(aux), Some(of)) => weighted_sum(g, &[(loss, 1.0), aux, (of, 1.0)])?,
+    };
+    Ok(BatchLoss { total, loss, auxiliary: auxiliary.map(|(loss, _)| loss), regularisation })
 }

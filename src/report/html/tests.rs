@@ -1,4 +1,5 @@
 use super::*;
+use crate::answer::Scores;
 use crate::text::Direction;
 use crate::train::Stage;
 use crate::train::observer::{Evaluated, RecipeRow, Step};
@@ -31,10 +32,11 @@ fn evaluated(stage: Stage, epoch: u64, loss: f64) -> Event {
         step: epoch * 100,
         split: Split::Valid,
         loss,
-        perplexity: (!classifier).then(|| loss.exp()),
-        bits_per_byte: None,
-        accuracy: Some(30.0),
-        error_percent: classifier.then_some(40.0 / epoch as f64),
+        scores: match classifier {
+            true => Scores::default().with("error_percent", 40.0 / epoch as f64),
+            false => Scores::default().with("perplexity", loss.exp()),
+        }
+        .with("accuracy", 30.0),
         seconds: 1.0,
     })
 }

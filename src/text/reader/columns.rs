@@ -13,13 +13,41 @@ const LABEL_NAMES: &[&str] = &["label", "labels", "class", "category", "sentimen
 pub(super) struct Columns {
     /// Names, or numbers counted from 1; empty: recognised by name.
     pub(super) text: Vec<String>,
-    /// Name, or number counted from 1.
+    /// Name, or number counted from 1; of several the first.
     pub(super) label: Option<String>,
+    /// The others: each of them and the first says with 0 or 1 whether its label is there.
+    pub(super) more_labels: Vec<String>,
+    /// Whether a document may have several labels.
+    pub(super) several: bool,
 }
 
 impl Columns {
     pub(super) fn of(options: &OpenOptions) -> Self {
-        Columns { text: options.text_columns.clone(), label: options.label_column.clone() }
+        let mut labels = options.label_columns.clone().into_iter();
+        Columns {
+            text: options.text_columns.clone(),
+            label: labels.next(),
+            more_labels: labels.collect(),
+            several: options.label_separator.is_some(),
+        }
+    }
+
+    /// All that the user gives.
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.text.iter().chain(&self.label).chain(&self.more_labels)
+    }
+
+    /// Where several columns say with 0 or 1 whether their label is there: their indices among `names`, else nothing.
+    pub(super) fn marks(&self, names: &[&str]) -> Result<Vec<usize>, String> {
+        if self.more_labels.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = self.label.iter().chain(&self.more_labels);
+        let found = wanted.map(|wanted| explicit(names, "--label-column", wanted)).collect::<Result<Vec<_>, _>>()?;
+        match (1..found.len()).find(|&k| found[..k].contains(&found[k])) {
+            Some(k) => Err(format!("'{}' is asked for as a label twice", list(&names[found[k]..=found[k]]))),
+            None => Ok(found),
+        }
     }
 
     /// Whether the user says anything of them.
@@ -29,12 +57,12 @@ impl Columns {
 
     /// Whether the user names a column, rather than give its number.
     pub(super) fn are_named(&self) -> bool {
-        self.text.iter().chain(&self.label).any(|n| n.parse::<usize>().is_err())
+        self.all().any(|n| n.parse::<usize>().is_err())
     }
 
     /// The largest number that the user gives.
     pub(super) fn largest(&self) -> usize {
-        self.text.iter().chain(&self.label).filter_map(|n| n.parse().ok()).max().unwrap_or(0)
+        self.all().filter_map(|n| n.parse().ok()).max().unwrap_or(0)
     }
 
     /// Indices of the text columns and of the label column among `names`.
@@ -82,15 +110,18 @@ impl Columns {
         if let Some(label) = label.filter(|label| text.contains(label)) {
             return Err(format!("column {} is asked for as text and as label", label + 1));
         }
-        Ok((if text.is_empty() { (0..width).filter(|i| Some(*i) != label).collect() } else { text }, label))
+        let marks: Vec<usize> =
+            self.more_labels.iter().map(|n| number("--label-column", n)).collect::<Result<_, _>>()?;
+        let is_text = |i: &usize| Some(*i) != label && !marks.contains(i);
+        Ok((if text.is_empty() { (0..width).filter(is_text).collect() } else { text }, label))
     }
 
     /// Whether a header row names columns that can be told apart without flags (or that the flags name).
     pub(super) fn fits_header(&self, fields: &[&str]) -> bool {
         let named = |n: &String| n.parse::<usize>().is_err();
-        if self.text.iter().chain(&self.label).any(named) {
+        if self.all().any(named) {
             let found = |wanted: &String| fields.iter().any(|f| f.trim().eq_ignore_ascii_case(wanted));
-            return self.text.iter().chain(&self.label).filter(|n| named(n)).all(found);
+            return self.all().filter(|n| named(n)).all(found);
         }
         fields.iter().any(|f| {
             let f = f.trim();
@@ -116,6 +147,17 @@ fn position(names: &[&str], wanted: &str) -> Result<Option<usize>, String> {
             a + 1,
             b + 1
         )),
+    }
+}
+
+/// What a cell says of its label: whether it is there.
+pub(super) fn mark(name: &str, cell: &str) -> Result<bool, String> {
+    match cell.trim() {
+        "1" | "1.0" | "true" | "True" | "TRUE" => Ok(true),
+        "0" | "0.0" | "false" | "False" | "FALSE" | "" => Ok(false),
+        other => {
+            Err(format!("has '{}' for the label '{}', which is neither 0 nor 1", printable(other), printable(name)))
+        }
     }
 }
 

@@ -19,7 +19,7 @@ fn counts(root: &Path, path: &str, options: &OpenOptions) -> Counts {
 fn labelled_files() {
     let Some(root) = data() else { return };
     let plain = OpenOptions::default();
-    let stars = OpenOptions { label_column: Some("label2".into()), ..plain.clone() };
+    let stars = OpenOptions { label_columns: vec!["label2".into()], ..plain.clone() };
     let sets: &[(&str, &OpenOptions, Counts)] = &[
         ("trec/train_5500.label", &plain, (5452, vec![86, 1162, 1250, 1223, 835, 896], 55_635)),
         ("trec/TREC_10.label", &plain, (500, vec![9, 138, 94, 65, 81, 113], 3758)),

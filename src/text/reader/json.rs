@@ -6,12 +6,12 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::bytes::printable;
-use super::columns::Columns;
+use super::columns::{Columns, mark};
 use super::detect::Look;
 use super::formats::{Opened, if_so};
 use super::layout::Layout;
 use super::plain::is_blank;
-use super::{Document, Documents, Origin, stream};
+use super::{Document, Documents, LABEL_MARK, Origin, stream};
 use crate::error::{Error, Result};
 use crate::text::is_space;
 
@@ -46,12 +46,15 @@ pub(super) fn recognise(look: &Look) -> Result<Option<Layout>> {
 struct Keys {
     texts: Vec<String>,
     label: Option<String>,
+    /// Keys that say with 0 or 1 whether their label is there; none where one key has the label.
+    marks: Vec<String>,
+    several: bool,
 }
 
 pub(super) fn read(opened: Opened) -> Result<Documents> {
     let columns = opened.columns.clone();
     let (mut lines, file): (_, Arc<str>) = opened.lines();
-    let (mut keys, mut over) = (Keys::default(), false);
+    let (mut keys, mut over) = (Keys { several: columns.several, ..Keys::default() }, false);
     Ok(stream(move || {
         loop {
             let number = lines.number + 1;
@@ -130,6 +133,7 @@ fn find_keys(keys: &mut Keys, object: &Object, columns: &Columns) -> Result<(), 
         let texts = columns.texts(&names, label)?;
         keys.texts = texts.into_iter().map(|i| names[i].to_string()).collect();
     }
+    keys.marks = columns.marks(&names)?.into_iter().map(|i| names[i].to_string()).collect();
     keys.label = label.map(|i| names[i].to_string()).filter(|name| !keys.texts.contains(name));
     if let (Some(i), None, Some(wanted)) = (label, &keys.label, &columns.label) {
         return Err(format!("'{}' is asked for as text and as label ({})", printable(names[i]), printable(wanted)));
@@ -147,6 +151,20 @@ fn values(object: &Object, keys: &Keys) -> Result<(Vec<String>, Option<String>),
         None => Err(format!("has no '{}', which the first line has", printable(name))),
     };
     let fields = keys.texts.iter().map(|name| show(name, object.get(name))).collect::<Result<_, _>>()?;
+    if !keys.marks.is_empty() {
+        let mut labels = Vec::new();
+        for name in &keys.marks {
+            if mark(name, &show(name, object.get(name))?)? {
+                labels.push(name.as_str());
+            }
+        }
+        return Ok((fields, Some(labels.join(&LABEL_MARK.to_string()))));
+    }
+    if let (true, Some(Value::Array(labels))) = (keys.several, keys.label.as_ref().and_then(|name| object.get(name))) {
+        let name = keys.label.as_deref().unwrap_or_default();
+        let labels = labels.iter().map(|label| show(name, Some(label))).collect::<Result<Vec<_>, _>>()?;
+        return Ok((fields, Some(labels.join(&LABEL_MARK.to_string()))));
+    }
     let label = match keys.label.as_ref().and_then(|name| Some((name, object.get(name)?))) {
         Some((name, value)) => Some(show(name, Some(value))?.trim().to_string()).filter(|l| !l.is_empty()),
         None => None,

@@ -9,7 +9,7 @@ use super::detect::Look;
 use super::formats::{Opened, if_so};
 use super::layout::Layout;
 use super::plain::{document, is_blank};
-use super::{Documents, Role, stream};
+use super::{Documents, LABEL_MARK, Role, stream};
 use crate::error::{Error, Result};
 use crate::text::is_space;
 
@@ -96,7 +96,7 @@ pub(super) fn is_fasttext(look: &Look) -> Result<Option<Layout>> {
 
 /// `__label__CLASS text`. A line without a label is a document without a class. Several labels are refused where one is wanted.
 pub(super) fn read_fasttext(opened: Opened) -> Result<Documents> {
-    let wanted = opened.role == Role::Dataset;
+    let (wanted, several) = (opened.role == Role::Dataset, opened.columns.several);
     let (mut lines, file): (_, Arc<str>) = opened.lines();
     Ok(stream(move || {
         while let Some(line) = lines.next()? {
@@ -109,12 +109,17 @@ pub(super) fn read_fasttext(opened: Opened) -> Result<Documents> {
                 labels.push(rest[..end].to_string());
                 text = rest[end..].trim_start_matches(is_space);
             }
-            if wanted && labels.len() > 1 {
+            if wanted && labels.len() > 1 && !several {
                 let message = format!("has several labels, '{}' and others", printable(&labels[0]));
-                return Err(Error::line(&*file, lines.number, message)
-                    .hint("a classifier learns one label a text: leave one, or make a file for each"));
+                return Err(
+                    Error::line(&*file, lines.number, message).hint("--task labels learns several labels a text")
+                );
             }
-            let (text, label) = (text.to_string(), labels.into_iter().next().filter(|l| !l.is_empty()));
+            let text = text.to_string();
+            let label = match several {
+                true => Some(labels.join(&LABEL_MARK.to_string())),
+                false => labels.into_iter().next().filter(|l| !l.is_empty()),
+            };
             return Ok(Some(document(&file, lines.number, text, label)));
         }
         Ok(None)

@@ -54,7 +54,7 @@ use crate::error::{Error, Result};
 pub struct Document {
     /// The text; several text fields are joined by a space (see [`Document::fields`]).
     pub text: String,
-    /// The class, as it is called in the file.
+    /// The class, as it is called in the file. Of a source with several labels all of them, joined by [`LABEL_MARK`].
     pub label: Option<String>,
     /// Whether the text is lines of running text (a corpus): tokenizers that mark line ends do so.
     pub lines: bool,
@@ -62,6 +62,9 @@ pub struct Document {
     /// Byte offsets in `text` at which the second and later fields begin.
     pub(in crate::text) field_starts: Vec<usize>,
 }
+
+/// Stands between the labels of a document where there may be several: no label has it.
+pub const LABEL_MARK: char = '\u{1f}';
 
 /// Where a document came from, for messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,6 +103,11 @@ impl Document {
         !self.field_starts.is_empty()
     }
 
+    /// Its labels, where a source has several.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.label.iter().flat_map(|labels| labels.split(LABEL_MARK)).filter(|label| !label.is_empty())
+    }
+
     /// Whether there is nothing but white space.
     pub fn is_empty(&self) -> bool {
         self.text.chars().all(super::is_space)
@@ -126,8 +134,10 @@ pub struct OpenOptions {
     pub encoding: Option<Encoding>,
     /// Names, or numbers counted from 1, of the text columns.
     pub text_columns: Vec<String>,
-    /// Name, or number counted from 1, of the label column.
-    pub label_column: Option<String>,
+    /// Name, or number counted from 1, of the label column. More than one: each says with 0 or 1 whether its label is there.
+    pub label_columns: Vec<String>,
+    /// Whether a document may have several labels, and what stands between them in one column (nothing where it is empty).
+    pub label_separator: Option<String>,
     /// What stands between the columns of a table.
     pub delimiter: Option<u8>,
     /// Whether the first row of a table names the columns.
@@ -207,6 +217,10 @@ pub struct Source {
     name: String,
     role: Role,
     columns: Columns,
+    /// Between several labels of a column.
+    separator: Option<String>,
+    /// Which text of a pair is wanted.
+    half: Option<usize>,
     plan: Plan,
     recognised: String,
     warnings: Vec<String>,
@@ -250,7 +264,8 @@ impl Source {
 
     fn new(name: &str, options: &OpenOptions, planned: Planned) -> Self {
         let (columns, Planned { plan, recognised, warnings }) = (Columns::of(options), planned);
-        Source { name: name.to_string(), role: options.role, columns, plan, recognised, warnings }
+        let (role, separator) = (options.role, options.label_separator.clone());
+        Source { name: name.to_string(), role, columns, separator, half: None, plan, recognised, warnings }
     }
 
     fn recognise(name: &str, blob: Blob, member: &str, options: &OpenOptions) -> Result<Self> {
@@ -281,6 +296,18 @@ impl Source {
         let Some(container) = Container::of(&Blob::File(place.to_path_buf()))? else { return Ok(Vec::new()) };
         let splits = tree::splits(&container, member)?;
         splits.into_iter().map(|(name, path)| Ok((name, Source::open(format!("{outer}::{path}"), options)?))).collect()
+    }
+
+    /// The same documents, of which the first (0) or second (1) text alone is read. A document without exactly two texts is an error
+    /// of reading.
+    #[must_use]
+    pub fn half_of_pairs(&self, half: usize) -> Self {
+        Source { half: Some(half), ..self.clone() }
+    }
+
+    /// Whether a document may have several labels.
+    pub fn has_several_labels(&self) -> bool {
+        self.separator.is_some()
     }
 
     /// The path as it was given.
@@ -337,8 +364,49 @@ impl Source {
                 }))
             }
         };
+        let stream: Documents = match self.separator.clone() {
+            Some(separator) => Box::new(stream.map(move |document| document.map(|d| with_labels(d, &separator)))),
+            None => stream,
+        };
+        let stream: Documents = match self.half {
+            Some(half) => Box::new(stream.map(move |document| document.and_then(|d| of_pair(d, half)))),
+            None => stream,
+        };
         Ok(Box::new(Checked { stream, name: self.name.clone(), seen: false, over: false }))
     }
+}
+
+/// Takes what is in the place of a label for several. A document without any has an empty list of them.
+fn with_labels(mut document: Document, separator: &str) -> Document {
+    let mut labels: Vec<&str> = Vec::new();
+    let joined = document.label.take().unwrap_or_default();
+    for part in joined.split(LABEL_MARK) {
+        match separator {
+            "" => labels.push(part.trim()),
+            separator => labels.extend(part.split(separator).map(str::trim)),
+        }
+    }
+    labels.retain(|label| !label.is_empty());
+    labels.sort_unstable();
+    labels.dedup();
+    document.label = Some(labels.join(&LABEL_MARK.to_string()));
+    document
+}
+
+/// One of the two texts of a document.
+fn of_pair(document: Document, half: usize) -> Result<Document> {
+    let fields: Vec<&str> = document.fields().collect();
+    if let [first, second] = fields[..] {
+        let text = [first, second][half].to_string();
+        return Ok(Document { text, field_starts: Vec::new(), ..document });
+    }
+    let texts = if fields.len() == 1 { "1 text".to_string() } else { format!("{} texts", fields.len()) };
+    let message = format!("has {texts} where a pair has 2");
+    let error = match document.origin.line {
+        0 => Error::file(&*document.origin.file, message),
+        line => Error::line(&*document.origin.file, line, message),
+    };
+    Err(error.hint("name the two columns: --text-column A --text-column B"))
 }
 
 /// The files `name.neg` and `name.pos`, perhaps compressed, of which `path` is one or the common stem.

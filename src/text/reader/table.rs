@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::bytes::{MAX_DOCUMENT, read_error};
-use super::columns::Columns;
+use super::columns::{Columns, mark};
 use super::detect::Look;
 use super::formats::Opened;
 use super::input::{Utf8Reader, too_long};
 use super::layout::{self, Layout, skip_separator_line};
 use super::rows::{Fault, Quotes, Rows};
-use super::{Document, Documents, Origin, stream};
+use super::{Document, Documents, LABEL_MARK, Origin, stream};
 use crate::error::{Error, Result};
 
 /// # Errors
@@ -35,6 +35,8 @@ struct TableDocuments {
     layout: Layout,
     text: Vec<usize>,
     label: Option<usize>,
+    /// Columns that say with 0 or 1 whether their label is there; none where one column has the label.
+    marks: Vec<usize>,
     /// The names of the columns; empty without a header.
     header: Vec<String>,
     /// Columns that a row may have. What is beyond them must be empty.
@@ -56,6 +58,7 @@ impl TableDocuments {
             layout,
             text: vec![],
             label: None,
+            marks: vec![],
             header: vec![],
             width: 0,
             first: None,
@@ -75,6 +78,7 @@ impl TableDocuments {
             (self.text, self.label) = columns.resolve(&names).map_err(|m| {
                 Error::line(&*self.file, line, m).hint("name them with --text-column and --label-column")
             })?;
+            self.marks = columns.marks(&names).map_err(|m| Error::line(&*self.file, line, m))?;
             // columns without a name at the end are none
             self.width = names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
         } else {
@@ -82,6 +86,9 @@ impl TableDocuments {
                 let hint = format!("the file has no header: give a number from 1 to {width}");
                 Error::line(&*self.file, line, m).hint(hint)
             })?;
+            let numbers: Vec<String> = (1..=width).map(|n| n.to_string()).collect();
+            let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+            self.marks = columns.marks(&numbers).map_err(|m| Error::line(&*self.file, line, m))?;
             self.width = width;
             self.first = Some(line);
         }
@@ -91,7 +98,7 @@ impl TableDocuments {
 
     /// Columns that every row must have.
     fn needed(&self) -> usize {
-        self.text.iter().copied().chain(self.label).max().map_or(0, |i| i + 1)
+        self.text.iter().copied().chain(self.label).chain(self.marks.iter().copied()).max().map_or(0, |i| i + 1)
     }
 
     /// The line of the next row.
@@ -145,6 +152,11 @@ impl TableDocuments {
         if text.len() > MAX_DOCUMENT {
             return Err(too_long(&self.file, line));
         }
+        if !self.marks.is_empty() {
+            let label = Some(self.marked(line)?);
+            let origin = Origin { file: self.file.clone(), line };
+            return Ok(Some(Document { text, label, field_starts, origin, lines: false }));
+        }
         let label = self.label.map(|i| self.rows.field(i).trim()).filter(|l| !l.is_empty());
         if let Some(label) = label.filter(|_| self.labels.len() < LABELS)
             && !self.labels.contains(label)
@@ -153,6 +165,18 @@ impl TableDocuments {
         }
         let label = label.map(str::to_string);
         Ok(Some(Document { text, label, field_starts, origin: Origin { file: self.file.clone(), line }, lines: false }))
+    }
+
+    /// The labels whose columns say that they are there.
+    fn marked(&self, line: u64) -> Result<String> {
+        let mut labels = Vec::new();
+        for &i in &self.marks {
+            let name = self.header.get(i).cloned().unwrap_or_else(|| (i + 1).to_string());
+            if mark(&name, self.rows.field(i)).map_err(|m| Error::line(&*self.file, line, m))? {
+                labels.push(name);
+            }
+        }
+        Ok(labels.join(&LABEL_MARK.to_string()))
     }
 
     /// Refuses a row from which something would be lost.

@@ -73,7 +73,7 @@ fn tables_with_a_header() {
     assert_eq!(pairs(&path), [pair("pos", "two\nlines, \"q\""), pair("neg", "b"), pair("-", "c")]);
     let options = OpenOptions {
         text_columns: vec!["text".into(), "1".into()],
-        label_column: Some("LABEL".into()),
+        label_columns: vec!["LABEL".into()],
         ..OpenOptions::default()
     };
     let documents = read(&path, &options).unwrap();

@@ -45,10 +45,7 @@ impl Training<'_> {
                 step: self.progress.update,
                 split: Split::Valid,
                 loss: m.loss,
-                perplexity: m.perplexity,
-                bits_per_byte: m.bits_per_byte,
-                accuracy: m.accuracy,
-                error_percent: m.error_percent,
+                scores: m.scores.clone(),
                 seconds: begun.elapsed().as_secs_f64(),
             }))?;
             self.trigger(m.loss)?;

@@ -50,7 +50,8 @@ impl Run<'_> {
             source.as_ref().map(|source| answer::linear::evaluate(&linear, source)).transpose()
         };
         let (valid, test) = (of_linear(&parts.valid)?, of_linear(&sources.test)?);
-        let error = |outcome: &Option<Outcome>| outcome.as_ref().and_then(|outcome| outcome.measured.error_percent);
+        let error =
+            |outcome: &Option<Outcome>| outcome.as_ref().and_then(|outcome| outcome.measured.score("error_percent"));
         let told = json!({
             "valid_error": error(&valid),
             "test_error": error(&test),
@@ -144,7 +145,7 @@ impl Run<'_> {
         let kept = || outcome.answers.iter().filter(|answer| answer.row.skipped.is_none());
         let rows: Vec<Vec<f64>> = kept().map(|answer| answer.probabilities.clone()).collect();
         let truth: Vec<u32> = kept().filter_map(|answer| answer.label).collect();
-        value["test_error"] = json!(outcome.measured.error_percent);
+        value["test_error"] = json!(outcome.measured.score("error_percent"));
         value["test_loss"] = json!(outcome.measured.loss);
         value["test_calibration_error"] = json!(calibration_error(&reliability(&rows, &truth, BINS)?));
         if let (Some(network), Some(answer)) = (rule.measured.network_error, rule.measured.error) {

@@ -5,7 +5,7 @@ pub(super) use crate::autodiff::Counted as Counts;
 use crate::autodiff::{Graph, Parameters, ParametersBuilder, Var};
 use crate::device::Precision;
 use crate::error::{Error, Result};
-use crate::nn::{Classifier, DocumentBatch, LanguageModel, Noise, State};
+use crate::nn::{Answers, Classifier, DocumentBatch, LanguageModel, Noise, State, Truth};
 use crate::ops::batch_norm::Mode;
 use crate::ops::softmax_cross_entropy::softmax;
 use crate::random::Key;
@@ -14,7 +14,7 @@ use crate::text::Windows;
 use crate::train::Stage;
 use crate::train::assemble::{classifier_task_settings, lm_task_settings};
 use crate::train::lm_task::LmTaskSettings;
-use crate::train::recipe::{Recipe, UnfreezingStep};
+use crate::train::recipe::{Recipe, TaskName, UnfreezingStep};
 
 /// Bytes of the pool.
 #[derive(Clone, Copy, Debug, Default)]
@@ -177,19 +177,24 @@ fn window(
 pub(super) fn classifier(recipe: &Recipe, v: usize, options: &PlanOptions) -> Result<Planned> {
     let settings = &recipe.classifier;
     let training = &settings.training;
-    let (model, declared) = Classifier::declare(recipe.classifier_architecture(v, options.classes))?;
+    let answers = settings.task.answers();
+    let classes = if answers == Answers::Number { 1 } else { options.classes };
+    let (model, declared) = Classifier::declare(recipe.classifier_architecture(v, classes))?;
     let length = options.length.unwrap_or(settings.max_len - usize::from(settings.max_len_strict));
     countable(length, training.batch_size.max(training.valid_batch_size))?;
     let document = vec![0u32; length];
-    let documents = |rows: usize| DocumentBatch::new(vec![&document[..]; rows]);
+    let texts = if settings.task == TaskName::Pair { 2 } else { 1 };
+    let documents = |rows: usize| DocumentBatch::new(vec![&document[..]; texts * rows]);
     let (batch, evaluated) = (documents(training.batch_size)?, documents(training.valid_batch_size)?);
     let task = classifier_task_settings(settings);
     let noise = Noise::of(KEY, 0, task.dropout).with_head(&task.head);
-    let labels = vec![0; batch.len()];
+    let rows = training.batch_size;
+    let (labels, numbers) = (vec![0; rows], vec![0.0; rows * classes]);
+    let truth = if answers == Answers::Class { Truth::Classes(&labels) } else { Truth::Numbers(&numbers) };
     let loss = |g: &mut Graph, p: &Parameters| {
         let frozen = p.is_frozen(p.groups() - 1) && task.freeze_norm;
         let norm = if frozen { Mode::Frozen } else { Mode::Train };
-        Ok(model.loss(g, p, &batch, &labels, norm, &noise, &task.losses)?.total)
+        Ok(model.loss(g, p, &batch, truth, norm, &noise, &task.losses)?.total)
     };
     let run = |evaluates: bool| -> Result<Dry> {
         let mut dry = Dry::new(&declared, options.precision)?;
@@ -200,7 +205,8 @@ pub(super) fn classifier(recipe: &Recipe, v: usize, options: &PlanOptions) -> Re
             if evaluates {
                 dry.evaluate(|g, p| {
                     let out = model.forward(g, p, &evaluated, Mode::Eval, &Noise::Off, &Noise::Off)?;
-                    softmax(g, out.logits).map(|_| ())
+                    // labels and numbers are read as they are
+                    if answers == Answers::Class { softmax(g, out.logits).map(|_| ()) } else { Ok(()) }
                 })?;
             }
         }

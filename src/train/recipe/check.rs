@@ -1,7 +1,7 @@
 //! Values that no training can work with are refused before any work starts.
 
 use super::Recipe;
-use super::settings::{ClassifierSettings, LmSettings, Splits, TrainingSettings};
+use super::settings::{ClassifierSettings, LmSettings, Splits, TaskName, ThresholdsName, TrainingSettings};
 
 /// A key and what is wrong with its value, as the end of a sentence.
 pub(super) type Fault = (String, String);
@@ -145,6 +145,27 @@ fn check_classifier(stage: &str, c: &ClassifierSettings) -> Result<(), Fault> {
     in_range(stage, "head_drops", &c.head_drops, 0.0, 1.0)?;
     require((0.0..1.0).contains(&c.label_smoothing), stage, "label_smoothing", || {
         format!("must be at least 0 and less than 1, not {}", c.label_smoothing)
+    })?;
+    in_range(stage, "focal", &[c.focal], 0.0, 100.0)?;
+    in_range(stage, "auxiliary_lm", &[c.auxiliary_lm], 0.0, 1e6)?;
+    let weighs = c.class_weights != "none";
+    require(
+        !weighs || matches!(c.task, TaskName::Class | TaskName::Pair | TaskName::Labels),
+        stage,
+        "class_weights",
+        || format!("has no meaning for --task {}", c.task.name()),
+    )?;
+    require(
+        c.focal == 0.0 || matches!(c.task, TaskName::Class | TaskName::Pair | TaskName::Labels),
+        stage,
+        "focal",
+        || format!("has no meaning for --task {}", c.task.name()),
+    )?;
+    require(c.thresholds == ThresholdsName::Half || c.task == TaskName::Labels, stage, "thresholds", || {
+        format!("are tuned for --task labels, not for --task {}", c.task.name())
+    })?;
+    require(c.label_smoothing == 0.0 || c.task != TaskName::Regression, stage, "label_smoothing", || {
+        "has no meaning for --task regression".into()
     })?;
     drop_rate(stage, "head_drops", c.head_drops[0], c.training.drop_mult)?;
     require(c.norm_bias_init.is_finite(), stage, "norm_bias_init", || "must be a number".into())?;

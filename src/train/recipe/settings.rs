@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::answer::language::Mean;
 use crate::autodiff::Parameters;
 use crate::error::Result;
-use crate::nn::DropRates;
+use crate::nn::{Answers, DropRates};
 use crate::ops::activation_regularisation::TarGuard;
 use crate::ops::adaptive_softmax;
 use crate::ops::concat_pool::Masking;
@@ -53,6 +53,54 @@ impl EncoderName {
         match self {
             EncoderName::AwdLstm => "awd-lstm",
             EncoderName::Qrnn => "qrnn",
+        }
+    }
+}
+
+/// What a third stage learns of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskName {
+    /// One class of several.
+    #[default]
+    Class,
+    /// Any number of labels.
+    Labels,
+    /// One class for two texts, each encoded by itself.
+    Pair,
+    /// A number.
+    Regression,
+}
+
+/// From which probability on a label counts as there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ThresholdsName {
+    /// A half, for all labels.
+    #[default]
+    #[serde(rename = "0.5")]
+    Half,
+    /// For each label where its F1 on the validation data is highest.
+    #[serde(rename = "tuned")]
+    Tuned,
+}
+
+impl TaskName {
+    /// As in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            TaskName::Class => "class",
+            TaskName::Labels => "labels",
+            TaskName::Pair => "pair",
+            TaskName::Regression => "regression",
+        }
+    }
+
+    /// What a document's answer is.
+    pub fn answers(self) -> Answers {
+        match self {
+            TaskName::Class | TaskName::Pair => Answers::Class,
+            TaskName::Labels => Answers::Labels,
+            TaskName::Regression => Answers::Number,
         }
     }
 }
@@ -393,6 +441,21 @@ pub struct ClassifierSettings {
     /// Share of a label that all classes have alike, in training (docs/SPEC.md §1.6).
     #[serde(default)]
     pub label_smoothing: f64,
+    /// What is learned of a text.
+    #[serde(default)]
+    pub task: TaskName,
+    /// `none`; `balanced`: the rarer a class, the more it counts; or a file of weights.
+    #[serde(default = "none")]
+    pub class_weights: String,
+    /// From which probability on a label counts as there (`--task labels`).
+    #[serde(default)]
+    pub thresholds: ThresholdsName,
+    /// γ of the focal loss; 0: none.
+    #[serde(default)]
+    pub focal: f64,
+    /// Weight of a language model's loss beside the classifier's; 0: none.
+    #[serde(default)]
+    pub auxiliary_lm: f64,
     /// Chain-thaw: rate of the other groups / rate of the last.
     pub chain_thaw_factor: f64,
 }

@@ -90,6 +90,11 @@ const COMMON: &[Row] = &[
     ("lm.valid_average", Text("token"), "§3.1: the exact mean; `batch` as the libraries print"),
     ("lm.test_text", Off, "§4.7: transductive, so off"),
     ("classifier.head_sizes", Ints(&[50]), "§1.6 [S][L07][F1][F2]"),
+    ("classifier.task", Text("class"), "§1.6 [P][S]: one class for a text"),
+    ("classifier.class_weights", Text("none"), "§1.6 [P][S]: all classes count alike"),
+    ("classifier.thresholds", Text("0.5"), "ours: of --task labels alone"),
+    ("classifier.focal", Num(0.0), "§1.6 [P][S]: no focal loss"),
+    ("classifier.auxiliary_lm", Num(0.0), "§1.6 [P][S]: no language model beside the classifier"),
     ("classifier.label_smoothing", Num(0.0), "§1.6 [P][S]: none"),
     ("classifier.chain_thaw_factor", Num(0.1), "§6 Table 7: .001 last / .0001 others"),
 ];

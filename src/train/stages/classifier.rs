@@ -4,20 +4,22 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::super::assemble::{self, Assembled, Start};
+use super::super::assemble::{self, Assembled, Examples, Start};
 use super::super::driver::Progress;
 use super::super::observer::{Evaluated, Event, Split};
-use super::super::recipe::Recipe;
+use super::super::recipe::{Recipe, TaskName, ThresholdsName};
 use super::super::rss;
-use super::{Context, StageResult, Workplace, record};
-use crate::answer::{Measured, classes};
-use crate::autodiff::{Graph, Parameters};
+use super::class_weights::ClassWeights;
+use super::examples::{self, ExampleSets, check_kind};
+use super::{Context, StageResult, Workplace};
+use crate::answer::gold::Gold;
+use crate::answer::{Hits, Measured};
 use crate::error::{Error, Result};
-use crate::models::{Architecture, Loaded, ModelConfig};
-use crate::nn::{Classifier, LanguageModel, weights};
+use crate::models::{Architecture, Decision, Loaded, ModelConfig};
+use crate::nn::{LanguageModel, weights as model_weights};
 use crate::text::{
-    BuildOptions, ClassifierBatches, Document, Labelled, Labels, Profile, Source, TokenStore, low_shot_subset,
-    shown_label, shown_labels, stratified_split,
+    Document, Labelled, Labels, Profile, Source, low_shot_subset, random_split, shown_label, shown_labels,
+    stratified_split,
 };
 use crate::train::Stage;
 
@@ -30,6 +32,12 @@ pub struct ClassifierSources {
     pub labels: Option<usize>,
 }
 
+impl ClassifierSources {
+    fn all(&self) -> impl Iterator<Item = &Source> {
+        std::iter::once(&self.train).chain(&self.valid).chain(&self.test)
+    }
+}
+
 /// Stage 3: trains a classifier; with `from`, on top of a language model's encoder.
 pub fn train_classifier(
     context: &mut Context,
@@ -40,68 +48,76 @@ pub fn train_classifier(
     let recipe = context.recipe.clone();
     let settings = &recipe.classifier;
     check_sizes(settings.training.batch_size, sources.labels)?;
+    check_kind(settings.task, sources.all(), sources.labels)?;
+    let weights = ClassWeights::read(&settings.class_weights)?;
     let workplace = Workplace::within(out)?;
     let train_source = std::slice::from_ref(&sources.train);
     let vocabulary = match from {
         Some(model) => model.vocabulary.clone(),
         None => context.vocabulary(train_source, recipe.text.tokenizer_plan()?, &settings.training, None)?,
     };
-    let options = BuildOptions { labels: Labels::Collect, skip_empty: true, skip_unlabelled: true };
-    let (store, _) = context.store("train", train_source, &vocabulary, &options, &workplace.file("train"))?;
-    let names = store.label_names().to_vec();
-    check_classes(&names, &sources.train)?;
-    let mut data = vec![record("train", &store)?];
-    let known = BuildOptions { labels: Labels::Known(names.clone()), ..options };
-    let mut others = Vec::new();
-    for (role, source) in [("valid", &sources.valid), ("test", &sources.test)] {
-        others.push(match source {
-            Some(source) => {
-                let source = std::slice::from_ref(source);
-                let (store, _) = context.store(role, source, &vocabulary, &known, &workplace.file(role))?;
-                data.push(record(role, &store)?);
-                Some(store)
-            }
-            None => None,
-        });
-    }
-    let (test_store, valid_store) = (others.pop().flatten(), others.pop().flatten());
-    let start = from.map_or_else(|| Ok("none".to_string()), |from| weights::model_hash(&from.parameters))?;
+    let ExampleSets { mut train, valid, test, names, data } =
+        examples::read(context, sources, &vocabulary, &workplace)?;
+    let start = from.map_or_else(|| Ok("none".to_string()), |from| model_weights::model_hash(&from.parameters))?;
     let mut identity = context.identity(Stage::Classifier, &data, &start);
     identity["--labels"] = json!(sources.labels);
+    if let ClassWeights::Given(_, given) = &weights {
+        identity["--class-weights (content)"] = json!(given);
+    }
     if let Some(result) = context.finished(Stage::Classifier, out, &identity)? {
         return Ok(result);
     }
     let mut sets = vec![("train", train_source)];
-    sets.extend(sources.valid.as_ref().map(|source| ("valid", std::slice::from_ref(source))));
-    sets.extend(sources.test.as_ref().map(|source| ("test", std::slice::from_ref(source))));
+    let others = [("valid", &sources.valid), ("test", &sources.test)];
+    sets.extend(others.iter().filter_map(|(role, source)| Some((*role, std::slice::from_ref(source.as_ref()?)))));
     let profiles = context.describe_data(&sets)?;
-    doubt_labels(context, &profiles)?;
-    let labels: Vec<Option<u32>> = (0..store.documents()).map(|d| store.label(d)).collect();
-    let (train_documents, held_out) = choose_documents(context, &labels, valid_store.is_some(), sources.labels)?;
-    describe_balance(context, &names, &labels, &train_documents)?;
+    if settings.task != TaskName::Regression {
+        doubt_labels(context, &profiles)?;
+    }
+    let chosen = choose_documents(context, &train, valid.is_some(), sources.labels)?;
+    if settings.task != TaskName::Regression {
+        describe_balance(context, settings.task, &names, &train.gold.counts(&chosen.0, names.len()))?;
+    }
+    let (train_documents, held_out) = chosen;
+    let weights = weights.of(
+        &names,
+        &train.gold.counts(&train_documents, names.len()),
+        train_documents.len() as u64,
+        settings.task == TaskName::Labels,
+    )?;
+    describe_weights(context, &names, &weights)?;
     let direction = context.direction;
-    let valid = match (valid_store, held_out) {
-        (Some(valid), _) => Some((valid, None)),
-        (None, Some(documents)) if !documents.is_empty() => Some((store.clone(), Some(documents))),
+    let valid = match (valid, held_out) {
+        (Some(valid), _) => Some(valid),
+        (None, Some(documents)) if !documents.is_empty() => Some(Examples { chosen: Some(documents), ..train.clone() }),
         _ => None,
     };
+    if valid.is_none() && settings.thresholds == ThresholdsName::Tuned {
+        return Err(Error::usage("--thresholds tuned: there are no validation data to tune them on")
+            .hint("give --valid, or hold a part out with --valid-fraction"));
+    }
     let architecture = recipe.classifier_architecture(vocabulary.len(), names.len());
     let key = context.key(Stage::Classifier);
     let start = from.map(|from| Start::of(&from.parameters, vocabulary.len()));
     let place = |declared| context.allocate(declared);
     let Assembled { network, mut parameters, mut graph } =
         assemble::classifier(architecture.clone(), key, start, place)?;
-    let description = vec![format!(
-        "{} documents for training, {} classes, vocabulary {}",
-        train_documents.len(),
-        names.len(),
-        vocabulary.len()
-    )];
-    let task = assemble::classifier_task_settings(settings);
-    let documents = (store, Some(train_documents));
-    let mut task = assemble::classifier_task(&network, settings, task, direction, key, documents, valid)?;
+    let what = match settings.task {
+        TaskName::Class => format!("{} classes", names.len()),
+        TaskName::Pair => format!("pairs of texts, {} classes", names.len()),
+        TaskName::Labels => format!("{} labels", names.len()),
+        TaskName::Regression => "a number of each".into(),
+    };
+    let documents = train_documents.len();
+    let description = vec![format!("{documents} documents for training, {what}, vocabulary {}", vocabulary.len())];
+    let mut task = assemble::classifier_task_settings(settings);
+    task.losses.counts.weights = weights;
+    task.decision = train.gold.scale(&train_documents);
+    let mut decision = task.decision.clone();
+    train.chosen = Some(train_documents);
+    let mut task = assemble::classifier_task(&network, settings, task, direction, key, train, valid)?;
     let steps = settings.steps(parameters.groups());
-    let progress = context.train(
+    let mut progress = context.train(
         Stage::Classifier,
         &mut task,
         &mut graph,
@@ -111,21 +127,32 @@ pub fn train_classifier(
         out,
         identity.clone(),
     )?;
-    if let Some(matrix) = progress.last.as_ref().and_then(|m| m.confusion.clone()) {
-        context.observer.observe(&Event::Confusion { split: Split::Valid, labels: names.clone(), matrix })?;
+    graph.set_recording(false);
+    if settings.task == TaskName::Labels {
+        decision = match settings.thresholds {
+            ThresholdsName::Half => Decision::Likeliest,
+            ThresholdsName::Tuned => {
+                let found = task.tune_thresholds(&mut graph, &parameters)?;
+                let tuned = Decision::Thresholds(found.unwrap_or_default());
+                progress.last = task.measure_with(&mut graph, &parameters, &tuned)?;
+                tuned
+            }
+        };
     }
-    let test = match test_store {
-        Some(store) => {
-            let rows = settings.training.valid_batch_size;
-            let batches = classes::evaluation_batches(store.clone(), None, rows, classes::order(&network), direction)?;
-            let measured = test(&network, &mut graph, &parameters, batches, &store)?;
+    if let Some(measured) = &progress.last {
+        show_measured(context, Split::Valid, measured, &names)?;
+    }
+    let test = match test {
+        Some(test) => {
+            let mut test = test.to_measure(settings.training.valid_batch_size, direction)?;
+            let measured = test.measure(&network, &mut graph, &parameters, &decision)?;
             report_test(context, &progress, &measured, &names)?;
             Some(measured)
         }
         None => None,
     };
-    let json = classifier_json(&progress, test.as_ref(), &names);
-    let config = ModelConfig::new(
+    let json = classifier_json(&progress, test.as_ref(), &names, &decision);
+    let mut config = ModelConfig::new(
         Architecture::Classifier(architecture),
         direction,
         context.seed,
@@ -136,12 +163,35 @@ pub fn train_classifier(
         identity,
         json.clone(),
     );
+    config.decision = decision;
     context.finish(Stage::Classifier, out, &parameters, &vocabulary, &config)?;
     Ok(StageResult { json })
 }
 
-/// Which documents of the training file are trained on, and which are held out for validation.
+/// Which documents of the training file are trained on, and which are held out for validation: of classes a share of each, else of all.
 fn choose_documents(
+    context: &mut Context,
+    train: &Examples,
+    has_valid: bool,
+    subset: Option<usize>,
+) -> Result<(Vec<u32>, Option<Vec<u32>>)> {
+    if let Gold::Classes(_) = &*train.gold {
+        let labels: Vec<Option<u32>> = (0..train.store.documents()).map(|d| train.store.label(d)).collect();
+        return choose_by_class(context, &labels, has_valid, subset);
+    }
+    let (n, fraction) = (train.store.documents(), context.recipe.classifier.training.valid_fraction);
+    if has_valid || fraction == 0.0 {
+        return Ok(((0..n as u32).collect(), None));
+    }
+    let (train, valid) = random_split(n, fraction, context.seed);
+    context.note(format!("valid: {} documents held out of {n}", valid.len()))?;
+    if valid.is_empty() {
+        context.warn("valid: no document could be held out: nothing is measured while training; --valid gives data")?;
+    }
+    Ok((train, Some(valid)))
+}
+
+fn choose_by_class(
     context: &mut Context,
     labels: &[Option<u32>],
     has_valid: bool,
@@ -261,28 +311,24 @@ pub fn check_classes(names: &[String], source: &Source) -> Result<()> {
 }
 
 /// One line on the balance of the classes, and a warning for a class without a training document.
-fn describe_balance(context: &mut Context, names: &[String], labels: &[Option<u32>], documents: &[u32]) -> Result<()> {
-    let mut counts = vec![0u64; names.len()];
-    documents.iter().filter_map(|&d| labels[d as usize]).for_each(|l| counts[l as usize] += 1);
+fn describe_balance(context: &mut Context, task: TaskName, names: &[String], counts: &[u64]) -> Result<()> {
     let shown: Vec<String> =
-        names.iter().zip(&counts).take(20).map(|(n, c)| format!("{} {c}", shown_label(n))).collect();
-    context.note(format!("train: {} classes: {}", names.len(), shown.join(", ")))?;
-    match names.iter().zip(&counts).find(|(_, c)| **c == 0) {
-        Some((name, _)) => context.warn(format!("class '{name}' has no training document")),
+        names.iter().zip(counts).take(20).map(|(n, c)| format!("{} {c}", shown_label(n))).collect();
+    let (several, one) = if task == TaskName::Labels { ("labels", "label") } else { ("classes", "class") };
+    context.note(format!("train: {} {several}: {}", names.len(), shown.join(", ")))?;
+    match names.iter().zip(counts).find(|(_, c)| **c == 0) {
+        Some((name, _)) => context.warn(format!("{one} '{name}' has no training document")),
         None => Ok(()),
     }
 }
 
-fn test(
-    model: &Classifier,
-    graph: &mut Graph,
-    parameters: &Parameters,
-    (mut batches, mut documents): (ClassifierBatches, classes::Documents),
-    store: &TokenStore,
-) -> Result<Measured> {
-    let predictions = classes::predict(model, graph, parameters, &mut batches, &mut documents)?;
-    let labels: Vec<u32> = predictions.documents.iter().map(|&d| store.label(d as usize).unwrap_or(u32::MAX)).collect();
-    Ok(classes::measure(&predictions.probabilities, &labels, model.settings.classes))
+fn describe_weights(context: &mut Context, names: &[String], weights: &[f64]) -> Result<()> {
+    if weights.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<String> =
+        names.iter().zip(weights).take(20).map(|(n, w)| format!("{} {w:.3}", shown_label(n))).collect();
+    context.note(format!("weights: {}", shown.join(", ")))
 }
 
 fn report_test(context: &mut Context, progress: &Progress, measured: &Measured, names: &[String]) -> Result<()> {
@@ -292,30 +338,64 @@ fn report_test(context: &mut Context, progress: &Progress, measured: &Measured, 
         step: progress.update,
         split: Split::Test,
         loss: measured.loss,
-        perplexity: None,
-        bits_per_byte: None,
-        accuracy: measured.accuracy,
-        error_percent: measured.error_percent,
+        scores: measured.scores.clone(),
         seconds: 0.0,
     }))?;
-    let matrix = measured.confusion.clone().unwrap_or_default();
-    context.observer.observe(&Event::Confusion { split: Split::Test, labels: names.to_vec(), matrix })
+    show_measured(context, Split::Test, measured, names)
 }
 
-fn classifier_json(progress: &Progress, test: Option<&Measured>, names: &[String]) -> serde_json::Value {
+/// Tells of the tables of an evaluation.
+pub(super) fn show_measured(context: &mut Context, split: Split, measured: &Measured, names: &[String]) -> Result<()> {
+    if let Some(matrix) = measured.confusion.clone() {
+        context.observer.observe(&Event::Confusion { split, labels: names.to_vec(), matrix })?;
+    }
+    if measured.hits.is_empty() {
+        return Ok(());
+    }
+    let what = if measured.confusion.is_some() { "class" } else { "label" };
+    let columns = [what, "support", "precision", "recall", "F1"].map(String::from).to_vec();
+    let row = |(name, hits): (&String, &Hits)| {
+        vec![json!(name), json!(hits.support()), json!(hits.precision()), json!(hits.recall()), json!(hits.f1())]
+    };
+    let rows = names.iter().zip(&measured.hits).map(row).collect();
+    context.observer.observe(&Event::Table { split, title: format!("By {what}"), columns, rows })
+}
+
+/// The result of the stage: errors of classes under the names that they have always had, every other score under its own.
+pub(super) fn classifier_json(
+    progress: &Progress,
+    test: Option<&Measured>,
+    names: &[String],
+    decision: &Decision,
+) -> serde_json::Value {
     let valid = progress.last.as_ref();
-    json!({
+    let mut json = json!({
         "train_loss": progress.train_loss,
-        "valid_error": valid.and_then(|m| m.error_percent),
+        "valid_error": valid.and_then(|m| m.score("error_percent")),
         "valid_loss": valid.map(|m| m.loss),
-        "test_error": test.and_then(|m| m.error_percent),
+        "test_error": test.and_then(|m| m.score("error_percent")),
         "test_loss": test.map(|m| m.loss),
         "test_size": test.map(|m| m.count),
         "label_names": names,
-        "peak_rss_mb": rss::peak_rss_mb(),
-        "seconds": progress.seconds,
-        "steps": progress.update,
-        "epochs": progress.epoch,
-        "best_epoch": progress.best_epoch,
-    })
+    });
+    for (split, measured) in [("valid", valid), ("test", test)] {
+        for (name, value) in measured.into_iter().flat_map(|m| m.scores.iter()) {
+            if !["error_percent", "accuracy"].contains(&name) {
+                json[format!("{split}_{name}")] = json!(value);
+            }
+        }
+    }
+    if let Decision::Thresholds(all) = decision {
+        json["thresholds"] = json!(all);
+    }
+    for (key, value) in [
+        ("peak_rss_mb", json!(rss::peak_rss_mb())),
+        ("seconds", json!(progress.seconds)),
+        ("steps", json!(progress.update)),
+        ("epochs", json!(progress.epoch)),
+        ("best_epoch", json!(progress.best_epoch)),
+    ] {
+        json[key] = value;
+    }
+    json
 }

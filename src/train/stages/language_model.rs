@@ -133,9 +133,9 @@ fn lm_json(progress: &Progress) -> serde_json::Value {
     json!({
         "train_loss": progress.train_loss,
         "valid_loss": field(|m| Some(m.loss)),
-        "perplexity": field(|m| m.perplexity),
-        "bits_per_byte": field(|m| m.bits_per_byte),
-        "accuracy": field(|m| m.accuracy),
+        "perplexity": field(|m| m.score("perplexity")),
+        "bits_per_byte": field(|m| m.score("bits_per_byte")),
+        "accuracy": field(|m| m.score("accuracy")),
         "tokens": progress.tokens,
         "tokens_per_second": progress.tokens as f64 / progress.seconds.max(1e-9),
         "peak_rss_mb": rss::peak_rss_mb(),

@@ -60,7 +60,7 @@ fn recognise(bytes: &[u8]) -> Outcome {
         role: [Role::Dataset, Role::Corpus, Role::Texts][b / 64 % 3],
         encoding: encoding(b),
         text_columns: if columns == 1 { vec!["text".into(), "2".into()] } else { vec![] },
-        label_column: (columns == 2).then(|| "1".into()),
+        label_columns: if columns == 2 { vec!["1".into()] } else { Vec::new() },
         delimiter: (columns == 3).then_some(b';'),
         header: [None, None, Some(true), Some(false)][a / 7 % 4],
         quotes: [None, None, Some(Quotes::Backslash), Some(Quotes::Characters)][a / 28 % 4],

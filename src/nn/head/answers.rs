@@ -1,0 +1,65 @@
+//! From logits to losses and to answers: a class, labels, a number.
+
+use super::{Known, LabelLoss, Targets};
+use crate::autodiff::{Graph, Var};
+use crate::error::{Error, Result};
+use crate::ops::sigmoid_cross_entropy::{sigmoid, sigmoid_cross_entropy};
+use crate::ops::softmax_cross_entropy::{smoothed_cross_entropy, softmax};
+use crate::ops::squared_error::squared_error;
+use crate::ops::weighted_cross_entropy::{Weighting, weighted_cross_entropy};
+
+/// What is said of a document, or of a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answers {
+    /// One class of several: a softmax.
+    #[default]
+    Class,
+    /// Any number of labels, each by itself: a sigmoid for each.
+    Labels,
+    /// A number.
+    Number,
+}
+
+impl Answers {
+    /// Whether it is the one that there was before there was a choice.
+    pub fn is_class(&self) -> bool {
+        *self == Answers::Class
+    }
+
+    /// The loss of `logits` `[B, C]`.
+    ///
+    /// # Errors
+    /// Targets of another kind, or for other rows; no memory left.
+    pub fn loss(self, g: &mut Graph, logits: Var, targets: &Targets) -> Result<Var> {
+        let LabelLoss { smoothing, focal, ref weights } = *targets.counts;
+        match (self, targets.known) {
+            (Answers::Class, Known::Indices(classes)) => {
+                let classes = g.constant(classes.clone());
+                if weights.is_empty() && focal == 0.0 {
+                    return smoothed_cross_entropy(g, logits, classes, smoothing);
+                }
+                weighted_cross_entropy(g, logits, classes, Weighting { weights, focal, smoothing })
+            }
+            (Answers::Labels, Known::Numbers(there)) if smoothing > 0.0 => {
+                let smoothed: Vec<f64> = there.iter().map(|y| y * (1.0 - smoothing) + smoothing / 2.0).collect();
+                sigmoid_cross_entropy(g, logits, &smoothed, weights, focal)
+            }
+            (Answers::Labels, Known::Numbers(there)) => sigmoid_cross_entropy(g, logits, there, weights, focal),
+            (Answers::Number, Known::Numbers(numbers)) => squared_error(g, logits, numbers),
+            _ => Err(Error::shape("head", "targets", format!("those of {self:?}"), "another kind")),
+        }
+    }
+
+    /// What the logits `[B, C]` say, in f64: probabilities, or the number itself; `[B, C]`.
+    ///
+    /// # Errors
+    /// No memory left.
+    pub fn of_logits(self, g: &mut Graph, logits: Var) -> Result<Vec<f64>> {
+        match self {
+            Answers::Class => softmax(g, logits).map(|p| p.to_f64()),
+            Answers::Labels => sigmoid(g, logits).map(|p| p.to_f64()),
+            Answers::Number => Ok(g.detach(logits).to_f64()),
+        }
+    }
+}
