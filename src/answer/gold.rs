@@ -56,7 +56,8 @@ impl Gold {
                 let names = match known {
                     Some(known) => known.to_vec(),
                     None => {
-                        let found: std::collections::BTreeSet<String> = all.iter().flat_map(split).collect();
+                        let found: std::collections::BTreeSet<String> =
+                            all.iter().flat_map(|joined| split(joined)).collect();
                         sorted_labels(&found.into_iter().collect::<Vec<_>>()).0
                     }
                 };
@@ -155,7 +156,7 @@ impl Gold {
     }
 }
 
-fn split(joined: &String) -> impl Iterator<Item = String> {
+fn split(joined: &str) -> impl Iterator<Item = String> {
     joined.split(LABEL_MARK).filter(|label| !label.is_empty()).map(String::from)
 }
 

@@ -445,7 +445,6 @@ mod tests {
             ("squared_error", Switches { answers: Answers::Number, ..FULL }),
             ("pair_features", Switches { pair: true, norm: Mode::Frozen, ..FULL }),
             ("gather", Switches { auxiliary: 0.7, ..FULL }),
-            ("tied_softmax", Switches { auxiliary: 0.7, ..FULL }),
             ("forget_mult", Switches { qrnn: true, ..FULL }),
         ];
         for (operation, switches) in plain.map(|operation| (operation, FULL)).into_iter().chain(others) {

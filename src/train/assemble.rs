@@ -148,15 +148,14 @@ pub fn classifier_task<'a>(
     let batches = ClassifierBatches::new(store.clone(), chosen, settings.batches(key))?;
     let documents = classes::Documents::new(store, second, direction);
     let rows = settings.training.valid_batch_size;
-    let valid = valid.map(|valid| valid.into().to_measure(rows, direction)).transpose()?;
+    let valid = valid.map(|valid| valid.into().into_measurable(rows, SampleOrder::Sorted, direction)).transpose()?;
     Ok(ClassifierTask::new(network, task, key, batches, documents, gold, valid))
 }
 
 impl Examples {
     /// Batches of the examples for an evaluation, and what is known of them.
-    pub(super) fn to_measure(self, rows: usize, direction: Direction) -> Result<Measurable> {
+    pub(super) fn into_measurable(self, rows: usize, order: SampleOrder, direction: Direction) -> Result<Measurable> {
         let Examples { store, second, gold, chosen } = self;
-        let order = SampleOrder::Sorted;
         let (batches, documents) = classes::evaluation_batches(store, second, chosen, rows, order, direction)?;
         Ok(Measurable { batches, documents, gold })
     }

@@ -13,7 +13,7 @@ use super::class_weights::ClassWeights;
 use super::examples::{self, ExampleSets, check_kind};
 use super::{Context, StageResult, Workplace};
 use crate::answer::gold::Gold;
-use crate::answer::{Hits, Measured};
+use crate::answer::{Hits, Measured, classes};
 use crate::error::{Error, Result};
 use crate::models::{Architecture, Decision, Loaded, ModelConfig};
 use crate::nn::{LanguageModel, weights as model_weights};
@@ -144,7 +144,9 @@ pub fn train_classifier(
     }
     let test = match test {
         Some(test) => {
-            let mut test = test.to_measure(settings.training.valid_batch_size, direction)?;
+            // no answer may depend on its neighbours, as in `evaluate`
+            let (rows, order) = (settings.training.valid_batch_size, classes::order(&network));
+            let mut test = test.into_measurable(rows, order, direction)?;
             let measured = test.measure(&network, &mut graph, &parameters, &decision)?;
             report_test(context, &progress, &measured, &names)?;
             Some(measured)
