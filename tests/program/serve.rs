@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{classifier, copy_folder, json_lines, random_bytes, refused, text, ulmfit};
+use crate::support::{classifier, copy_folder, json as json_of, json_lines, random_bytes, refused, root, text, ulmfit};
 
 /// A server of its own, on a free port.
 struct Server {
@@ -193,12 +193,15 @@ fn a_changed_model_is_loaded_again() {
     assert_eq!(ask(), "pos");
     // one that cannot be loaded: the old one stays
     let config = model.join("config.json");
-    let whole = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, "{").unwrap();
     assert_eq!(ask(), "pos");
-    std::fs::write(&config, whole.replace("\"pos\"", "\"positive\"")).unwrap();
+    let file = |name: &str| root().join("tests/import").join(name).display().to_string();
+    let (weights, vocab) = (file("fastai2_classifier.pth"), file("vocab_classifier.pkl"));
+    let out = model.to_str().unwrap();
+    json_of(&["import", "--weights", &weights, "--vocab", &vocab, "--out", out, "--overwrite"]);
     // every request is answered meanwhile
-    while ask() != "positive" {}
+    while ask() == "pos" {}
+    assert!(ask().as_str().unwrap().starts_with("class"));
     assert_eq!(server.end(), Some(0));
 }
 
