@@ -1,7 +1,7 @@
 //! A language model in one small file, as the program holds them: its weights in 8 or 16 bits, its
 //! configuration and its words, compressed, under a digest.
 //!
-//! The file: eight bytes [`MAGIC`], the SHA-256 of the rest (32 bytes), and the rest: a Zstandard
+//! The file: eight bytes `MAGIC`, the SHA-256 of the rest (32 bytes), and the rest: a Zstandard
 //! frame of a safetensors file. In that, the bytes of `config.json`, `vocab.json` and, of sub-words,
 //! `tokenizer.json` are tensors of u8 under these names. A parameter with rows is i8 beside
 //! `NAME#scale`, an f32 for each row (`value = scale · integer`, the largest of a row is ±127), or

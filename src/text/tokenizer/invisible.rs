@@ -12,7 +12,7 @@ pub enum Invisible {
     /// They stay, as in every version before there was a choice.
     #[default]
     Keep,
-    /// They go, unless they mean something where they stand: see [`drop`].
+    /// They go, unless they mean something where they stand: see `drop`.
     Drop,
 }
 
