@@ -53,7 +53,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         let options = RunOptions { bidirectional: general.bidirectional, compare: true, together: Together::Untouched };
         let one = global.with_seed(seed);
         let flags = RecipeArgs { seeds: None, ..general.clone() };
-        results.push(job::run_in(&one, &recipe, &args.run, &flags, directory, options, &sources)?);
+        let (recipe, run, sources) = (&recipe, &args.run, &sources);
+        let whole = job::WholeRun { global: &one, recipe, run, args: &flags, options, sources };
+        results.push(job::run_in(&whole, directory)?);
     }
     folder.finish()?;
     let directories = job::seed_directories(global, general, &out);

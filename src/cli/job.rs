@@ -219,47 +219,33 @@ pub fn seed_directories(global: &Global, args: &RecipeArgs, out: &Path) -> Vec<(
 }
 
 /// The three stages with everything around them, for one seed or several.
-pub fn run_all(
-    global: &Global,
-    recipe: &Recipe,
-    run: &RunArgs,
-    args: &RecipeArgs,
-    out: &Path,
-    options: RunOptions,
-    sources: &RunSources,
-) -> Result<serde_json::Value> {
-    check(global, recipe, run, args, out, options, sources)?;
-    let folder = Folder::open(out, Some(run.resume), run.overwrite)?;
-    let result =
-        train_all(global, recipe, run, args, folder.path(), options, sources).inspect_err(|_| folder.abandon())?;
+#[derive(Clone, Copy)]
+pub struct WholeRun<'a> {
+    pub global: &'a Global,
+    pub recipe: &'a Recipe,
+    pub run: &'a RunArgs,
+    pub args: &'a RecipeArgs,
+    pub options: RunOptions,
+    pub sources: &'a RunSources,
+}
+
+/// Trains into a folder of its own; the result.
+pub fn run_all(whole: &WholeRun, out: &Path) -> Result<serde_json::Value> {
+    check(whole, out)?;
+    let folder = Folder::open(out, Some(whole.run.resume), whole.run.overwrite)?;
+    let result = train_all(whole, folder.path()).inspect_err(|_| folder.abandon())?;
     folder.finish()?;
     Ok(result)
 }
 
 /// [`run_all`] within a folder that is open already.
-pub fn run_in(
-    global: &Global,
-    recipe: &Recipe,
-    run: &RunArgs,
-    args: &RecipeArgs,
-    out: &Path,
-    options: RunOptions,
-    sources: &RunSources,
-) -> Result<serde_json::Value> {
-    check(global, recipe, run, args, out, options, sources)?;
-    train_all(global, recipe, run, args, out, options, sources)
+pub fn run_in(whole: &WholeRun, out: &Path) -> Result<serde_json::Value> {
+    check(whole, out)?;
+    train_all(whole, out)
 }
 
 /// Refuses what the stages would stumble over, before any work starts.
-fn check(
-    global: &Global,
-    recipe: &Recipe,
-    run: &RunArgs,
-    args: &RecipeArgs,
-    out: &Path,
-    options: RunOptions,
-    sources: &RunSources,
-) -> Result<()> {
+fn check(&WholeRun { global, recipe, run, args, options, sources }: &WholeRun, out: &Path) -> Result<()> {
     global.announce_device();
     let work = Work {
         out,
@@ -272,15 +258,8 @@ fn check(
     pipeline::check_inputs(sources, recipe, global.seed, &work)
 }
 
-fn train_all(
-    global: &Global,
-    recipe: &Recipe,
-    run: &RunArgs,
-    args: &RecipeArgs,
-    out: &Path,
-    options: RunOptions,
-    sources: &RunSources,
-) -> Result<serde_json::Value> {
+fn train_all(whole: &WholeRun, out: &Path) -> Result<serde_json::Value> {
+    let &WholeRun { global, recipe, run, args, options, sources } = whole;
     crate::train::interrupt::install()?;
     if !run.resume {
         // what a stopped run left must not count as a part of this one

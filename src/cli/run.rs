@@ -118,7 +118,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         }
     };
     let options = RunOptions { bidirectional: general.bidirectional, compare: args.compare, together };
-    let result = job::run_all(global, &recipe, &args.run, general, out, options, &sources)?;
+    let (recipe, sources) = (&recipe, &sources);
+    let whole = job::WholeRun { global, recipe, run: &args.run, args: general, options, sources };
+    let result = job::run_all(&whole, out)?;
     let directories = job::seed_directories(global, general, out);
     job::print_run(global, &result, &directories)
 }

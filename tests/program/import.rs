@@ -140,5 +140,8 @@ fn what_does_not_fit_is_said() {
     let missing = file("no_such_file.pth");
     refused(&mut ulmfit(&line(&missing, &vocab, &out)), 1, &["no_such_file.pth", "no such file"]);
     refused(&mut ulmfit(&line("/dev/zero", &vocab, &out)), 1, &["is not a regular file"]);
+    let empty = folder.path().join("empty.pth");
+    std::fs::write(&empty, "").unwrap();
+    refused(&mut ulmfit(&line(empty.to_str().unwrap(), &vocab, &out)), 1, &["empty.pth: is empty"]);
     assert!(!out.exists());
 }

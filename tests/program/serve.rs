@@ -31,6 +31,8 @@ impl Server {
     /// Status and body of a request.
     fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
+        // a server that never answers is a failure, not a test without an end
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
         write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
         let mut reply = Vec::new();
@@ -58,6 +60,17 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Far more than any answer takes.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(100);
+
+/// Asks until it is so; a failure where it never is.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "never: {what}");
     }
 }
 
@@ -171,9 +184,7 @@ fn what_was_taken_is_answered_at_the_end() {
         stream.read_to_string(&mut reply).unwrap();
         reply
     });
-    while !server.ask("GET", "/metrics", "").1.contains("ulmfit_batches_total 1") {
-        std::thread::yield_now();
-    }
+    until("it is answered", || server.ask("GET", "/metrics", "").1.contains("ulmfit_batches_total 1"));
     assert_eq!(server.end(), Some(0));
     let reply = asked.join().unwrap();
     assert!(
@@ -200,7 +211,7 @@ fn a_changed_model_is_loaded_again() {
     let out = model.to_str().unwrap();
     json_of(&["import", "--weights", &weights, "--vocab", &vocab, "--out", out, "--overwrite"]);
     // every request is answered meanwhile
-    while ask() == "pos" {}
+    until("the model is loaded again", || ask() != "pos");
     assert!(ask().as_str().unwrap().starts_with("class"));
     assert_eq!(server.end(), Some(0));
 }

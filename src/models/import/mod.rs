@@ -1,6 +1,7 @@
 //! Models of fastai 2 and 1, of the authors' scripts and of awd-lstm-lm, read without running any code
 //! of theirs (docs/CLI.md, `import`).
 
+mod machine;
 mod names;
 pub mod pickle;
 pub mod torch;
@@ -143,6 +144,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     let about = std::fs::metadata(path).map_err(|e| Error::io(path, "read", &e))?;
     if !about.is_file() {
         return Err(Error::file(path, "is not a regular file"));
+    }
+    if about.len() == 0 {
+        return Err(Error::file(path, "is empty"));
     }
     if about.len() > LARGEST {
         return Err(Error::file(path, format!("has {} bytes; at most {LARGEST} are read", about.len())));
