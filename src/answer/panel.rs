@@ -18,7 +18,7 @@ pub enum Voices {
     /// All, as the folder's rule says.
     #[default]
     All,
-    /// The network alone, as it was trained.
+    /// The networks without the linear model, as they were trained.
     Network,
 }
 
@@ -49,14 +49,16 @@ impl Panel {
         }
         let mut networks = vec![models::load_classifier(directory)?];
         let directory = models::classifier_folder(directory)?;
-        let alone = voices == Voices::Network || second.is_some();
-        let rule = if alone { None } else { Rule::load(&directory)? };
+        let mut rule = if second.is_some() { None } else { Rule::load(&directory)? };
         if let Some(second) = second {
             networks.push(models::load_classifier(second)?);
         }
         for name in rule.iter().flat_map(|rule| &rule.networks) {
             let beside = directory.canonicalize().ok().and_then(|d| d.parent().map(|parent| parent.join(name)));
             networks.push(models::load_classifier(&beside.unwrap_or_else(|| PathBuf::from(name)))?);
+        }
+        if voices == Voices::Network {
+            rule = None;
         }
         let blends = rule.as_ref().is_some_and(|rule| rule.blend.is_some());
         let linear = blends.then(|| LinearModel::load(&directory)).transpose()?;

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::models::base::Base;
 use crate::report::progress::Progress;
 use crate::text::Role;
-use crate::train::experiment::{Cell, Data, Laboratory, METHODS, Paired, lines};
+use crate::train::experiment::{Cell, Data, Laboratory, LeftOut, METHODS, Paired, lines};
 use crate::train::observer::Observer;
 use crate::train::recipe::{Builder, COMMAND_LINE, Recipe};
 use crate::train::rss;
@@ -32,6 +32,25 @@ pub struct Args {
     /// Train on a balanced subset of N documents
     #[arg(long, value_name = "N", value_parser = super::values::count)]
     pub labels: Option<usize>,
+    /// Leave out the network from scratch, or the backward direction; may be repeated
+    #[arg(long, value_enum, value_name = "scratch|backward", action = ArgAction::Append)]
+    pub skip: Vec<Skip>,
+}
+
+/// What a comparison can do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Skip {
+    Scratch,
+    Backward,
+}
+
+impl From<Skip> for LeftOut {
+    fn from(skip: Skip) -> Self {
+        match skip {
+            Skip::Scratch => LeftOut::Scratch,
+            Skip::Backward => LeftOut::Backward,
+        }
+    }
 }
 
 /// What experiments are made of.
@@ -115,7 +134,7 @@ impl Input {
         let device = global.announce_device();
         crate::train::interrupt::install()?;
         let precision = job::precision(&recipe, global);
-        let mut observer: Box<dyn Observer> = Box::new(Progress::new(global.quiet));
+        let mut observer: Box<dyn Observer> = Box::new(Progress::new(global.detail));
         let mut stage_observer = |directory: &std::path::Path| job::observers(directory, global);
         let mut laboratory = Laboratory {
             recipe,
@@ -136,10 +155,11 @@ impl Input {
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let begun = Instant::now();
     let (data, seeds) = args.input.open(global)?;
+    let left_out: Vec<LeftOut> = args.skip.iter().map(|&skip| skip.into()).collect();
     let (cells, out) = args.input.laboratory("comparison", global, |laboratory| {
         let mut cells = Vec::new();
         for &seed in &seeds {
-            cells.extend(laboratory.compare(&data, args.labels, seed)?);
+            cells.extend(laboratory.compare(&data, args.labels, seed, &left_out)?);
         }
         Ok(cells)
     })?;

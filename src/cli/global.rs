@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use crate::autodiff::Graph;
 use crate::device::{DType, Device, Precision, cuda};
 use crate::error::{Error, Result};
+use crate::report::progress::Detail;
 
 /// Global flags as given.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,6 +36,9 @@ pub struct GlobalArgs {
     /// Show no progress
     #[arg(long, global = true)]
     pub quiet: bool,
+    /// Show every setting of a stage and where it comes from
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
     /// Refuse to take more memory than this, as 800MB or 2GiB
     #[arg(long, global = true, value_name = "SIZE", value_parser = super::values::size)]
     pub memory_limit: Option<usize>,
@@ -102,6 +106,7 @@ pub struct Global {
     pub seed: u64,
     pub json: bool,
     pub quiet: bool,
+    pub detail: Detail,
     /// In bytes.
     pub memory_limit: Option<usize>,
     /// The configuration file and the flags that came from it.
@@ -141,6 +146,11 @@ impl Global {
             seed: args.seed,
             json: args.json,
             quiet: args.quiet,
+            detail: match (args.quiet, args.verbose) {
+                (true, _) => Detail::Quiet,
+                (false, true) => Detail::Verbose,
+                (false, false) => Detail::Normal,
+            },
             memory_limit: args.memory_limit,
             config: args.config,
             from_config,

@@ -110,7 +110,8 @@ pub fn precision(recipe: &Recipe, global: &Global) -> Precision {
 /// Progress on standard error, `metrics.jsonl` in the directory, and the log.
 pub fn observers(directory: &Path, global: &Global) -> Result<Box<dyn Observer>> {
     let metrics = StageMetrics::new(directory.join(METRICS_FILE));
-    let mut all: Vec<Box<dyn Observer>> = vec![Box::new(Progress::new(global.quiet)), Box::new(metrics), Box::new(Log)];
+    let mut all: Vec<Box<dyn Observer>> =
+        vec![Box::new(Progress::new(global.detail)), Box::new(metrics), Box::new(Log)];
     all.observe(&environment::event(isa().name(), &global.device.to_string(), global.precision))?;
     Ok(Box::new(all))
 }

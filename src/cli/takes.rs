@@ -46,7 +46,13 @@ impl Taker {
     /// Whether a key does something; if not, why not.
     fn takes(self, key: &str) -> std::result::Result<(), &'static str> {
         let (_, sections, why) = TABLE.iter().find(|(taker, ..)| *taker == self).expect("every command has a row");
-        if sections.contains(&key.split('.').next().unwrap_or_default()) { Ok(()) } else { Err(why) }
+        if !sections.contains(&key.split('.').next().unwrap_or_default()) {
+            return Err(why);
+        }
+        if key.starts_with("classifier.folds") && !matches!(self, Taker::Run { .. }) {
+            return Err("a stage alone trains one network; 'ulmfit run' trains one for each fold");
+        }
+        Ok(())
     }
 
     /// Section of the flags without a prefix.

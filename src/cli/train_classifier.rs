@@ -59,6 +59,7 @@ pub fn run(line: &Args, global: &Global) -> Result<()> {
         valid: args.valid.as_ref().map(open).transpose()?,
         test: args.test.as_ref().map(open).transpose()?,
         labels: args.recipe.labels,
+        fold: None,
     };
     let from = match &args.model {
         ModelOrNone::None => None,

@@ -45,9 +45,11 @@ const OWN: [&str; 12] = [
 /// Folders of stages and seeds within that of a run.
 fn is_own_folder(name: &str) -> bool {
     let stage = name.strip_suffix("-backward").unwrap_or(name);
+    let fold = stage.strip_prefix("classifier-fold-").is_some_and(|fold| fold.parse::<u64>().is_ok());
     let seed = name.strip_prefix("seed-").is_some_and(|seed| seed.parse::<u64>().is_ok());
     matches!(stage, "pretrain" | "finetune-lm" | "classifier")
         || matches!(name, "from-scratch-a" | "from-scratch-b")
+        || fold
         || seed
 }
 

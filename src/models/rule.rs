@@ -85,7 +85,8 @@ impl Rule {
         if rule.format != FORMAT {
             return Err(Error::file(&path, format!("has format {}, this program reads {FORMAT}", rule.format)));
         }
-        let numbers = rule.blend.map_or([1.0; 3], |b| [b.temperatures[0], b.temperatures[1], 1.0 + b.weight]);
+        let numbers =
+            rule.blend.map_or([1.0; 4], |b| [b.temperatures[0], b.temperatures[1], b.temperature, 1.0 + b.weight]);
         if numbers.iter().chain([&rule.temperature]).any(|x| !(x.is_finite() && *x > 0.0)) {
             return Err(Error::file(&path, "has a temperature or a weight that is none"));
         }
@@ -105,7 +106,7 @@ mod tests {
     fn what_is_saved_is_loaded_and_what_is_none_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(Rule::load(directory.path()).unwrap(), None);
-        let blend = Blend { temperatures: [1.5, 0.75], weight: 0.25 };
+        let blend = Blend { temperatures: [1.5, 0.75], weight: 0.25, temperature: 1.25 };
         let rule = Rule::new(vec!["classifier-backward".into()], 2.0, Some(blend), Measured::default());
         rule.save(directory.path()).unwrap();
         assert_eq!(Rule::load(directory.path()).unwrap(), Some(rule.clone()));
@@ -113,7 +114,7 @@ mod tests {
         let good = std::fs::read_to_string(&path).unwrap();
         for (from, to, said) in [
             ("\"format\": 1", "\"format\": 2", "has format 2"),
-            ("0.25", "-2.0", "a temperature or a weight"),
+            ("\"weight\": 0.25", "\"weight\": -2.0", "a temperature or a weight"),
             ("2.0", "0.0", "a temperature or a weight"),
             ("classifier-backward", "../other", "no folder beside this one"),
             ("\"weight\"", "\"wait\"", "does not say how models answer"),
@@ -129,7 +130,7 @@ mod tests {
         let (p, q) = ([0.8, 0.2], [0.1, 0.9]);
         let alone = Rule::new(Vec::new(), 1.0, None, Measured::default());
         assert!(alone.apply(&p, Some(&q)).iter().zip(&p).all(|(a, b)| (a - b).abs() < 1e-12));
-        let blend = Blend { temperatures: [1.0, 1.0], weight: 0.25 };
+        let blend = Blend { temperatures: [1.0, 1.0], weight: 0.25, temperature: 1.0 };
         let both = Rule::new(Vec::new(), 1.0, Some(blend), Measured::default()).apply(&p, Some(&q));
         assert!((both[0] - 0.275).abs() < 1e-12 && (both[1] - 0.725).abs() < 1e-12, "{both:?}");
     }

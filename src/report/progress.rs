@@ -7,17 +7,29 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::Result;
 use crate::report::{duration, stage_title, thousands};
-use crate::train::observer::{CheckpointReason, Evaluated, Event, Observer, StageStarted, Step};
+use crate::train::observer::{CheckpointReason, Evaluated, Event, Observer, RecipeRow, StageStarted, Step};
 
-/// Time between two plain lines.
-const INTERVAL: Duration = Duration::from_secs(5);
+/// Seconds between the first plain lines of a stage; the last one stays.
+const INTERVALS: [u64; 4] = [5, 10, 30, 60];
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Warnings alone.
+    Quiet,
+    /// What happens, and the settings that differ from the recipe.
+    #[default]
+    Normal,
+    /// All settings.
+    Verbose,
+}
 
 /// Shows what happens. Failures to write are ignored: a closed terminal must not end a training run.
 pub struct Progress {
     out: Box<dyn Write>,
     terminal: bool,
-    quiet: bool,
-    interval: Duration,
+    detail: Detail,
+    intervals: Vec<Duration>,
     bar: Option<ProgressBar>,
     stage: Option<Shown>,
 }
@@ -28,21 +40,30 @@ struct Shown {
     epochs: u64,
     started: Instant,
     last_line: Instant,
+    lines: usize,
     first_step: u64,
     tokens: u64,
     documents: u64,
 }
 
 impl Progress {
-    /// On standard error. `quiet` leaves only warnings.
-    pub fn new(quiet: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        Progress { out: Box::new(std::io::stderr()), terminal, quiet, interval: INTERVAL, bar: None, stage: None }
+    /// On standard error.
+    pub fn new(detail: Detail) -> Self {
+        let (out, terminal) = (Box::new(std::io::stderr()), std::io::stderr().is_terminal());
+        Progress {
+            out,
+            terminal,
+            detail,
+            intervals: INTERVALS.map(Duration::from_secs).to_vec(),
+            bar: None,
+            stage: None,
+        }
     }
 
     /// Plain lines to `out`, one after every `interval`.
     pub fn plain(out: Box<dyn Write>, interval: Duration) -> Self {
-        Progress { out, terminal: false, quiet: false, interval, bar: None, stage: None }
+        let detail = Detail::Verbose;
+        Progress { out, terminal: false, detail, intervals: vec![interval], bar: None, stage: None }
     }
 
     fn line(&mut self, text: &str) {
@@ -67,11 +88,11 @@ impl Progress {
         if started.first_step > 0 {
             text.push(format!("  going on after step {}", thousands(started.first_step)));
         }
-        let wide = |pick: fn(&crate::train::observer::RecipeRow) -> &str| {
-            started.recipe.iter().map(|row| pick(row).chars().count()).max().unwrap_or(0)
-        };
+        let verbose = self.detail == Detail::Verbose;
+        let rows: Vec<&RecipeRow> = started.recipe.iter().filter(|row| verbose || row.changed).collect();
+        let wide = |pick: fn(&RecipeRow) -> &str| rows.iter().map(|row| pick(row).chars().count()).max().unwrap_or(0);
         let (key, value) = (wide(|row| &row.key), wide(|row| &row.value));
-        text.extend(started.recipe.iter().map(|r| format!("  {:key$}  {:value$}  {}", r.key, r.value, r.source)));
+        text.extend(rows.iter().map(|r| format!("  {:key$}  {:value$}  {}", r.key, r.value, r.source)));
         text.iter().for_each(|line| self.line(line));
 
         let now = Instant::now();
@@ -80,6 +101,7 @@ impl Progress {
             epochs: started.epochs,
             started: now,
             last_line: now,
+            lines: 0,
             first_step: started.first_step,
             tokens: 0,
             documents: 0,
@@ -98,7 +120,8 @@ impl Progress {
         let Some(stage) = &mut self.stage else { return };
         stage.tokens += step.tokens;
         stage.documents += step.documents;
-        let due = stage.last_line.elapsed() >= self.interval;
+        let interval = self.intervals[stage.lines.min(self.intervals.len() - 1)];
+        let due = stage.last_line.elapsed() >= interval;
         if self.bar.is_none() && !due {
             return;
         }
@@ -118,6 +141,7 @@ impl Progress {
             return;
         }
         stage.last_line = Instant::now();
+        stage.lines += 1;
         let text = format!(
             "{} epoch {}/{} step {}/{} {numbers} {} left",
             stage.name,
@@ -171,7 +195,7 @@ impl Observer for Progress {
             self.line(&format!("warning: {text}"));
             return Ok(());
         }
-        if self.quiet {
+        if self.detail == Detail::Quiet {
             return Ok(());
         }
         match event {
@@ -246,6 +270,7 @@ mod tests {
             key: "batch-size".into(),
             value: "64".into(),
             source: "docs/SPEC.md §4.4".into(),
+            changed: false,
         };
         let started = StageStarted {
             told: None,
@@ -277,9 +302,16 @@ mod tests {
     fn lines_wait_for_the_interval_and_quiet_leaves_warnings() {
         let text = shown(|page| Progress::plain(Box::new(page), Duration::from_secs(3600)), &events());
         assert!(!text.contains("step 4/10") && text.contains("done"), "{text}");
+        let normal = |page| {
+            let mut progress = Progress::plain(Box::new(page), Duration::ZERO);
+            progress.detail = Detail::Normal;
+            progress
+        };
+        let text = shown(normal, &events());
+        assert!(!text.contains("batch-size") && text.contains("step 4/10"), "{text}");
         let quiet = |page| {
             let mut progress = Progress::plain(Box::new(page), Duration::ZERO);
-            progress.quiet = true;
+            progress.detail = Detail::Quiet;
             progress
         };
         assert_eq!(shown(quiet, &events()), "warning: odd\n");

@@ -38,7 +38,7 @@ pub use profile::{Profile, QUANTILES};
 pub use reader::{
     Document, Documents, Encoding, FORMATS, Format, Kind, LABEL_MARK, OpenOptions, Origin, Quotes, Role, Source,
 };
-pub use split::{TextFingerprints, low_shot_subset, random_split, stratified_split};
+pub use split::{TextFingerprints, low_shot_subset, random_split, stratified_folds, stratified_split};
 pub use store::{Storage, StoreWriter, TokenStore};
 pub use subword::{TokenizerPlan, train_subword};
 pub use tokenizer::{

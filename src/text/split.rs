@@ -9,6 +9,7 @@ use crate::random::{Key, Site, Stream};
 const STRATIFIED: u32 = 0;
 const LOW_SHOT: u32 = 1;
 const RANDOM: u32 = 2;
+const FOLDS: u32 = 16;
 
 fn stream(seed: u64, purpose: u32, row: u32) -> Stream {
     Stream::new(Key::apart(seed), Site::SPLIT, purpose, row)
@@ -38,6 +39,20 @@ pub fn stratified_split(labels: &[Option<u32>], fraction: f64, seed: u64) -> (Ve
     train.sort_unstable();
     valid.sort_unstable();
     (train, valid)
+}
+
+/// The fold of every document, `0..count`: the documents of a class are dealt in turn after a shuffle,
+/// so that every fold has its share of each class. Depends on seed and labels alone.
+pub fn stratified_folds(labels: &[Option<u32>], count: usize, seed: u64) -> Vec<u32> {
+    let (mut fold, mut next) = (vec![0; labels.len()], 0);
+    for (class, mut group) in by_class(labels).into_iter().enumerate() {
+        stream(seed, FOLDS, class as u32).shuffle(&mut group);
+        for document in group {
+            fold[document as usize] = next;
+            next = (next + 1) % count.max(1) as u32;
+        }
+    }
+    fold
 }
 
 /// Splits `n` documents into (train, valid) with `⌊n·fraction⌋` of them, at least one when `n > 1`, in valid.
@@ -160,6 +175,19 @@ mod tests {
         assert_eq!([count(&most, 0), count(&most, 1), count(&most, 2)], [220, 90, 90]);
         assert_eq!(subset(5000).len(), 810);
         assert_ne!(low_shot_subset(&labels, &candidates, 30, 4), small);
+    }
+
+    #[test]
+    fn folds_have_their_share_of_every_class() {
+        let labels: Vec<Option<u32>> = (0..103).map(|i| Some(u32::from(i % 10 == 0))).collect();
+        let fold = stratified_folds(&labels, 4, 9);
+        for class in [Some(0), Some(1)] {
+            let size = |k| (0..103).filter(|&i| fold[i] == k && labels[i] == class).count();
+            let sizes = [0, 1, 2, 3].map(size);
+            assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{sizes:?}");
+        }
+        assert_eq!(fold, stratified_folds(&labels, 4, 9));
+        assert_ne!(fold, stratified_folds(&labels, 4, 10));
     }
 
     #[test]

@@ -198,6 +198,8 @@ fn before_the_choice(key: &str) -> Option<serde_json::Value> {
         ("classifier", "thresholds") => Some("0.5".into()),
         ("model", "bf16") | (_, "fit_batch") => Some(false.into()),
         (_, "updates_least" | "updates_most" | "patience") => Some(Value::Null),
+        ("classifier", "folds") => Some(1.into()),
+        ("classifier", "folds_below") => Some(2000.into()),
         (_, "effort") => Some(1.0.into()),
         (_, "vocabulary") => Some("text".into()),
         ("text", "invisible") => Some("keep".into()),

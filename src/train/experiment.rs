@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::observer::Observer;
-use super::pipeline::{CLASSIFIER, Run, RunOptions, RunSources, StageObserver, Together};
+use super::pipeline::{CLASSIFIER, Run, RunOptions, RunSources, StageObserver, Together, classifiers};
 use super::recipe::Recipe;
-use super::stages::{ClassifierSources, Context, classifier_parts};
-use crate::answer::ensemble::Outcome;
+use super::stages::{ClassifierSources, Context, all_labelled, classifier_parts};
+use crate::answer::ensemble::{Ensemble, Outcome};
 use crate::answer::panel::{Panel, Voices};
 use crate::answer::{self};
+use crate::autodiff::Graph;
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::linear::LinearModel;
+use crate::models;
 use crate::models::base::Base;
+use crate::tensor::DType;
 use crate::text::{Direction, Document, Source};
 
 /// What all runs of an experiment have in common.
@@ -41,6 +44,13 @@ pub struct Data {
     pub valid: Option<Source>,
     pub test: Source,
     pub unlabelled: Vec<Source>,
+}
+
+/// Methods that a comparison can do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    Scratch,
+    Backward,
 }
 
 /// What one method did on the test data with one seed.
@@ -83,19 +93,31 @@ fn cell(method: &'static str, seed: u64, labels: Option<usize>, outcome: &Outcom
 }
 
 impl Laboratory<'_> {
-    /// Every method with all labels (or so many), with one seed.
+    /// Every method but those of `left_out`, with all labels (or so many) and one seed.
     ///
     /// # Errors
-    /// Those of the runs.
-    pub fn compare(&mut self, data: &Data, labels: Option<usize>, seed: u64) -> Result<Vec<Cell>> {
+    /// Those of the runs; nothing is left to run.
+    pub fn compare(
+        &mut self,
+        data: &Data,
+        labels: Option<usize>,
+        seed: u64,
+        left_out: &[LeftOut],
+    ) -> Result<Vec<Cell>> {
         let place = self.out.join(format!("seed-{seed}"));
-        let both = self.base.load(Some(Direction::Backward)).is_ok_and(|model| model.is_some());
+        let without = |what| left_out.contains(&what);
+        let both =
+            !without(LeftOut::Backward) && self.base.load(Some(Direction::Backward)).is_ok_and(|model| model.is_some());
         let mut cells = Vec::new();
-        let (scratch, none) = (self.scratch.clone(), Base::None);
-        let folder = place.join("scratch");
-        self.run(data, data_text(data), &folder, None, (&scratch, &none), labels, seed, false)?;
-        self.measure(&folder, data, labels, seed, SCRATCH, &mut cells)?;
-        let mut last = folder;
+        let mut last = place.join("scratch");
+        if !without(LeftOut::Scratch) {
+            let (scratch, none) = (self.scratch.clone(), Base::None);
+            self.run(data, data_text(data), &last, None, (&scratch, &none), labels, seed, false)?;
+            self.measure(&last, data, labels, seed, SCRATCH, &mut cells)?;
+        } else if self.base == Base::None {
+            return Err(Error::usage("without a base there is only the network from scratch, which is left out")
+                .hint("name a base, or do not leave scratch out"));
+        }
         if self.base != Base::None {
             let (recipe, base) = (self.recipe.clone(), self.base.clone());
             last = place.join("base");
@@ -155,9 +177,14 @@ impl Laboratory<'_> {
             valid: data.valid.clone(),
             test: None,
             labels: Some(labels),
+            fold: None,
         };
-        let parts = classifier_parts(&self.recipe, seed, &sources)?;
-        let documents: Vec<Document> = parts.train.texts.into_iter().map(Document::new).collect();
+        let texts = if self.recipe.classifier.folds_of(labels, data.valid.is_some()) > 1 {
+            all_labelled(&self.recipe, seed, &sources)?.texts
+        } else {
+            classifier_parts(&self.recipe, seed, &sources)?.train.texts
+        };
+        let documents: Vec<Document> = texts.into_iter().map(Document::new).collect();
         Ok(Source::of_texts("the labelled texts", documents))
     }
 
@@ -212,14 +239,15 @@ impl Laboratory<'_> {
         method: &'static str,
         cells: &mut Vec<Cell>,
     ) -> Result<()> {
-        let (forward, backward) = (out.join(CLASSIFIER), out.join(format!("{CLASSIFIER}-backward")));
-        let mut ask = |second: Option<&Path>, method| -> Result<()> {
-            let outcome = self.panel(&forward, second, Voices::Network)?.evaluate(&data.test)?;
+        let mut ask = |directories: &[PathBuf], method| -> Result<()> {
+            let networks = directories.iter().map(|directory| models::load_classifier(directory));
+            let outcome = Ensemble::new(networks.collect::<Result<_>>()?, self.graph())?.evaluate(&data.test)?;
             cells.push(cell(method, seed, labels, &outcome));
             Ok(())
         };
-        ask(None, method)?;
-        if backward.is_dir() { ask(Some(&backward), BOTH) } else { Ok(()) }
+        let [forward, backward] = classifiers(out)?;
+        ask(&forward, method)?;
+        if backward.is_empty() { Ok(()) } else { ask(&[forward, backward].concat(), BOTH) }
     }
 
     /// The linear model of a run, and what its folder answers.
@@ -227,17 +255,13 @@ impl Laboratory<'_> {
         let folder = out.join(CLASSIFIER);
         let linear = answer::linear::evaluate(&LinearModel::load(&folder)?, &data.test)?;
         cells.push(cell(LINEAR, seed, labels, &linear));
-        let together = self.panel(&folder, None, Voices::All)?.evaluate(&data.test)?;
+        let together = Panel::load(&folder, None, Voices::All, || self.graph())?.evaluate(&data.test)?;
         cells.push(cell(TOGETHER, seed, labels, &together));
         Ok(())
     }
 
-    fn panel(&self, folder: &Path, second: Option<&Path>, voices: Voices) -> Result<Panel> {
-        let graph = || {
-            let dtype = crate::tensor::DType::F32;
-            crate::autodiff::Graph::new(self.device, dtype, self.memory_limit).with_precision(self.precision)
-        };
-        Panel::load(folder, second, voices, graph)
+    fn graph(&self) -> Graph {
+        Graph::new(self.device, DType::F32, self.memory_limit).with_precision(self.precision)
     }
 }
 

@@ -70,6 +70,9 @@ pub struct RecipeRow {
     pub key: String,
     pub value: String,
     pub source: String,
+    /// Whether the recipe's table has another value.
+    #[serde(default)]
+    pub changed: bool,
 }
 
 /// Part of the data that an evaluation ran over.

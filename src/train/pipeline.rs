@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 pub use self::together::Together;
 use super::observer::{Event, Observer};
-use super::recipe::{Recipe, TaskName};
+use super::recipe::{MOST_FOLDS, Recipe, TaskName};
 use super::room::check_room;
 use super::stages::{
-    ClassWeights, ClassifierSources, Context, LmSources, StageResult, check_classes, check_kind, check_sizes, poll,
-    train_classifier, train_language_model,
+    ClassWeights, ClassifierSources, Context, Fold, LmSources, StageResult, check_classes, check_kind, check_sizes,
+    poll, train_classifier, train_language_model,
 };
 use crate::answer::ensemble::Ensemble;
 use crate::error::{Error, Result};
@@ -22,13 +22,17 @@ use crate::models::{self, Folder, Loaded};
 use crate::nn::LanguageModel;
 use crate::random::Key;
 use crate::text::Direction;
-use crate::text::{Profile, Scratch, Source, Tokenizer, TokenizerPlan, random_split, shown_label, shown_labels};
+use crate::text::{
+    Labelled, Labels, Profile, Scratch, Source, Tokenizer, TokenizerPlan, random_split, shown_label, shown_labels,
+};
 use crate::train::Stage;
 
 /// Directories of the stages within that of a run.
 pub const PRETRAIN: &str = "pretrain";
 pub const FINETUNE: &str = "finetune-lm";
 pub const CLASSIFIER: &str = "classifier";
+/// The classifiers of the second fold and the following ones, by their number.
+const FOLD: &str = "classifier-fold-";
 const SCRATCH: &str = "from-scratch";
 
 /// Everything a run reads.
@@ -225,7 +229,8 @@ impl Run<'_> {
         let begun = std::time::Instant::now();
         self.look_for_test_text(sources)?;
         let first = self.context.direction;
-        let forward = self.direction(sources, first)?;
+        let folds = self.folds(sources)?;
+        let forward = self.direction(sources, first, folds)?;
         let perplexity = |r: &Value| json!({ "perplexity": r["perplexity"], "bits_per_byte": r["bits_per_byte"] });
         let mut result = json!({
             "pretrain": forward.pretrain.as_ref().map(perplexity),
@@ -247,29 +252,32 @@ impl Run<'_> {
             scores.for_each(|(name, value)| result["classifier"][name] = value.clone());
         }
         if self.options.bidirectional {
-            let backward = self.direction(sources, Direction::Backward)?;
-            result["forward"] = json!({ "test_error": forward.classifier["test_error"] });
-            result["backward"] = json!({ "test_error": backward.classifier["test_error"] });
-            if let Some(test) = &sources.test {
-                let directions = [Direction::Forward, Direction::Backward];
-                let models = directions.map(|d| models::load_classifier(&self.directory(CLASSIFIER, d)));
-                let mut ensemble = Ensemble::new(
-                    models.into_iter().collect::<Result<_>>()?,
-                    self.context.graph(self.context.memory_limit),
-                )?;
-                let measured = ensemble.evaluate(test)?.measured;
-                result["classifier"]["test_error"] = json!(measured.score("error_percent"));
-                if task != TaskName::Class {
-                    for (name, value) in measured.scores.iter().filter(|(name, _)| *name != "error_percent") {
-                        result["classifier"][format!("test_{name}")] = json!(value);
-                    }
+            self.direction(sources, Direction::Backward, folds)?;
+        }
+        let mut all = self.networks(first, folds);
+        if self.options.bidirectional {
+            let both = [Direction::Forward, Direction::Backward].map(|direction| self.networks(direction, folds));
+            for (name, networks) in ["forward", "backward"].into_iter().zip(&both) {
+                let measured = sources.test.as_ref().map(|test| self.ensemble(networks)?.evaluate(test)).transpose()?;
+                let error = measured.and_then(|outcome| outcome.measured.score("error_percent"));
+                result[name] = json!({ "test_error": error });
+            }
+            all = both.concat();
+        }
+        if let (true, Some(test)) = (all.len() > 1, &sources.test) {
+            let measured = self.ensemble(&all)?.evaluate(test)?.measured;
+            result["classifier"]["test_error"] = json!(measured.score("error_percent"));
+            result["classifier"]["test_size"] = json!(measured.count);
+            if task != TaskName::Class {
+                for (name, value) in measured.scores.iter().filter(|(name, _)| *name != "error_percent") {
+                    result["classifier"][format!("test_{name}")] = json!(value);
                 }
             }
         }
         if self.options.compare {
             result["from_scratch"] = self.scratch(sources)?;
         }
-        let [linear, answer] = self.together(sources)?;
+        let [linear, answer] = self.together(sources, folds)?;
         (result["linear"], result["answer"]) = (linear, answer);
         result["seconds"] = json!(begun.elapsed().as_secs_f64());
         result["device"] = json!(self.context.device.to_string());
@@ -292,12 +300,36 @@ impl Run<'_> {
 
     /// That of the second direction of a run of two has its name behind that of the stage.
     fn directory(&self, stage: &str, direction: Direction) -> PathBuf {
-        let out = self.text.filter(|_| stage != CLASSIFIER).unwrap_or(self.out);
+        let out = self.text.filter(|_| !stage.starts_with(CLASSIFIER)).unwrap_or(self.out);
         if direction == self.context.direction {
             out.join(stage)
         } else {
             out.join(format!("{stage}-{}", direction.name()))
         }
+    }
+
+    /// In how many folds the labelled documents are cut: as the recipe says where they are few, 1 where
+    /// validation data are given or a class has to be chosen without the held-out documents.
+    fn folds(&self, sources: &RunSources) -> Result<usize> {
+        let settings = &self.context.recipe.classifier;
+        let given = sources.valid.is_some();
+        if settings.folds_of(2, given) == 1 {
+            return Ok(1);
+        }
+        let documents = Labelled::read(&sources.train, &Labels::Collect)?.labels.len();
+        Ok(settings.folds_of(sources.labels.unwrap_or(usize::MAX).min(documents), given))
+    }
+
+    /// Folders of the classifiers of one direction, that of the first fold first.
+    fn networks(&self, direction: Direction, folds: usize) -> Vec<PathBuf> {
+        let stages = (0..folds).map(|fold| if fold == 0 { CLASSIFIER.into() } else { format!("{FOLD}{}", fold + 1) });
+        stages.map(|stage| self.directory(&stage, direction)).collect()
+    }
+
+    /// The networks of these folders, which answer together.
+    fn ensemble(&self, directories: &[PathBuf]) -> Result<Ensemble> {
+        let networks = directories.iter().map(|directory| models::load_classifier(directory));
+        Ensemble::new(networks.collect::<Result<_>>()?, self.context.graph(self.context.memory_limit))
     }
 
     /// Runs a stage in its directory, unless (with `--resume`) it is finished there.
@@ -330,7 +362,7 @@ impl Run<'_> {
         Ok(result.json)
     }
 
-    fn direction(&mut self, sources: &RunSources, direction: Direction) -> Result<DirectionResult> {
+    fn direction(&mut self, sources: &RunSources, direction: Direction, folds: usize) -> Result<DirectionResult> {
         let recipe = self.context.recipe.clone();
         let mut pretrain = None;
         let start: Option<Loaded<LanguageModel>>;
@@ -356,8 +388,17 @@ impl Run<'_> {
             train_language_model(context, Stage::FinetuneLm, &texts, start.as_ref(), out)
         })?;
         let from = models::load_language_model(&directory)?;
-        let directory = self.directory(CLASSIFIER, direction);
-        let classifier = self.classifier(&recipe, sources, direction, Some(&from), &directory)?;
+        let mut all = Vec::new();
+        for (index, directory) in self.networks(direction, folds).iter().enumerate() {
+            let fold = (folds > 1).then_some(Fold { index, count: folds });
+            all.push(self.classifier(&recipe, sources, direction, Some(&from), fold, directory)?);
+        }
+        let mut classifier = all[0].clone();
+        if folds > 1 {
+            // of several networks the mean on what each has not seen
+            let errors: Option<Vec<f64>> = all.iter().map(|json| json["valid_error"].as_f64()).collect();
+            classifier["valid_error"] = json!(errors.map(|e| e.iter().sum::<f64>() / e.len() as f64));
+        }
         Ok(DirectionResult { pretrain, finetune, classifier })
     }
 
@@ -367,13 +408,16 @@ impl Run<'_> {
         sources: &RunSources,
         direction: Direction,
         from: Option<&Loaded<LanguageModel>>,
+        fold: Option<Fold>,
         directory: &Path,
     ) -> Result<Value> {
         let data = ClassifierSources {
             train: sources.train.clone(),
             valid: sources.valid.clone(),
-            test: sources.test.clone(),
+            // the networks of all folds are measured together
+            test: sources.test.clone().filter(|_| fold.is_none()),
             labels: sources.labels,
+            fold,
         };
         self.stage(recipe, directory, direction, |context, out| train_classifier(context, &data, from, out))
     }
@@ -386,7 +430,7 @@ impl Run<'_> {
         for (name, rate) in [("a", top), ("b", top / 10.0)] {
             let recipe = from_scratch_recipe(&self.context.recipe, rate)?;
             let directory = self.out.join(format!("{SCRATCH}-{name}"));
-            let json = self.classifier(&recipe, sources, self.context.direction, None, &directory)?;
+            let json = self.classifier(&recipe, sources, self.context.direction, None, None, &directory)?;
             let error = json["test_error"].as_f64().or(json["valid_error"].as_f64()).unwrap_or(f64::INFINITY);
             if best.as_ref().is_none_or(|(b, _)| error < *b) {
                 let shown = json!({ "test_error": json["test_error"], "valid_error": json["valid_error"], "lr": rate });
@@ -417,9 +461,20 @@ struct DirectionResult {
 
 /// The directories that stages of a run can have, in the order of the stages.
 fn all_directories(out: &Path) -> Vec<PathBuf> {
-    let stages = [PRETRAIN, FINETUNE, CLASSIFIER].into_iter().flat_map(|s| [s.to_string(), format!("{s}-backward")]);
+    let folds = (2..=MOST_FOLDS).map(|fold| format!("{FOLD}{fold}"));
+    let stages = [PRETRAIN, FINETUNE, CLASSIFIER].into_iter().map(String::from).chain(folds);
+    let stages = stages.flat_map(|s| [s.clone(), format!("{s}-backward")]);
     let all = stages.chain(["a", "b"].map(|rate| format!("{SCRATCH}-{rate}")));
     all.map(|name| out.join(name)).collect()
+}
+
+/// The classifiers of a finished run, forward and backward: of every fold, if there are several.
+pub(in crate::train) fn classifiers(out: &Path) -> Result<[Vec<PathBuf>; 2]> {
+    let all = stage_directories(out)?;
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let all = all.into_iter().filter(|path| name(path).starts_with(CLASSIFIER));
+    let (backward, forward) = all.partition(|path| name(path).ends_with("-backward"));
+    Ok([forward, backward])
 }
 
 /// The directories of a run that hold a model, in the order of the stages.

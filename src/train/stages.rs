@@ -12,13 +12,13 @@ use serde_json::json;
 
 pub(super) use self::class_weights::ClassWeights;
 pub(super) use self::classifier::check_sizes;
-pub use self::classifier::{ClassifierSources, check_classes, classifier_parts, train_classifier};
+pub use self::classifier::{ClassifierSources, Fold, all_labelled, check_classes, classifier_parts, train_classifier};
 pub(super) use self::examples::check_kind;
 pub use self::language_model::{LmSources, train_language_model};
 use super::assemble;
 use super::checkpoint::{Checkpoints, GPU, INSTRUCTION_SET, Snapshot, check_same};
 use super::driver::{Progress, Training};
-use super::observer::{Event, Observer, RecipeRow, StageStarted};
+use super::observer::{Event, Observer, StageStarted};
 use super::recipe::{Recipe, TrainingSettings, UnfreezingStep};
 use super::rss;
 use crate::autodiff::{Graph, Parameters, ParametersBuilder};
@@ -220,9 +220,7 @@ impl Context<'_> {
         parameters: &Parameters,
         description: Vec<String>,
     ) -> Result<()> {
-        let recipe = self.recipe.stage_rows(stage);
-        let recipe =
-            recipe.map(|r| RecipeRow { key: r.key.clone(), value: r.text(), source: r.source.clone() }).collect();
+        let recipe = self.recipe.shown_rows(stage);
         self.observer.observe(&Event::StageStarted(StageStarted {
             stage,
             direction: self.direction,

@@ -255,7 +255,7 @@ fn both_models_of_a_folder_answer() {
     let data = crate::support::Data::new(root.path());
     let (train, out) = (data.path("train.csv"), data.path("out"));
     let small = ["--emb-size", "8", "--hidden-size", "12", "--set", "finetune.updates_least=4", "--bptt", "10"];
-    let line = ["run", "--quiet", "--train", &train, "--out", &out, "--set", "classifier.updates_least=10"];
+    let line = ["run", "--quiet", "--base", "none", "--train", &train, "--out", &out, "--set", "classifier.updates_least=10"];
     ulmfit(&crate::support::words(&[&line, &small])).assert().success();
     let server = Server::start(Path::new(&out), &[]);
     let served = server.json("/predict", &json!({ "inputs": "a good film" }));

@@ -9,6 +9,7 @@ fn started(stage: Stage, first_step: u64, groups: &[&str]) -> Event {
         key: key.into(),
         value: value.into(),
         source: source.into(),
+        changed: false,
     };
     Event::StageStarted(StageStarted {
         stage,

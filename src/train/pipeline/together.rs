@@ -1,18 +1,20 @@
 //! The linear model beside the network, and how the two answer together.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use super::{CLASSIFIER, Run, RunSources};
-use crate::answer::ensemble::{Ensemble, Outcome};
+use crate::answer::ensemble::Outcome;
 use crate::answer::panel::{Panel, Voices};
 use crate::answer::{self};
 use crate::error::{Error, Result};
-use crate::linear::{Blend, LinearModel, calibration_error, reliability};
+use crate::linear::{Blend, LinearModel, calibration_error, error_percent, reliability};
 use crate::models;
 use crate::models::rule::{Measured, RULE_FILE, Rule};
-use crate::text::{Direction, Source};
+use crate::text::{Direction, Labelled, Source};
 use crate::train::observer::Event;
-use crate::train::stages::{ClassifierSources, classifier_parts, poll};
+use crate::train::stages::{ClassifierSources, Fold, all_labelled, classifier_parts, poll};
 
 /// What the folder of a run answers with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,32 +31,60 @@ pub enum Together {
 /// Ranges of the reliability diagram.
 const BINS: usize = 10;
 
+/// Held-out documents: the probabilities that network and linear model give them, and their classes.
+#[derive(Default)]
+struct HeldOut {
+    network: Vec<Vec<f64>>,
+    linear: Vec<Vec<f64>>,
+    truth: Vec<u32>,
+}
+
 impl Run<'_> {
     /// Trains the linear model on the documents that the classifier learned from, lays it beside
-    /// that, and writes the rule by which they answer. Gives `linear` and `answer` of the result.
-    pub(super) fn together(&mut self, sources: &RunSources) -> Result<[Value; 2]> {
+    /// that, and writes the rule by which they answer. With folds, a document is held out from the
+    /// networks and the linear model of one fold, and the linear model that answers learns from all.
+    /// Gives `linear` and `answer` of the result.
+    pub(super) fn together(&mut self, sources: &RunSources, folds: usize) -> Result<[Value; 2]> {
         let data = ClassifierSources {
             train: sources.train.clone(),
             valid: sources.valid.clone(),
-            test: sources.test.clone(),
+            test: None,
             labels: sources.labels,
+            fold: None,
         };
-        let parts = classifier_parts(&self.context.recipe, self.context.seed, &data)?;
+        let seed = self.context.seed;
+        let recipe = self.context.recipe.clone();
         let quiet = || poll(crate::text::Progress::default());
-        let train = &parts.train;
-        let (linear, validation) =
-            LinearModel::fit(&train.texts, &train.labels, &train.names, self.context.seed, &quiet)?;
-        let directory = self.directory(CLASSIFIER, Direction::Forward);
-        linear.save(&directory)?;
-        let of_linear = |source: &Option<Source>| -> Result<Option<Outcome>> {
-            source.as_ref().map(|source| answer::linear::evaluate(&linear, source)).transpose()
+        let fit = |train: &Labelled| LinearModel::fit(&train.texts, &train.labels, &train.names, seed, &quiet);
+        let mut held = HeldOut::default();
+        let (linear, validation) = if folds > 1 {
+            for index in 0..folds {
+                let data = ClassifierSources { fold: Some(Fold { index, count: folds }), ..data.clone() };
+                let parts = classifier_parts(&recipe, seed, &data)?;
+                if let Some(valid) = &parts.valid {
+                    let (linear, _) = fit(&parts.train)?;
+                    self.hold_out(&mut held, &linear, valid, folds, Some(index))?;
+                }
+            }
+            fit(&all_labelled(&recipe, seed, &data)?)?
+        } else {
+            let parts = classifier_parts(&recipe, seed, &data)?;
+            let fitted = fit(&parts.train)?;
+            if let Some(valid) = &parts.valid {
+                self.hold_out(&mut held, &fitted.0, valid, folds, None)?;
+            }
+            fitted
         };
-        let (valid, test) = (of_linear(&parts.valid)?, of_linear(&sources.test)?);
-        let error =
-            |outcome: &Option<Outcome>| outcome.as_ref().and_then(|outcome| outcome.measured.score("error_percent"));
+        let directory = self.directory(CLASSIFIER, self.context.direction);
+        linear.save(&directory)?;
+        let valid_error = match held.truth.is_empty() {
+            true => None,
+            false => Some(error_percent(&held.linear, &held.truth)?),
+        };
+        let test = sources.test.as_ref().map(|source| answer::linear::evaluate(&linear, source)).transpose()?;
         let told = json!({
-            "valid_error": error(&valid),
-            "test_error": error(&test),
+            "valid_error": valid_error,
+            "test_error": test.and_then(|outcome| outcome.measured.score("error_percent")),
             "cross_validation_error": validation.map(|validation| validation.chosen.error),
             "c": linear.c(),
         });
@@ -62,51 +92,67 @@ impl Run<'_> {
             models::remove(&directory.join(RULE_FILE))?;
             return Ok([told, Value::Null]);
         }
-        let rule = self.rule(parts.valid.as_ref(), valid.as_ref(), linear.labels())?;
+        let rule = self.rule(&held, folds)?;
         rule.save(&directory)?;
         Ok([told, self.answer(&rule, sources)?])
     }
 
-    /// Temperatures and weight, chosen on the held-out documents.
-    fn rule(&mut self, source: Option<&Source>, linear: Option<&Outcome>, labels: &[String]) -> Result<Rule> {
-        let blended = self.options.together == Together::Blended;
-        let backward = self.directory(CLASSIFIER, Direction::Backward);
-        let more = if self.options.bidirectional {
-            backward.file_name().map(|name| name.to_string_lossy().into_owned()).into_iter().collect()
+    /// The directions that this run trains.
+    fn directions(&self) -> Vec<Direction> {
+        if self.options.bidirectional {
+            vec![Direction::Forward, Direction::Backward]
         } else {
-            Vec::new()
-        };
+            vec![self.context.direction]
+        }
+    }
+
+    /// Asks the networks (of a fold, if there are several) and a linear model for documents that they
+    /// have not seen.
+    fn hold_out(
+        &mut self,
+        held: &mut HeldOut,
+        linear: &LinearModel,
+        source: &Source,
+        folds: usize,
+        fold: Option<usize>,
+    ) -> Result<()> {
+        let of_fold = |direction| self.networks(direction, folds).swap_remove(fold.unwrap_or(0));
+        let directories: Vec<PathBuf> = self.directions().into_iter().map(of_fold).collect();
+        let mut networks = self.ensemble(&directories)?;
+        if networks.labels() != linear.labels() {
+            return Err(Error::data("the linear model and the network have other classes"));
+        }
+        let [network, linear] = [networks.evaluate(source)?, answer::linear::evaluate(linear, source)?];
         let rows = |outcome: &Outcome| -> Vec<Vec<f64>> {
             let kept = outcome.answers.iter().filter(|answer| answer.row.skipped.is_none());
             kept.map(|answer| answer.probabilities.clone()).collect()
         };
-        let documents = linear.map_or(0, |outcome| outcome.measured.count);
-        let (Some(source), Some(linear)) = (source, linear.filter(|_| documents >= 2)) else {
+        held.network.extend(rows(&network));
+        held.linear.extend(rows(&linear));
+        held.truth.extend(network.answers.iter().filter_map(|answer| answer.label));
+        Ok(())
+    }
+
+    /// Temperatures and weight, chosen on the held-out documents.
+    fn rule(&mut self, held: &HeldOut, folds: usize) -> Result<Rule> {
+        let blended = self.options.together == Together::Blended;
+        let all = self.directions().into_iter().flat_map(|direction| self.networks(direction, folds));
+        // the first is where the rule lies
+        let name = |directory: PathBuf| directory.file_name().map(|name| name.to_string_lossy().into_owned());
+        let more: Vec<String> = all.skip(1).filter_map(name).collect();
+        let n = held.truth.len();
+        if n < 2 {
             self.context.note("there are too few held-out documents to choose on: nothing is calibrated")?;
-            let blend = blended.then_some(Blend { temperatures: [1.0; 2], weight: 0.5 });
+            let blend = blended.then_some(Blend { temperatures: [1.0; 2], weight: 0.5, temperature: 1.0 });
             return Ok(Rule::new(more, 1.0, blend, Measured::default()));
-        };
-        let directions = if self.options.bidirectional {
-            &[Direction::Forward, Direction::Backward][..]
-        } else {
-            &[Direction::Forward]
-        };
-        let networks = directions.iter().map(|&d| models::load_classifier(&self.directory(CLASSIFIER, d)));
-        let graph = self.context.graph(self.context.memory_limit);
-        let mut networks = Ensemble::new(networks.collect::<Result<_>>()?, graph)?;
-        if networks.labels() != labels {
-            return Err(Error::data("the linear model and the network have other classes"));
         }
-        let network = networks.evaluate(source)?;
-        let (first, second) = (rows(&network), rows(linear));
-        let truth: Vec<u32> = network.answers.iter().filter_map(|answer| answer.label).collect();
-        let found = Blend::measure(&first, &second, &truth, self.context.seed)?;
+        let found = Blend::measure(&held.network, &held.linear, &held.truth, self.context.seed)?;
         let which = if blended { 2 } else { 0 };
         let answers = if blended { &found.probabilities } else { &found.first };
-        let bins = reliability(answers, &truth, BINS)?;
+        let bins = reliability(answers, &held.truth, BINS)?;
         let [of_network, of_linear, _] = found.errors;
         let measured = Measured {
-            documents: truth.len() as u64,
+            documents: n as u64,
             network_error: Some(of_network),
             linear_error: Some(of_linear),
             error: Some(found.errors[which]),
@@ -114,9 +160,9 @@ impl Run<'_> {
             calibration_error: Some(calibration_error(&bins)),
             reliability: bins,
         };
-        let n = truth.len();
+        let network = if folds > 1 { format!("network ({folds} folds)") } else { "network".into() };
         let mut said = format!(
-            "of {n} held-out documents the network errs on {of_network:.2} %, the linear model on {of_linear:.2} %"
+            "of {n} held-out documents the {network} errs on {of_network:.2} %, the linear model on {of_linear:.2} %"
         );
         if of_linear < of_network {
             said += ": the linear model is better here";
@@ -139,7 +185,7 @@ impl Run<'_> {
             "test_calibration_error": null,
         });
         let Some(test) = &sources.test else { return Ok(value) };
-        let directory = self.directory(CLASSIFIER, Direction::Forward);
+        let directory = self.directory(CLASSIFIER, self.context.direction);
         let graph = || self.context.graph(self.context.memory_limit);
         let outcome = Panel::load(&directory, None, Voices::All, graph)?.evaluate(test)?;
         let kept = || outcome.answers.iter().filter(|answer| answer.row.skipped.is_none());

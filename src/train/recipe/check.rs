@@ -1,7 +1,7 @@
 //! Values that no training can work with are refused before any work starts.
 
 use super::Recipe;
-use super::settings::{ClassifierSettings, LmSettings, Splits, TaskName, ThresholdsName, TrainingSettings};
+use super::settings::{ClassifierSettings, LmSettings, MOST_FOLDS, Splits, TaskName, ThresholdsName, TrainingSettings};
 
 /// A key and what is wrong with its value, as the end of a sentence.
 pub(super) type Fault = (String, String);
@@ -145,6 +145,9 @@ fn check_classifier(stage: &str, c: &ClassifierSettings) -> Result<(), Fault> {
     in_range(stage, "head_drops", &c.head_drops, 0.0, 1.0)?;
     require((0.0..1.0).contains(&c.label_smoothing), stage, "label_smoothing", || {
         format!("must be at least 0 and less than 1, not {}", c.label_smoothing)
+    })?;
+    require((1..=MOST_FOLDS).contains(&c.folds), stage, "folds", || {
+        format!("must be from 1 to {MOST_FOLDS}, not {}", c.folds)
     })?;
     in_range(stage, "focal", &[c.focal], 0.0, 100.0)?;
     in_range(stage, "auxiliary_lm", &[c.auxiliary_lm], 0.0, 1e6)?;

@@ -60,12 +60,6 @@ impl Row {
     }
 }
 
-impl From<&Row> for RecipeRow {
-    fn from(row: &Row) -> Self {
-        RecipeRow { key: row.key.clone(), value: row.text(), source: row.source.clone() }
-    }
-}
-
 /// A resolved recipe.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
@@ -124,6 +118,20 @@ impl Recipe {
     /// All rows, in the order of the stages.
     pub fn rows(&self) -> &[Row] {
         &self.rows
+    }
+
+    /// The rows that a stage reads, for an observer: those that differ from the recipe's table are
+    /// marked.
+    pub fn shown_rows(&self, stage: impl Into<Option<Stage>>) -> Vec<RecipeRow> {
+        let table = Recipe::named(&self.name).ok();
+        let in_table = |row: &Row| table.as_ref().and_then(|table| table.row(&row.key));
+        let shown = |row: &Row| RecipeRow {
+            key: row.key.clone(),
+            value: row.text(),
+            source: row.source.clone(),
+            changed: in_table(row).is_none_or(|original| original.value != row.value),
+        };
+        self.stage_rows(stage).map(shown).collect()
     }
 
     pub fn row(&self, key: &str) -> Option<&Row> {

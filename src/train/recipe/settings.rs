@@ -133,6 +133,13 @@ fn one() -> f64 {
     1.0
 }
 
+/// Folds of the labelled documents at most.
+pub const MOST_FOLDS: usize = 20;
+
+fn one_fold() -> usize {
+    1
+}
+
 fn english() -> String {
     "en".into()
 }
@@ -438,6 +445,12 @@ pub struct ClassifierSettings {
     pub sampler: SamplerName,
     /// Leave out the last batch of an epoch when it is short.
     pub drop_last: bool,
+    /// In how many folds the labelled documents are cut where there are fewer than `folds_below` and
+    /// no validation data: a network is trained for each, without its documents. 1: a share is held out.
+    #[serde(default = "one_fold")]
+    pub folds: usize,
+    #[serde(default)]
+    pub folds_below: usize,
     /// Share of a label that all classes have alike, in training (docs/SPEC.md §1.6).
     #[serde(default)]
     pub label_smoothing: f64,
@@ -537,6 +550,16 @@ impl LmSettings {
 }
 
 impl ClassifierSettings {
+    /// In how many folds a run cuts so many labelled documents (`folds`); 1: in none.
+    pub fn folds_of(&self, documents: usize, valid_is_given: bool) -> usize {
+        let held_out = !valid_is_given && self.training.valid_fraction > 0.0;
+        if held_out && self.task == TaskName::Class && documents < self.folds_below {
+            self.folds.min(documents).max(1)
+        } else {
+            1
+        }
+    }
+
     /// Drop rates of the encoder, multiplied; `output` is that of the head's first block.
     pub fn drops(&self) -> DropRates {
         self.training.drops(self.head_drops.first().copied().unwrap_or(0.0))

@@ -89,6 +89,8 @@ const COMMON: &[Row] = &[
     ("lm.fit_batch", Off, "ours: a text that is too small is refused"),
     ("lm.valid_average", Text("token"), "§3.1: the exact mean; `batch` as the libraries print"),
     ("lm.test_text", Off, "§4.7: transductive, so off"),
+    ("classifier.folds", Int(1), "§5 [P]: one part is held out"),
+    ("classifier.folds_below", Int(2000), "ours: of classifier.folds"),
     ("classifier.head_sizes", Ints(&[50]), "§1.6 [S][L07][F1][F2]"),
     ("classifier.task", Text("class"), "§1.6 [P][S]: one class for a text"),
     ("classifier.class_weights", Text("none"), "§1.6 [P][S]: all classes count alike"),
@@ -451,6 +453,7 @@ const ALL_ROUND: &[Row] = &[
     ("classifier.ladder_factor", Num(2.0), "ours: nearly one rate for all layers"),
     ("classifier.drop_mult", Num(0.5), "§1.2 [F2]"),
     ("classifier.drop_last", Off, "ours: every document counts"),
+    ("classifier.folds", Int(4), "ours: few documents all count, and all are held out once"),
     ("classifier.max_len", Int(400), "ours: one length for all sets"),
     ("classifier.label_smoothing", Num(0.1), "§1.5 [M]"),
 ];

@@ -1,5 +1,6 @@
 //! Stage 3: a classifier.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::json;
@@ -19,17 +20,28 @@ use crate::models::{Architecture, Decision, Loaded, ModelConfig};
 use crate::nn::{LanguageModel, weights as model_weights};
 use crate::text::{
     Document, Labelled, Labels, Profile, Source, low_shot_subset, random_split, shown_label, shown_labels,
-    stratified_split,
+    stratified_folds, stratified_split,
 };
 use crate::train::Stage;
 
 /// Data of the third stage.
+#[derive(Clone)]
 pub struct ClassifierSources {
     pub train: Source,
     pub valid: Option<Source>,
     pub test: Option<Source>,
     /// Size of the balanced subset of the training documents (`--labels`).
     pub labels: Option<usize>,
+    /// Which of the folds is held out; none: a share of the documents, as the recipe says.
+    pub fold: Option<Fold>,
+}
+
+/// One part of several of the labelled documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fold {
+    /// From 0.
+    pub index: usize,
+    pub count: usize,
 }
 
 impl ClassifierSources {
@@ -61,6 +73,9 @@ pub fn train_classifier(
     let start = from.map_or_else(|| Ok("none".to_string()), |from| model_weights::model_hash(&from.parameters))?;
     let mut identity = context.identity(Stage::Classifier, &data, &start);
     identity["--labels"] = json!(sources.labels);
+    if let Some(fold) = sources.fold {
+        identity["fold"] = json!([fold.index, fold.count]);
+    }
     if let ClassWeights::Given(_, given) = &weights {
         identity["--class-weights (content)"] = json!(given);
     }
@@ -74,7 +89,7 @@ pub fn train_classifier(
     if settings.task != TaskName::Regression {
         doubt_labels(context, &profiles)?;
     }
-    let chosen = choose_documents(context, &train, valid.is_some(), sources.labels)?;
+    let chosen = choose_documents(context, &train, valid.is_some(), sources)?;
     if settings.task != TaskName::Regression {
         describe_balance(context, settings.task, &names, &train.gold.counts(&chosen.0, names.len()))?;
     }
@@ -175,11 +190,11 @@ fn choose_documents(
     context: &mut Context,
     train: &Examples,
     has_valid: bool,
-    subset: Option<usize>,
+    sources: &ClassifierSources,
 ) -> Result<(Vec<u32>, Option<Vec<u32>>)> {
     if let Gold::Classes(_) = &*train.gold {
         let labels: Vec<Option<u32>> = (0..train.store.documents()).map(|d| train.store.label(d)).collect();
-        return choose_by_class(context, &labels, has_valid, subset);
+        return choose_by_class(context, &labels, has_valid, sources);
     }
     let (n, fraction) = (train.store.documents(), context.recipe.classifier.training.valid_fraction);
     if has_valid || fraction == 0.0 {
@@ -197,16 +212,16 @@ fn choose_by_class(
     context: &mut Context,
     labels: &[Option<u32>],
     has_valid: bool,
-    subset: Option<usize>,
+    sources: &ClassifierSources,
 ) -> Result<(Vec<u32>, Option<Vec<u32>>)> {
-    let (train, held_out) = chosen(&context.recipe, context.seed, labels, has_valid, subset);
+    let (train, held_out) = chosen(&context.recipe, context.seed, labels, has_valid, sources);
     if let Some(valid) = &held_out {
-        context.note(format!("valid: {} documents held out of {}", valid.len(), labels.len()))?;
+        let of = if sources.fold.is_some() { train.len() + valid.len() } else { labels.len() };
+        context.note(format!("valid: {} documents held out of {of}", valid.len()))?;
         let classes = |documents: &[u32]| {
             documents.iter().filter_map(|&d| labels[d as usize]).collect::<std::collections::BTreeSet<u32>>().len()
         };
-        let learned = (0..labels.len() as u32).filter(|d| valid.binary_search(d).is_err()).collect::<Vec<_>>();
-        let (all, held) = (classes(&learned), classes(valid));
+        let (all, held) = (classes(&train), classes(valid));
         if valid.is_empty() {
             context
                 .warn("valid: no document could be held out: nothing is measured while training; --valid gives data")?;
@@ -214,7 +229,7 @@ fn choose_by_class(
             context.warn(format!("valid: {} of {all} classes have no document among those held out", all - held))?;
         }
     }
-    if subset.is_some() {
+    if sources.labels.is_some() {
         context.note(format!("train: a balanced subset of {} documents", train.len()))?;
     }
     Ok((train, held_out))
@@ -226,19 +241,39 @@ fn chosen(
     seed: u64,
     labels: &[Option<u32>],
     has_valid: bool,
-    subset: Option<usize>,
+    sources: &ClassifierSources,
 ) -> (Vec<u32>, Option<Vec<u32>>) {
+    let all = || (0..labels.len() as u32).collect::<Vec<u32>>();
+    if let Some(fold) = sources.fold {
+        return of_fold(
+            fold,
+            seed,
+            labels,
+            sources.labels.map_or_else(all, |n| low_shot_subset(labels, &all(), n, seed)),
+        );
+    }
     let fraction = recipe.classifier.training.valid_fraction;
     let (mut train, held_out) = if !has_valid && fraction > 0.0 {
         let (train, valid) = stratified_split(labels, fraction, seed);
         (train, Some(valid))
     } else {
-        ((0..labels.len() as u32).collect(), None)
+        (all(), None)
     };
-    if let Some(n) = subset {
+    if let Some(n) = sources.labels {
         train = low_shot_subset(labels, &train, n, seed);
     }
     (train, held_out)
+}
+
+/// The documents outside a fold, and those in it. The only document of a class is never held out.
+fn of_fold(fold: Fold, seed: u64, labels: &[Option<u32>], documents: Vec<u32>) -> (Vec<u32>, Option<Vec<u32>>) {
+    let classes: Vec<Option<u32>> = documents.iter().map(|&d| labels[d as usize]).collect();
+    let mut sizes: HashMap<Option<u32>, usize> = HashMap::new();
+    classes.iter().for_each(|&class| *sizes.entry(class).or_default() += 1);
+    let folds = stratified_folds(&classes, fold.count, seed);
+    let held = |k: usize| folds[k] == fold.index as u32 && sizes[&classes[k]] > 1;
+    let part = |wanted: bool| (0..documents.len()).filter(|&k| held(k) == wanted).map(|k| documents[k]).collect();
+    (part(false), Some(part(true)))
 }
 
 /// The documents of stage 3 as texts.
@@ -258,7 +293,7 @@ pub fn classifier_parts(recipe: &Recipe, seed: u64, sources: &ClassifierSources)
     let all = Labelled::read(&sources.train, &Labels::Collect)?;
     check_classes(&all.names, &sources.train)?;
     let labels: Vec<Option<u32>> = all.labels.iter().map(|&label| Some(label)).collect();
-    let (train, held_out) = chosen(recipe, seed, &labels, sources.valid.is_some(), sources.labels);
+    let (train, held_out) = chosen(recipe, seed, &labels, sources.valid.is_some(), sources);
     let valid = match (&sources.valid, held_out) {
         (Some(valid), _) => Some(valid.clone()),
         (None, Some(held)) if !held.is_empty() => {
@@ -275,6 +310,17 @@ pub fn classifier_parts(recipe: &Recipe, seed: u64, sources: &ClassifierSources)
         _ => None,
     };
     Ok(ClassifierParts { train: all.part(&train), valid })
+}
+
+/// All labelled documents that stage 3 has, the held-out ones among them, or the subset of `--labels`.
+///
+/// # Errors
+/// As [`classifier_parts`].
+pub fn all_labelled(recipe: &Recipe, seed: u64, sources: &ClassifierSources) -> Result<Labelled> {
+    let mut recipe = recipe.clone();
+    recipe.classifier.training.valid_fraction = 0.0;
+    let sources = ClassifierSources { fold: None, ..sources.clone() };
+    Ok(classifier_parts(&recipe, seed, &sources)?.train)
 }
 
 /// Warns of labels that are hardly classes, and of sets without a document of some class.
