@@ -101,7 +101,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         "limits": { "body": args.max_body, "texts": args.max_texts, "text": args.max_text, "queue": args.queue },
     });
     drop(first);
-    let watch = args.reload.then(|| serve::Watch { files: models::files_of(&args.model) });
+    let watch = args.reload.then(|| serve::Watch { directory: args.model.clone() });
     let options = Options {
         listen: args.listen,
         max_body: args.max_body,

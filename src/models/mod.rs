@@ -379,12 +379,20 @@ pub fn load_classifier(directory: &Path) -> Result<Loaded<Classifier>> {
     }
 }
 
-/// The files by which a change of a folder's classifier is noticed.
+/// The files by which a change of what a folder answers with is noticed: those of its classifier, of
+/// the linear model and the rule beside it, and of the other networks that the rule names.
 pub fn files_of(directory: &Path) -> Vec<PathBuf> {
-    let is_linear = is_linear(directory).unwrap_or(false);
-    let names: &[&str] = if is_linear { &[LINEAR_FILE] } else { &[CONFIG_FILE, MODEL_FILE] };
+    const OF_NETWORK: [&str; 2] = [CONFIG_FILE, MODEL_FILE];
     let directory = classifier_folder(directory).unwrap_or_else(|_| directory.to_path_buf());
-    names.iter().map(|name| directory.join(name)).collect()
+    let directory = directory.canonicalize().unwrap_or(directory);
+    let here = OF_NETWORK.into_iter().chain([LINEAR_FILE, rule::RULE_FILE]);
+    let mut files: Vec<PathBuf> = here.map(|name| directory.join(name)).collect();
+    // a rule that cannot be read is itself a change
+    for network in rule::Rule::load(&directory).ok().flatten().into_iter().flat_map(|rule| rule.networks) {
+        let beside = directory.parent().unwrap_or(&directory).join(network);
+        files.extend(OF_NETWORK.map(|name| beside.join(name)));
+    }
+    files
 }
 
 /// Removes a file that may not be there.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::metrics::Metrics;
 use crate::error::Result;
+use crate::models;
 
 /// Bytes of texts that are answered together. Answers do not depend on it.
 const TOGETHER: usize = 64 << 10;
@@ -40,16 +41,16 @@ pub struct Answers {
     pub probabilities: Vec<Option<Vec<f64>>>,
 }
 
-/// Files by which a change of the model is noticed.
+/// The folder whose changes are noticed.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    pub files: Vec<PathBuf>,
+    pub directory: PathBuf,
 }
 
 impl Watch {
     fn state(&self) -> Vec<Option<(SystemTime, u64)>> {
         let of = |path: &PathBuf| std::fs::metadata(path).ok().and_then(|m| Some((m.modified().ok()?, m.len())));
-        self.files.iter().map(of).collect()
+        models::files_of(&self.directory).iter().map(of).collect()
     }
 }
 

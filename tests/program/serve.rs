@@ -255,9 +255,10 @@ fn both_models_of_a_folder_answer() {
     let data = crate::support::Data::new(root.path());
     let (train, out) = (data.path("train.csv"), data.path("out"));
     let small = ["--emb-size", "8", "--hidden-size", "12", "--set", "finetune.updates_least=4", "--bptt", "10"];
-    let line = ["run", "--quiet", "--base", "none", "--train", &train, "--out", &out, "--set", "classifier.updates_least=10"];
+    let line =
+        ["run", "--quiet", "--base", "none", "--train", &train, "--out", &out, "--set", "classifier.updates_least=10"];
     ulmfit(&crate::support::words(&[&line, &small])).assert().success();
-    let server = Server::start(Path::new(&out), &[]);
+    let server = Server::start(Path::new(&out), &["--reload"]);
     let served = server.json("/predict", &json!({ "inputs": "a good film" }));
     let said = ulmfit(&["predict", "--quiet", "--model", &out, "a good film"]).assert().success();
     let predicted = &json_lines(&text(&said.get_output().stdout))[0]["probabilities"];
@@ -266,4 +267,12 @@ fn both_models_of_a_folder_answer() {
     let share = |value: &Value| value.as_f64().unwrap();
     let served = served.to_string();
     assert!(served.contains(&format!("{}", share(&predicted["pos"]))), "{served} {predicted}");
+    // a rule that changes is noticed, too
+    let rule = Path::new(&out).join("classifier/answer.json");
+    let mut changed: Value = serde_json::from_slice(&std::fs::read(&rule).unwrap()).unwrap();
+    changed["blend"]["weight"] = json!(0.999);
+    std::fs::write(&rule, changed.to_string()).unwrap();
+    until("the rule is read again", || {
+        server.json("/predict", &json!({ "inputs": "a good film" })).to_string() != served
+    });
 }
