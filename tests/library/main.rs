@@ -11,4 +11,5 @@ mod house;
 mod masks;
 mod resume;
 mod semantics;
+mod supply;
 mod trace;
