@@ -4,19 +4,74 @@
 //! old file or the new one, never half of one, and what was put in place is there after a power cut.
 
 use std::fs::File;
-use std::io::{BufWriter, Read as _, Write};
+use std::io::{BufWriter, Read as _, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
+
+/// Asked where a file system is full: whether to try again.
+static WHEN_FULL: OnceLock<fn(&std::io::Error) -> bool> = OnceLock::new();
+
+/// From now on what finds no room on a disk asks `again`, and is tried again while it says so: nothing of it is lost. What was
+/// written but cannot be synced is an error all the same.
+pub fn when_full(again: fn(&std::io::Error) -> bool) {
+    // the first word holds
+    let _ = WHEN_FULL.set(again);
+}
+
+/// Tries something again while there is no room for it, where that is wanted.
+///
+/// # Errors
+/// Those of `work`.
+pub fn patiently<T>(mut work: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    loop {
+        match work() {
+            Err(e)
+                if matches!(e.kind(), StorageFull | QuotaExceeded)
+                    && WHEN_FULL.get().is_some_and(|again| again(&e)) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// A file whose writes wait for room, where that is wanted ([`when_full`]).
+#[derive(Debug)]
+pub struct Patient(pub File);
+
+impl std::ops::Deref for Patient {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        patiently(|| self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Seek for Patient {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.0.seek(to)
+    }
+}
 
 /// A file on its way to its place. Dropped before [`finish`](Self::finish), it leaves nothing.
 #[derive(Debug)]
 pub struct Pending {
     path: PathBuf,
     beside: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<Patient>,
     finished: bool,
 }
 
@@ -27,12 +82,12 @@ impl Pending {
     /// [`Error::File`] when nothing can be created beside `path`.
     pub fn create(path: &Path) -> Result<Self> {
         let beside = beside(path);
-        let file = File::create(&beside).map_err(|e| Error::io(path, "write", &e))?;
-        Ok(Pending { path: path.to_path_buf(), beside, file: BufWriter::new(file), finished: false })
+        let file = patiently(|| File::create(&beside)).map_err(|e| Error::io(path, "write", &e))?;
+        Ok(Pending { path: path.to_path_buf(), beside, file: BufWriter::new(Patient(file)), finished: false })
     }
 
     /// Where to write.
-    pub fn writer(&mut self) -> &mut BufWriter<File> {
+    pub fn writer(&mut self) -> &mut BufWriter<Patient> {
         &mut self.file
     }
 
@@ -73,7 +128,7 @@ pub fn beside(path: &Path) -> PathBuf {
 /// What cannot be synced or renamed.
 pub fn place(file: &File, beside: &Path, path: &Path) -> std::io::Result<()> {
     file.sync_all()?;
-    std::fs::rename(beside, path)?;
+    patiently(|| std::fs::rename(beside, path))?;
     tracing::debug!(path = %path.display(), "put in place");
     sync_folder_of(path)
 }
@@ -104,7 +159,7 @@ pub fn sync_folder_of(path: &Path) -> std::io::Result<()> {
 ///
 /// # Errors
 /// [`Error::File`] when it cannot be written; the old file is still there.
-pub fn put_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<()> {
+pub fn put_with(path: &Path, write: impl FnOnce(&mut BufWriter<Patient>) -> std::io::Result<()>) -> Result<()> {
     let mut pending = Pending::create(path)?;
     write(pending.writer()).map_err(|e| Error::io(path, "write", &e))?;
     pending.finish()
@@ -117,7 +172,7 @@ pub fn put_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io
 pub fn put_keeping(
     path: &Path,
     kept: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+    write: impl FnOnce(&mut BufWriter<Patient>) -> std::io::Result<()>,
 ) -> Result<()> {
     let mut pending = Pending::create(path)?;
     let fault = |e: std::io::Error| Error::io(path, "write", &e);

@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -23,9 +23,16 @@ pub fn unnamed_file() -> Result<File> {
     Ok(file)
 }
 
-/// A folder that is removed with everything in it.
+/// A folder that is removed with everything in it. A process that was killed cannot do so: the next one that makes such a folder does.
 #[derive(Debug)]
-pub struct TemporaryFolder(PathBuf);
+pub struct TemporaryFolder {
+    path: PathBuf,
+    /// Locked while the process lives.
+    _lock: File,
+}
+
+/// In a folder: whoever has it locked uses the folder.
+const LOCK: &str = ".lock";
 
 impl TemporaryFolder {
     /// # Errors
@@ -33,19 +40,24 @@ impl TemporaryFolder {
     pub fn new() -> Result<Self> {
         let (path, ()) = exclusively(|path| DirBuilder::new().mode(0o700).create(path))?;
         all().push(path.clone());
-        Ok(TemporaryFolder(path))
+        let lock = path.join(LOCK);
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&lock);
+        let file = made.and_then(|file| file.lock().map(|()| file)).map_err(|e| Error::io(&lock, "lock", &e));
+        let folder = TemporaryFolder { path, _lock: file.inspect_err(|_| remove_all())? };
+        remove_abandoned(&folder.path);
+        Ok(folder)
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         // what cannot be removed is the system's to remove
-        let _ = std::fs::remove_dir_all(&self.0);
-        all().retain(|folder| *folder != self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
+        all().retain(|folder| *folder != self.path);
     }
 }
 
@@ -53,6 +65,29 @@ impl Drop for TemporaryFolder {
 pub fn remove_all() {
     for folder in all().drain(..) {
         let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+/// Removes folders of this user's processes that are gone. What cannot be looked at stays.
+fn remove_abandoned(own: &Path) {
+    let Some(user) = std::fs::metadata(own).ok().map(|own| own.uid()) else { return };
+    let Some(entries) = own.parent().and_then(|folder| std::fs::read_dir(folder).ok()) else { return };
+    for entry in entries.flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let is_ours = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX))
+            .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()));
+        // a link is followed by nobody, and nobody waits for a pipe
+        let meta = |path: &Path| std::fs::symlink_metadata(path).ok().filter(|meta| meta.uid() == user);
+        let lock = path.join(LOCK);
+        let is_whole = || meta(&path).is_some_and(|m| m.is_dir()) && meta(&lock).is_some_and(|m| m.is_file());
+        if is_ours && path != own && is_whole() {
+            // held until the folder is gone, so that two do not remove it at once
+            if let Some(_lock) = File::open(&lock).ok().filter(|file| file.try_lock().is_ok()) {
+                let _ = std::fs::remove_dir_all(&path);
+            }
+        }
     }
 }
 
@@ -75,10 +110,12 @@ fn exclusively<T>(make: impl Fn(&Path) -> std::io::Result<T>) -> Result<(PathBuf
     }
 }
 
+const PREFIX: &str = "ulmfit-";
+
 /// From the system's random numbers (through the keys of the standard hash tables): it decides nothing that is computed.
 fn random_name() -> String {
     let word = || RandomState::new().build_hasher().finish();
-    format!("ulmfit-{:016x}{:016x}", word(), word())
+    format!("{PREFIX}{:016x}{:016x}", word(), word())
 }
 
 #[cfg(test)]
@@ -103,8 +140,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_process_left_goes_with_the_next() {
+        let dead = std::env::temp_dir().join(random_name());
+        std::fs::create_dir(&dead).unwrap();
+        std::fs::write(dead.join(LOCK), "").unwrap();
+        let unfinished = std::env::temp_dir().join(random_name());
+        std::fs::create_dir(&unfinished).unwrap();
+        let alive = TemporaryFolder::new().unwrap();
+        let other = TemporaryFolder::new().unwrap();
+        assert!(!dead.exists() && alive.path().exists() && other.path().exists() && unfinished.exists());
+        std::fs::remove_dir(unfinished).unwrap();
+    }
+
+    #[test]
     fn a_file_without_a_name() {
-        use std::os::unix::fs::MetadataExt;
         let meta = unnamed_file().unwrap().metadata().unwrap();
         assert_eq!((meta.nlink(), meta.mode() & 0o777), (0, 0o600));
     }

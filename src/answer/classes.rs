@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Hits, Macro, Measured, Scores};
+use super::{Confusion, Macro, Measured, Scores};
 use crate::autodiff::{Graph, Parameters};
 use crate::error::Result;
 use crate::models::Decision;
@@ -84,6 +84,9 @@ pub fn order(model: &Classifier) -> SampleOrder {
 }
 
 /// Predicts the documents of sorted batches; the answers are in the order of the store.
+///
+/// # Errors
+/// Those of reading and of the forward pass.
 pub fn predict(
     model: &Classifier,
     g: &mut Graph,
@@ -92,10 +95,29 @@ pub fn predict(
     documents: &mut Documents,
     decision: &Decision,
 ) -> Result<Predictions> {
+    let mut all: Vec<(u32, Vec<f64>)> = Vec::with_capacity(batches.documents());
+    predict_each(model, g, parameters, batches, documents, decision, &mut |document, row| all.push((document, row)))?;
+    all.sort_by_key(|(document, _)| *document);
+    let (documents, probabilities) = all.into_iter().unzip();
+    Ok(Predictions { documents, probabilities })
+}
+
+/// Hands over every document with its answer, in the order of the batches.
+///
+/// # Errors
+/// As [`predict`].
+pub fn predict_each(
+    model: &Classifier,
+    g: &mut Graph,
+    parameters: &Parameters,
+    batches: &mut ClassifierBatches,
+    documents: &mut Documents,
+    decision: &Decision,
+    take: &mut dyn FnMut(u32, Vec<f64>),
+) -> Result<()> {
     let recording = g.is_recording();
     g.set_recording(false);
     batches.seek(ClassifierCursor::default())?;
-    let mut all: Vec<(u32, Vec<f64>)> = Vec::with_capacity(batches.documents());
     while let Some(rows) = batches.next_documents() {
         g.reset();
         let rows = rows.to_vec();
@@ -103,32 +125,46 @@ pub fn predict(
         let out = model.forward(g, parameters, &batch, Mode::Eval, &Noise::Off, &Noise::Off)?;
         let answers = model.settings.answers.of_logits(g, out.logits)?;
         for (row, p) in out.rows.iter().zip(answers.chunks_exact(model.settings.classes)) {
-            all.push((rows[*row as usize], p.iter().map(|&p| decision.scaled(p)).collect()));
+            take(rows[*row as usize], p.iter().map(|&p| decision.scaled(p)).collect());
         }
     }
     g.reset();
     g.set_recording(recording);
-    all.sort_by_key(|(document, _)| *document);
-    let (documents, probabilities) = all.into_iter().unzip();
-    Ok(Predictions { documents, probabilities })
+    Ok(())
 }
 
 pub use crate::linear::decide;
 
-/// Error, accuracy, mean cross-entropy, confusion, and what counts every class alike.
-pub fn measure(probabilities: &[Vec<f64>], labels: &[u32], classes: usize) -> Measured {
-    let mut confusion = vec![vec![0u64; classes]; classes];
-    let (mut wrong, mut nats) = (0u64, 0.0);
-    for (p, &label) in probabilities.iter().zip(labels) {
-        let Some(row) = confusion.get_mut(label as usize) else { continue };
-        let decided = decide(p);
-        row[decided] += 1;
-        wrong += u64::from(decided != label as usize);
-        nats -= p[label as usize].max(f64::MIN_POSITIVE).ln();
+/// What counts of an answer that is a class.
+#[derive(Clone, Copy, Debug)]
+pub struct Verdict {
+    /// The class that is right.
+    pub label: u32,
+    /// The class that was said.
+    pub said: u32,
+    /// Probability of the right one.
+    pub probability: f64,
+}
+
+impl Verdict {
+    /// `None` where the label is no class.
+    pub fn of(probabilities: &[f64], label: u32) -> Option<Self> {
+        let probability = *probabilities.get(label as usize)?;
+        Some(Verdict { label, said: decide(probabilities) as u32, probability })
     }
-    let count = labels.len() as u64;
+}
+
+/// Error, accuracy, mean cross-entropy, confusion, and what counts every class alike; of `count` documents.
+pub fn measure(verdicts: impl Iterator<Item = Verdict>, count: u64, classes: usize) -> Measured {
+    let mut confusion = Confusion::new(classes);
+    let (mut wrong, mut nats) = (0u64, 0.0);
+    for Verdict { label, said, probability } in verdicts {
+        confusion.add(label as usize, said as usize);
+        wrong += u64::from(said != label);
+        nats -= probability.max(f64::MIN_POSITIVE).ln();
+    }
     let error = 100.0 * wrong as f64 / count.max(1) as f64;
-    let hits = Hits::of_confusion(&confusion);
+    let hits = confusion.hits();
     let all = Macro::of(&hits);
     let scores = Scores::default()
         .with("error_percent", error)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Measured;
-use super::classes::{evaluation_batches, measure, order, predict};
+use super::classes::{Verdict, evaluation_batches, measure, order, predict};
 use super::gold::Gold;
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
@@ -55,9 +55,8 @@ impl Outcome {
     /// Measures the answers that are there.
     pub(super) fn of(answers: Vec<Answer>, classes: usize) -> Self {
         let kept = || answers.iter().filter(|answer| answer.row.skipped.is_none());
-        let probabilities: Vec<Vec<f64>> = kept().map(|answer| answer.probabilities.clone()).collect();
-        let labels: Vec<u32> = kept().map(|answer| answer.label.unwrap_or(u32::MAX)).collect();
-        let measured = measure(&probabilities, &labels, classes);
+        let verdict = |answer: &Answer| Verdict::of(&answer.probabilities, answer.label.unwrap_or(u32::MAX));
+        let measured = measure(kept().filter_map(verdict), kept().count() as u64, classes);
         Outcome { measured, answers }
     }
 
@@ -193,12 +192,15 @@ impl Ensemble {
             let (store, report) = ids(model, &first, options, &mut |row| rows.push(row))?;
             let warning = report.hardly_known(model.vocabulary.tokenizer());
             self.warning = self.warning.take().or(warning.map(|text| format!("{}: {text}", source.name())));
-            let Some(store) = store else {
-                return Ok(rows
-                    .into_iter()
-                    .map(|row| Answer { row, probabilities: Vec::new(), label: None, known: Known::Nothing })
-                    .collect());
-            };
+            // by its own rules a model may find nothing where another finds something: then no answer is one of both
+            match answers.is_empty() {
+                true => answers = rows.iter().cloned().map(blank).collect(),
+                false => answers.iter_mut().zip(&rows).for_each(|(answer, row)| {
+                    answer.row.skipped = answer.row.skipped.or(row.skipped);
+                }),
+            }
+            let kept: Vec<usize> = (0..rows.len()).filter(|&k| rows[k].skipped.is_none()).collect();
+            let Some(store) = store else { break };
             let store = Arc::new(store);
             let second = match pair {
                 true => ids(model, &source.half_of_pairs(1), options, &mut |_| ())?.0.map(Arc::new),
@@ -216,12 +218,8 @@ impl Ensemble {
                 (Answers::Class, _) | (_, Labels::Ignore) => None,
                 _ => Some(Gold::of_store(&store, kind, Some(&model.config.labels))?.0),
             };
-            if answers.is_empty() {
-                let blank = |row| Answer { row, probabilities: Vec::new(), label: None, known: Known::Nothing };
-                answers = rows.into_iter().map(blank).collect();
-            }
-            let kept = answers.iter_mut().filter(|answer| answer.row.skipped.is_none());
-            for ((answer, p), &document) in kept.zip(&found.probabilities).zip(&found.documents) {
+            for (p, &document) in found.probabilities.iter().zip(&found.documents) {
+                let answer = &mut answers[kept[document as usize]];
                 match &gold {
                     None => answer.label = store.label(document as usize),
                     Some(Gold::Labels { sets, .. }) => {
@@ -234,8 +232,16 @@ impl Ensemble {
                 answer.probabilities.iter_mut().zip(p).for_each(|(sum, p)| *sum += share * p);
             }
         }
+        for answer in answers.iter_mut().filter(|answer| answer.row.skipped.is_some()) {
+            *answer = blank(answer.row.clone());
+        }
         Ok(answers)
     }
+}
+
+/// A document before anything is said of it.
+fn blank(row: Row) -> Answer {
+    Answer { row, probabilities: Vec::new(), label: None, known: Known::Nothing }
 }
 
 /// The documents of a source as the words of a model, in memory; `None` where all are left out.

@@ -1,5 +1,6 @@
 //! What is known of labelled documents: a class, labels or a number of each; and how right a model's answers are.
 
+use super::classes::Verdict;
 use super::{Hits, Macro, Measured, Scores};
 use crate::error::{Error, Result};
 use crate::models::Decision;
@@ -140,8 +141,8 @@ impl Gold {
     pub fn measure(&self, documents: &[u32], answers: &[Vec<f64>], decision: &Decision, classes: usize) -> Measured {
         match self {
             Gold::Classes(all) => {
-                let labels: Vec<u32> = documents.iter().map(|&d| all[d as usize]).collect();
-                super::classes::measure(answers, &labels, classes)
+                let verdicts = documents.iter().zip(answers).filter_map(|(&d, p)| Verdict::of(p, all[d as usize]));
+                super::classes::measure(verdicts, documents.len() as u64, classes)
             }
             Gold::Labels { sets, labels } => {
                 let sets: Vec<&[u32]> = documents.iter().map(|&d| &sets[d as usize][..]).collect();

@@ -1,5 +1,6 @@
 //! What an evaluation finds, as data: a new score is a new entry.
 
+use super::Confusion;
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -88,21 +89,21 @@ impl Hits {
         self.missed += other.missed;
     }
 
+    /// Indices of those with the lowest F1; of equals those that are there most often, of these the first. What was neither there nor
+    /// said comes last.
+    pub fn hardest(all: &[Hits], most: usize) -> Vec<usize> {
+        let key = |k: usize| all[k].f1().unwrap_or(f64::INFINITY);
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        order.sort_by(|&a, &b| key(a).total_cmp(&key(b)).then(all[b].support().cmp(&all[a].support())).then(a.cmp(&b)));
+        order.truncate(most);
+        order
+    }
+
     /// Of all classes together.
     pub fn sum(all: &[Hits]) -> Hits {
         let mut sum = Hits::default();
         all.iter().for_each(|hits| sum.add(hits));
         sum
-    }
-
-    /// Of every class of a table whose rows are true classes and whose columns are predictions.
-    pub fn of_confusion(confusion: &[Vec<u64>]) -> Vec<Hits> {
-        let of = |class: usize| {
-            let found = confusion[class][class];
-            let said: u64 = confusion.iter().map(|row| row[class]).sum();
-            Hits { found, wrong: said - found, missed: confusion[class].iter().sum::<u64>() - found }
-        };
-        (0..confusion.len()).map(of).collect()
     }
 }
 
@@ -142,9 +143,9 @@ pub struct Measured {
     pub count: u64,
     #[serde(flatten)]
     pub scores: Scores,
-    /// Rows: true classes, columns: predictions (one class for a document).
+    /// Which classes are taken for which (one class for a document).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub confusion: Option<Vec<Vec<u64>>>,
+    pub confusion: Option<Confusion>,
     /// Of every class, label or kind of entity.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hits: Vec<Hits>,
@@ -169,7 +170,7 @@ mod tests {
         assert_eq!((measured.loss, measured.count), (1.5, 8));
         assert_eq!(measured.score("error_percent"), Some(25.0));
         assert_eq!((measured.score("perplexity"), measured.score("confusion")), (None, None));
-        assert_eq!(measured.confusion, Some(vec![vec![3, 1], vec![1, 3]]));
+        assert_eq!(measured.confusion.as_ref().unwrap().shown(), Some(vec![vec![3, 1], vec![1, 3]]));
         let again: Measured = serde_json::from_str(&serde_json::to_string(&measured).unwrap()).unwrap();
         assert_eq!(again, measured);
         let bad: Measured = serde_json::from_str(r#"{"loss":null,"count":0}"#).unwrap();
@@ -180,7 +181,7 @@ mod tests {
     fn classes_by_hand() {
         // the third class is never said, the fourth neither said nor there
         let confusion = vec![vec![6, 2, 0, 0], vec![1, 3, 0, 0], vec![2, 0, 0, 0], vec![0; 4]];
-        let hits = Hits::of_confusion(&confusion);
+        let hits = Confusion::from(&confusion[..]).hits();
         assert_eq!(hits[0], Hits { found: 6, wrong: 3, missed: 2 });
         assert_eq!((hits[2].precision(), hits[2].recall(), hits[2].f1()), (None, Some(0.0), Some(0.0)));
         assert_eq!((hits[3].recall(), hits[3].f1(), hits[1].support()), (None, None, 4));
@@ -191,5 +192,6 @@ mod tests {
         near(all.f1, (12.0 / 17.0 + 6.0 / 9.0) / 3.0);
         near(all.balanced_accuracy, 0.5);
         assert_eq!(Hits::sum(&hits), Hits { found: 9, wrong: 5, missed: 5 });
+        assert_eq!(Hits::hardest(&hits, 3), [2, 1, 0]);
     }
 }

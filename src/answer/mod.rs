@@ -2,6 +2,7 @@
 //! memory as ids: no file is made of them.
 
 pub mod classes;
+mod confusion;
 pub mod ensemble;
 pub mod gold;
 pub mod language;
@@ -9,6 +10,7 @@ pub mod linear;
 mod measured;
 pub mod panel;
 
+pub use confusion::{Confusion, SHOWN_CLASSES};
 pub use measured::{Hits, Macro, Measured, Scores};
 
 use serde::{Deserialize, Deserializer};

@@ -1,5 +1,6 @@
 //! The graph of one step: values, tape, backward pass.
 
+mod health;
 mod kept;
 
 pub(crate) use kept::Keep;

@@ -19,6 +19,11 @@ pub trait Operation: Sync {
     fn backward(&self, _: &mut Backward) -> Result<()> {
         Err(Error::NoBackward { operation: self.name() })
     }
+
+    /// Of an operation with gates, from what it saved on the CPU: the share of them that are nearer than 0.01 to 0 or 1.
+    fn saturation(&self, _: &[Option<Tensor>]) -> Result<Option<f64>> {
+        Ok(None)
+    }
 }
 
 /// Small plain values that a backward needs, held in the node without an allocation.

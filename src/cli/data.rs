@@ -30,8 +30,8 @@ pub enum Command {
     after_help = "Example:\n  ulmfit data check train.csv --test test.csv\n  ulmfit data check aclImdb.tar.zst::aclImdb"
 )]
 pub struct CheckArgs {
-    /// Training data, or text for a language model; a tree with train/ and test/ is taken apart
-    #[arg(value_name = "FILE", required = true)]
+    /// Training data, or text for a language model; a tree with train/ and test/ is taken apart; - for standard input
+    #[arg(value_name = "FILE|-", required = true)]
     pub files: Vec<String>,
     /// Test data
     #[arg(long, value_name = "FILE", num_args = 1.., action = ArgAction::Append)]
@@ -57,8 +57,11 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     for path in &args.files {
         let splits = Source::open_splits(path, &options)?;
         tree |= !splits.is_empty();
-        let splits =
-            if splits.is_empty() { vec![("train", job::doubted(Source::open(path, &options)?))] } else { splits };
+        let splits = if splits.is_empty() {
+            vec![("train", job::source_or_stdin(path, &args.data, Role::Dataset)?)]
+        } else {
+            splits
+        };
         for (name, source) in splits {
             sets.iter_mut().filter(|(n, _)| *n == name).for_each(|(_, all)| all.push(source.clone()));
         }

@@ -43,6 +43,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             temporary.path().join("demo")
         }
     };
+    args.run.begin();
     let folder = Folder::open(&out, Some(args.run.resume), args.run.overwrite)?;
     let general = &args.recipe.general;
     let directories = job::seed_directories(global, general, folder.path());

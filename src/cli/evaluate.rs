@@ -7,6 +7,7 @@ use super::shared::{BlendArg, DataArgs};
 use super::{Global, job, output, scores};
 use serde_json::{Value, json};
 
+use crate::answer::Confusion;
 use crate::answer::ensemble::{Known, Outcome};
 use crate::answer::language::Speaker;
 use crate::answer::panel::Panel;
@@ -28,8 +29,8 @@ pub struct Args {
     /// A second (backward) classifier, whose probabilities are averaged with the first one's
     #[arg(long, value_name = "DIR")]
     pub ensemble: Option<PathBuf>,
-    /// Labelled data for a classifier, text for a language model
-    #[arg(long, value_name = "FILE")]
+    /// Labelled data for a classifier, text for a language model; - for standard input
+    #[arg(long, value_name = "FILE|-")]
     pub data: String,
     /// auto: as the folder says, with its linear model; off: the network alone, as it was trained
     #[arg(long, value_enum, value_name = "auto|off", default_value = "auto")]
@@ -55,7 +56,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             return Err(Error::usage("--model gives one answer a text, but the flags say that the data have several")
                 .hint("name one label column, and leave --label-separator out"));
         }
-        let source = job::source(&args.data, &files, Role::Dataset)?;
+        let source = job::source_or_stdin(&args.data, &files, Role::Dataset)?;
         if !global.quiet {
             output::to_stderr(&source.describe());
         }
@@ -76,7 +77,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
                     "--ensemble, --predictions and --confusion are for classifiers, but --model is a language model",
                 ));
             }
-            let source = job::source(&args.data, &args.files, Role::Corpus)?;
+            let source = job::source_or_stdin(&args.data, &args.files, Role::Corpus)?;
             if !global.quiet {
                 output::to_stderr(&source.describe());
             }
@@ -106,8 +107,6 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
 
 /// With more classes than this the matrix is not shown, but the pairs that are most confused.
 const SHOWN_CLASSES: usize = 20;
-/// With more classes than this it is not in the JSON either.
-const JSON_CLASSES: usize = 200;
 /// Pairs that are shown in its place.
 const PAIRS: usize = 20;
 
@@ -161,15 +160,15 @@ fn others(global: &Global, outcome: &Outcome, meaning: &Meaning) -> Result<()> {
 fn classifier(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]) -> Result<()> {
     let measured = &outcome.measured;
     let error = measured.score("error_percent").unwrap_or(f64::NAN);
-    let empty = Vec::new();
-    let confusion = measured.confusion.as_ref().unwrap_or(&empty);
+    let nothing = Confusion::default();
+    let confusion = measured.confusion.as_ref().unwrap_or(&nothing);
     if let Some(path) = &args.confusion {
         save_confusion(path, confusion, labels)?;
     }
-    let pairs = most_confused(confusion);
+    let pairs = confusion.worst(PAIRS);
     let (low, high) = wilson(error / 100.0, measured.count);
     let kept = || outcome.answers.iter().filter(|answer| answer.row.skipped.is_none());
-    let probabilities: Vec<Vec<f64>> = kept().map(|answer| answer.probabilities.clone()).collect();
+    let probabilities: Vec<&[f64]> = kept().map(|answer| answer.probabilities.as_slice()).collect();
     let truth: Vec<u32> = kept().filter_map(|answer| answer.label).collect();
     let bins = reliability(&probabilities, &truth, 10)?;
     let mut json = json!({
@@ -180,7 +179,7 @@ fn classifier(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]
         "loss": measured.loss,
         "calibration_error": calibration_error(&bins),
         "reliability": bins,
-        "confusion": if labels.len() > JSON_CLASSES { Value::Null } else { json!(confusion) },
+        "confusion": confusion.shown(),
         "label_names": labels,
         "per_class": scores::rows("class", "documents", &measured.hits, labels),
     });
@@ -218,34 +217,16 @@ fn classifier(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]
     let width = names.iter().map(|l| l.chars().count()).max().unwrap_or(0).max(6);
     text += &format!("{:width$}  predicted\n{:width$}", "", "true");
     names.iter().for_each(|label| text += &format!("  {label:>width$}"));
-    for (label, row) in names.iter().zip(confusion) {
+    for (label, row) in names.iter().zip(confusion.rows()) {
         text += &format!("\n{label:width$}");
         row.iter().for_each(|n| text += &format!("  {n:>width$}"));
     }
     output::result(global.json, &text, &json)
 }
 
-/// True class, predicted class and documents of the largest entries beside the diagonal; of equals the first.
-fn most_confused(confusion: &[Vec<u64>]) -> Vec<(usize, usize, u64)> {
-    let entries =
-        confusion.iter().enumerate().flat_map(|(r, row)| row.iter().enumerate().map(move |(c, n)| (r, c, *n)));
-    let mut wrong: Vec<_> = entries.filter(|(r, c, n)| r != c && *n > 0).collect();
-    wrong.sort_by_key(|&(r, c, n)| (std::cmp::Reverse(n), r, c));
-    wrong.truncate(PAIRS);
-    wrong
-}
-
-/// A table: a row for every true class, a column for every predicted one.
-fn save_confusion(path: &std::path::Path, confusion: &[Vec<u64>], labels: &[String]) -> Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let fault = |e: csv::Error| Error::file(path, format!("cannot write: {e}"));
-    writer.write_record(std::iter::once("true").chain(labels.iter().map(String::as_str))).map_err(fault)?;
-    for (label, row) in labels.iter().zip(confusion) {
-        let counts = row.iter().map(u64::to_string);
-        writer.write_record(std::iter::once(label.clone()).chain(counts)).map_err(fault)?;
-    }
-    let bytes = writer.into_inner().map_err(|e| Error::file(path, format!("cannot write: {}", e.error())))?;
-    crate::files::put(path, &bytes)
+/// A table: a row for every true class, a column for every predicted one; of very many classes the pairs that occur.
+fn save_confusion(path: &std::path::Path, confusion: &Confusion, labels: &[String]) -> Result<()> {
+    crate::files::put_with(path, |file| confusion.write_csv(labels, file))
 }
 
 /// Wilson's 95 % interval of a share.

@@ -51,6 +51,11 @@ pub fn data_of(data: &DataArgs, task: TaskName) -> DataArgs {
     if task == TaskName::Labels { data.with_several_labels() } else { data.clone() }
 }
 
+/// Opens data files, or standard input.
+pub fn sources_or_stdin(paths: &[String], data: &DataArgs, role: Role) -> Result<Vec<Source>> {
+    paths.iter().map(|path| source_or_stdin(path, data, role)).collect()
+}
+
 /// Opens data files.
 pub fn sources(paths: &[String], data: &DataArgs, role: Role) -> Result<Vec<Source>> {
     paths.iter().map(|path| source(path, data, role)).collect()
@@ -58,6 +63,10 @@ pub fn sources(paths: &[String], data: &DataArgs, role: Role) -> Result<Vec<Sour
 
 /// Opens one data file.
 pub fn source(path: &str, data: &DataArgs, role: Role) -> Result<Source> {
+    if path == "-" && !Path::new(path).exists() {
+        let message = "standard input (-) is not read here: data are read several times";
+        return Err(Error::usage(message).hint("save it to a file"));
+    }
     Ok(doubted(Source::open(path, &data.options(role)?)?))
 }
 
@@ -180,6 +189,7 @@ pub fn train_one(
     train: impl FnOnce(&mut Context, &Path) -> Result<StageResult>,
 ) -> Result<()> {
     global.announce_device();
+    run.begin();
     let folder = Folder::open(out, Some(run.resume), run.overwrite)?;
     let work = folder.path().to_path_buf();
     let finished = run.resume && models::is_finished(&work)?;
@@ -233,6 +243,7 @@ pub struct WholeRun<'a> {
 /// Trains into a folder of its own; the result.
 pub fn run_all(whole: &WholeRun, out: &Path) -> Result<serde_json::Value> {
     check(whole, out)?;
+    whole.run.begin();
     let folder = Folder::open(out, Some(whole.run.resume), whole.run.overwrite)?;
     let result = train_all(whole, folder.path()).inspect_err(|_| folder.abandon())?;
     folder.finish()?;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::evaluate::wilson;
 use super::shared::DataArgs;
 use super::{Global, job, output, scores, values};
-use crate::answer;
+use crate::answer::{self, Confusion};
 use crate::error::{Error, Result};
 use crate::linear::{LinearModel, Validation};
 use crate::models::{self, Folder};
@@ -153,7 +153,7 @@ fn measure(model: &LinearModel, test: &Source, json: &mut Value, text: &mut Stri
         ("interval", json!([low, high])),
         ("test_size", json!(measured.count)),
         ("test_loss", json!(measured.loss)),
-        ("confusion", json!(measured.confusion)),
+        ("confusion", json!(measured.confusion.as_ref().and_then(Confusion::shown))),
         ("per_class", json!(per_class)),
     ] {
         json[key] = value;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::answer::Hits;
+use crate::answer::{Hits, SHOWN_CLASSES};
 use crate::text::shown_label;
 
 /// An object for each class, label or kind of entity; what it is called stands under `what`.
@@ -22,12 +22,15 @@ pub fn rows(what: &str, unit: &str, hits: &[Hits], names: &[String]) -> Vec<Valu
     names.iter().zip(hits).map(one).collect()
 }
 
-/// The same for people, shares in percent.
+/// The same for people, shares in percent; of many those with the lowest F1.
 pub fn table(what: &str, unit: &str, hits: &[Hits], names: &[String]) -> String {
-    let names: Vec<String> = names.iter().map(|name| shown_label(name)).collect();
+    let many = hits.len() > SHOWN_CLASSES;
+    let shown: Vec<usize> = if many { Hits::hardest(hits, SHOWN_CLASSES) } else { (0..hits.len()).collect() };
+    let hits: Vec<Hits> = shown.iter().map(|&k| hits[k]).collect();
+    let names: Vec<String> = shown.iter().map(|&k| shown_label(&names[k])).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(what.len());
     let mut text = format!("{what:width$}  {unit}  precision  recall      F1\n");
-    for (name, hits) in names.iter().zip(hits) {
+    for (name, hits) in names.iter().zip(&hits) {
         let percent = |share: Option<f64>| share.map_or("-".to_string(), |share| format!("{:.1}", 100.0 * share));
         let (precision, recall, f1) = (percent(hits.precision()), percent(hits.recall()), percent(hits.f1()));
         let (support, unit) = (hits.support(), unit.chars().count());
@@ -39,11 +42,12 @@ pub fn table(what: &str, unit: &str, hits: &[Hits], names: &[String]) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answer::Confusion;
 
     #[test]
     fn shares_of_a_class_are_those_of_the_definition() {
         let names = ["a", "b", "c"].map(String::from);
-        let hits = Hits::of_confusion(&[vec![3, 1, 0], vec![2, 4, 0], vec![0, 0, 0]]);
+        let hits = Confusion::from(&[vec![3, 1, 0], vec![2, 4, 0], vec![0, 0, 0]][..]).hits();
         let all = rows("class", "documents", &hits, &names);
         assert_eq!(
             (&all[0]["documents"], &all[0]["precision"], &all[0]["recall"]),

@@ -1,15 +1,18 @@
 //! Flags that several commands share.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Args;
 
-use super::{Global, values};
+use super::{Global, output, values};
 use crate::answer::panel::Voices;
 use crate::device::{Device, cuda};
 use crate::error::Result;
 use crate::ops::lstm::plan::{Described, describe};
 use crate::text::{Encoding, Format, OpenOptions, Quotes, Role};
+use crate::train::interrupt;
 
 /// How data files are read, where recognising them by content and name is not wanted.
 #[derive(Clone, Debug, Default, Args)]
@@ -126,6 +129,36 @@ pub struct RunArgs {
     /// Write a checkpoint every N updates, too
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub checkpoint_steps: Option<usize>,
+    /// Where a disk is full: stop, or wait until there is room
+    #[arg(long, value_enum, value_name = "stop|wait", default_value = "stop")]
+    pub on_full: OnFullArg,
+}
+
+/// What becomes of a run that finds no room on a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnFullArg {
+    #[default]
+    Stop,
+    Wait,
+}
+
+impl RunArgs {
+    /// Says what holds for the process from now on.
+    pub fn begin(&self) {
+        if self.on_full == OnFullArg::Wait {
+            crate::files::when_full(wait_for_room);
+        }
+    }
+}
+
+/// A moment's wait; false where somebody wants the run to end.
+fn wait_for_room(fault: &std::io::Error) -> bool {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        output::to_stderr(&format!("warning: {fault}: waiting until there is room (Ctrl-C ends the run)"));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    interrupt::requested().is_none()
 }
 
 /// A model to start from: a directory, or the word `none`.

@@ -24,8 +24,8 @@ use crate::train::rss::peak_rss_mb;
                         train.csv --print --tokenizer whitespace"
 )]
 pub struct Args {
-    /// Text or data sets (labels are kept)
-    #[arg(long, value_name = "FILE", num_args = 1.., action = ArgAction::Append, required = true)]
+    /// Text or data sets (labels are kept), or - for standard input
+    #[arg(long, value_name = "FILE|-", num_args = 1.., action = ArgAction::Append, required = true)]
     pub input: Vec<String>,
     /// The token file; its vocabulary goes beside it, F.vocab.json
     #[arg(long, value_name = "F.tok", required_unless_present = "print", conflicts_with = "print")]
@@ -88,7 +88,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         None => tokenizer_plan(args)?,
     };
     let role = if args.corpus { Role::Corpus } else { Role::Texts };
-    let sources = job::sources(&args.input, &args.data, role)?;
+    let sources = job::sources_or_stdin(&args.input, &args.data, role)?;
     if !global.quiet {
         sources.iter().for_each(|source| output::to_stderr(&source.describe()));
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::cuda::{Argument, Buffer};
 use super::pages::{ALIGN, Pages};
+use super::refusal::no_memory;
 use super::{DType, Device, Element};
 use crate::error::Result;
 
@@ -94,7 +95,7 @@ impl Block {
             Memory::Gpu(_) => panic!("memory of a GPU is used as memory of the host"),
             Memory::Dry(indices) => {
                 assert_eq!(dtype, DType::U32, "a dry graph has no numbers: ask `computes()` before arithmetic");
-                indices.get_or_init(|| Pages::new(self.bytes).expect("memory for indices")).pointer()
+                indices.get_or_init(|| Pages::new(self.bytes).unwrap_or_else(|_| no_memory(self.bytes))).pointer()
             }
         }
     }

@@ -6,11 +6,13 @@ mod element;
 mod memory;
 mod pages;
 mod pool;
+mod refusal;
 
 pub use element::{DType, Element, Precision, Real};
 pub use half::bf16;
 pub use memory::{Block, Read, Write};
 pub use pool::{Pool, PoolStatistics};
+pub use refusal::Careful;
 
 /// A processor that holds tensors and runs operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

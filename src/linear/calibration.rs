@@ -103,13 +103,13 @@ pub struct Bin {
 ///
 /// # Errors
 /// Rows, labels and classes that do not fit; no bins.
-pub fn reliability(probabilities: &[Vec<f64>], labels: &[u32], bins: usize) -> Result<Vec<Bin>> {
+pub fn reliability<P: AsRef<[f64]>>(probabilities: &[P], labels: &[u32], bins: usize) -> Result<Vec<Bin>> {
     check(probabilities, labels)?;
     if bins == 0 {
         return Err(Error::data("a reliability diagram needs at least one bin"));
     }
     let mut all = vec![Bin::default(); bins];
-    for (p, &label) in probabilities.iter().zip(labels) {
+    for (p, &label) in probabilities.iter().map(AsRef::as_ref).zip(labels) {
         let class = decide(p);
         let bin = &mut all[((p[class] * bins as f64) as usize).min(bins - 1)];
         bin.documents += 1;
@@ -131,13 +131,17 @@ pub fn calibration_error(bins: &[Bin]) -> f64 {
 }
 
 /// Rows and labels that belong together.
-pub(super) fn check(rows: &[Vec<f64>], labels: &[u32]) -> Result<()> {
-    let Some(first) = rows.first() else { return Err(Error::data("there are no documents to measure")) };
+pub(super) fn check<P: AsRef<[f64]>>(rows: &[P], labels: &[u32]) -> Result<()> {
+    let Some(first) = rows.first().map(AsRef::as_ref) else {
+        return Err(Error::data("there are no documents to measure"));
+    };
     if rows.len() != labels.len() {
         return Err(Error::data(format!("{} rows of probabilities, but {} labels", rows.len(), labels.len())));
     }
     let classes = first.len();
-    if let Some(i) = rows.iter().position(|row| row.len() != classes || row.iter().any(|v| !v.is_finite())) {
+    if let Some(i) =
+        rows.iter().map(AsRef::as_ref).position(|row| row.len() != classes || row.iter().any(|v| !v.is_finite()))
+    {
         return Err(Error::data(format!("row {i} of the probabilities is not {classes} finite numbers")));
     }
     match labels.iter().find(|&&label| label as usize >= classes) {

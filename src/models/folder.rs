@@ -27,13 +27,15 @@ const CORPUS: (&str, [&str; 6]) =
 
 /// The files that this program writes into the folder of a model or a run. The configuration first: without it nothing counts as a
 /// finished model.
-const OWN: [&str; 12] = [
+const OWN: [&str; 14] = [
     CONFIG_FILE,
     MODEL_FILE,
     VOCABULARY_FILE,
     TOKENIZER_FILE,
     METRICS_FILE,
     REPORT_FILE,
+    "confusion-valid.csv",
+    "confusion-test.csv",
     RESULT_FILE,
     LINEAR_FILE,
     super::rule::RULE_FILE,

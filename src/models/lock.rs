@@ -47,7 +47,10 @@ impl Lock {
                 continue;
             }
             let owner = format!("process {}{}\n", std::process::id(), host());
-            let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(owner.as_bytes()));
+            let written = file
+                .set_len(0)
+                .and_then(|()| file.rewind())
+                .and_then(|()| crate::files::patiently(|| file.write_all(owner.as_bytes())));
             written.map_err(|e| Error::io(&path, "write", &e))?;
             return Ok(Lock { path, _file: file });
         }

@@ -39,6 +39,10 @@ pub const PREVIOUS_FILE: &str = "state.previous.safetensors";
 pub const REWIND_FILE: &str = "rewind.safetensors";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const REPORT_FILE: &str = "report.html";
+/// The table of true and predicted classes of a split, where it is too large for the report.
+pub fn confusion_file(split: &str) -> String {
+    format!("confusion-{split}.csv")
+}
 /// Of a whole run.
 pub const RESULT_FILE: &str = "result.json";
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Patient};
 use crate::train::observer::{Event, Observer};
 
 /// Name of the file within a model's directory.
@@ -15,7 +15,7 @@ pub const FILE: &str = "metrics.jsonl";
 /// while the run goes on.
 pub struct MetricsWriter {
     path: PathBuf,
-    file: File,
+    file: Patient,
     line: Vec<u8>,
     /// Lines of the file.
     lines: u64,
@@ -25,8 +25,8 @@ impl MetricsWriter {
     /// A new, empty file at `path`.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let file = File::create(&path).map_err(|e| Error::io(&path, "create", &e))?;
-        Ok(MetricsWriter { path, file, line: Vec::new(), lines: 0 })
+        let file = files::patiently(|| File::create(&path)).map_err(|e| Error::io(&path, "create", &e))?;
+        Ok(MetricsWriter { path, file: Patient(file), line: Vec::new(), lines: 0 })
     }
 
     /// Goes on with the file of a stopped run: keeps what was told up to the checkpoint after `step` updates and cuts off the
@@ -47,7 +47,7 @@ impl MetricsWriter {
             .map_err(|e| Error::io(&path, "open for writing", &e))?;
         let kept = Kept::of(&file, step, told).map_err(|e| Error::io(&path, "read", &e))?;
         let warnings = kept.warnings(&path, told);
-        let mut writer = MetricsWriter { path, file, line: Vec::new(), lines: 0 };
+        let mut writer = MetricsWriter { path, file: Patient(file), line: Vec::new(), lines: 0 };
         writer.cut(kept.bytes, kept.lines)?;
         Ok((writer, warnings))
     }

@@ -171,7 +171,8 @@ pub fn count_words(
     let work = |documents: &[Document], scratch: &mut Scratch| {
         let (mut words, mut text) = (WordCounts::default(), TextCounts::default());
         for document in documents {
-            let empty = document.is_empty();
+            let empty =
+                if options.skip_empty { tokenizer.finds_nothing_in(document, scratch) } else { document.is_empty() };
             text.empty += u64::from(empty);
             if empty && options.skip_empty || document.label.is_none() && options.skip_unlabelled {
                 continue;
@@ -265,7 +266,7 @@ pub fn fill_store(
             let skipped = if options.skip_unlabelled && document.label.is_none() {
                 Some(Skipped::Unlabelled)
             } else {
-                (options.skip_empty && document.is_empty()).then_some(Skipped::Empty)
+                (options.skip_empty && tokenizer.finds_nothing_in(document, scratch)).then_some(Skipped::Empty)
             };
             Made {
                 ids: if skipped.is_some() { Vec::new() } else { tokenizer.ids(document, vocabulary, scratch) },

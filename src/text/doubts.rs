@@ -46,15 +46,30 @@ pub(super) fn of_classes(classes: &[(&str, u64)]) -> Vec<String> {
             classes.len()
         ));
     }
-    let numbers: Option<Vec<f64>> =
-        classes.iter().map(|(name, _)| name.trim().parse::<f64>().ok().filter(|x| x.is_finite())).collect();
+    // with a decimal comma, too
+    let number = |name: &str| name.trim().replacen(',', ".", 1).parse::<f64>().ok().filter(|x| x.is_finite());
+    let numbers: Option<Vec<f64>> = classes.iter().map(|(name, _)| number(name)).collect();
     if let Some(at) = numbers.and_then(|all| all.iter().position(|x| x.fract() != 0.0)) {
         let example = shown_label(classes[at].0);
         doubts.push(format!("the labels are numbers with fractions ('{example}'): each is a class of its own here"));
     }
+    doubts.extend(missing(classes));
     doubts.extend(alike(classes));
     doubts.extend(several(classes, documents));
     doubts
+}
+
+/// What tables, databases and languages write where there is no value.
+const MISSING: &[&str] = &["na", "n/a", "nan", "null", "none", "nil", "\\n", "#n/a", "<na>", "nat", "?", "-"];
+
+/// A class among others that rather says that there is no label.
+fn missing(classes: &[(&str, u64)]) -> Option<String> {
+    let is_missing = |name: &str| MISSING.contains(&name.trim().to_lowercase().as_str());
+    let (name, n) = classes.iter().find(|(name, _)| is_missing(name))?;
+    let name = shown_label(name);
+    (classes.len() > 1).then(|| {
+        format!("the class '{name}' ({n} documents) may mean that there is no label: leave the field empty if it does")
+    })
 }
 
 /// Labels that differ by case, white space, characters that are not seen, or the way a number is written.
@@ -120,6 +135,12 @@ mod tests {
             assert!(found.len() == 1 && found[0].starts_with("classes differ by case"), "{pair:?}: {found:?}");
         }
         assert!(doubts(&[("x", 3), ("x\u{200b}", 3)])[0].contains("'x' and 'x\\u{200b}'"));
+        assert!(doubts(&[("3,5", 3), ("4,0", 3)])[0].contains("fractions ('3,5')"));
+        for name in ["NA", "nan", "NULL", "\\N", "None"] {
+            let found = doubts(&[(name, 3), ("pos", 3)]);
+            assert!(found.len() == 1 && found[0].contains("may mean that there is no label"), "{name}: {found:?}");
+        }
+        assert!(doubts(&[("none of these", 3), ("pos", 3)]).is_empty());
         let tags = doubts(&[("neg;film;music", 40), ("pos;film", 40)]);
         assert!(tags.len() == 1 && tags[0].contains("--label-separator \";\""), "{tags:?}");
         assert!(doubts(&[("Smith, John", 4), ("Doe, Jane", 4)]).is_empty(), "no part is in two labels");

@@ -41,9 +41,10 @@ impl Labelled {
             let class = match names.iter().position(|name| name == label) {
                 Some(class) => class,
                 None if known.is_some() => {
+                    let label = super::shown_label(label);
                     let message = format!("has the class '{label}', which is not among the classes of the model");
                     return Err(Error::line(&*document.origin.file, document.origin.line, message)
-                        .hint(format!("the classes are: {}", names.join(", "))));
+                        .hint(format!("the classes are: {}", super::shown_labels(&names))));
                 }
                 None => {
                     names.push(label.clone());

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use super::Vocabulary;
 use crate::error::{Error, Result};
-use crate::files::{self, sha256};
+use crate::files::{self, Patient, sha256};
 use crate::temporary::unnamed_file;
 
 const MAGIC: &[u8; 8] = b"ULMFTOK\n";
@@ -122,7 +122,7 @@ enum Output {
 
 /// A file on its way.
 struct FileOutput {
-    file: BufWriter<File>,
+    file: BufWriter<Patient>,
     /// Its name until it is whole, where it is to have one.
     beside: Option<PathBuf>,
     block: Vec<u8>,
@@ -200,7 +200,7 @@ impl StoreWriter {
         }
         let file = |file: File, beside: Option<PathBuf>| -> Result<Output> {
             let mut output = FileOutput {
-                file: BufWriter::new(file),
+                file: BufWriter::new(Patient(file)),
                 beside,
                 block: Vec::with_capacity(BLOCK),
                 checksums: Vec::new(),
@@ -213,7 +213,8 @@ impl StoreWriter {
             Storage::Temporary => (name.to_path_buf(), file(unnamed_file()?, None)?),
             Storage::File(path) => {
                 let beside = files::beside(path);
-                let created = File::options().read(true).write(true).create(true).truncate(true).open(&beside);
+                let new = || File::options().read(true).write(true).create(true).truncate(true).open(&beside);
+                let created = files::patiently(new);
                 (path.to_path_buf(), file(created.map_err(|e| Error::io(path, "create", &e))?, Some(beside))?)
             }
         };

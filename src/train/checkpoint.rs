@@ -53,6 +53,11 @@ impl Checkpoints {
         self.path.is_some()
     }
 
+    /// Where the last one is, if there is one.
+    pub(super) fn place(&self) -> Option<&Path> {
+        self.path.as_deref().filter(|path| files::exists(path).unwrap_or(false))
+    }
+
     /// Whether there is one to go on from.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::driver::{Task, Update};
 use crate::answer::Measured;
-use crate::answer::classes::{Documents, Predictions, predict};
+use crate::answer::classes::{Documents, Predictions, Verdict, measure, predict, predict_each};
 use crate::answer::gold::{Gold, tuned_thresholds};
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
@@ -61,6 +61,17 @@ impl Measurable {
         parameters: &Parameters,
         decision: &Decision,
     ) -> Result<Measured> {
+        if let Gold::Classes(labels) = &*self.gold {
+            // with many classes the probabilities of all documents are more than the memory has
+            let (batches, documents) = (&mut self.batches, &mut self.documents);
+            let mut all: Vec<(u32, Option<Verdict>)> = Vec::with_capacity(batches.documents());
+            let mut take =
+                |document: u32, p: Vec<f64>| all.push((document, Verdict::of(&p, labels[document as usize])));
+            predict_each(model, g, parameters, batches, documents, decision, &mut take)?;
+            all.sort_by_key(|(document, _)| *document);
+            let (count, classes) = (all.len() as u64, model.settings.classes);
+            return Ok(measure(all.into_iter().filter_map(|(_, verdict)| verdict), count, classes));
+        }
         let Predictions { documents, probabilities } = self.predict(model, g, parameters, decision)?;
         Ok(self.gold.measure(&documents, &probabilities, decision, model.settings.classes))
     }

@@ -4,6 +4,7 @@
 //! a run that was stopped anywhere and resumed gives the same bits as one that was not.
 
 mod epoch;
+mod health;
 mod progress;
 mod saving;
 
@@ -20,7 +21,7 @@ use crate::answer::Measured;
 use crate::autodiff::{Graph, ParameterId, Parameters, Role, Var};
 use crate::device::cuda::Collecting;
 use crate::error::{Error, Result};
-use crate::optim::{GradientNorm, Optimiser, Schedule, StepRates, clip_scale, first_non_finite};
+use crate::optim::{GradientNorm, Optimiser, Schedule, StepRates, clip_scale};
 use crate::tensor::Tensor;
 use crate::trace;
 use crate::train::Stage;
@@ -147,6 +148,7 @@ pub struct Training<'a> {
     event: Event,
     started: Instant,
     before: f64,
+    told: health::Told,
 }
 
 impl<'a> Training<'a> {
@@ -196,6 +198,7 @@ impl<'a> Training<'a> {
             event: Event::Step(step),
             started: Instant::now(),
             before: 0.0,
+            told: health::Told::default(),
         };
         if let Some(snapshot) = resume {
             this.restore(&snapshot)?;
@@ -334,6 +337,10 @@ impl<'a> Training<'a> {
             return Ok(Outcome::EpochOver);
         };
         drop(pass);
+        let looked_at = self.is_looked_at();
+        if looked_at {
+            self.look_at_gates()?;
+        }
         self.graph.backward(update.total, self.parameters)?;
         let pass = trace::pass(trace::Pass::Update);
         let norm = self.norm.compute(self.parameters)?;
@@ -343,6 +350,10 @@ impl<'a> Training<'a> {
         if !total.is_finite() || !norm.is_finite() {
             drop(collecting);
             return self.not_finite(total);
+        }
+        self.look_at_loss(loss)?;
+        if looked_at {
+            self.look_at_gradients()?;
         }
         let phase = &self.settings.phases[self.progress.phase];
         let point = phase.schedule.at(self.progress.update_in_phase, self.totals[self.progress.phase]);
@@ -392,14 +403,7 @@ impl<'a> Training<'a> {
 
     fn not_finite(&mut self, loss: f64) -> Result<Outcome> {
         let at = self.progress.update + 1;
-        let what = if loss.is_finite() {
-            match first_non_finite(self.parameters)? {
-                Some((id, _)) => format!("the gradient of '{}' is not finite", self.parameters.name(id)),
-                None => "the norm of the gradients is not finite".to_string(),
-            }
-        } else {
-            format!("the loss is {loss}")
-        };
+        let what = self.diagnosis(loss)?;
         match self.settings.training.on_nan {
             OnNan::Skip => {
                 self.check_parameters(at)?;
@@ -426,16 +430,13 @@ impl<'a> Training<'a> {
                 self.observer.observe(&Event::warning(text))?;
                 Ok(Outcome::Rewound)
             }
-            _ => Err(Error::NotFinite { message: format!("update {at}: {what}: training has diverged"), hint: None }
-                .hint("lower --lr, or use --on-nan rewind")),
+            _ => Err(self.diverged(format!("update {at}: {what}"))),
         }
     }
 
     /// A parameter that is not finite never becomes so again, and a model with one is of no use.
     fn check_parameters(&mut self, update: u64) -> Result<()> {
         let Some(id) = self.norm.first_non_finite_value(self.parameters)? else { return Ok(()) };
-        let name = self.parameters.name(id);
-        let message = format!("update {update}: the parameter '{name}' is not finite: training has diverged");
-        Err(Error::NotFinite { message, hint: None }.hint("lower --lr, or use --on-nan rewind"))
+        Err(self.diverged(format!("update {update}: a parameter is not finite ({})", self.place(id))))
     }
 }

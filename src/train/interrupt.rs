@@ -1,31 +1,45 @@
 //! A signal asks a training run to stop; the run polls between steps, saves its state and ends.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
+use signal_hook::low_level::{self, pipe};
 
 use crate::error::{Error, Result};
+use crate::temporary;
 
 /// Number of the last signal, 0 for none.
 static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// From now on SIGINT, SIGTERM and SIGHUP (a terminal that closes) only set the flag that [`requested`] reads. A second one ends the process at once (a user who
-/// presses Ctrl-C twice does not want to wait for a checkpoint; the last one written stays good).
+/// From now on SIGINT, SIGTERM and SIGHUP (a terminal that closes) only set the flag that [`requested`] reads. A second one ends the
+/// process at once (a user who presses Ctrl-C twice does not want to wait for a checkpoint; the last one written stays good), but for the
+/// temporary folders, which go first.
 pub fn install() -> Result<()> {
     if SIGNAL.get().is_some() {
         return Ok(());
     }
-    let again = Arc::new(AtomicBool::new(false));
-    let signal = SIGNAL.get_or_init(Arc::default);
-    let register = |number: i32| {
-        flag::register_conditional_shutdown(number, 128 + number, again.clone())?;
-        flag::register(number, again.clone())?;
-        flag::register_usize(number, signal.clone(), number as usize)
-    };
     let fault = |e: std::io::Error| Error::data(format!("cannot watch for interrupts: {e}"));
+    let signal = SIGNAL.get_or_init(Arc::default);
+    let (mut told, tells) = UnixStream::pair().map_err(fault)?;
+    let register = |number: i32| {
+        flag::register_usize(number, signal.clone(), number as usize)?;
+        // what a handler may not do, a thread does
+        pipe::register(number, tells.try_clone()?)
+    };
     [SIGINT, SIGTERM, SIGHUP].into_iter().try_for_each(|number| register(number).map(drop).map_err(fault))?;
+    let signal = signal.clone();
+    let end = move || {
+        let mut two = [0; 2];
+        if told.read_exact(&mut two).is_ok() {
+            temporary::remove_all();
+            low_level::exit(128 + signal.load(Ordering::Relaxed) as i32);
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(end).map_err(fault)?;
     // a file that may not grow further is then an error of the write, not the end of the process
     flag::register(SIGXFSZ, Arc::default()).map_err(fault)?;
     Ok(())

@@ -13,6 +13,7 @@ mod data_check;
 mod end_to_end;
 mod experiments;
 mod export;
+mod exports;
 mod import;
 mod inspect;
 mod instruments;

@@ -1,9 +1,12 @@
 //! Never lose a run, never answer wrongly in silence: through the binary. docs/reliability.md says which test holds which promise.
 
 mod damage;
+mod ends;
 mod flags;
+mod health;
 mod overwrite;
 mod resume;
+mod sizes;
 
 use std::path::{Path, PathBuf};
 

@@ -178,6 +178,19 @@ impl Operation for Lstm {
         "lstm"
     }
 
+    fn saturation(&self, saved: &[Option<Tensor>]) -> Result<Option<f64>> {
+        let Some(Some(gates)) = saved.first() else { return Ok(None) };
+        let hidden = gates.shape().dims().last().map_or(0, |width| width / 4);
+        let (mut near, mut all) = (0usize, 0usize);
+        for row in gates.to_f64().chunks_exact(4 * hidden.max(1)) {
+            // i, f and o; g is a value, not a gate
+            let squashed = row[..2 * hidden].iter().chain(&row[3 * hidden..]);
+            near += squashed.filter(|&&x| !(0.01..=0.99).contains(&x)).count();
+            all += 3 * hidden;
+        }
+        Ok((all > 0).then(|| near as f64 / all as f64))
+    }
+
     fn backward(&self, b: &mut Backward) -> Result<()> {
         let Words { sizes, weight } = b.attributes();
         let Sizes { t, b: batch, i, h } = sizes;

@@ -1,10 +1,11 @@
 //! What a file holds, from its name and its first 64 KiB.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 
 use super::archive::refuse_archive;
 use super::bytes::{Bytes, read_error};
 use super::columns::Columns;
+use super::doubts;
 use super::formats::{FORMATS, Format};
 use super::input::{Encoding, Utf8Reader};
 use super::layout::{self, Layout};
@@ -22,6 +23,8 @@ pub(super) struct Sample {
     is_utf8: bool,
     /// What the first bytes say, where they do.
     encoding: Option<Encoding>,
+    /// The encoding that the text was looked at in.
+    read_as: Encoding,
 }
 
 /// Reads the sample, in `encoding` where the user names one.
@@ -38,16 +41,21 @@ pub(super) fn sample(name: &str, mut bytes: Bytes, encoding: Option<Encoding>) -
     if head.starts_with(&[0xff, 0xfe, 0, 0]) || head.starts_with(&[0, 0, 0xfe, 0xff]) {
         return Err(Error::file(name, "is in UTF-32, which is not read").hint("iconv -f UTF-32 -t UTF-8"));
     }
+    if let Some(encoding) = encoding {
+        doubts::refuse_mark(&head, name, encoding)?;
+    }
     let cut = head.len() as u64 == SAMPLE;
     let is_utf8 = match std::str::from_utf8(&head) {
         Ok(_) => true,
         Err(e) => e.error_len().is_none() && cut,
     };
     let found = Encoding::of_head(&head);
-    let text = encoding.or(found).unwrap_or(Encoding::Utf8).decode_sample(&head);
+    // a mark of UTF-16 that was not refused says which it is
+    let read_as = Encoding::of_mark(&head).or(encoding).or(found).unwrap_or(Encoding::Utf8);
+    let text = read_as.decode_sample(&head);
     let text = text.trim_start_matches('\u{feff}').to_string();
     refuse_pointer(name, &text)?;
-    Ok(Sample { text, cut, is_utf8, encoding: found })
+    Ok(Sample { text, cut, is_utf8, encoding: found, read_as })
 }
 
 /// Small files that stand for large ones that were not fetched.
@@ -74,9 +82,16 @@ impl Sample {
         }
     }
 
-    /// Whether a web page stands where a text is meant.
+    /// Whether a web page stands where a text is meant, perhaps after a declaration or comments.
     pub(super) fn is_html(&self) -> bool {
-        let start: String = self.text.trim_start().chars().take(15).collect::<String>().to_ascii_lowercase();
+        let mut rest = self.text.trim_start();
+        while let Some(end) = [("<?", "?>"), ("<!--", "-->")]
+            .into_iter()
+            .find_map(|(open, close)| rest.starts_with(open).then(|| rest.find(close).map(|at| at + close.len()))?)
+        {
+            rest = rest[end..].trim_start();
+        }
+        let start: String = rest.chars().take(15).collect::<String>().to_ascii_lowercase();
         start.starts_with("<!doctype html") || start.starts_with("<html")
     }
 
@@ -128,10 +143,32 @@ impl<'a> Look<'a> {
         self.sample.cut
     }
 
-    /// The whole file from its beginning.
-    pub(super) fn open(&self) -> Result<Utf8Reader> {
-        let encoding = self.options.encoding.or(self.sample.encoding).unwrap_or(Encoding::Utf8);
-        Ok(Utf8Reader::new(self.place.open()?, self.name, encoding))
+    /// The whole file from its beginning, to look at the order of its quotes; nothing where it has none. Undecoded where that
+    /// can be: what is looked at is ASCII.
+    pub(super) fn open_where_quoted(&self) -> Result<Option<Box<dyn BufRead>>> {
+        let encoding = self.sample.read_as;
+        if !encoding.has_ascii_marks() {
+            return Ok(Some(Box::new(Utf8Reader::new(self.place.open()?, self.name, encoding))));
+        }
+        let open = || Ok(BufReader::with_capacity(SAMPLE as usize, self.place.open()?));
+        let mut reader = open()?;
+        loop {
+            // a fault is told when the file is read
+            let Ok(block) = reader.fill_buf() else { return Ok(None) };
+            if block.is_empty() {
+                return Ok(None);
+            }
+            if memchr::memchr(b'"', block).is_some() {
+                break;
+            }
+            let length = block.len();
+            reader.consume(length);
+        }
+        let mut reader = open()?;
+        if reader.fill_buf().is_ok_and(|block| block.starts_with(b"\xef\xbb\xbf")) {
+            reader.consume(3);
+        }
+        Ok(Some(Box::new(reader)))
     }
 
     /// The format, and for a table its layout.

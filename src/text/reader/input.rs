@@ -36,6 +36,7 @@ impl Encoding {
 
     /// Text of the beginning of a file, only to look at: faults are named when the file is read.
     pub(super) fn decode_sample(self, bytes: &[u8]) -> String {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         match self {
             Encoding::Utf8 => String::from_utf8_lossy(bytes).into_owned(),
             Encoding::Latin1 => bytes.iter().map(|&b| char::from(b)).collect(),
@@ -45,10 +46,8 @@ impl Encoding {
 
     /// The encoding that the first bytes give away: a byte-order mark, or the zeros of Latin letters in UTF-16.
     pub(super) fn of_head(head: &[u8]) -> Option<Self> {
-        match head {
-            [0xff, 0xfe, ..] => return Some(Encoding::Other(encoding_rs::UTF_16LE)),
-            [0xfe, 0xff, ..] => return Some(Encoding::Other(encoding_rs::UTF_16BE)),
-            _ => {}
+        if let Some(marked) = Self::of_mark(head) {
+            return Some(marked);
         }
         let zeros = |parity| head.iter().skip(parity).step_by(2).filter(|&&b| b == 0).count();
         let (even, odd, pairs) = (zeros(0), zeros(1), head.len() / 2);
@@ -56,6 +55,23 @@ impl Encoding {
             return None;
         }
         Some(Encoding::Other(if odd > even { encoding_rs::UTF_16LE } else { encoding_rs::UTF_16BE }))
+    }
+
+    /// UTF-16, where its byte-order mark is there.
+    pub(super) fn of_mark(head: &[u8]) -> Option<Self> {
+        match head {
+            [0xff, 0xfe, ..] => Some(Encoding::Other(encoding_rs::UTF_16LE)),
+            [0xfe, 0xff, ..] => Some(Encoding::Other(encoding_rs::UTF_16BE)),
+            _ => None,
+        }
+    }
+
+    /// Whether tabs, quotes and line ends are those of ASCII, and no other character has their bytes.
+    pub(super) fn has_ascii_marks(self) -> bool {
+        match self {
+            Encoding::Utf8 | Encoding::Latin1 => true,
+            Encoding::Other(e) => e.is_ascii_compatible(),
+        }
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -88,7 +104,7 @@ pub(super) struct Utf8Reader {
     lines: u64,
 }
 
-const CHUNK: usize = 1 << 16;
+pub(super) const CHUNK: usize = 1 << 16;
 
 impl Utf8Reader {
     pub(super) fn new(inner: Bytes, name: &str, encoding: Encoding) -> Self {
@@ -150,7 +166,8 @@ impl Utf8Reader {
 
     fn byte_order_mark(&mut self) {
         let utf16 = match self.raw.as_slice() {
-            [0xef, 0xbb, 0xbf, ..] if matches!(self.decoder, Decoder::Utf8) => {
+            // whatever the user says: no text begins with these three
+            [0xef, 0xbb, 0xbf, ..] => {
                 self.raw.drain(..3);
                 self.offset = 3;
                 return;
@@ -159,7 +176,12 @@ impl Utf8Reader {
             [0xfe, 0xff, ..] => encoding_rs::UTF_16BE,
             _ => return,
         };
-        if matches!(self.decoder, Decoder::Utf8) {
+        let told = match &self.decoder {
+            Decoder::Utf8 => true,
+            Decoder::Latin1 => false,
+            Decoder::Other(decoder) => [encoding_rs::UTF_16LE, encoding_rs::UTF_16BE].contains(&decoder.encoding()),
+        };
+        if told {
             self.decoder = Decoder::Other(utf16.new_decoder_with_bom_removal());
         }
     }
@@ -265,43 +287,6 @@ impl Lines {
             Err(_) => Err(Error::line(&self.name, self.number, "is not valid UTF-8")),
         }
     }
-}
-
-/// What speaks against reading a file in this encoding, which the user names: all of it is valid UTF-8 with letters beyond ASCII; or,
-/// in Latin-1, it has control characters that are letters and quotes in windows-1252.
-pub(super) fn doubts(bytes: &mut dyn Read, name: &str, encoding: Encoding) -> Result<Vec<String>> {
-    let (mut block, mut kept, mut utf8, mut beyond) = (vec![0; CHUNK], 0, true, false);
-    let mut control = None;
-    loop {
-        let read = bytes.read(&mut block[kept..]).map_err(|e| read_error(name, e))?;
-        let piece = &block[..kept + read];
-        control = control.or_else(|| piece.iter().copied().find(|b| (0x80..0xa0).contains(b)));
-        beyond |= !piece.is_ascii();
-        let valid = match std::str::from_utf8(piece) {
-            Ok(text) => text.len(),
-            Err(e) => {
-                utf8 &= e.error_len().is_none() && read > 0;
-                e.valid_up_to()
-            }
-        };
-        if read == 0 || (!utf8 && (encoding != Encoding::Latin1 || control.is_some())) {
-            break;
-        }
-        let length = piece.len();
-        // the beginning of a character goes before what follows
-        kept = if utf8 { length - valid } else { 0 };
-        block.copy_within(length - kept..length, 0);
-    }
-    let mut doubts = Vec::new();
-    if utf8 && beyond {
-        doubts.push(format!("{name} is valid UTF-8, but --encoding has it read as {}", encoding.name()));
-    } else if let (Some(byte), Encoding::Latin1) = (control, encoding) {
-        doubts.push(format!(
-            "{name} has the byte {byte:#04x}, a control character in Latin-1 and a mark or letter in windows-1252: \
-             --encoding windows-1252 reads it so"
-        ));
-    }
-    Ok(doubts)
 }
 
 pub(super) fn too_long(name: &str, line: u64) -> Error {

@@ -21,10 +21,8 @@ const NAME_THEM: &str = "name them with --text-column and --label-column";
 /// JSON that is not lines of objects with a text.
 pub(super) fn recognise(look: &Look) -> Result<Option<Layout>> {
     let Some(first) = look.full.first() else { return Ok(None) };
+    refuse_other_json(look)?;
     let named = [".jsonl", ".ndjson", ".json"].iter().any(|end| look.base.ends_with(end));
-    if named && first.trim_start().starts_with('[') {
-        return Err(Error::file(look.name, "is one JSON array").hint("write an object a line: jq -c '.[]'"));
-    }
     if named {
         return if_so(true);
     }
@@ -39,6 +37,27 @@ pub(super) fn recognise(look: &Look) -> Result<Option<Layout>> {
         return if_so(true);
     }
     Ok(None)
+}
+
+/// JSON that is not lines of objects: an array of objects, or an object over several lines.
+fn refuse_other_json(look: &Look) -> Result<()> {
+    let begins =
+        |text: &str, mark: char| text.trim_start().strip_prefix(mark).map(|rest| rest.trim_start().to_string());
+    let text = look.text();
+    let named = [".jsonl", ".ndjson", ".json"].iter().any(|end| look.base.ends_with(end));
+    if let Some(inner) = begins(text, '[')
+        && (named || begins(&inner, '{').is_some_and(|inner| inner.starts_with('"')))
+    {
+        return Err(Error::file(look.name, "is one JSON array").hint("write an object a line: jq -c '.[]'"));
+    }
+    if look.full.first().is_some_and(|line| line.trim() == "{")
+        && begins(text, '{').is_some_and(|inner| inner.starts_with('"'))
+    {
+        return Err(
+            Error::file(look.name, "has JSON objects over several lines").hint("write an object a line: jq -c .")
+        );
+    }
+    Ok(())
 }
 
 /// The keys that are read. That of the label may be found on a later line than the first.
@@ -72,7 +91,14 @@ pub(super) fn read(opened: Opened) -> Result<Documents> {
                 }
             })?;
             find_keys(&mut keys, &object, &columns).map_err(|m| fail(m).hint(NAME_THEM))?;
-            let (fields, label) = values(&object, &keys).map_err(fail)?;
+            let (fields, label) = values(&object, &keys).map_err(|message| {
+                let several = keys
+                    .label
+                    .as_ref()
+                    .is_some_and(|name| object.get(name).is_some_and(Value::is_array) && message.contains(&**name));
+                let error = fail(message);
+                if several { error.hint("--task labels learns several labels a text") } else { error }
+            })?;
             let origin = Origin { file: file.clone(), line: number };
             return Ok(Some(Document { label, origin, ..Document::from_fields(fields) }));
         }
@@ -107,7 +133,8 @@ fn object(line: &str) -> Result<Object, String> {
             Ok(object)
         }
     }
-    let line = line.trim_matches(is_space);
+    // files that were put one after the other have a byte-order mark each
+    let line = line.trim_start_matches('\u{feff}').trim_matches(is_space);
     if !line.starts_with('{') && serde_json::from_str::<Value>(line).is_ok() {
         return Err("is not a JSON object".into());
     }

@@ -233,7 +233,8 @@ fn is_header(look: &Look, tried: &Tried) -> Result<bool> {
     if first.is_empty() || columns.fits_header(&first) {
         return Ok(!first.is_empty());
     }
-    let rest = &tried.rows[1..];
+    // a header that comes again is no sign of data: files were put one after the other
+    let rest: Vec<&Vec<String>> = tried.rows[1..].iter().filter(|row| **row != tried.rows[0]).collect();
     let cells = |c: usize| rest.iter().filter_map(move |row| row.get(c)).map(|cell| cell.trim());
     let Ok((texts, label)) = columns.by_number(first.len().max(columns.largest())) else { return Ok(false) };
     let named: Vec<usize> = (0..first.len()).filter(|&c| !first[c].trim().is_empty()).collect();
@@ -267,7 +268,7 @@ fn is_header(look: &Look, tried: &Tried) -> Result<bool> {
     if !doubled && (numbers || classes || (longer && single)) {
         return Ok(true);
     }
-    if rest.is_empty() || (single && !doubled) {
+    if rest.is_empty() || !doubled {
         let message = format!("it cannot be told whether the first row names the columns: {}", list(&first));
         return Err(Error::line(look.name, 1, message).hint("say --header yes or --header no"));
     }
@@ -275,28 +276,30 @@ fn is_header(look: &Look, tried: &Tried) -> Result<bool> {
 }
 
 /// Whether quotes enclose the fields of a TSV file: some do, all are in order to the end of the file, rows are even with them, and none
-/// takes in what looks like rows. A single quote out of order proves that quotes are characters.
+/// takes in what looks like rows. A single quote out of order proves that quotes are characters. Where every field is in quotes,
+/// whatever is within them is meant, and rows that are not even are told when they are read.
 fn enclosing(look: &Look, separator_line: bool) -> Result<bool> {
-    let mut reader = look.open()?;
+    let Some(mut reader) = look.open_where_quoted()? else { return Ok(false) };
     let layout = Layout { separator_line, ..NONE };
     if skip_separator_line(&mut reader, layout).is_err() {
         return Ok(false); // told when it is read
     }
     let mut rows = Rows::new(reader, b'\t', Quotes::Enclose);
-    let (mut width, mut any, mut all, mut swallowed) = (None, false, true, false);
+    let (mut width, mut any, mut all, mut even, mut swallowed) = (None, false, true, true, false);
     loop {
         match rows.next() {
-            // where every field is in quotes, whatever is within them is meant
             Ok(None) => return Ok(any && (all || !swallowed)),
             Ok(Some(_)) => {
                 let n = *width.get_or_insert(rows.len());
-                if rows.len() != n {
+                even &= rows.len() == n;
+                any |= rows.quoted() > 0;
+                all &= rows.quoted() == rows.len();
+                if !even && !all {
                     return Ok(false);
                 }
-                let is_row = |line: &str| n > 1 && line.matches('\t').count() + 1 == n;
-                swallowed |= rows.has_many_lines() && rows.iter().any(|field| field.split('\n').any(is_row));
-                any |= rows.quoted() > 0;
-                all &= rows.quoted() == n;
+                let is_row = |line: &[u8]| n > 1 && line.iter().filter(|&&b| b == b'\t').count() + 1 == n;
+                swallowed |= rows.has_many_lines()
+                    && (0..rows.len()).any(|i| rows.bytes_of(i).split(|&b| b == b'\n').any(is_row));
             }
             Err(Fault::Read(_)) => return Ok(any), // told when it is read
             Err(_) => return Ok(false),

@@ -18,6 +18,7 @@ mod columns;
 #[cfg(test)]
 mod data_tests;
 mod detect;
+mod doubts;
 mod formats;
 mod input;
 mod json;
@@ -439,7 +440,8 @@ fn plan_pair(neg: Place, pos: Place, options: &OpenOptions) -> Result<Planned> {
         None => detect::sample(&neg.name(), neg.open()?, None)?.encoding(Format::by_name("plain")?),
     };
     let recognised = with_encoding("two files of lines, .neg and .pos".into(), encoding);
-    Ok(Planned::new(Plan::Pair { neg, pos, encoding }, recognised))
+    let warnings = [doubts::of_file(&neg, options)?, doubts::of_file(&pos, options)?].concat();
+    Ok(Planned { plan: Plan::Pair { neg, pos, encoding }, recognised, warnings })
 }
 
 fn with_encoding(text: String, encoding: Encoding) -> String {
@@ -454,20 +456,21 @@ fn plan_file(place: Place, options: &OpenOptions) -> Result<Planned> {
     let sample = detect::sample(&name, place.open()?, options.encoding)?;
     let look = Look::new(&name, &sample, &place, options);
     let (format, layout) = look.format().map_err(|e| if sample.is_html() { web_page(&name) } else { e })?;
+    if sample.is_html() && format.name() == "json-lines" {
+        return Err(web_page(&name));
+    }
     let encoding = options.encoding.unwrap_or_else(|| sample.encoding(format));
     let recognised = with_encoding(look.describe(format, layout), encoding);
     let mut warnings = Vec::new();
     if sample.is_html() && format.name() != "wikitext" {
         warnings.push(format!("{name} is a web page (HTML): its marks are read as text"));
     }
-    if let Some(encoding) = options.encoding.filter(|encoding| *encoding != Encoding::Utf8) {
-        warnings.extend(input::doubts(&mut *place.open()?, &name, encoding)?);
-    }
+    warnings.extend(doubts::of_file(&place, options)?);
     Ok(Planned { plan: Plan::File { place, format, encoding, layout }, recognised, warnings })
 }
 
 fn web_page(name: &str) -> Error {
-    Error::file(name, "is a web page (HTML), not a table").hint("was an error page saved in place of the data?")
+    Error::file(name, "is a web page (HTML), not data").hint("was an error page saved in place of the data?")
 }
 
 /// Files side by side up to this number are looked at one by one.
@@ -493,8 +496,9 @@ fn plan_tree(container: Container, member: &str, options: &OpenOptions) -> Resul
             if unlabelled {
                 text.push_str(", unsup/ unlabelled");
             }
+            let warnings = doubts::of_tree(&container, &prefix, options)?;
             let plan = Plan::Tree { container, prefix, classes: true, encoding };
-            Ok(Planned::new(plan, with_encoding(text, encoding)))
+            Ok(Planned { plan, recognised: with_encoding(text, encoding), warnings })
         }
         Shape::Files { prefix, files } => plan_files(container, prefix, &files, options),
     }
@@ -517,8 +521,9 @@ fn plan_files(container: Container, prefix: String, files: &[String], options: &
     if options.format.is_none() && opened.iter().all(|s| s.as_ref().map_or(true, is_plain)) {
         let encoding = options.encoding.unwrap_or(Encoding::Utf8);
         let text = format!("folder of {} texts, one document a file", files.len());
+        let warnings = doubts::of_tree(&container, &prefix, options)?;
         let plan = Plan::Tree { container, prefix, classes: false, encoding };
-        return Ok(Planned::new(plan, with_encoding(text, encoding)));
+        return Ok(Planned { plan, recognised: with_encoding(text, encoding), warnings });
     }
     let sources = opened.into_iter().chain(files[looked_at..].iter().map(open)).collect::<Result<Vec<_>>>()?;
     if options.format.is_none()

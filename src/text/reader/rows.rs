@@ -122,9 +122,14 @@ impl<R: BufRead> Rows<R> {
 
     /// A field of the present row.
     pub(super) fn field(&self, i: usize) -> &str {
-        let start = if i == 0 { 0 } else { self.ends[i - 1] };
         // the reader gives valid UTF-8, and it was cut at ASCII alone
-        std::str::from_utf8(&self.fields[start..self.ends[i]]).unwrap_or_default()
+        std::str::from_utf8(self.bytes_of(i)).unwrap_or_default()
+    }
+
+    /// The same as bytes, where the reader gives those of another encoding.
+    pub(super) fn bytes_of(&self, i: usize) -> &[u8] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.fields[start..self.ends[i]]
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &str> {

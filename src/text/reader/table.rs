@@ -12,6 +12,7 @@ use super::layout::{self, Layout, skip_separator_line};
 use super::rows::{Fault, Quotes, Rows};
 use super::{Document, Documents, LABEL_MARK, Origin, stream};
 use crate::error::{Error, Result};
+use crate::text::is_space;
 
 /// # Errors
 /// A table by its name whose columns cannot be told.
@@ -46,6 +47,8 @@ struct TableDocuments {
     /// Lines before the first that the rows know of.
     skipped: u64,
     labels: HashSet<String>,
+    /// No data row was checked yet.
+    first_row: bool,
 }
 
 impl TableDocuments {
@@ -64,6 +67,7 @@ impl TableDocuments {
             first: None,
             skipped: u64::from(layout.separator_line),
             labels: HashSet::new(),
+            first_row: true,
         };
         let Some(line) = this.read()? else { return Err(Error::file(&*this.file, "holds no row")) };
         this.find_columns(columns, line)?;
@@ -180,9 +184,9 @@ impl TableDocuments {
     }
 
     /// Refuses a row from which something would be lost.
-    fn check(&self, line: u64) -> Result<()> {
-        let (rows, needed) = (&self.rows, self.needed());
-        let fail = |message: String| Error::line(&*self.file, line, message);
+    fn check(&mut self, line: u64) -> Result<()> {
+        let (rows, needed, file) = (&self.rows, self.needed(), self.file.clone());
+        let fail = |message: String| Error::line(&*file, line, message);
         if rows.len() < needed {
             return Err(fail(format!("has too few columns: {} where {needed} are needed", rows.len()))
                 .hint("quote fields that hold the delimiter, and close every quote; or name the columns with flags"));
@@ -193,18 +197,23 @@ impl TableDocuments {
                 b'\t' => "a tab".to_string(),
                 other => format!("'{}'", char::from(other)),
             };
+            let spaced = |field: &str| field.starts_with(' ') && field.trim_start().starts_with('"');
             let hint = if self.layout.quotes == Quotes::Characters {
                 format!("{delimiter} stands between columns: take it out of the text")
+            } else if self.first_row && self.layout.header && rows.len() == self.width + 1 {
+                format!(
+                    "quote a text that holds {delimiter}: \"…\"; if every row begins with a name or number of its own, \
+                     put a name for it before the header"
+                )
+            } else if rows.iter().any(spaced) {
+                format!("a quote encloses a field only where it follows {delimiter} directly: take the space out")
             } else {
                 format!("quote a text that holds {delimiter}: \"…\"")
             };
             return Err(fail(format!("has {} columns where {whose} has {}", rows.len(), self.width)).hint(hint));
         }
-        if !self.header.is_empty()
-            && rows.field(0).trim() == self.header[0]
-            && rows.len() >= self.width
-            && (0..self.width).all(|i| rows.field(i).trim() == self.header[i])
-        {
+        self.first_row = false;
+        if self.repeats_header() {
             return Err(fail("repeats the header".into()).hint("files were put one after the other: take the line out"));
         }
         if rows.has_many_lines() && !self.layout.quotes_given && self.label.is_some() {
@@ -213,28 +222,50 @@ impl TableDocuments {
         Ok(())
     }
 
+    /// Whether the row says what the header says: every column does, or those of text and label do but for case and a byte-order mark.
+    fn repeats_header(&self) -> bool {
+        if self.header.is_empty() {
+            return false;
+        }
+        let cell = |i: usize| self.rows.field(i).trim_matches(|c: char| is_space(c) || c == '\u{feff}');
+        let read = self.text.iter().copied().chain(self.label);
+        self.rows.len() >= self.width && (0..self.width).all(|i| cell(i) == self.header[i])
+            || self.label.is_some() && read.clone().all(|i| cell(i).eq_ignore_ascii_case(&self.header[i]))
+    }
+
     /// A quote that was meant as a character, and a later one that seems to close it, make one text of all rows between them. Rows show
-    /// in a text by as many columns as the table has, with a label that other rows have.
+    /// in a text by as many columns as the table has, with a label that other rows have; or all lines but the ends of the text do,
+    /// with one word for a label each.
     fn check_lines(&self, line: u64) -> Result<()> {
         let Some(label) = self.label.filter(|_| self.width > 1) else { return Ok(()) };
-        let delimiter = char::from(self.layout.delimiter);
-        let is_row = |inner: &str| {
-            inner.split(delimiter).count() == self.width
-                && inner
-                    .split(delimiter)
-                    .nth(label)
-                    .is_some_and(|cell| self.labels.contains(cell.trim().trim_matches('"')))
+        let own = self.rows.field(label);
+        // in prose a space follows the comma, in a table it does only where it does in other rows
+        let spaced = own.starts_with(' ');
+        let swallows = |(i, field): (usize, &str)| {
+            let lines: Vec<&str> = field.split('\n').map(|line| line.trim_end_matches('\r')).collect();
+            let last = lines.len() - 1;
+            // of the first line the columns before the field are missing, of the last one those after it
+            let label_of = |n: usize| {
+                let cells: Vec<&str> = lines[n].split(char::from(self.layout.delimiter)).collect();
+                let (from, to) = (if n == 0 { i } else { 0 }, if n == last { i + 1 } else { self.width });
+                let is_row = cells.len() == to - from
+                    && cells.len() > 1
+                    && (spaced || cells[1..].iter().all(|cell| !cell.starts_with(' ')));
+                let cell = cells.get(label.checked_sub(from)?).filter(|_| is_row)?;
+                Some(cell.trim().trim_matches('"'))
+            };
+            let known = |cell: &str| self.labels.contains(cell) || cell == own.trim();
+            let word = |cell: &str| !cell.is_empty() && cell.len() <= 20 && !cell.contains(is_space);
+            let found: Vec<Option<&str>> = (0..lines.len()).map(label_of).collect();
+            let rows = found.iter().flatten().filter(|cell| word(cell)).count();
+            let whole = found[1..last].iter().all(|cell| cell.is_some_and(word));
+            found.iter().flatten().any(|cell| known(cell)) || (rows > 1 && last > 1 && whole)
         };
-        for field in self.rows.iter().filter(|field| field.contains('\n')) {
-            let inner: Vec<&str> = field.split('\n').collect();
-            if inner[1..inner.len() - 1].iter().any(|inner| is_row(inner)) {
-                return Err(Error::line(
-                    &*self.file,
-                    line,
-                    "a quoted text that begins here holds lines that look like rows",
-                )
+        let fields = self.rows.iter().take(self.width).enumerate();
+        if fields.filter(|(i, field)| *i != label && field.contains('\n')).any(swallows) {
+            let message = "a quoted text that begins here holds lines that look like rows";
+            return Err(Error::line(&*self.file, line, message)
                 .hint("close the quote; if it is a character: --quotes no; if the text is so: --quotes yes"));
-            }
         }
         Ok(())
     }

@@ -213,6 +213,29 @@ impl Tokenizer {
         &self.kind
     }
 
+    /// Whether a document has no token of its own: there is no text, or nothing that the rules leave of it (`<br />`, characters that
+    /// nobody sees).
+    pub fn finds_nothing_in(&self, document: &Document, scratch: &mut Scratch) -> bool {
+        let text = &document.text;
+        if document.is_empty() {
+            return true;
+        }
+        let marked = text.contains(['<', '&']);
+        // a letter stays whatever the rules are; in ASCII all that is seen does, but for tags and entities
+        let stays = |c: char| if c.is_ascii() { c.is_ascii_graphic() && !marked } else { c.is_alphanumeric() };
+        if text.len() > 64 || text.chars().any(stays) {
+            return false;
+        }
+        let mut tokens = |document: &Document| {
+            let mut all: Vec<String> = Vec::new();
+            self.tokenize(document, scratch, &mut |token| all.push(token.to_string()));
+            all.retain(|token| !token.chars().all(is_space));
+            all
+        };
+        let bare = Document::from_fields(document.fields().map(|_| String::new()).collect());
+        tokens(document) == tokens(&Document { lines: document.lines, ..bare })
+    }
+
     /// Hands the tokens of a document to `emit`, in order; the token that opens a document is the first.
     pub fn tokenize(&self, document: &Document, scratch: &mut Scratch, emit: &mut dyn FnMut(&str)) {
         if let Some(subword) = &self.subword {

@@ -59,7 +59,8 @@ pub(super) enum Casing {
 impl Casing {
     /// Of a language, by its code.
     pub(super) fn of(code: &str) -> Self {
-        if matches!(code.split('-').next(), Some("tr" | "az")) { Casing::Turkish } else { Casing::Unicode }
+        let turkish = matches!(code.split(['-', '_']).next(), Some("tr" | "az" | "tur" | "aze"));
+        if turkish { Casing::Turkish } else { Casing::Unicode }
     }
 
     /// `str.lower` of a whole text, appended to `out`.
@@ -106,6 +107,10 @@ pub(super) fn before(
     text.clear();
     push_fields(document, rules, text);
     let table = rules.table();
+    if casing == Casing::Turkish && text.contains("I\u{307}") {
+        // İ in two characters
+        *text = text.replace("I\u{307}", "\u{130}");
+    }
     replace_literals(text, REPLACE_COMMON.iter().chain(table.replace));
     // a rule tells whether it changed anything; if not, what it left in `other` is not looked at
     let mut rule = |apply: &dyn Fn(&str, &mut String) -> bool| {

@@ -14,9 +14,10 @@ use super::class_weights::ClassWeights;
 use super::examples::{self, ExampleSets, check_kind};
 use super::{Context, StageResult, Workplace};
 use crate::answer::gold::Gold;
-use crate::answer::{Hits, Measured, classes};
+use crate::answer::{Hits, Measured, SHOWN_CLASSES, classes};
 use crate::error::{Error, Result};
-use crate::models::{Architecture, Decision, Loaded, ModelConfig};
+use crate::files;
+use crate::models::{self, Architecture, Decision, Loaded, ModelConfig};
 use crate::nn::{LanguageModel, weights as model_weights};
 use crate::text::{
     Document, Labelled, Labels, Profile, Source, low_shot_subset, random_split, shown_label, shown_labels,
@@ -155,7 +156,7 @@ pub fn train_classifier(
         };
     }
     if let Some(measured) = &progress.last {
-        show_measured(context, Split::Valid, measured, &names)?;
+        show_measured(context, Split::Valid, measured, &names, out)?;
     }
     let test = match test {
         Some(test) => {
@@ -163,7 +164,7 @@ pub fn train_classifier(
             let (rows, order) = (settings.training.valid_batch_size, classes::order(&network));
             let mut test = test.into_measurable(rows, order, direction)?;
             let measured = test.measure(&network, &mut graph, &parameters, &decision)?;
-            report_test(context, &progress, &measured, &names)?;
+            report_test(context, &progress, &measured, &names, out)?;
             Some(measured)
         }
         None => None,
@@ -379,7 +380,13 @@ fn describe_weights(context: &mut Context, names: &[String], weights: &[f64]) ->
     context.note(format!("weights: {}", shown.join(", ")))
 }
 
-fn report_test(context: &mut Context, progress: &Progress, measured: &Measured, names: &[String]) -> Result<()> {
+fn report_test(
+    context: &mut Context,
+    progress: &Progress,
+    measured: &Measured,
+    names: &[String],
+    out: &Path,
+) -> Result<()> {
     context.observer.observe(&Event::Evaluated(Evaluated {
         stage: Stage::Classifier,
         epoch: u64::from(progress.epoch),
@@ -389,24 +396,48 @@ fn report_test(context: &mut Context, progress: &Progress, measured: &Measured, 
         scores: measured.scores.clone(),
         seconds: 0.0,
     }))?;
-    show_measured(context, Split::Test, measured, names)
+    show_measured(context, Split::Test, measured, names, out)
 }
 
-/// Tells of the tables of an evaluation.
-pub(super) fn show_measured(context: &mut Context, split: Split, measured: &Measured, names: &[String]) -> Result<()> {
-    if let Some(matrix) = measured.confusion.clone() {
-        context.observer.observe(&Event::Confusion { split, labels: names.to_vec(), matrix })?;
+/// Pairs of classes that are told of in the place of a whole table.
+const PAIRS: usize = 50;
+
+/// Tells of the tables of an evaluation. With many classes those are the worst pairs and the worst classes; the whole table goes into a
+/// file of its own.
+fn show_measured(context: &mut Context, split: Split, measured: &Measured, names: &[String], out: &Path) -> Result<()> {
+    let table = |title: String, columns: &[&str], rows| {
+        let columns = columns.iter().map(ToString::to_string).collect();
+        Event::Table { split, title, columns, rows }
+    };
+    if let Some(confusion) = &measured.confusion {
+        if let Some(matrix) = confusion.shown() {
+            context.observer.observe(&Event::Confusion { split, labels: names.to_vec(), matrix })?;
+        } else {
+            let file = models::confusion_file(split.name());
+            files::put_with(&out.join(&file), |writer| confusion.write_csv(names, writer))?;
+            let row = |&(truth, said, n): &(usize, usize, u64)| vec![json!(names[truth]), json!(names[said]), json!(n)];
+            let rows = confusion.worst(PAIRS).iter().map(row).collect();
+            let title = format!("Most confused ({file} has all)");
+            context.observer.observe(&table(title, &["true class", "predicted class", "documents"], rows))?;
+        }
     }
     if measured.hits.is_empty() {
         return Ok(());
     }
     let what = if measured.confusion.is_some() { "class" } else { "label" };
-    let columns = [what, "support", "precision", "recall", "F1"].map(String::from).to_vec();
-    let row = |(name, hits): (&String, &Hits)| {
+    let (shown, title) = match names.len() > SHOWN_CLASSES {
+        true => {
+            let title = format!("By {what}: the {SHOWN_CLASSES} with the lowest F1 of {}", names.len());
+            (Hits::hardest(&measured.hits, SHOWN_CLASSES), title)
+        }
+        false => ((0..measured.hits.len()).collect(), format!("By {what}")),
+    };
+    let row = |k: &usize| {
+        let (name, hits) = (&names[*k], &measured.hits[*k]);
         vec![json!(name), json!(hits.support()), json!(hits.precision()), json!(hits.recall()), json!(hits.f1())]
     };
-    let rows = names.iter().zip(&measured.hits).map(row).collect();
-    context.observer.observe(&Event::Table { split, title: format!("By {what}"), columns, rows })
+    let columns = [what, "support", "precision", "recall", "F1"];
+    context.observer.observe(&table(title, &columns, shown.iter().map(row).collect()))
 }
 
 /// The result of the stage: errors of classes under the names that they have always had, every other score under its own.

@@ -6,7 +6,7 @@
 //! | `FAULTS_PATH` | a part of the paths that count |
 //! | `FAULTS_OPS` | the calls that count, as `open,read,write,sync,rename,link,unlink,mkdir,rmdir,truncate,list,stat`; all without it |
 //! | `FAULTS_N` | the call that fails, counted from 1 |
-//! | `FAULTS_MODE` | `ENOSPC`, `EIO`, `EACCES`, `EINTR`: the error; `short`: half of a read or write; `kill`, `killafter`: the process dies before or after it |
+//! | `FAULTS_MODE` | `ENOSPC`, `EIO`, `EACCES`, `EINTR`: the error; `short`: half of a read or write; `kill`, `killafter`: the process dies before or after it; `SIGINT`, `SIGTERM`, `SIGHUP`: the process gets the signal |
 //! | `FAULTS_STICKY` | every later call fails, too: a disk that stays full |
 //! | `FAULTS_LOG` | a file that gets a line for every call that counts |
 //!
@@ -99,6 +99,13 @@ fn die() -> ! {
     }
 }
 
+/// The process gets a signal, and the call is done.
+fn raise(signal: c_int) -> Fate {
+    // SAFETY: no memory is touched.
+    unsafe { libc::kill(libc::getpid(), signal) };
+    Fate::Done
+}
+
 fn judge(op: &str, what: &[u8]) -> Fate {
     let s = settings();
     if s.ops.is_some_and(|ops| !ops.split(|&b| b == b',').any(|one| one == op.as_bytes())) {
@@ -125,6 +132,9 @@ fn judge(op: &str, what: &[u8]) -> Fate {
         Some(b"kill") => die(),
         Some(b"killafter") => return Fate::DiesAfter,
         Some(b"short") => return Fate::Half,
+        Some(b"SIGINT") => return raise(libc::SIGINT),
+        Some(b"SIGTERM") => return raise(libc::SIGTERM),
+        Some(b"SIGHUP") => return raise(libc::SIGHUP),
         Some(b"ENOSPC") => libc::ENOSPC,
         Some(b"EACCES") => libc::EACCES,
         Some(b"EINTR") => libc::EINTR,

@@ -8,6 +8,7 @@ use super::Matrix;
 use super::bf16::Form;
 use super::kernels::prefetch;
 use crate::device::pages::Pages;
+use crate::device::refusal::no_memory;
 use crate::device::{DType, Real};
 
 /// Packs all of `matrix`, `[k, columns]`, as panels of `width` columns: `[k, width]` each, one behind the other. (Two rows of k make one of a
@@ -280,9 +281,7 @@ pub fn with_left<T: Real>(elements: usize, work: impl FnOnce(&mut [MaybeUninit<T
 pub const RIGHT_BYTES: usize = 8 << 20;
 
 /// Gives room for a packed block of the right operand to `work`. Each thread keeps what it once allocated.
-///
-/// # Panics
-/// If the system refuses the memory.
+/// Where the system refuses the memory the program ends.
 pub fn with_right<T: Real, R>(work: impl FnOnce(&mut [T]) -> R) -> R {
     thread_local! {
         // More than one is in use if, while a thread waits for its helpers, it takes over another product that waits to be computed.
@@ -290,7 +289,7 @@ pub fn with_right<T: Real, R>(work: impl FnOnce(&mut [T]) -> R) -> R {
     }
     let buffer = FREE
         .with_borrow_mut(Vec::pop)
-        .unwrap_or_else(|| Pages::new(RIGHT_BYTES).expect("a few megabytes for packed blocks"));
+        .unwrap_or_else(|| Pages::new(RIGHT_BYTES).unwrap_or_else(|_| no_memory(RIGHT_BYTES)));
     let length = RIGHT_BYTES / std::mem::size_of::<T>();
     // SAFETY: RIGHT_BYTES zeroed bytes, aligned to 64; T is Pod; the buffer is not in the list while it is used.
     let result = work(unsafe { std::slice::from_raw_parts_mut(buffer.pointer().cast(), length) });

@@ -7,6 +7,7 @@
 
 mod cache;
 mod guard;
+mod limits;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -252,8 +253,8 @@ fn not_read() -> Error {
 
 impl SubwordModel {
     fn new(file: Vec<u8>) -> Result<Self, Fault> {
-        // first as JSON alone: the library breaks off on some files that end too early
-        serde_json::from_slice::<serde::de::IgnoredAny>(&file).map_err(|e| format!("is not JSON: {}", in_words(e)))?;
+        // first as JSON within limits: the library breaks off on some files that end too early, and asks nobody for memory
+        limits::check(&file)?;
         let fault = |e| format!("is not a tokenizer: {}", in_words(e));
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(&file).map_err(fault)?;
         // what batches and training of other models need, and chance, have no place here
