@@ -31,7 +31,7 @@ pub enum Command {
 )]
 pub struct CheckArgs {
     /// Training data, or text for a language model; a tree with train/ and test/ is taken apart; - for standard input
-    #[arg(value_name = "FILE|-", required = true)]
+    #[arg(value_name = "FILE", required = true)]
     pub files: Vec<String>,
     /// Test data
     #[arg(long, value_name = "FILE", num_args = 1.., action = ArgAction::Append)]
