@@ -48,7 +48,20 @@ impl Documents {
                 buffer.reverse();
             }
         }
-        DocumentBatch::new(self.buffers[..texts].iter().map(Vec::as_slice).collect())
+        let batch = DocumentBatch::new(self.buffers[..texts].iter().map(Vec::as_slice).collect())?;
+        if !self.store.has_words() {
+            return Ok(batch);
+        }
+        let words = |&document: &u32| {
+            let last = self.store.document_len(document as usize).saturating_sub(1) as u32;
+            let mut words = self.store.document_words(document as usize);
+            if self.direction == Direction::Backward {
+                words.iter_mut().for_each(|[first, end]| (*first, *end) = (last - *end, last - *first));
+            }
+            words
+        };
+        // of pairs nobody asks for words
+        if self.second.is_some() { Ok(batch) } else { batch.with_words(documents.iter().map(words).collect()) }
     }
 }
 
@@ -57,7 +70,8 @@ impl Documents {
 pub struct Predictions {
     /// Indices into the store, ascending.
     pub documents: Vec<u32>,
-    /// For each document a row of probabilities, of classes or of labels, or a number.
+    /// For each document a row of probabilities, of classes or of labels, or a number; or rows of probabilities, one after the other, for
+    /// its words.
     pub probabilities: Vec<Vec<f64>>,
 }
 
@@ -123,9 +137,14 @@ pub fn predict_each(
         let rows = rows.to_vec();
         let batch = documents.read(&rows)?;
         let out = model.forward(g, parameters, &batch, Mode::Eval, &Noise::Off, &Noise::Off)?;
+        let of_words = model.settings.answers.is_of_words();
         let answers = model.settings.answers.of_logits(g, out.logits)?;
-        for (row, p) in out.rows.iter().zip(answers.chunks_exact(model.settings.classes)) {
-            take(rows[*row as usize], p.iter().map(|&p| decision.scaled(p)).collect());
+        let mut rest = answers.as_slice();
+        for &row in &out.rows {
+            let answered = if of_words { batch.words()[row as usize].len() } else { 1 };
+            let (own, others) = rest.split_at(answered * model.settings.classes);
+            take(rows[row as usize], own.iter().map(|&p| decision.scaled(p)).collect());
+            rest = others;
         }
     }
     g.reset();

@@ -87,6 +87,10 @@ const BATCH: usize = 64;
 impl Ensemble {
     /// On the device of the graph and in its precision. The models must have the same classes in the same order.
     pub fn new(models: Vec<Loaded<Classifier>>, mut graph: Graph) -> Result<Self> {
+        if models.iter().any(|model| model.network.settings.answers.is_of_words()) {
+            return Err(Error::data("the model tags words, it has no answer for a text as a whole")
+                .hint("'ulmfit tag' tags texts, 'ulmfit evaluate' measures one model that tags"));
+        }
         for model in &models[1..] {
             if model.config.labels != models[0].config.labels {
                 return Err(Error::data(format!(
@@ -140,13 +144,15 @@ impl Ensemble {
         let (answers, pair) = (self.kind(), self.models[0].network.settings.pair);
         let labels = match answers {
             Answers::Class => Labels::Known(self.labels().to_vec()),
-            Answers::Labels | Answers::Number => Labels::Collect,
+            Answers::Labels | Answers::Number | Answers::Tags { .. } => Labels::Collect,
         };
         let options = BuildOptions { labels, skip_empty: !pair, skip_unlabelled: answers != Answers::Labels };
         let answers = self.averaged(source, &options)?;
         let outcome = match self.kind() {
             Answers::Class => Outcome::of(answers, self.labels().len()),
-            Answers::Labels | Answers::Number => Outcome::of_known(answers, self.labels().len(), &self.decision()),
+            Answers::Labels | Answers::Number | Answers::Tags { .. } => {
+                Outcome::of_known(answers, self.labels().len(), &self.decision())
+            }
         };
         if outcome.measured.count == 0 {
             let what = if outcome.skipped(Skipped::Unlabelled) > 0 { "a label" } else { "text" };
@@ -226,7 +232,7 @@ impl Ensemble {
                         answer.known = Known::Labels(sets[document as usize].clone());
                     }
                     Some(Gold::Numbers(numbers)) => answer.known = Known::Number(numbers[document as usize]),
-                    Some(Gold::Classes(_)) => {}
+                    Some(Gold::Classes(_) | Gold::Tags { .. }) => {}
                 }
                 answer.probabilities.resize(p.len(), 0.0);
                 answer.probabilities.iter_mut().zip(p).for_each(|(sum, p)| *sum += share * p);

@@ -1,4 +1,4 @@
-//! What is known of labelled documents: a class, labels or a number of each; and how right a model's answers are.
+//! What is known of labelled documents: a class, labels or a number of each, or a tag of every word; and how right a model's answers are.
 
 use super::classes::Verdict;
 use super::{Hits, Macro, Measured, Scores};
@@ -18,6 +18,11 @@ pub enum Gold {
         labels: usize,
     },
     Numbers(Vec<f64>),
+    /// Of every word the tag, an index into the names.
+    Tags {
+        tags: Vec<Vec<u32>>,
+        names: Vec<String>,
+    },
 }
 
 /// The same of a batch, in its order.
@@ -82,6 +87,38 @@ impl Gold {
                 let sets = (0..store.documents()).map(of).collect();
                 Ok((Gold::Labels { sets, labels: names.len() }, names))
             }
+            Answers::Tags { .. } => {
+                let names = match known {
+                    Some(known) => known.to_vec(),
+                    None => {
+                        let kind = |tag: String| tag.split_once('-').map(|(_, kind)| kind.to_string());
+                        let kinds: std::collections::BTreeSet<String> =
+                            all.iter().flat_map(|joined| split(joined)).filter_map(kind).collect();
+                        super::tags::tags_of(kinds)
+                    }
+                };
+                let place: std::collections::HashMap<&str, u32> =
+                    names.iter().enumerate().map(|(k, name)| (name.as_str(), k as u32)).collect();
+                let of = |d: usize| -> Result<Vec<u32>> {
+                    let joined = store.label(d).map_or("", |label| all[label as usize].as_str());
+                    let tags = split(joined).map(|tag| {
+                        let unknown =
+                            || format!("has the tag '{}', which is not among those of the model", shown_label(&tag));
+                        place.get(tag.as_str()).copied().ok_or_else(|| Error::file(store.path(), unknown()))
+                    });
+                    let tags = tags.collect::<Result<Vec<u32>>>()?;
+                    let words = store.document_words(d).len();
+                    if tags.len() != words || words == 0 {
+                        let message = format!("has a text of {words} words with {} tags", tags.len());
+                        return Err(
+                            Error::file(store.path(), message).hint("--format conll reads words with their tags")
+                        );
+                    }
+                    Ok(tags)
+                };
+                let tags = (0..store.documents()).map(of).collect::<Result<_>>()?;
+                Ok((Gold::Tags { tags, names: names.clone() }, names))
+            }
             Answers::Number => {
                 let number = |text: &String| {
                     text.trim().parse::<f64>().ok().filter(|x| x.is_finite()).ok_or_else(|| {
@@ -96,7 +133,7 @@ impl Gold {
         }
     }
 
-    /// Documents that have each class or label, among these.
+    /// Documents that have each class or label, or words that have each tag, among these.
     pub fn counts(&self, documents: &[u32], names: usize) -> Vec<u64> {
         let mut counts = vec![0; names];
         for &d in documents {
@@ -106,6 +143,7 @@ impl Gold {
                 }
                 Gold::Labels { sets, .. } => sets[d as usize].iter().for_each(|&label| counts[label as usize] += 1),
                 Gold::Numbers(_) => {}
+                Gold::Tags { tags, .. } => tags[d as usize].iter().for_each(|&tag| counts[tag as usize] += 1),
             }
         }
         counts
@@ -134,6 +172,9 @@ impl Gold {
             Gold::Numbers(all) => {
                 GoldBatch::Numbers(documents.iter().map(|&d| decision.unscaled(all[d as usize])).collect())
             }
+            Gold::Tags { tags, .. } => {
+                GoldBatch::Classes(documents.iter().flat_map(|&d| tags[d as usize].iter().copied()).collect())
+            }
         }
     }
 
@@ -152,6 +193,10 @@ impl Gold {
                 let wanted: Vec<f64> = documents.iter().map(|&d| all[d as usize]).collect();
                 let given: Vec<f64> = answers.iter().map(|row| row[0]).collect();
                 numbers_measured(&given, &wanted, decision)
+            }
+            Gold::Tags { tags, names } => {
+                let wanted: Vec<&[u32]> = documents.iter().map(|&d| tags[d as usize].as_slice()).collect();
+                super::tags::measure(answers, &wanted, names)
             }
         }
     }

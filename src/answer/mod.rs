@@ -1,4 +1,4 @@
-//! What a trained model answers: classes of texts, the perplexity of texts, continuations. Texts come from any source and are held in
+//! What a trained model answers: classes of texts, tags of words, the perplexity of texts, continuations. Texts come from any source and are held in
 //! memory as ids: no file is made of them.
 
 pub mod classes;
@@ -9,6 +9,7 @@ pub mod language;
 pub mod linear;
 mod measured;
 pub mod panel;
+pub mod tags;
 
 pub use confusion::{Confusion, SHOWN_CLASSES};
 pub use measured::{Hits, Macro, Measured, Scores};

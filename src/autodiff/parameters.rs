@@ -59,6 +59,8 @@ pub type Group = usize;
 pub struct ParametersBuilder {
     declarations: Vec<Declaration>,
     groups: Vec<String>,
+    /// Stands before the names that are declared.
+    prefix: &'static str,
 }
 
 impl ParametersBuilder {
@@ -68,13 +70,22 @@ impl ParametersBuilder {
         self.groups.len() - 1
     }
 
+    /// Puts `prefix` before the names that `declare` gives: of a second part of one kind.
+    pub fn within<R>(&mut self, prefix: &'static str, declare: impl FnOnce(&mut Self) -> R) -> R {
+        let before = std::mem::replace(&mut self.prefix, prefix);
+        let declared = declare(self);
+        self.prefix = before;
+        declared
+    }
+
     /// Declares a parameter of a layer group.
     pub fn declare(&mut self, name: impl Into<String>, shape: &[usize], group: Group, role: Role) -> ParameterId {
         // tests and examples number their groups without naming them
         for unnamed in self.groups.len()..=group {
             self.groups.push(format!("group {unnamed}"));
         }
-        self.declarations.push(Declaration { name: name.into(), shape: Shape::new(shape), group, role });
+        let name = format!("{}{}", self.prefix, name.into());
+        self.declarations.push(Declaration { name, shape: Shape::new(shape), group, role });
         ParameterId(self.declarations.len() - 1)
     }
 
@@ -179,7 +190,7 @@ impl Parameters {
         if self.device == device {
             return Ok(self);
         }
-        let declared = ParametersBuilder { declarations: self.declarations, groups: self.groups };
+        let declared = ParametersBuilder { declarations: self.declarations, groups: self.groups, prefix: "" };
         let mut there = declared.build_on(device, self.dtype)?;
         there.values.iter().zip(&self.values).for_each(|(to, from)| to.copy_from(from));
         there.frozen = self.frozen;

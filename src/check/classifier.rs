@@ -308,7 +308,7 @@ impl Chunks {
         let loss = match switches.answers {
             Answers::Labels => sigmoid_cross_entropy(g, x, &smoothed, weights, *focal)?,
             Answers::Number => squared_error(g, x, numbers)?,
-            Answers::Class => {
+            Answers::Class | Answers::Tags { .. } => {
                 let labels = g.constant(Tensor::from_slice([labels.len()], labels)?);
                 if switches.weighted {
                     let weighting = Weighting { weights, focal: *focal, smoothing: *smoothing };

@@ -16,6 +16,7 @@ mod mutation;
 mod parity;
 mod stencil;
 mod verdict;
+mod words;
 
 pub use golden::{Difference, GoldenReport, GoldenRow, ROUNDING_BF16, TOLERANCE_F32, TOLERANCE_F64, golden};
 pub use gradient::{GradientReport, GradientRow, Worst, gradient};

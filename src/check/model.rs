@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::stencil::{STENCIL, sample};
 use super::verdict::Compared;
-use super::{classifier, language_model};
+use super::{classifier, language_model, words};
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
 use crate::random::{Key, Site, Stream};
@@ -89,6 +89,7 @@ impl ModelCheck {
 pub(super) fn all() -> Vec<ModelCheck> {
     let mut all = language_model::checks();
     all.extend(classifier::checks());
+    all.extend(words::checks());
     all
 }
 

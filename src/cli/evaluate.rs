@@ -7,10 +7,11 @@ use super::shared::{BlendArg, DataArgs};
 use super::{Global, job, output, scores};
 use serde_json::{Value, json};
 
-use crate::answer::Confusion;
 use crate::answer::ensemble::{Known, Outcome};
 use crate::answer::language::Speaker;
 use crate::answer::panel::Panel;
+use crate::answer::tags::Tagger;
+use crate::answer::{Confusion, Hits};
 use crate::error::{Error, Result};
 use crate::linear::{calibration_error, reliability};
 use crate::models::{self, AnyModel};
@@ -47,6 +48,9 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let is_classifier = models::is_linear(&args.model)? || models::is_classifier(&args.model)?;
+    if is_classifier && !models::is_linear(&args.model)? && models::is_tagger(&args.model)? {
+        return tagger(args, global);
+    }
     if is_classifier {
         let voices = args.blend.voices();
         let mut panel = Panel::load(&args.model, args.ensemble.as_deref(), voices, || global.graph())?;
@@ -103,6 +107,58 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             output::result(global.json, &text, &json)
         }
     }
+}
+
+/// Measures a model that tags words, as `conlleval` does.
+fn tagger(args: &Args, global: &Global) -> Result<()> {
+    if args.ensemble.is_some() || args.confusion.is_some() {
+        return Err(Error::usage("--ensemble and --confusion are for classes, but --model tags words"));
+    }
+    let source = job::source_or_stdin(&args.data, &args.files, Role::Dataset)?;
+    if !global.quiet {
+        output::to_stderr(&source.describe());
+    }
+    global.announce_device();
+    let mut tagger = Tagger::new(models::load_classifier(&args.model)?, global.graph())?;
+    let (measured, sentences) = tagger.evaluate(&source)?;
+    output::warn(tagger.warning());
+    if let Some(path) = &args.predictions {
+        let lines = sentences.iter().enumerate().map(|(n, sentence)| {
+            let mut line = super::tag::json_of(sentence);
+            line["row"] = json!(n + 1);
+            line["true"] = json!(sentence.known);
+            format!("{line}\n")
+        });
+        crate::files::put(path, lines.collect::<String>())?;
+    }
+    let (hits, kinds) = (&measured.hits, tagger.kinds());
+    let sum = Hits::sum(hits);
+    let mut json = json!({});
+    for (name, value) in measured.scores.iter() {
+        json[name] = json!(value);
+    }
+    json["loss"] = json!(measured.loss);
+    json["words"] = json!(measured.count);
+    json["test_size"] = json!(sentences.iter().filter(|sentence| !sentence.words.is_empty()).count());
+    json["chunks"] = json!({ "found": sum.found, "wrong": sum.wrong, "missed": sum.missed });
+    json["per_kind"] = scores::rows("kind", "chunks", hits, &kinds).into();
+    let percent = |name: &str| 100.0 * measured.score(name).unwrap_or(f64::NAN);
+    // the first two lines are those of conlleval
+    let mut text = format!(
+        "processed {} tokens with {} phrases; found: {} phrases; correct: {}.\n\
+         accuracy: {:6.2}%; precision: {:6.2}%; recall: {:6.2}%; FB1: {:6.2}\n",
+        measured.count,
+        sum.support(),
+        sum.found + sum.wrong,
+        sum.found,
+        percent("tag_accuracy"),
+        percent("precision"),
+        percent("recall"),
+        percent("f1"),
+    );
+    text += &format!("{} sentences, loss {:.4}\n", json["test_size"], measured.loss);
+    text += &scores::table("kind", "chunks", hits, &kinds);
+    output::result(global.json, text.trim_end(), &json)
 }
 
 /// With more classes than this the matrix is not shown, but the pairs that are most confused.

@@ -131,6 +131,11 @@ fn kind(architecture: &Value) -> String {
                 Answers::Class => format!("classifier of {} classes", settings.classes),
                 Answers::Labels => format!("classifier of {} labels", settings.classes),
                 Answers::Number => "model of a number".to_string(),
+                Answers::Tags { both } => {
+                    let kinds = (settings.classes - 1) / 2;
+                    let read = if both { ", read in both directions" } else { "" };
+                    format!("tagger of words, {kinds} kinds of chunks{read}")
+                }
             };
             (what, settings.encoder)
         }

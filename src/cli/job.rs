@@ -56,6 +56,19 @@ pub fn sources_or_stdin(paths: &[String], data: &DataArgs, role: Role) -> Result
     paths.iter().map(|path| source_or_stdin(path, data, role)).collect()
 }
 
+/// The recipe for training data with a tag for every word, which nobody has to say.
+///
+/// # Errors
+/// None: the task is a known one.
+pub fn tagging(mut recipe: Recipe, train: &Source) -> Result<Recipe> {
+    let key = "classifier.task";
+    let source = |recipe: &Recipe| recipe.row(key).map(|row| row.source.clone());
+    if train.has_tags() && source(&recipe) == source(&Recipe::named(&recipe.name)?) {
+        recipe.set(key, TaskName::Tags.name().into(), "the training data")?;
+    }
+    Ok(recipe)
+}
+
 /// Opens data files.
 pub fn sources(paths: &[String], data: &DataArgs, role: Role) -> Result<Vec<Source>> {
     paths.iter().map(|path| source(path, data, role)).collect()
@@ -331,11 +344,14 @@ fn result_of_finished(out: &Path, result: &serde_json::Value) -> Option<serde_js
 pub fn print_run(global: &Global, result: &serde_json::Value, directories: &[(u64, PathBuf)]) -> Result<()> {
     let mut text = String::new();
     let number = |v: &serde_json::Value, unit: &str| v.as_f64().map(|x| format!("{x:.2}{unit}"));
+    let share = |v: &serde_json::Value| v.as_f64().map(|x| format!("{:.2} %", 100.0 * x));
     let rows = [
         ("pretraining: perplexity", number(&result["pretrain"]["perplexity"], "")),
         ("fine-tuning: perplexity", number(&result["finetune_lm"]["perplexity"], "")),
         ("classifier: validation error", number(&result["classifier"]["valid_error"], " %")),
         ("classifier: test error", number(&result["classifier"]["test_error"], " %")),
+        ("chunks: validation F1", share(&result["classifier"]["valid_f1"])),
+        ("chunks: test F1", share(&result["classifier"]["test_f1"])),
         ("from scratch: test error", number(&result["from_scratch"]["test_error"], " %")),
         ("linear model: validation error", number(&result["linear"]["valid_error"], " %")),
         ("linear model: test error", number(&result["linear"]["test_error"], " %")),

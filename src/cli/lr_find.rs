@@ -48,6 +48,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     takes::check_stage(taker, &args.recipe, &|flag| global.is_from_config(flag))?;
     let labelled = job::data_of(&args.data, recipe.classifier.task);
     let train = args.train.as_ref().map(|path| job::source(path, &labelled, Role::Dataset)).transpose()?;
+    if let Some(train) = &train {
+        recipe = job::tagging(recipe, train)?;
+    }
     let text_role = if args.model == ModelOrNone::None { Role::Corpus } else { Role::Texts };
     let text = job::sources(&args.text, &args.data, text_role)?;
     if let Some(plot) = &args.plot {

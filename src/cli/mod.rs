@@ -36,6 +36,7 @@ pub mod pretrain;
 pub mod profile;
 pub mod run;
 pub mod score;
+pub mod tag;
 pub mod tokenize;
 pub mod train_classifier;
 pub mod vocab;
@@ -72,6 +73,7 @@ pub enum Command {
     Curve(Box<curve::Args>),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
+    Tag(tag::Args),
     Generate(generate::Args),
     Score(score::Args),
     LrFind(Box<lr_find::Args>),
@@ -104,6 +106,7 @@ impl Command {
             Command::Curve(args) => curve::run(args, global),
             Command::Evaluate(args) => evaluate::run(args, global),
             Command::Predict(args) => predict::run(args, global),
+            Command::Tag(args) => tag::run(args, global),
             Command::Generate(args) => generate::run(args, global),
             Command::Score(args) => score::run(args, global),
             Command::LrFind(args) => lr_find::run(args, global),

@@ -104,6 +104,7 @@ pub(super) fn line(answer: &Answer, meaning: &Meaning) -> serde_json::Value {
         Answers::Class => "label",
         Answers::Labels => "labels",
         Answers::Number => "number",
+        Answers::Tags { .. } => "tags",
     };
     if let Some(why) = answer.row.skipped {
         let mut line = serde_json::json!({ key: null });
@@ -115,7 +116,7 @@ pub(super) fn line(answer: &Answer, meaning: &Meaning) -> serde_json::Value {
     }
     let p = &answer.probabilities;
     let said: serde_json::Value = match answers {
-        Answers::Class => labels[decide(p)].as_str().into(),
+        Answers::Class | Answers::Tags { .. } => labels[decide(p)].as_str().into(),
         Answers::Labels => meaning.names(&above(p, &decision.thresholds(labels.len()))).into(),
         Answers::Number => return serde_json::json!({ key: p[0] }),
     };

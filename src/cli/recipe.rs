@@ -85,6 +85,8 @@ pub enum TaskArg {
     Pair,
     /// A number
     Regression,
+    /// A tag for every word
+    Tags,
 }
 
 /// What to do when the loss or a gradient is not finite.

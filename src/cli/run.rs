@@ -85,6 +85,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let data = job::data_of(&args.data, recipe.classifier.task);
     let open = |path: &String| job::source(path, &data, Role::Dataset);
     let train = open(&args.train)?;
+    let recipe = job::tagging(recipe, &train)?;
     let mut target = vec![train.clone()];
     target.extend(job::sources(&args.unlabelled, &args.unlabelled_data.data(), Role::Texts)?);
     let of_corpus = args.corpus_data.data();

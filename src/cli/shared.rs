@@ -18,7 +18,7 @@ use crate::train::interrupt;
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Data files")]
 pub struct DataArgs {
-    /// plain, wikitext, extract, csv, csv-no-header, tsv, tsv-no-header, json-lines, trec, label-text or fasttext
+    /// plain, wikitext, extract, csv, csv-no-header, tsv, tsv-no-header, json-lines, trec, label-text, fasttext or conll
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// utf-8, latin-1 or another encoding's name

@@ -236,6 +236,15 @@ pub fn is_classifier(directory: &Path) -> Result<bool> {
     Ok(matches!(load_config(&classifier_folder(directory)?)?.architecture, Architecture::Classifier(_)))
 }
 
+/// Whether a folder is that of a model that tags words, or of a whole run that has one.
+///
+/// # Errors
+/// As [`load_config`].
+pub fn is_tagger(directory: &Path) -> Result<bool> {
+    let architecture = load_config(&classifier_folder(directory)?)?.architecture;
+    Ok(matches!(architecture, Architecture::Classifier(settings) if settings.answers.is_of_words()))
+}
+
 /// Reads `config.json`.
 pub fn load_config(directory: &Path) -> Result<ModelConfig> {
     let path = directory.join(CONFIG_FILE);

@@ -24,6 +24,8 @@ pub struct DocumentBatch<'a> {
     documents: Vec<&'a [u32]>,
     /// Steps of a chunk, where they are not the settings' bptt.
     chunk: Option<usize>,
+    /// Of every document first and last token of its words; empty where nothing is asked of words.
+    words: Vec<Vec<[u32; 2]>>,
 }
 
 impl<'a> DocumentBatch<'a> {
@@ -35,7 +37,45 @@ impl<'a> DocumentBatch<'a> {
         if documents.is_empty() || documents.iter().any(|d| d.is_empty()) {
             return Err(Error::data("a batch of documents is empty, or one of its documents is"));
         }
-        Ok(DocumentBatch { documents, chunk: None })
+        Ok(DocumentBatch { documents, chunk: None, words: Vec::new() })
+    }
+
+    /// The same documents with their words: first and last token of each, counted from the document's first token.
+    ///
+    /// # Errors
+    /// [`Error::Data`]: words of other documents, or tokens that are not there.
+    pub fn with_words(self, words: Vec<Vec<[u32; 2]>>) -> Result<Self> {
+        let fits = |(document, words): (&&[u32], &Vec<[u32; 2]>)| {
+            words.iter().all(|&[first, last]| first <= last && (last as usize) < document.len())
+        };
+        if words.len() != self.documents.len() || !self.documents.iter().zip(&words).all(fits) {
+            return Err(Error::data("a batch of documents has words beyond its tokens"));
+        }
+        Ok(DocumentBatch { words, ..self })
+    }
+
+    /// First and last token of every word of every document; empty where nothing is asked of words.
+    pub fn words(&self) -> &[Vec<[u32; 2]>] {
+        &self.words
+    }
+
+    /// The documents read backward.
+    pub(super) fn backward(&self) -> Vec<Vec<u32>> {
+        self.documents.iter().map(|document| document.iter().rev().copied().collect()).collect()
+    }
+
+    /// The step at which every word of every document has been read; `backward`: by one who begins at the end.
+    pub(super) fn steps_of_words(&self, backward: bool) -> Vec<Vec<u32>> {
+        let of = |(document, words): (&&[u32], &Vec<[u32; 2]>)| {
+            let step = |&[first, last]: &[u32; 2]| if backward { document.len() as u32 - 1 - first } else { last };
+            words.iter().map(step).collect()
+        };
+        self.documents.iter().zip(&self.words).map(of).collect()
+    }
+
+    /// The same in chunks of the same length.
+    pub(super) fn in_chunks_as(self, of: &DocumentBatch) -> Self {
+        DocumentBatch { chunk: of.chunk, ..self }
     }
 
     /// The same documents in chunks of another length than bptt (variable-length back-propagation; docs/SPEC.md §1.7).
@@ -163,6 +203,26 @@ impl Layout {
             }
         }
         positions
+    }
+
+    /// Positions `t·rows + row` of a chunk (steps `span` of the main pass, padded at the end) at which a word is read, and the number of
+    /// that word in the batch. `steps`: as [`DocumentBatch::steps_of_words`].
+    pub(super) fn words(&self, steps: &[Vec<u32>], span: &Range<usize>, rows: usize) -> [Vec<u32>; 2] {
+        let mut first = Vec::with_capacity(steps.len());
+        steps.iter().fold(0, |n, of| {
+            first.push(n);
+            n + of.len()
+        });
+        let (mut positions, mut words) = (Vec::new(), Vec::new());
+        for (r, row) in self.rows[..rows].iter().enumerate() {
+            for (k, &step) in steps[row.document].iter().enumerate() {
+                if let Some(t) = (step as usize).checked_sub(span.start).filter(|_| span.contains(&(step as usize))) {
+                    positions.push((t * rows + r) as u32);
+                    words.push((first[row.document] + k) as u32);
+                }
+            }
+        }
+        [positions, words]
     }
 
     /// Token ids of a chunk, time-major `[T, rows]`.

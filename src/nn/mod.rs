@@ -19,7 +19,7 @@ pub use encoder::{AwdLstmSettings, Encoder, EncoderSettings, QrnnSettings};
 pub use head::{Answers, LabelLoss, WordResults};
 pub use model::{
     BatchLoss, Classified, Classifier, ClassifierLosses, ClassifierSettings, LanguageModel, LanguageModelSettings,
-    LossSettings, Truth, WindowLoss,
+    LossSettings, SECOND, Truth, WindowLoss,
 };
 pub use noise::{DropRates, GivenMasks, Noise};
 pub use state::State;

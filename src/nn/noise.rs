@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::ops::mask::Dropout;
-use crate::random::{Key, Mask, Site, chunk_number};
+use crate::random::{Key, Mask, NO_STAGE, Site, chunk_number};
 use crate::tensor::Tensor;
 
 /// Drop probabilities of a model.
@@ -93,6 +93,18 @@ impl<'a> Noise<'a> {
         })
     }
 
+    /// The same for a second encoder beside the first: with masks of its own, as if of another training.
+    #[must_use]
+    pub fn of_second(self) -> Self {
+        match self {
+            Noise::Counters { key: Key([low, high]), step, chunk, rates, head } => {
+                let seed = u64::from(low) | u64::from(high) << 32;
+                Noise::Counters { key: Key::new(seed, NO_STAGE, 1u32), step, chunk, rates, head }
+            }
+            other => other,
+        }
+    }
+
     pub fn is_off(&self) -> bool {
         matches!(self, Noise::Off)
     }
@@ -144,6 +156,11 @@ mod tests {
         assert_eq!(words, [site.word(0), site.word(1)]);
         assert_eq!([0, 1, 7].map(|k| noise.head_rate(k)), [0.4, 0.1, 0.1]);
         assert!(noise.in_chunk(1 << 16).is_err());
+        let keeps = |noise: Noise| match noise.mask(site, 0.5).unwrap() {
+            Dropout::Random(words) => words.key,
+            _ => panic!("a mask is drawn"),
+        };
+        assert!(keeps(noise) != keeps(noise.of_second()), "a second encoder has masks of its own");
         let mut given = GivenMasks::default();
         given.insert(site, Tensor::from_slice([1], &[2.0f32]).unwrap());
         assert!(Noise::Given(&given).mask(site, 0.0).unwrap().given().is_some());

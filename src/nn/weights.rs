@@ -117,10 +117,18 @@ pub fn largest(parameters: &Parameters) -> Option<(String, f64)> {
 /// # Errors
 /// [`Error::Data`]: a parameter has other sizes in the two models.
 pub fn transfer(from: &Parameters, to: &Parameters, rows: &[Option<u32>]) -> Result<usize> {
+    transfer_into("", from, to, rows)
+}
+
+/// The same, for parameters of `to` whose names begin with `prefix` and go on as those of `from`: a part of its own.
+///
+/// # Errors
+/// As [`transfer`].
+pub fn transfer_into(prefix: &str, from: &Parameters, to: &Parameters, rows: &[Option<u32>]) -> Result<usize> {
     let mut copied = 0;
     for id in to.ids() {
         let name = to.name(id);
-        let Some(source) = from.find(name) else { continue };
+        let Some(source) = name.strip_prefix(prefix).and_then(|name| from.find(name)) else { continue };
         let (source, target) = (from.value(source), to.value(id));
         match to.role(id) {
             // another number of parts: they stand for other words, and start anew

@@ -255,6 +255,8 @@ pub fn fill_store(
 ) -> Result<(Option<TokenStore>, BuildReport)> {
     struct Made {
         ids: Vec<u32>,
+        /// Where its words are given.
+        marks: Vec<u8>,
         label: Option<String>,
         origin: super::Origin,
         words: u64,
@@ -268,8 +270,13 @@ pub fn fill_store(
             } else {
                 (options.skip_empty && tokenizer.finds_nothing_in(document, scratch)).then_some(Skipped::Empty)
             };
+            let (ids, marks) = match skipped {
+                Some(_) => (Vec::new(), Vec::new()),
+                None => tokenizer.marked_ids(document, vocabulary, scratch),
+            };
             Made {
-                ids: if skipped.is_some() { Vec::new() } else { tokenizer.ids(document, vocabulary, scratch) },
+                ids,
+                marks,
                 label: document.label.clone(),
                 origin: document.origin.clone(),
                 words: count_text(&document.text),
@@ -292,7 +299,7 @@ pub fn fill_store(
         place.entry(name.clone()).or_insert(k as u32);
     }
     let take = |made: Vec<Made>| {
-        for Made { ids, label, origin, words, bytes, skipped } in made {
+        for Made { ids, marks, label, origin, words, bytes, skipped } in made {
             let label = match (&options.labels, label) {
                 _ if skipped.is_some() => None,
                 (Labels::Ignore, _) | (_, None) => None,
@@ -321,6 +328,7 @@ pub fn fill_store(
                     report.unknown += ids.iter().filter(|&&id| id == UNKNOWN_ID).count() as u64;
                     report.longest = report.longest.max(ids.len() as u64);
                     writer.push(&ids, label, words, bytes)?;
+                    writer.mark(&marks);
                 }
             }
         }

@@ -25,6 +25,10 @@ impl Labelled {
     /// Those of reading; no document has a text and a class; a class that is not among
     /// [`Labels::Known`].
     pub fn read(source: &Source, labels: &Labels) -> Result<Self> {
+        if source.has_tags() {
+            return Err(Error::file(source.name(), "has a tag for every word where a class of every text is wanted")
+                .hint("train-classifier and run learn tags"));
+        }
         let mut all = Labelled::default();
         let known = if let Labels::Known(names) = labels { Some(names.clone()) } else { None };
         let mut names = known.clone().unwrap_or_default();

@@ -39,7 +39,7 @@ pub use reader::{
     Document, Documents, Encoding, FORMATS, Format, Kind, LABEL_MARK, OpenOptions, Origin, Quotes, Role, Source,
 };
 pub use split::{TextFingerprints, low_shot_subset, random_split, stratified_folds, stratified_split};
-pub use store::{Storage, StoreWriter, TokenStore};
+pub use store::{Storage, StoreWriter, TokenStore, mark};
 pub use subword::{TokenizerPlan, train_subword};
 pub use tokenizer::{
     Invisible, Language, Rules, Scratch, Subword, SubwordAlgorithm, SubwordTraining, TABLES_VERSION, Tokenizer,

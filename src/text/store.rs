@@ -5,7 +5,7 @@
 //!
 //! Layout, little-endian: a header of 256 bytes; then the sections ids (u16 or u32), document offsets (u64, one more than
 //! documents), bytes of each document's text (u32), labels (u32, [`NO_LABEL`] for none; absent when nothing is labelled), label
-//! names (JSON), each starting at a multiple of 8; then the checksums: the first 8 bytes of the SHA-256 of every MiB of the
+//! names (JSON), in version 2 a [`mark`] for every token (a byte), each starting at a multiple of 8; then the checksums: the first 8 bytes of the SHA-256 of every MiB of the
 //! sections. The header holds the checksum of the checksums and of itself.
 
 use std::fs::File;
@@ -23,6 +23,8 @@ use crate::temporary::unnamed_file;
 
 const MAGIC: &[u8; 8] = b"ULMFTOK\n";
 const VERSION: u64 = 1;
+/// Of a file that knows of words within its documents.
+const VERSION_OF_WORDS: u64 = 2;
 const HEADER: usize = 256;
 const BLOCK: usize = 1 << 20;
 /// Label of a document that has none.
@@ -44,6 +46,18 @@ struct Header {
     vocabulary_size: u64,
     vocabulary_hash: [u8; 32],
     checksums: [u8; 8],
+    /// Whether every token has a mark.
+    has_words: u64,
+}
+
+/// What a token is to the words of a document whose words were given.
+pub mod mark {
+    /// Of no word, or neither its first token nor its last.
+    pub const NONE: u8 = 0;
+    /// The first token of a word.
+    pub const BEGINS: u8 = 1;
+    /// The last token of a word.
+    pub const ENDS: u8 = 2;
 }
 
 fn digest8(bytes: &[u8]) -> [u8; 8] {
@@ -56,7 +70,7 @@ fn padded(n: u64) -> u64 {
 }
 
 impl Header {
-    fn section_lengths(&self) -> Option<[u64; 5]> {
+    fn section_lengths(&self) -> Option<[u64; 6]> {
         let documents = self.documents;
         Some([
             self.tokens.checked_mul(self.id_bytes)?,
@@ -64,12 +78,13 @@ impl Header {
             documents.checked_mul(4)?,
             if self.has_labels == 1 { documents.checked_mul(4)? } else { 0 },
             self.label_name_bytes,
+            if self.has_words == 1 { self.tokens } else { 0 },
         ])
     }
 
     /// Where each section begins, and where the checksums begin.
-    fn section_starts(&self) -> Option<[u64; 6]> {
-        let mut starts = [HEADER as u64; 6];
+    fn section_starts(&self) -> Option<[u64; 7]> {
+        let mut starts = [HEADER as u64; 7];
         for (i, length) in self.section_lengths()?.into_iter().enumerate() {
             starts[i + 1] = starts[i].checked_add(length)?.checked_next_multiple_of(8)?;
         }
@@ -112,6 +127,8 @@ pub struct StoreWriter {
     offsets: Vec<u64>,
     text_bytes: Vec<u32>,
     labels: Vec<u32>,
+    /// Empty while no document has words of its own.
+    marks: Vec<u8>,
 }
 
 enum Output {
@@ -223,7 +240,8 @@ impl StoreWriter {
         let hash = vocabulary.hash();
         let header =
             Header { version: VERSION, id_bytes, vocabulary_size: size, vocabulary_hash: hash, ..Header::default() };
-        Ok(StoreWriter { path, output, header, offsets: vec![0], text_bytes: Vec::new(), labels: Vec::new() })
+        let (text_bytes, labels, marks) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(StoreWriter { path, output, header, offsets: vec![0], text_bytes, labels, marks })
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
@@ -260,6 +278,14 @@ impl StoreWriter {
         Ok(())
     }
 
+    /// Of the document that was appended last: a [`mark`] for each of its tokens.
+    pub fn mark(&mut self, marks: &[u8]) {
+        if !marks.is_empty() {
+            self.marks.resize(self.header.tokens as usize - marks.len(), mark::NONE);
+            self.marks.extend_from_slice(marks);
+        }
+    }
+
     /// Completes the store and opens it. `order` gives each label index its final index into `names`.
     ///
     /// # Errors
@@ -274,11 +300,15 @@ impl StoreWriter {
         } else {
             self.labels.clear();
         }
-        let StoreWriter { path, output, mut header, offsets, text_bytes, labels } = self;
+        if !self.marks.is_empty() {
+            (self.header.has_words, self.header.version) = (1, VERSION_OF_WORDS);
+            self.marks.resize(self.header.tokens as usize, mark::NONE);
+        }
+        let StoreWriter { path, output, mut header, offsets, text_bytes, labels, marks } = self;
         let file = match output {
             Output::Memory(ids) => {
                 let (ids, label_names) = (Ids::Memory(ids), names.to_vec());
-                return Ok(TokenStore { path, ids, header, offsets, text_bytes, labels, label_names });
+                return Ok(TokenStore { path, ids, header, offsets, text_bytes, labels, label_names, marks });
             }
             Output::File(file) => file,
         };
@@ -291,6 +321,7 @@ impl StoreWriter {
             file.section(bytemuck::cast_slice(&text_bytes))?;
             file.section(bytemuck::cast_slice(&labels))?;
             file.section(&names)?;
+            file.section(&marks)?;
             file.end(&mut header)?;
             if let Some(beside) = &file.beside {
                 files::place(file.file.get_ref(), beside, &path)?;
@@ -319,6 +350,8 @@ pub struct TokenStore {
     /// Empty where no document has one.
     labels: Vec<u32>,
     label_names: Vec<String>,
+    /// Empty where no document has words of its own.
+    marks: Vec<u8>,
 }
 
 impl TokenStore {
@@ -345,23 +378,24 @@ impl TokenStore {
             return Err(fail("is damaged: its header was altered".into()));
         }
         let header: Header = bytemuck::pod_read_unaligned(&head[8..8 + size_of::<Header>()]);
-        if header.version != VERSION {
-            return Err(fail(format!("is a token file of version {}, this program reads {VERSION}", header.version)));
+        let version = if header.has_words == 1 { VERSION_OF_WORDS } else { VERSION };
+        if header.version != version {
+            return Err(fail(format!("is a token file of version {}, this program reads {version}", header.version)));
         }
         let starts = header
             .section_starts()
             .filter(|_| matches!(header.id_bytes, 2 | 4) && header.documents > 0)
             .ok_or_else(|| fail("is damaged: its header states impossible sizes".into()))?;
-        let data = (starts[5] - HEADER as u64) as usize;
+        let data = (starts[6] - HEADER as u64) as usize;
         let blocks = data.div_ceil(BLOCK);
-        let expected = starts[5].saturating_add(blocks as u64 * 8);
+        let expected = starts[6].saturating_add(blocks as u64 * 8);
         if length != expected {
             let block = (length as usize - HEADER) / BLOCK;
             return Err(fail(format!(
                 "is truncated or extended: {length} bytes where {expected} are expected (it ends in block {block} of {blocks})",
             )));
         }
-        let checksums: Vec<u8> = section(&file, starts[5], blocks * 8).map_err(fault)?;
+        let checksums: Vec<u8> = section(&file, starts[6], blocks * 8).map_err(fault)?;
         if digest8(&checksums) != header.checksums {
             return Err(fail("is damaged: its table of checksums was altered".into()));
         }
@@ -377,6 +411,7 @@ impl TokenStore {
         }
         let documents = header.documents as usize;
         let labelled = if header.has_labels == 1 { documents } else { 0 };
+        let marked = if header.has_words == 1 { header.tokens as usize } else { 0 };
         let names: Vec<u8> = section(&file, starts[4], header.label_name_bytes as usize).map_err(fault)?;
         let store = TokenStore {
             path: path.to_path_buf(),
@@ -386,6 +421,7 @@ impl TokenStore {
             labels: section(&file, starts[3], labelled).map_err(fault)?,
             label_names: serde_json::from_slice(&names)
                 .map_err(|_| fail("is damaged: its label names cannot be read".into()))?,
+            marks: section(&file, starts[5], marked).map_err(fault)?,
             ids: Ids::File(file),
         };
         store.check_contents().map_err(|m| fail(format!("is damaged: {m}")))?;
@@ -474,6 +510,27 @@ impl TokenStore {
     pub fn document_len(&self, index: usize) -> usize {
         let range = self.document(index);
         (range.end - range.start) as usize
+    }
+
+    /// Whether documents have words of their own.
+    pub fn has_words(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
+    /// First and last token of every word of a document, counted from its first token; none where its words were not given.
+    pub fn document_words(&self, document: usize) -> Vec<[u32; 2]> {
+        let range = self.document(document);
+        let marks = self.marks.get(range.start as usize..range.end as usize).unwrap_or_default();
+        let (mut words, mut first) = (Vec::new(), 0);
+        for (at, of) in marks.iter().enumerate() {
+            if of & mark::BEGINS > 0 {
+                first = at as u32;
+            }
+            if of & mark::ENDS > 0 {
+                words.push([first, at as u32]);
+            }
+        }
+        words
     }
 
     /// Class of a document, an index into [`TokenStore::label_names`].

@@ -35,6 +35,28 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn words_of_documents_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tok");
+    let fill = |storage: Storage| {
+        let mut writer = StoreWriter::to(storage, &path, &vocabulary(10)).unwrap();
+        writer.push(&[2, 5, 6, 7], None, 3, 11).unwrap();
+        // one token of its own, two words, the second of two tokens
+        writer.push(&[2, 5, 6, 7], None, 2, 11).unwrap();
+        writer.mark(&[mark::NONE, mark::BEGINS | mark::ENDS, mark::BEGINS, mark::ENDS]);
+        writer.push(&[3, 3], None, 2, 4).unwrap();
+        writer.finish(&[], &[]).unwrap()
+    };
+    for store in [fill(Storage::File(&path)), fill(Storage::Memory), TokenStore::open(&path).unwrap()] {
+        let words = [0, 1, 2].map(|document| store.document_words(document));
+        assert_eq!(words, [vec![], vec![[1, 1], [2, 3]], vec![]]);
+        assert!(store.has_words());
+    }
+    assert!(!write(&path, 10).unwrap().has_words());
+    assert_eq!(std::fs::read(&path).unwrap()[8], 1, "a file without words has the version that it always had");
+}
+
+#[test]
 fn every_altered_or_missing_byte_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.tok");
@@ -74,7 +96,7 @@ fn ids_outside_the_vocabulary_are_noticed() {
         let at = HEADER + BLOCK + 2 * width;
         bytes[at..at + width].copy_from_slice(&(size as u32).to_le_bytes()[..width]);
         let mut header: Header = bytemuck::pod_read_unaligned(&bytes[8..8 + size_of::<Header>()]);
-        let sums = header.section_starts().unwrap()[5] as usize;
+        let sums = header.section_starts().unwrap()[6] as usize;
         let sum = digest8(&bytes[HEADER + BLOCK..HEADER + 2 * BLOCK]);
         bytes[sums + 8..sums + 16].copy_from_slice(&sum);
         header.checksums = digest8(&bytes[sums..]);

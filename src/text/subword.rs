@@ -77,7 +77,13 @@ pub fn train_subword(
         let read = documents.iter().filter(|document| {
             !(options.skip_empty && document.is_empty() || options.skip_unlabelled && document.label.is_none())
         });
-        read.map(|document| segmenter.count(document, &mut scratch.segments)).collect()
+        let mut count = |document: &Document| segmenter.count(document, &mut scratch.segments);
+        read.map(|document| match document.words {
+            // words are no fields
+            true => count(&Document::new(document.text.as_str())),
+            false => count(document),
+        })
+        .collect()
     };
     let mut segments = Segments::default();
     let take = |documents: Result<Vec<WordCounts>>| {

@@ -30,17 +30,24 @@ pub struct Start<'a> {
     pub parameters: &'a Parameters,
     /// Of every word of the model's vocabulary, the row that it had.
     pub rows: Vec<Option<u32>>,
+    /// Of a second encoder.
+    pub second: Option<&'a Parameters>,
 }
 
 impl<'a> Start<'a> {
     /// Words keep their rows; those that are new get the mean of all (docs/SPEC.md §2.3).
     pub(super) fn with_words<N>(model: &'a Loaded<N>, vocabulary: &Vocabulary) -> Self {
-        Start { parameters: &model.parameters, rows: vocabulary.map_from(&model.vocabulary) }
+        Start { parameters: &model.parameters, rows: vocabulary.map_from(&model.vocabulary), second: None }
     }
 
     /// A model of the same `words`.
     pub fn of(parameters: &'a Parameters, words: usize) -> Self {
-        Start { parameters, rows: (0..words as u32).map(Some).collect() }
+        Start { parameters, rows: (0..words as u32).map(Some).collect(), second: None }
+    }
+
+    /// Two models of the same `words`, for two encoders.
+    pub(super) fn of_both(first: &'a Parameters, second: Option<&'a Parameters>, words: usize) -> Self {
+        Start { second, ..Self::of(first, words) }
     }
 }
 
@@ -55,6 +62,9 @@ fn assemble<N>(
     initialise(&network, &parameters)?;
     if let Some(start) = start {
         weights::transfer(start.parameters, &parameters, &start.rows)?;
+        if let Some(second) = start.second {
+            weights::transfer_into(nn::SECOND, second, &parameters, &start.rows)?;
+        }
     }
     Ok(Assembled { network, parameters, graph })
 }

@@ -12,10 +12,11 @@ use super::observer::{Event, Observer};
 use super::recipe::{MOST_FOLDS, Recipe, TaskName};
 use super::room::check_room;
 use super::stages::{
-    ClassWeights, ClassifierSources, Context, Fold, LmSources, StageResult, check_classes, check_kind, check_sizes,
-    poll, train_classifier, train_language_model,
+    ClassWeights, ClassifierSources, Context, Fold, From, LmSources, StageResult, check_chunks, check_classes,
+    check_kind, check_sizes, poll, train_classifier, train_language_model,
 };
 use crate::answer::ensemble::Ensemble;
+use crate::answer::tags::{check_tags, tags_of};
 use crate::error::{Error, Result};
 use crate::models::base::Base;
 use crate::models::{self, Folder, Loaded};
@@ -101,6 +102,14 @@ pub fn check_inputs(sources: &RunSources, recipe: &Recipe, seed: u64, work: &Wor
                 check_labelled(source, Some(&classes))?;
             }
             classes.len()
+        }
+        TaskName::Tags => {
+            let kinds = check_tags(&sources.train, None)?;
+            check_chunks(&kinds, &sources.train)?;
+            for source in sources.valid.iter().chain(&sources.test) {
+                check_tags(source, Some(&kinds))?;
+            }
+            tags_of(kinds).len()
         }
         TaskName::Labels | TaskName::Regression => {
             labelled().try_for_each(|source| check_texts(source, task))?;
@@ -229,8 +238,11 @@ impl Run<'_> {
         let begun = std::time::Instant::now();
         self.look_for_test_text(sources)?;
         let first = self.context.direction;
+        let task = self.context.recipe.classifier.task;
+        // words are tagged by one model that has both encoders
+        let one = task == TaskName::Tags;
         let folds = self.folds(sources)?;
-        let forward = self.direction(sources, first, folds)?;
+        let forward = if one { self.tagger(sources)? } else { self.direction(sources, first, folds)? };
         let perplexity = |r: &Value| json!({ "perplexity": r["perplexity"], "bits_per_byte": r["bits_per_byte"] });
         let mut result = json!({
             "pretrain": forward.pretrain.as_ref().map(perplexity),
@@ -244,18 +256,17 @@ impl Run<'_> {
             "linear": null,
             "answer": null,
         });
-        let task = self.context.recipe.classifier.task;
         if task != TaskName::Class {
             // what is measured depends on the task
             let all = forward.classifier.as_object().into_iter().flatten();
             let scores = all.filter(|(name, _)| name.starts_with("valid_") || name.starts_with("test_"));
             scores.for_each(|(name, value)| result["classifier"][name] = value.clone());
         }
-        if self.options.bidirectional {
+        if self.options.bidirectional && !one {
             self.direction(sources, Direction::Backward, folds)?;
         }
         let mut all = self.networks(first, folds);
-        if self.options.bidirectional {
+        if self.options.bidirectional && !one {
             let both = [Direction::Forward, Direction::Backward].map(|direction| self.networks(direction, folds));
             for (name, networks) in ["forward", "backward"].into_iter().zip(&both) {
                 let measured = sources.test.as_ref().map(|test| self.ensemble(networks)?.evaluate(test)).transpose()?;
@@ -277,7 +288,8 @@ impl Run<'_> {
         if self.options.compare {
             result["from_scratch"] = self.scratch(sources)?;
         }
-        let [linear, answer] = self.together(sources, folds)?;
+        // the linear model knows no words in their order
+        let [linear, answer] = if one { [Value::Null, Value::Null] } else { self.together(sources, folds)? };
         (result["linear"], result["answer"]) = (linear, answer);
         result["seconds"] = json!(begun.elapsed().as_secs_f64());
         result["device"] = json!(self.context.device.to_string());
@@ -364,6 +376,43 @@ impl Run<'_> {
 
     fn direction(&mut self, sources: &RunSources, direction: Direction, folds: usize) -> Result<DirectionResult> {
         let recipe = self.context.recipe.clone();
+        let (pretrain, finetune, from) = self.language_model(sources, direction)?;
+        let mut all = Vec::new();
+        for (index, directory) in self.networks(direction, folds).iter().enumerate() {
+            let fold = (folds > 1).then_some(Fold { index, count: folds });
+            all.push(self.classifier(&recipe, sources, direction, &[&from], fold, directory)?);
+        }
+        let mut classifier = all[0].clone();
+        if folds > 1 {
+            // of several networks the mean on what each has not seen
+            let errors: Option<Vec<f64>> = all.iter().map(|json| json["valid_error"].as_f64()).collect();
+            classifier["valid_error"] = json!(errors.map(|e| e.iter().sum::<f64>() / e.len() as f64));
+        }
+        Ok(DirectionResult { pretrain, finetune, classifier })
+    }
+
+    /// A model that tags words, on the language models of one direction or of both. The results of the language model are those of the
+    /// first direction.
+    fn tagger(&mut self, sources: &RunSources) -> Result<DirectionResult> {
+        let (recipe, direction) = (self.context.recipe.clone(), self.context.direction);
+        let (pretrain, finetune, first) = self.language_model(sources, direction)?;
+        let second = match self.options.bidirectional {
+            true => Some(self.language_model(sources, Direction::Backward)?.2),
+            false => None,
+        };
+        let from: Vec<&Loaded<LanguageModel>> = std::iter::once(&first).chain(&second).collect();
+        let directory = self.directory(CLASSIFIER, direction);
+        let classifier = self.classifier(&recipe, sources, direction, &from, None, &directory)?;
+        Ok(DirectionResult { pretrain, finetune, classifier })
+    }
+
+    /// The results of pretraining, where there is one, and of tuning, and the tuned language model.
+    fn language_model(
+        &mut self,
+        sources: &RunSources,
+        direction: Direction,
+    ) -> Result<(Option<Value>, Value, Loaded<LanguageModel>)> {
+        let recipe = self.context.recipe.clone();
         let mut pretrain = None;
         let start: Option<Loaded<LanguageModel>>;
         if !sources.corpus.is_empty() {
@@ -387,19 +436,7 @@ impl Run<'_> {
         let finetune = self.stage(&recipe, &directory, direction, |context, out| {
             train_language_model(context, Stage::FinetuneLm, &texts, start.as_ref(), out)
         })?;
-        let from = models::load_language_model(&directory)?;
-        let mut all = Vec::new();
-        for (index, directory) in self.networks(direction, folds).iter().enumerate() {
-            let fold = (folds > 1).then_some(Fold { index, count: folds });
-            all.push(self.classifier(&recipe, sources, direction, Some(&from), fold, directory)?);
-        }
-        let mut classifier = all[0].clone();
-        if folds > 1 {
-            // of several networks the mean on what each has not seen
-            let errors: Option<Vec<f64>> = all.iter().map(|json| json["valid_error"].as_f64()).collect();
-            classifier["valid_error"] = json!(errors.map(|e| e.iter().sum::<f64>() / e.len() as f64));
-        }
-        Ok(DirectionResult { pretrain, finetune, classifier })
+        Ok((pretrain, finetune, models::load_language_model(&directory)?))
     }
 
     fn classifier(
@@ -407,7 +444,7 @@ impl Run<'_> {
         recipe: &Recipe,
         sources: &RunSources,
         direction: Direction,
-        from: Option<&Loaded<LanguageModel>>,
+        from: &From,
         fold: Option<Fold>,
         directory: &Path,
     ) -> Result<Value> {
@@ -430,7 +467,7 @@ impl Run<'_> {
         for (name, rate) in [("a", top), ("b", top / 10.0)] {
             let recipe = from_scratch_recipe(&self.context.recipe, rate)?;
             let directory = self.out.join(format!("{SCRATCH}-{name}"));
-            let json = self.classifier(&recipe, sources, self.context.direction, None, None, &directory)?;
+            let json = self.classifier(&recipe, sources, self.context.direction, &[], None, &directory)?;
             let error = json["test_error"].as_f64().or(json["valid_error"].as_f64()).unwrap_or(f64::INFINITY);
             if best.as_ref().is_none_or(|(b, _)| error < *b) {
                 let shown = json!({ "test_error": json["test_error"], "valid_error": json["valid_error"], "lr": rate });

@@ -6,6 +6,7 @@ use super::recipe::{
 };
 use crate::error::{Error, Result};
 use crate::nn;
+use crate::ops::concat_pool::Masking;
 use crate::random::Key;
 use crate::text::{
     ClassifierConfig, Direction, Language, LmConfig, PAD_ID, SampleOrder, TokenizerKind, TokenizerPlan, VariableWindows,
@@ -153,13 +154,15 @@ impl Recipe {
     /// The classifier of this recipe for a vocabulary and a number of classes.
     pub fn classifier_architecture(&self, vocabulary: usize, classes: usize) -> nn::ClassifierSettings {
         let settings = &self.classifier;
+        // padding in front would be read before the words
+        let of_words = settings.task == TaskName::Tags;
         nn::ClassifierSettings {
             encoder: self.encoder(vocabulary),
             head: settings.head_sizes.clone(),
             classes,
             linear_bias: settings.linear_bias,
             norm_bias: settings.norm_bias_init,
-            masking: settings.masking,
+            masking: if of_words { Masking::Version2 } else { settings.masking },
             bptt: settings.training.bptt,
             max_steps: settings.max_len,
             strict_cap: settings.max_len_strict,

@@ -8,8 +8,9 @@ use super::classifier_task::ClassifierTaskSettings;
 use super::driver::Task;
 use super::lm_task::LmTaskSettings;
 use super::recipe::{OnNan, OptimiserName, TaskName, TrainingSettings, UnfreezingStep, VocabularyName};
-use super::stages::{ClassWeights, Context, check_classes, check_kind};
+use super::stages::{ClassWeights, Context, check_chunks, check_classes, check_kind};
 use crate::answer::gold::Gold;
+use crate::answer::tags::kinds;
 use crate::autodiff::{Graph, Parameters};
 use crate::error::{Error, Result};
 use crate::models::Loaded;
@@ -109,8 +110,10 @@ pub fn classifier<R>(
         false => (store(source, "train")?, None),
     };
     let (gold, names) = Gold::of_store(&store, kind.answers(), None)?;
-    if matches!(kind, TaskName::Class | TaskName::Pair) {
-        check_classes(&names, source)?;
+    match kind {
+        TaskName::Class | TaskName::Pair => check_classes(&names, source)?,
+        TaskName::Tags => check_chunks(&kinds(&names), source)?,
+        TaskName::Labels | TaskName::Regression => {}
     }
     let all: Vec<u32> = (0..store.documents() as u32).collect();
     let (counts, several) = (gold.counts(&all, names.len()), kind == TaskName::Labels);

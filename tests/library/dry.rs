@@ -4,8 +4,8 @@
 use ulmfit::autodiff::{Counted, Graph, Parameters, ParametersBuilder, Var};
 use ulmfit::device::{PoolStatistics, Precision};
 use ulmfit::nn::{
-    AwdLstmSettings, Classifier, ClassifierSettings, DocumentBatch, DropRates, EncoderSettings, LanguageModel,
-    LanguageModelSettings, LossSettings, Noise, QrnnSettings,
+    Answers, AwdLstmSettings, Classifier, ClassifierLosses, ClassifierSettings, DocumentBatch, DropRates,
+    EncoderSettings, LabelLoss, LanguageModel, LanguageModelSettings, LossSettings, Noise, QrnnSettings, Truth,
 };
 use ulmfit::ops::activation_regularisation::TarGuard;
 use ulmfit::ops::batch_norm::Mode;
@@ -225,5 +225,59 @@ fn classifiers_are_the_same_dry() {
                 ops::softmax_cross_entropy::softmax(g, out.logits).unwrap();
             });
         }
+    });
+}
+
+/// Every token but the first is a word; one encoder, then two.
+#[test]
+fn taggers_are_the_same_dry() {
+    alone(concat!(module_path!(), "::taggers_are_the_same_dry"), || {
+        let (vocabulary, embedding, hidden, layers, pad) = (90, 20, 36, 2, Some(1));
+        for (both, precision) in [(false, Precision::Full), (true, Precision::Full), (true, Precision::Bf16)] {
+            let settings = ClassifierSettings {
+                encoder: AwdLstmSettings { vocabulary, embedding, hidden, layers, pad }.into(),
+                head: Vec::new(),
+                classes: 5,
+                linear_bias: true,
+                norm_bias: 0.0,
+                masking: Masking::Version2,
+                bptt: 5,
+                max_steps: 12,
+                strict_cap: false,
+                answers: Answers::Tags { both },
+                pair: false,
+                auxiliary: None,
+            };
+            both_ways(&settings, precision);
+        }
+    });
+}
+
+fn both_ways(settings: &ClassifierSettings, precision: Precision) {
+    both(&format!("{settings:?} {precision:?}"), precision, |g, after| {
+        let (model, declared) = Classifier::declare(settings.clone()).unwrap();
+        let mut parameters = parameters(g, declared);
+        let lengths = [17, 12, 4, 2];
+        let texts: Vec<Vec<u32>> = lengths.iter().map(|&n| (0..n).map(|i| i % 90).collect()).collect();
+        let words = lengths.iter().map(|&n| (1..n).map(|t| [t, t]).collect()).collect();
+        let batch = DocumentBatch::new(texts.iter().map(Vec::as_slice).collect()).unwrap().with_words(words).unwrap();
+        let tags: Vec<u32> = (0..lengths.iter().sum::<u32>() - 4).map(|word| word % 5).collect();
+        let penalties = LossSettings { alpha: 2.0, beta: 1.0, ar_on_dropped: false, tar_guard: TarGuard::Time };
+        let losses = ClassifierLosses { penalties, counts: LabelLoss::default(), auxiliary: 0.0 };
+        for step in 0..2 {
+            g.reset();
+            parameters.clear_gradients();
+            parameters.set_frozen(0, step == 0);
+            let noise = Noise::of(KEY, step, DROPS);
+            let truth = Truth::Classes(&tags);
+            let loss = model.loss(g, &parameters, &batch, truth, Mode::Train, &noise, &losses).unwrap();
+            after(g);
+            g.backward(loss.total, &mut parameters).unwrap();
+            g.pool().set_reserving(false);
+        }
+        g.reset();
+        g.set_recording(false);
+        let out = model.forward(g, &parameters, &batch, Mode::Eval, &Noise::Off, &Noise::Off).unwrap();
+        ops::softmax_cross_entropy::softmax(g, out.logits).unwrap();
     });
 }

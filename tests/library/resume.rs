@@ -2,18 +2,20 @@
 //! with averaged and with best weights, on another number of threads.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::tasks::{CLASSES, Data, Interrupting, VOCABULARY, classifier_settings, lm_settings};
+use ulmfit::answer::gold::Gold;
 use ulmfit::autodiff::{Graph, Parameters, ParametersBuilder};
 use ulmfit::error::Result;
 use ulmfit::nn::{AwdLstmSettings, ClassifierSettings, LanguageModelSettings};
 use ulmfit::ops::concat_pool::Masking;
 use ulmfit::optim::Schedule;
-use ulmfit::random::Key;
+use ulmfit::random::{Key, Site, Stream};
 use ulmfit::tensor::{DType, Device};
-use ulmfit::text::{Direction, Windows};
+use ulmfit::text::{Direction, Storage, StoreWriter, TokenizerKind, Vocabulary, Windows, mark};
 use ulmfit::train::Stage;
-use ulmfit::train::assemble::{self, Assembled};
+use ulmfit::train::assemble::{self, Assembled, Examples};
 use ulmfit::train::checkpoint::Checkpoints;
 use ulmfit::train::driver::{LoopSettings, Phase, Progress, Task, Training};
 use ulmfit::train::lm_task::LmTaskSettings;
@@ -22,8 +24,14 @@ use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Model {
-    Language { negatives: Option<usize> },
-    Classifier { masking: Masking },
+    Language {
+        negatives: Option<usize>,
+    },
+    Classifier {
+        masking: Masking,
+    },
+    /// Of words, by two encoders.
+    Tagger,
 }
 
 /// What is trained, and how.
@@ -131,7 +139,50 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
             let mut task = assemble::classifier_task(&network, &settings, task, direction, key, train, valid)?;
             go_on(case, attempt, &mut task, parameters, graph, heard)
         }
+        Model::Tagger => {
+            let architecture = ClassifierSettings {
+                encoder,
+                head: vec![],
+                classes: 3,
+                linear_bias: true,
+                norm_bias: 0.0,
+                masking: Masking::Version2,
+                bptt: 4,
+                max_steps: 12,
+                strict_cap: false,
+                answers: ulmfit::nn::Answers::Tags { both: true },
+                pair: false,
+                auxiliary: None,
+            };
+            let Assembled { network, parameters, graph } = assemble::classifier(architecture, key, None, place)?;
+            let settings = classifier_settings();
+            let task = assemble::classifier_task_settings(&settings);
+            let (train, valid) = (tagged(1, 30), Some(tagged(2, 8)));
+            let mut task = assemble::classifier_task(&network, &settings, task, direction, key, train, valid)?;
+            go_on(case, attempt, &mut task, parameters, graph, heard)
+        }
     }
+}
+
+/// Sentences in memory; a word's tag follows from it and from the word after it.
+fn tagged(seed: u32, sentences: usize) -> Examples {
+    let names: Vec<String> = ["O", "B-A", "I-A"].map(String::from).to_vec();
+    let words = (0..VOCABULARY).map(|i| format!("w{i}")).collect();
+    let vocabulary = Vocabulary::from_words(words, TokenizerKind::Whitespace).unwrap();
+    let mut writer = StoreWriter::to(Storage::Memory, Path::new("sentences"), &vocabulary).unwrap();
+    let mut random = Stream::new(Key([seed, 9]), Site::CUSTOM[0], 0, 0);
+    let mut tags = Vec::new();
+    for _ in 0..sentences {
+        let n = 3 + random.below(9) as usize;
+        let ids: Vec<u32> = (0..n).map(|_| 2 + random.below(VOCABULARY as u32 - 2)).collect();
+        writer.push(&ids, None, n as u64 - 1, 4 * n).unwrap();
+        // the first token opens the sentence
+        writer.mark(&[&[0][..], &vec![mark::BEGINS | mark::ENDS; n - 1]].concat());
+        let tag = |t: usize| (ids[t] + ids.get(t + 1).copied().unwrap_or(0)) % 3;
+        tags.push((1..n).map(tag).collect());
+    }
+    let store = Arc::new(writer.finish(&[], &[]).unwrap());
+    Examples { store, second: None, gold: Arc::new(Gold::Tags { tags, names }), chosen: None }
 }
 
 fn go_on(
@@ -235,6 +286,12 @@ fn language(name: &'static str, epochs: u32, rate: f64, training: TrainingSettin
 fn classifier(name: &'static str, masking: Masking, rate: f64, training: TrainingSettings) -> Case {
     let settings = LoopSettings { stage: Stage::Classifier, phases: phases(4, 2, rate), training };
     Case { name, model: Model::Classifier { masking }, settings }
+}
+
+#[test]
+fn a_tagger_with_two_encoders() {
+    let settings = LoopSettings { stage: Stage::Classifier, phases: phases(4, 2, 5e-3), training: training() };
+    check(&Case { name: "tagger", model: Model::Tagger, settings }, &Data::new(2), &[5, 4], 1);
 }
 
 #[test]

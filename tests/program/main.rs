@@ -22,6 +22,7 @@ mod recorded_bits;
 mod reliability;
 mod serve;
 mod subword;
+mod tags;
 mod tasks;
 mod text_in;
 mod together;

@@ -220,11 +220,11 @@ pub fn language_model(model: &Loaded<LanguageModel>, metadata: &[(&str, String)]
 /// `logits` and `probabilities` `[B, C]`.
 ///
 /// # Errors
-/// A QRNN; a model of pairs or of numbers.
+/// A QRNN; a model of pairs, of numbers or of tags.
 pub fn classifier(model: &Loaded<Classifier>, metadata: &[(&str, String)]) -> Result<Vec<u8>> {
     let (settings, parameters) = (&model.network.settings, &model.parameters);
-    if settings.pair || settings.answers == Answers::Number {
-        return Err(Error::usage("--to onnx: a model of pairs or of numbers cannot be written as ONNX yet")
+    if settings.pair || settings.answers == Answers::Number || settings.answers.is_of_words() {
+        return Err(Error::usage("--to onnx: a model of pairs, of numbers or of tags cannot be written as ONNX yet")
             .hint("--to pytorch can"));
     }
     let mut graph = Graph::default();
@@ -251,7 +251,9 @@ pub fn classifier(model: &Loaded<Classifier>, metadata: &[(&str, String)]) -> Re
     }
     let probabilities = match settings.answers {
         Answers::Labels => graph.node("Sigmoid", &[&x], &[]),
-        Answers::Class | Answers::Number => graph.node("Softmax", &[&x], &[Attribute::Int("axis", 1)]),
+        Answers::Class | Answers::Number | Answers::Tags { .. } => {
+            graph.node("Softmax", &[&x], &[Attribute::Int("axis", 1)])
+        }
     };
     let dims = [batch, Dim::Size(settings.classes)];
     graph.output(&x, "logits", &dims);

@@ -19,12 +19,22 @@ pub enum Answers {
     Labels,
     /// A number.
     Number,
+    /// A tag for every word: a softmax.
+    Tags {
+        /// From two encoders, the second of which reads backward.
+        both: bool,
+    },
 }
 
 impl Answers {
     /// Whether it is the one that there was before there was a choice.
     pub fn is_class(&self) -> bool {
         *self == Answers::Class
+    }
+
+    /// Whether it is said of words, not of documents.
+    pub fn is_of_words(&self) -> bool {
+        matches!(self, Answers::Tags { .. })
     }
 
     /// The loss of `logits` `[B, C]`.
@@ -34,7 +44,7 @@ impl Answers {
     pub fn loss(self, g: &mut Graph, logits: Var, targets: &Targets) -> Result<Var> {
         let LabelLoss { smoothing, focal, ref weights } = *targets.counts;
         match (self, targets.known) {
-            (Answers::Class, Known::Indices(classes)) => {
+            (Answers::Class | Answers::Tags { .. }, Known::Indices(classes)) => {
                 let classes = g.constant(classes.clone());
                 if weights.is_empty() && focal == 0.0 {
                     return smoothed_cross_entropy(g, logits, classes, smoothing);
@@ -57,7 +67,7 @@ impl Answers {
     /// No memory left.
     pub fn of_logits(self, g: &mut Graph, logits: Var) -> Result<Vec<f64>> {
         match self {
-            Answers::Class => softmax(g, logits).map(|p| p.to_f64()),
+            Answers::Class | Answers::Tags { .. } => softmax(g, logits).map(|p| p.to_f64()),
             Answers::Labels => sigmoid(g, logits).map(|p| p.to_f64()),
             Answers::Number => Ok(g.detach(logits).to_f64()),
         }

@@ -5,10 +5,12 @@
 mod answers;
 mod next_word;
 mod pooled_classes;
+mod token_labels;
 
 pub use self::answers::Answers;
 pub use self::next_word::{NextWord, WordResults};
 pub use self::pooled_classes::{Pooled, PooledClasses};
+pub use self::token_labels::{Reading, TokenLabels};
 use super::noise::Noise;
 use crate::autodiff::{Graph, Parameters, Var};
 use crate::error::Result;
@@ -32,12 +34,14 @@ pub struct Features<'a> {
     pub norm: Mode,
     /// Where documents are pairs of texts: the rows of the first and of the second text of each.
     pub pairs: Option<[&'a [u32]; 2]>,
+    /// Where words are labelled: what each encoder has made of them; its chunks are those of the first.
+    pub readings: &'a [Reading<'a>],
 }
 
 /// What is known of the rows of a batch.
 #[derive(Clone, Copy, Debug)]
 pub enum Known<'a> {
-    /// u32: next words `[T, B]`, classes `[B]` in the order of the rows.
+    /// u32: next words `[T, B]`, classes `[B]` in the order of the rows, labels `[N]` of the words of a batch.
     Indices(&'a Tensor),
     /// For every row 0 or 1 for each label, or the number that is to be estimated; row by row.
     Numbers(&'a [f64]),

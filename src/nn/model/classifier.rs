@@ -8,7 +8,9 @@ use crate::error::{Error, Result};
 use crate::nn::chunks::{Encoded, Walk};
 use crate::nn::documents::{Cap, DocumentBatch, Layout};
 use crate::nn::encoder::{Encoder, EncoderSettings};
-use crate::nn::head::{Answers, Features, Head, Known, LabelLoss, NextWord, Pooled, PooledClasses, Targets};
+use crate::nn::head::{
+    Answers, Features, Head, Known, LabelLoss, NextWord, Pooled, PooledClasses, Targets, TokenLabels,
+};
 use crate::nn::noise::Noise;
 use crate::nn::sites;
 use crate::ops::batch_norm::Mode;
@@ -61,6 +63,10 @@ impl ClassifierSettings {
             Answers::Class => self.classes >= 2,
             Answers::Labels => self.classes >= 1,
             Answers::Number => self.classes == 1,
+            // every word counts: nothing is pooled, and padding stands where no word is
+            Answers::Tags { .. } => {
+                self.classes >= 2 && self.masking == Masking::Version2 && !self.pair && self.auxiliary.is_none()
+            }
         } && size.contains(&self.classes)
             && size.contains(&self.bptt)
             && self.max_steps >= 1
@@ -82,6 +88,10 @@ impl ClassifierSettings {
     }
 
     fn cap(&self) -> Cap {
+        if self.answers.is_of_words() {
+            // a word may stand anywhere
+            return Cap { bptt: self.bptt, max_steps: usize::MAX, strict: false, masking: self.masking };
+        }
         Cap { bptt: self.bptt, max_steps: self.max_steps, strict: self.strict_cap, masking: self.masking }
     }
 }
@@ -89,14 +99,14 @@ impl ClassifierSettings {
 /// What a classifier computes for a batch.
 #[derive(Clone, Debug)]
 pub struct Classified {
-    /// `[B, C]`
+    /// `[B, C]`; where words are labelled `[N, C]`, the words of the batch's first document first.
     pub logits: Var,
     /// The kept chunks of the encoder's output, in the order of time; where nothing is recorded, they may be parts of chunks.
     pub chunks: Vec<Var>,
     /// Position in the batch of every row of logits and pooled vectors (and, but for pairs, of chunks): padded at the end, rows are
-    /// sorted by length.
+    /// sorted by length. Where words are labelled, the documents in their order.
     pub rows: Vec<u32>,
-    /// `[B, 3E]`
+    /// `[B, 3E]`; where words are labelled their vectors, `[N, E]` or `[N, 2E]`.
     pub pooled: Var,
     /// Inputs of the head's ReLUs, `[B, n]` each.
     pub hidden: Vec<Var>,
@@ -107,9 +117,30 @@ pub struct Classified {
 pub struct Classifier {
     pub settings: ClassifierSettings,
     pub encoder: Arc<dyn Encoder>,
-    head: PooledClasses,
+    /// Reads backward, beside the other.
+    pub second: Option<Arc<dyn Encoder>>,
+    head: OfHead,
     auxiliary: Option<NextWord>,
 }
+
+/// What stands on the encoder.
+#[derive(Clone, Debug)]
+enum OfHead {
+    Documents(PooledClasses),
+    Words(TokenLabels),
+}
+
+impl OfHead {
+    fn as_head(&self) -> &dyn Head {
+        match self {
+            OfHead::Documents(head) => head,
+            OfHead::Words(head) => head,
+        }
+    }
+}
+
+/// Stands before the names of a second encoder's parameters.
+pub const SECOND: &str = "backward.";
 
 /// What a classifier minimises.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,7 +156,7 @@ pub struct ClassifierLosses {
 /// What is known of the documents of a batch, in the batch's order.
 #[derive(Clone, Copy, Debug)]
 pub enum Truth<'a> {
-    /// The class of every document.
+    /// The class of every document, or of every word of them.
     Classes(&'a [u32]),
     /// For every document 0 or 1 for each label, or the number that is to be estimated; document by document.
     Numbers(&'a [f64]),
@@ -156,12 +187,25 @@ impl Classifier {
         sizes.extend(&settings.head);
         sizes.push(settings.classes);
         let ClassifierSettings { answers, masking, linear_bias, norm_bias, .. } = settings;
-        let head = PooledClasses::declare(&mut builder, last, answers, &sizes, masking, linear_bias, norm_bias);
+        let (mut second, width) = (None, settings.encoder.width());
+        let head = match answers {
+            Answers::Tags { both } => {
+                let declare = |builder: &mut ParametersBuilder| settings.encoder.declare(builder, first, &layers);
+                second = both.then(|| builder.within(SECOND, declare));
+                let width = if both { 2 * width } else { width };
+                OfHead::Words(TokenLabels::declare(&mut builder, last, width, settings.classes))
+            }
+            _ => {
+                let builder = &mut builder;
+                let head = PooledClasses::declare(builder, last, answers, &sizes, masking, linear_bias, norm_bias);
+                OfHead::Documents(head)
+            }
+        };
         let auxiliary = settings.auxiliary.map(|bias| {
             let shape = [settings.encoder.vocabulary(), settings.encoder.width()];
             NextWord::declare(&mut builder, last, encoder.embedding(), shape, bias, &[])
         });
-        Ok((Classifier { settings, encoder, head, auxiliary }, builder))
+        Ok((Classifier { settings, encoder, second, head, auxiliary }, builder))
     }
 
     /// Start values of encoder and head.
@@ -170,11 +214,13 @@ impl Classifier {
     /// As [`Encoder::initialise`].
     pub fn initialise(&self, parameters: &Parameters, key: Key) -> Result<()> {
         self.encoder.initialise(parameters, key)?;
-        self.head.initialise(parameters, key)?;
+        self.second.iter().try_for_each(|second| second.initialise(parameters, key))?;
+        self.head.as_head().initialise(parameters, key)?;
         self.auxiliary.iter().try_for_each(|decoder| decoder.initialise(parameters, key))
     }
 
-    /// Loss of a training batch. `truth`: of every document, in the batch's order; of a pair, once. Otherwise as [`forward`](Self::forward), with one noise for encoder and heads.
+    /// Loss of a training batch. `truth`: of every document, in the batch's order; of a pair, once; of every word, where those are
+    /// labelled. Otherwise as [`forward`](Self::forward), with one noise for encoder and heads.
     ///
     /// # Errors
     /// As [`forward`](Self::forward); a label that is no class; a second head that is not there.
@@ -190,6 +236,10 @@ impl Classifier {
         losses: &ClassifierLosses,
     ) -> Result<BatchLoss> {
         let ClassifierLosses { penalties, counts, auxiliary } = losses;
+        if let OfHead::Words(head) = &self.head {
+            return self.loss_of_words(head, g, parameters, batch, truth, noise, losses);
+        }
+        let head_of = self.head.as_head();
         let layout = self.layout(batch);
         let encoded = self.encode(g, parameters, batch, &layout, noise)?;
         let pairs = self.pairs(&encoded);
@@ -205,21 +255,21 @@ impl Classifier {
                 let classes: Vec<u32> = order.iter().map(|&row| classes[row as usize]).collect();
                 let classes = Tensor::from_slice([classes.len()], &classes)?;
                 let targets = Targets { known: Known::Indices(&classes), negatives, counts };
-                self.head.loss(g, parameters, &features, &targets, noise)?
+                head_of.loss(g, parameters, &features, &targets, noise)?
             }
             Truth::Numbers(all) => {
                 let c = self.settings.classes;
                 let of = |&row: &u32| all[row as usize * c..][..c].iter().copied();
                 let numbers: Vec<f64> = order.iter().flat_map(of).collect();
                 let targets = Targets { known: Known::Numbers(&numbers), negatives, counts };
-                self.head.loss(g, parameters, &features, &targets, noise)?
+                head_of.loss(g, parameters, &features, &targets, noise)?
             }
         };
         let auxiliary = match *auxiliary {
             0.0 => None,
             weight => self.next_words(g, parameters, batch, &layout, &encoded, noise)?.map(|loss| (loss, weight)),
         };
-        sum_losses(self.head.part(), g, &features, head, auxiliary, penalties)
+        sum_losses(head_of.part(), g, &features, head, auxiliary, penalties)
     }
 
     /// Mean cross-entropy of the words of a batch after those before them, as the second head sees it: over the recorded steps, after
@@ -261,7 +311,7 @@ impl Classifier {
         decoder.cross_entropy(g, parameters, hidden, embedding, &words, None).map(Some)
     }
 
-    fn layout(&self, batch: &DocumentBatch) -> Layout {
+    pub(super) fn layout(&self, batch: &DocumentBatch) -> Layout {
         Layout::new(&self.settings.cap(), self.settings.encoder.pad().unwrap_or(0), batch)
     }
 
@@ -296,7 +346,8 @@ impl Classifier {
     ) -> Features<'a> {
         let embedding = g.parameter(parameters, self.encoder.embedding());
         let pairs = pairs.map(|[first, second]| [&first[..], &second[..]]);
-        Features { embedding, chunks: &encoded.chunks, start: encoded.start, lengths: &encoded.lengths, norm, pairs }
+        let (chunks, start, lengths, readings) = (&*encoded.chunks, encoded.start, &*encoded.lengths, &[][..]);
+        Features { embedding, chunks, start, lengths, norm, pairs, readings }
     }
 
     /// Runs a batch of documents to logits.
@@ -319,10 +370,14 @@ impl Classifier {
         noise: &Noise,
         head: &Noise,
     ) -> Result<Classified> {
+        let of_documents = match &self.head {
+            OfHead::Words(words) => return self.forward_of_words(words, g, parameters, batch, noise),
+            OfHead::Documents(head) => head,
+        };
         let encoded = self.encode(g, parameters, batch, &self.layout(batch), noise)?;
         let pairs = self.pairs(&encoded);
         let features = self.features(g, parameters, &encoded, pairs.as_ref(), norm);
-        let Pooled { logits, pooled, hidden } = self.head.logits(g, parameters, &features, head)?;
+        let Pooled { logits, pooled, hidden } = of_documents.logits(g, parameters, &features, head)?;
         let rows = match pairs {
             Some([first, _]) => (0..first.len() as u32).collect(),
             None => encoded.rows,

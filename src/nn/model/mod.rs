@@ -2,8 +2,9 @@
 
 mod classifier;
 mod language_model;
+mod words;
 
-pub use self::classifier::{Classified, Classifier, ClassifierLosses, ClassifierSettings, Truth};
+pub use self::classifier::{Classified, Classifier, ClassifierLosses, ClassifierSettings, SECOND, Truth};
 pub use self::language_model::{LanguageModel, LanguageModelSettings, WindowLoss};
 use super::head::{Features, HeadLoss};
 use crate::autodiff::{Graph, Var};
@@ -38,7 +39,7 @@ pub struct BatchLoss {
     pub regularisation: Option<Var>,
 }
 
-/// The sum of a head's loss, that of a second head with its weight, and AR and TAR of the encoder's outputs.
+/// The sum of a head's loss, that of a second head with its weight, and AR and TAR of the outputs of each encoder.
 fn sum_losses(
     part: trace::Layer,
     g: &mut Graph,
@@ -56,7 +57,14 @@ fn sum_losses(
             Some(dropped) if losses.ar_on_dropped => std::slice::from_ref(dropped),
             _ => features.chunks,
         };
-        Some(activation_regularisation(g, features.chunks, of, settings)?)
+        let first = activation_regularisation(g, features.chunks, of, settings)?;
+        Some(match features.readings {
+            [_, second] => {
+                let second = activation_regularisation(g, second.chunks, second.chunks, settings)?;
+                weighted_sum(g, &[(first, 1.0), (second, 1.0)])?
+            }
+            _ => first,
+        })
     };
     let total = match (auxiliary, regularisation) {
         (None, None) => loss,

@@ -197,6 +197,9 @@ impl<'a> Look<'a> {
         if format.0.preset.is_some() {
             return layout::describe(self, layout);
         }
+        if format.name() == "conll" {
+            return super::conll::describe(self);
+        }
         let labelled = format.name() == "plain" && self.full.len() > 1 && super::labelled::are_labelled(&self.full);
         let whole = if labelled {
             " (each with the number it begins with: --format label-text takes it for a label)"

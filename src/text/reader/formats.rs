@@ -6,7 +6,7 @@ use super::columns::Columns;
 use super::detect::Look;
 use super::input::{Lines, Utf8Reader};
 use super::layout::{self, Layout};
-use super::{Documents, Role, articles, json, labelled, plain, table};
+use super::{Documents, Role, articles, conll, json, labelled, plain, table};
 use crate::error::{Error, Result};
 
 /// What a format is.
@@ -77,6 +77,14 @@ pub static FORMATS: &[Kind] = &[
         preset: None,
         recognise: labelled::is_fasttext,
         read: labelled::read_fasttext,
+    },
+    Kind {
+        names: &["conll"],
+        title: "CoNLL columns",
+        about: "a word a line, its tag in the last column; a blank line after a sentence",
+        preset: None,
+        recognise: conll::recognise,
+        read: conll::read,
     },
     Kind {
         names: &["csv"],

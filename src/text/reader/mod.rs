@@ -15,6 +15,7 @@ mod archive;
 mod articles;
 mod bytes;
 mod columns;
+mod conll;
 #[cfg(test)]
 mod data_tests;
 mod detect;
@@ -55,10 +56,13 @@ use crate::error::{Error, Result};
 pub struct Document {
     /// The text; several text fields are joined by a space (see [`Document::fields`]).
     pub text: String,
-    /// The class, as it is called in the file. Of a source with several labels all of them, joined by [`LABEL_MARK`].
+    /// The class, as it is called in the file. Of a source with several labels all of them, joined by [`LABEL_MARK`]; of one with tags
+    /// that of every word, in IOB2, joined in the same way.
     pub label: Option<String>,
     /// Whether the text is lines of running text (a corpus): tokenizers that mark line ends do so.
     pub lines: bool,
+    /// Whether the fields are words, which stay as they are cut.
+    pub words: bool,
     pub origin: Origin,
     /// Byte offsets in `text` at which the second and later fields begin.
     pub(in crate::text) field_starts: Vec<usize>,
@@ -91,6 +95,11 @@ impl Document {
             text.push_str(&field);
         }
         Document { text, field_starts, ..Document::default() }
+    }
+
+    /// A text of words, which tokenizers leave apart.
+    pub fn of_words(words: Vec<String>) -> Self {
+        Document { words: true, ..Self::from_fields(words) }
     }
 
     /// The fields of the text (one, unless it came from several columns).
@@ -309,6 +318,15 @@ impl Source {
     /// Whether a document may have several labels.
     pub fn has_several_labels(&self) -> bool {
         self.separator.is_some()
+    }
+
+    /// Whether every word has a tag.
+    pub fn has_tags(&self) -> bool {
+        match &self.plan {
+            Plan::File { format, .. } => format.name() == "conll" && self.role == Role::Dataset,
+            Plan::Chain(sources) => sources.iter().any(Source::has_tags),
+            _ => false,
+        }
     }
 
     /// The path as it was given.

@@ -26,6 +26,7 @@ const FORMATS: &[&str] = &[
     "trec",
     "label-text",
     "fasttext",
+    "conll",
 ];
 
 /// Any bytes, with those that formats are sensitive to among them.
@@ -39,7 +40,8 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
             "{\"text\":\"\\ud800\"}\n",
             " = A = \n",
             "A:b c\n",
-            "1 x\n"
+            "1 x\n",
+            "x B-A\n",
         ])
         .prop_map(|s| s.as_bytes().to_vec()),
     ];

@@ -159,7 +159,7 @@ impl TableDocuments {
         if !self.marks.is_empty() {
             let label = Some(self.marked(line)?);
             let origin = Origin { file: self.file.clone(), line };
-            return Ok(Some(Document { text, label, field_starts, origin, lines: false }));
+            return Ok(Some(Document { text, label, field_starts, origin, ..Document::default() }));
         }
         let label = self.label.map(|i| self.rows.field(i).trim()).filter(|l| !l.is_empty());
         if let Some(label) = label.filter(|_| self.labels.len() < LABELS)
@@ -168,7 +168,8 @@ impl TableDocuments {
             self.labels.insert(label.to_string());
         }
         let label = label.map(str::to_string);
-        Ok(Some(Document { text, label, field_starts, origin: Origin { file: self.file.clone(), line }, lines: false }))
+        let origin = Origin { file: self.file.clone(), line };
+        Ok(Some(Document { text, label, field_starts, origin, ..Document::default() }))
     }
 
     /// The labels whose columns say that they are there.

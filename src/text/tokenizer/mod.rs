@@ -11,6 +11,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod unicode;
+mod words;
 
 use std::sync::Arc;
 
@@ -238,6 +239,9 @@ impl Tokenizer {
 
     /// Hands the tokens of a document to `emit`, in order; the token that opens a document is the first.
     pub fn tokenize(&self, document: &Document, scratch: &mut Scratch, emit: &mut dyn FnMut(&str)) {
+        if document.words {
+            return self.tokenize_words(document, scratch, &mut |token, _| emit(token));
+        }
         if let Some(subword) = &self.subword {
             let Scratch { text, other, subword: cache, .. } = scratch;
             return subword.tokenize(document, text, other, cache, emit);
@@ -274,6 +278,26 @@ impl Tokenizer {
         let mut ids = Vec::with_capacity(document.text.len() / 4 + 8);
         self.tokenize(document, scratch, &mut |token| ids.push(vocabulary.id(token)));
         ids
+    }
+
+    /// The same, and of a document of words the [`mark`] of every token.
+    ///
+    /// [`mark`]: super::store::mark
+    pub(super) fn marked_ids(
+        &self,
+        document: &Document,
+        vocabulary: &Vocabulary,
+        scratch: &mut Scratch,
+    ) -> (Vec<u32>, Vec<u8>) {
+        if !document.words {
+            return (self.ids(document, vocabulary, scratch), Vec::new());
+        }
+        let (mut ids, mut marks) = (Vec::new(), Vec::new());
+        self.tokenize_words(document, scratch, &mut |token, mark| {
+            ids.push(vocabulary.id(token));
+            marks.push(mark);
+        });
+        (ids, marks)
     }
 
     /// The tokens of one document as strings: for short texts and tests.

@@ -182,15 +182,23 @@ pub(super) fn classifier(recipe: &Recipe, v: usize, options: &PlanOptions) -> Re
     let (model, declared) = Classifier::declare(recipe.classifier_architecture(v, classes))?;
     let length = options.length.unwrap_or(settings.max_len - usize::from(settings.max_len_strict));
     countable(length, training.batch_size.max(training.valid_batch_size))?;
-    let document = vec![0u32; length];
+    let document = vec![0u32; if answers.is_of_words() { length.max(2) } else { length }];
     let texts = if settings.task == TaskName::Pair { 2 } else { 1 };
-    let documents = |rows: usize| DocumentBatch::new(vec![&document[..]; texts * rows]);
+    // every token but the first is a word
+    let of_words = answers.is_of_words();
+    let words: Vec<[u32; 2]> = (1..length.max(2) as u32).map(|t| [t, t]).collect();
+    let documents = |rows: usize| {
+        let batch = DocumentBatch::new(vec![&document[..]; texts * rows])?;
+        if of_words { batch.with_words(vec![words.clone(); rows]) } else { Ok::<_, Error>(batch) }
+    };
     let (batch, evaluated) = (documents(training.batch_size)?, documents(training.valid_batch_size)?);
     let task = classifier_task_settings(settings);
     let noise = Noise::of(KEY, 0, task.dropout).with_head(&task.head);
     let rows = training.batch_size;
-    let (labels, numbers) = (vec![0; rows], vec![0.0; rows * classes]);
-    let truth = if answers == Answers::Class { Truth::Classes(&labels) } else { Truth::Numbers(&numbers) };
+    let labelled = if of_words { rows * words.len() } else { rows };
+    let (labels, numbers) = (vec![0; labelled], vec![0.0; rows * classes]);
+    let classified = answers == Answers::Class || of_words;
+    let truth = if classified { Truth::Classes(&labels) } else { Truth::Numbers(&numbers) };
     let loss = |g: &mut Graph, p: &Parameters| {
         let frozen = p.is_frozen(p.groups() - 1) && task.freeze_norm;
         let norm = if frozen { Mode::Frozen } else { Mode::Train };
@@ -206,7 +214,7 @@ pub(super) fn classifier(recipe: &Recipe, v: usize, options: &PlanOptions) -> Re
                 dry.evaluate(|g, p| {
                     let out = model.forward(g, p, &evaluated, Mode::Eval, &Noise::Off, &Noise::Off)?;
                     // labels and numbers are read as they are
-                    if answers == Answers::Class { softmax(g, out.logits).map(|_| ()) } else { Ok(()) }
+                    if classified { softmax(g, out.logits).map(|_| ()) } else { Ok(()) }
                 })?;
             }
         }

@@ -170,6 +170,9 @@ fn check_classifier(stage: &str, c: &ClassifierSettings) -> Result<(), Fault> {
     require(c.label_smoothing == 0.0 || c.task != TaskName::Regression, stage, "label_smoothing", || {
         "has no meaning for --task regression".into()
     })?;
+    require(c.auxiliary_lm == 0.0 || c.task != TaskName::Tags, stage, "auxiliary_lm", || {
+        "has no meaning for --task tags".into()
+    })?;
     drop_rate(stage, "head_drops", c.head_drops[0], c.training.drop_mult)?;
     require(c.norm_bias_init.is_finite(), stage, "norm_bias_init", || "must be a number".into())?;
     positive(stage, "chain_thaw_factor", &[c.chain_thaw_factor])

@@ -56,7 +56,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::new("unfreezing", "unfreezing", "gradual, full, last or chain-thaw"),
     Flag::new("max-steps", "max_steps", "updates at most"),
     Flag::new("valid-fraction", "valid_fraction", "share held out where no validation data are given"),
-    Flag::new("task", "classifier.task", "class, labels, pair or regression"),
+    Flag::new("task", "classifier.task", "class, labels, pair, regression or tags"),
     Flag::new("class-weights", "classifier.class_weights", "none, balanced, or a file of weights"),
     Flag::new("thresholds", "classifier.thresholds", "0.5 or tuned: from which probability on a label is there"),
     Flag::new("focal", "classifier.focal", "gamma of the focal loss"),

@@ -70,6 +70,8 @@ pub enum TaskName {
     Pair,
     /// A number.
     Regression,
+    /// A tag for every word.
+    Tags,
 }
 
 /// From which probability on a label counts as there.
@@ -92,6 +94,7 @@ impl TaskName {
             TaskName::Labels => "labels",
             TaskName::Pair => "pair",
             TaskName::Regression => "regression",
+            TaskName::Tags => "tags",
         }
     }
 
@@ -101,6 +104,7 @@ impl TaskName {
             TaskName::Class | TaskName::Pair => Answers::Class,
             TaskName::Labels => Answers::Labels,
             TaskName::Regression => Answers::Number,
+            TaskName::Tags => Answers::Tags { both: false },
         }
     }
 }

@@ -14,13 +14,14 @@ use super::class_weights::ClassWeights;
 use super::examples::{self, ExampleSets, check_kind};
 use super::{Context, StageResult, Workplace};
 use crate::answer::gold::Gold;
+use crate::answer::tags::kinds;
 use crate::answer::{Hits, Measured, SHOWN_CLASSES, classes};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::models::{self, Architecture, Decision, Loaded, ModelConfig};
-use crate::nn::{LanguageModel, weights as model_weights};
+use crate::nn::{Answers, LanguageModel, weights as model_weights};
 use crate::text::{
-    Document, Labelled, Labels, Profile, Source, low_shot_subset, random_split, shown_label, shown_labels,
+    Direction, Document, Labelled, Labels, Profile, Source, low_shot_subset, random_split, shown_label, shown_labels,
     stratified_folds, stratified_split,
 };
 use crate::train::Stage;
@@ -51,15 +52,21 @@ impl ClassifierSources {
     }
 }
 
+/// The language models that a classifier stands on: none, one, or, where words are tagged, one that reads forward and one that reads
+/// backward.
+pub type From<'a> = [&'a Loaded<LanguageModel>];
+
 /// Stage 3: trains a classifier; with `from`, on top of a language model's encoder.
 pub fn train_classifier(
     context: &mut Context,
     sources: &ClassifierSources,
-    from: Option<&Loaded<LanguageModel>>,
+    from: &From,
     out: &Path,
 ) -> Result<StageResult> {
     let recipe = context.recipe.clone();
     let settings = &recipe.classifier;
+    check_from(from, settings.task)?;
+    let (both, from) = (from.get(1).copied(), from.first().copied());
     check_sizes(settings.training.batch_size, sources.labels)?;
     check_kind(settings.task, sources.all(), sources.labels)?;
     let weights = ClassWeights::read(&settings.class_weights)?;
@@ -71,7 +78,10 @@ pub fn train_classifier(
     };
     let ExampleSets { mut train, valid, test, names, data } =
         examples::read(context, sources, &vocabulary, &workplace)?;
-    let start = from.map_or_else(|| Ok("none".to_string()), |from| model_weights::model_hash(&from.parameters))?;
+    let mut start = from.map_or_else(|| Ok("none".to_string()), |from| model_weights::model_hash(&from.parameters))?;
+    if let Some(both) = both {
+        start += &format!(" and {}", model_weights::model_hash(&both.parameters)?);
+    }
     let mut identity = context.identity(Stage::Classifier, &data, &start);
     identity["--labels"] = json!(sources.labels);
     if let Some(fold) = sources.fold {
@@ -87,7 +97,7 @@ pub fn train_classifier(
     let others = [("valid", &sources.valid), ("test", &sources.test)];
     sets.extend(others.iter().filter_map(|(role, source)| Some((*role, std::slice::from_ref(source.as_ref()?)))));
     let profiles = context.describe_data(&sets)?;
-    if settings.task != TaskName::Regression {
+    if !matches!(settings.task, TaskName::Regression | TaskName::Tags) {
         doubt_labels(context, &profiles)?;
     }
     let chosen = choose_documents(context, &train, valid.is_some(), sources)?;
@@ -112,9 +122,12 @@ pub fn train_classifier(
         return Err(Error::usage("--thresholds tuned: there are no validation data to tune them on")
             .hint("give --valid, or hold a part out with --valid-fraction"));
     }
-    let architecture = recipe.classifier_architecture(vocabulary.len(), names.len());
+    let mut architecture = recipe.classifier_architecture(vocabulary.len(), names.len());
+    if both.is_some() {
+        architecture.answers = Answers::Tags { both: true };
+    }
     let key = context.key(Stage::Classifier);
-    let start = from.map(|from| Start::of(&from.parameters, vocabulary.len()));
+    let start = from.map(|from| Start::of_both(&from.parameters, both.map(|both| &both.parameters), vocabulary.len()));
     let place = |declared| context.allocate(declared);
     let Assembled { network, mut parameters, mut graph } =
         assemble::classifier(architecture.clone(), key, start, place)?;
@@ -123,6 +136,7 @@ pub fn train_classifier(
         TaskName::Pair => format!("pairs of texts, {} classes", names.len()),
         TaskName::Labels => format!("{} labels", names.len()),
         TaskName::Regression => "a number of each".into(),
+        TaskName::Tags => format!("{} kinds of chunks", kinds(&names).len()),
     };
     let documents = train_documents.len();
     let description = vec![format!("{documents} documents for training, {what}, vocabulary {}", vocabulary.len())];
@@ -155,8 +169,9 @@ pub fn train_classifier(
             }
         };
     }
+    let shown = if settings.task == TaskName::Tags { kinds(&names) } else { names.clone() };
     if let Some(measured) = &progress.last {
-        show_measured(context, Split::Valid, measured, &names, out)?;
+        show_measured(context, Split::Valid, measured, &shown, out)?;
     }
     let test = match test {
         Some(test) => {
@@ -164,7 +179,7 @@ pub fn train_classifier(
             let (rows, order) = (settings.training.valid_batch_size, classes::order(&network));
             let mut test = test.into_measurable(rows, order, direction)?;
             let measured = test.measure(&network, &mut graph, &parameters, &decision)?;
-            report_test(context, &progress, &measured, &names, out)?;
+            report_test(context, &progress, &measured, &shown, out)?;
             Some(measured)
         }
         None => None,
@@ -184,6 +199,30 @@ pub fn train_classifier(
     config.decision = decision;
     context.finish(Stage::Classifier, out, &parameters, &vocabulary, &config)?;
     Ok(StageResult { json })
+}
+
+/// Refuses two language models where one is wanted, and two that do not fit each other.
+fn check_from(from: &From, task: TaskName) -> Result<()> {
+    let [first, second] = *from else { return Ok(()) };
+    if task != TaskName::Tags {
+        let message = format!("two language models are for --task tags, not for --task {}", task.name());
+        return Err(Error::usage(message).hint("train one classifier on each; --ensemble averages them"));
+    }
+    let directions = [first, second].map(|model| model.config.direction);
+    if directions != [Direction::Forward, Direction::Backward] {
+        let [first, second] = directions.map(Direction::name);
+        return Err(Error::usage(format!(
+            "of two language models the first reads forward and the second backward, but these read {first} and {second}"
+        )));
+    }
+    if first.vocabulary != second.vocabulary {
+        return Err(Error::usage("the two language models have other vocabularies")
+            .hint("make both from the same text with the same flags"));
+    }
+    if first.network.settings.encoder != second.network.settings.encoder {
+        return Err(Error::usage("the two language models have encoders of other sizes"));
+    }
+    Ok(())
 }
 
 /// Which documents of the training file are trained on, and which are held out for validation: of classes a share of each, else of all.
@@ -361,6 +400,12 @@ pub fn check_classes(names: &[String], source: &Source) -> Result<()> {
 
 /// One line on the balance of the classes, and a warning for a class without a training document.
 fn describe_balance(context: &mut Context, task: TaskName, names: &[String], counts: &[u64]) -> Result<()> {
+    if task == TaskName::Tags {
+        // every chunk has one word that begins it
+        let begun = names.iter().zip(counts).filter_map(|(name, n)| Some((name.strip_prefix("B-")?, n)));
+        let shown: Vec<String> = begun.take(20).map(|(kind, n)| format!("{} {n}", shown_label(kind))).collect();
+        return context.note(format!("train: chunks: {}", shown.join(", ")));
+    }
     let shown: Vec<String> =
         names.iter().zip(counts).take(20).map(|(n, c)| format!("{} {c}", shown_label(n))).collect();
     let (several, one) = if task == TaskName::Labels { ("labels", "label") } else { ("classes", "class") };
@@ -424,7 +469,11 @@ fn show_measured(context: &mut Context, split: Split, measured: &Measured, names
     if measured.hits.is_empty() {
         return Ok(());
     }
-    let what = if measured.confusion.is_some() { "class" } else { "label" };
+    let what = match (&measured.confusion, measured.score("tag_accuracy")) {
+        (Some(_), _) => "class",
+        (None, Some(_)) => "chunk",
+        (None, None) => "label",
+    };
     let (shown, title) = match names.len() > SHOWN_CLASSES {
         true => {
             let title = format!("By {what}: the {SHOWN_CLASSES} with the lowest F1 of {}", names.len());

@@ -6,6 +6,7 @@ use super::super::assemble::Examples;
 use super::super::recipe::TaskName;
 use super::{ClassifierSources, Context, Workplace, check_classes, record};
 use crate::answer::gold::Gold;
+use crate::answer::tags::{check_tags, kinds};
 use crate::error::{Error, Result};
 use crate::models::DataRecord;
 use crate::text::{BuildOptions, Labels, Source, Vocabulary};
@@ -29,11 +30,20 @@ pub(in crate::train) fn check_kind<'a>(
     sources: impl IntoIterator<Item = &'a Source>,
     labels: Option<usize>,
 ) -> Result<()> {
-    if task != TaskName::Labels
-        && let Some(source) = sources.into_iter().find(|source| source.has_several_labels())
-    {
-        let message = format!("{}: several labels a text are not for --task {}", source.name(), task.name());
-        return Err(Error::usage(message).hint("say --task labels, or name one label column"));
+    for source in sources {
+        let (name, task_name) = (source.name(), task.name());
+        if task != TaskName::Labels && source.has_several_labels() {
+            let message = format!("{name}: several labels a text are not for --task {task_name}");
+            return Err(Error::usage(message).hint("say --task labels, or name one label column"));
+        }
+        if task != TaskName::Tags && source.has_tags() {
+            let message = format!("{name}: a tag for every word is not for --task {task_name}");
+            return Err(Error::usage(message).hint("say --task tags"));
+        }
+        if task == TaskName::Tags && !source.has_tags() {
+            let message = format!("{name}: --task tags learns a tag for every word, and the file has none");
+            return Err(Error::usage(message).hint("--format conll reads a word and its tag a line"));
+        }
     }
     match labels.filter(|_| !matches!(task, TaskName::Class | TaskName::Pair)) {
         Some(n) => Err(Error::usage(format!(
@@ -74,6 +84,18 @@ pub(super) fn read(
     Ok(ExampleSets { train, valid, test, names, data })
 }
 
+/// Refuses training data without a chunk of words.
+///
+/// # Errors
+/// As told.
+pub(in crate::train) fn check_chunks(kinds: &[String], source: &Source) -> Result<()> {
+    match kinds {
+        [] => Err(Error::file(source.name(), "has no tag but O: there is nothing to learn")
+            .hint("--label-column names the column of the tags by its number")),
+        _ => Ok(()),
+    }
+}
+
 #[allow(clippy::too_many_arguments)]
 fn one(
     context: &mut Context,
@@ -86,6 +108,12 @@ fn one(
     data: &mut Vec<DataRecord>,
 ) -> Result<(Examples, Vec<String>)> {
     let classes = matches!(task, TaskName::Class | TaskName::Pair);
+    if task == TaskName::Tags {
+        let found = check_tags(source, names.map(kinds).as_deref())?;
+        if names.is_none() {
+            check_chunks(&found, source)?;
+        }
+    }
     let labels = match names {
         Some(names) if classes => Labels::Known(names.to_vec()),
         _ => Labels::Collect,
