@@ -166,6 +166,7 @@ fn prepared<R>(
         Stage::TrainClassifier(ClassifierArgs { input, .. }) => {
             let labelled = job::data_of(&input.data, resolved.classifier.task);
             let train = job::source(&input.train, &labelled, Role::Dataset)?;
+            let resolved = job::tagging(resolved, &train)?;
             for path in [&input.valid, &input.test].into_iter().flatten() {
                 job::source(path, &labelled, Role::Dataset)?;
             }

@@ -216,6 +216,47 @@ fn a_language_model_answers_as_on_the_cpu() {
     }
 }
 
+/// A model of words with two encoders learns there as here, and tags alike.
+#[test]
+fn a_tagger_learns_and_answers_as_on_the_cpu() {
+    let root = tempfile::tempdir().unwrap();
+    let data = Data::new(&root.path().join("data"));
+    let sentence = |n: usize| {
+        let (kind, next) = if n.is_multiple_of(2) { ("LOC", "river") } else { ("PER", "said") };
+        let names =
+            if n.is_multiple_of(3) { format!("Van B-{kind}\nBuren I-{kind}\n") } else { format!("Lena B-{kind}\n") };
+        format!("the O\n{names}{next} O\n\n")
+    };
+    let train = data.write("train.conll", (0..12).map(sentence).collect::<String>());
+    let stage = words(&[&["--base", "none", "--text", &train], SIZES, STAGE, &["--max-steps", "1"]]);
+    let [forward, backward] = ["forward", "backward"].map(|direction| {
+        let out = data.path(direction);
+        support::json(&words(&[&["finetune-lm", "--direction", direction, "--out", &out], &stage]));
+        out
+    });
+    let of = |out: &str| -> Vec<String> {
+        let line =
+            ["train-classifier", "--model", &forward, "--backward-model", &backward, "--train", &train, "--out", out];
+        let flags = ["--recipe", "tiny", "--batch-size", "4", "--max-steps", "4", "--unfreezing", "full"];
+        words(&[&line, &flags]).iter().map(ToString::to_string).collect()
+    };
+    let near = |a: &Value, b: &Value| {
+        let (a, b) = (number(a), number(b));
+        assert!((a - b).abs() <= 1e-4 * a.abs().max(b.abs()), "{a} and {b}");
+    };
+    let [on_cpu, on_gpu] = ["on-cpu", "on-gpu"].map(|name| data.path(name));
+    fn borrowed(line: &[String]) -> Vec<&str> {
+        line.iter().map(String::as_str).collect()
+    }
+    let (here, there) = (support::json(&borrowed(&of(&on_cpu))), json(&borrowed(&of(&on_gpu))));
+    near(&there["train_loss"], &here["train_loss"]);
+    near(&there["valid_loss"], &here["valid_loss"]);
+    let line = ["evaluate", "--model", &on_cpu, "--data", &train];
+    let (here, there) = (support::json(&line), json(&line));
+    near(&there["loss"], &here["loss"]);
+    assert_eq!((&there["f1"], &there["chunks"]), (&here["f1"], &here["chunks"]));
+}
+
 #[test]
 fn models_of_other_programs_compute_the_same_on_a_gpu() {
     let fixture = support::root().join("tests/import/expected.safetensors");

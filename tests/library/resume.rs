@@ -13,14 +13,16 @@ use ulmfit::ops::concat_pool::Masking;
 use ulmfit::optim::Schedule;
 use ulmfit::random::{Key, Site, Stream};
 use ulmfit::tensor::{DType, Device};
-use ulmfit::text::{Direction, Storage, StoreWriter, TokenizerKind, Vocabulary, Windows, mark};
+use ulmfit::text::{Direction, Storage, StoreWriter, TokenStore, TokenizerKind, Vocabulary, Windows, mark};
 use ulmfit::train::Stage;
 use ulmfit::train::assemble::{self, Assembled, Examples};
 use ulmfit::train::checkpoint::Checkpoints;
 use ulmfit::train::driver::{LoopSettings, Phase, Progress, Task, Training};
 use ulmfit::train::lm_task::LmTaskSettings;
 use ulmfit::train::observer::{Event, Observer};
-use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings};
+use ulmfit::train::recipe::{
+    ClassifierSettings as RecipeClassifier, OnNan, OptimiserName, Recipe, TaskName, TrainingSettings,
+};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Model {
@@ -32,6 +34,11 @@ enum Model {
     },
     /// Of words, by two encoders.
     Tagger,
+    /// Another task of documents, perhaps with a language model beside it.
+    Task {
+        task: TaskName,
+        auxiliary: f64,
+    },
 }
 
 /// What is trained, and how.
@@ -139,6 +146,29 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
             let mut task = assemble::classifier_task(&network, &settings, task, direction, key, train, valid)?;
             go_on(case, attempt, &mut task, parameters, graph, heard)
         }
+        Model::Task { task: kind, auxiliary } => {
+            let architecture = ClassifierSettings {
+                encoder,
+                head: vec![5],
+                classes: if kind == TaskName::Regression { 1 } else { CLASSES as usize },
+                linear_bias: true,
+                norm_bias: 0.0,
+                masking: Masking::Version2,
+                bptt: 4,
+                max_steps: 12,
+                strict_cap: false,
+                answers: kind.answers(),
+                pair: kind == TaskName::Pair,
+                auxiliary: (auxiliary > 0.0).then_some(true),
+            };
+            let Assembled { network, parameters, graph } = assemble::classifier(architecture, key, None, place)?;
+            let settings = RecipeClassifier { auxiliary_lm: auxiliary, label_smoothing: 0.0, ..classifier_settings() };
+            let (train, valid) = (examples(&data.train, kind), Some(examples(&data.valid, kind)));
+            let mut task = assemble::classifier_task_settings(&settings);
+            task.decision = train.gold.scale(&[0, 1, 2, 3]);
+            let mut task = assemble::classifier_task(&network, &settings, task, direction, key, train, valid)?;
+            go_on(case, attempt, &mut task, parameters, graph, heard)
+        }
         Model::Tagger => {
             let architecture = ClassifierSettings {
                 encoder,
@@ -162,6 +192,27 @@ fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Re
             go_on(case, attempt, &mut task, parameters, graph, heard)
         }
     }
+}
+
+/// The documents of a store with what a task wants to know of them, which follows from their class.
+fn examples(store: &Arc<TokenStore>, task: TaskName) -> Examples {
+    let all: Vec<u32> = (0..store.documents()).map(|d| store.label(d).unwrap()).collect();
+    let gold = match task {
+        TaskName::Labels => {
+            // its class, and of every third document another label
+            let set = |(d, &label): (usize, &u32)| {
+                let more = (d % 3 == 0).then_some((label + 1) % CLASSES);
+                let mut set: Vec<u32> = std::iter::once(label).chain(more).collect();
+                set.sort_unstable();
+                set
+            };
+            Gold::Labels { sets: all.iter().enumerate().map(set).collect(), labels: CLASSES as usize }
+        }
+        TaskName::Regression => Gold::Numbers(all.iter().map(|&label| 10.0 + 1.5 * f64::from(label)).collect()),
+        _ => Gold::Classes(all),
+    };
+    let second = (task == TaskName::Pair).then(|| store.clone());
+    Examples { store: store.clone(), second, gold: Arc::new(gold), chosen: None }
 }
 
 /// Sentences in memory; a word's tag follows from it and from the word after it.
@@ -286,6 +337,19 @@ fn language(name: &'static str, epochs: u32, rate: f64, training: TrainingSettin
 fn classifier(name: &'static str, masking: Masking, rate: f64, training: TrainingSettings) -> Case {
     let settings = LoopSettings { stage: Stage::Classifier, phases: phases(4, 2, rate), training };
     Case { name, model: Model::Classifier { masking }, settings }
+}
+
+#[test]
+fn the_other_tasks_of_documents() {
+    for (name, task, auxiliary) in [
+        ("labels", TaskName::Labels, 0.0),
+        ("regression", TaskName::Regression, 0.0),
+        ("pair", TaskName::Pair, 0.0),
+        ("auxiliary", TaskName::Class, 0.5),
+    ] {
+        let settings = LoopSettings { stage: Stage::Classifier, phases: phases(4, 1, 5e-3), training: training() };
+        check(&Case { name, model: Model::Task { task, auxiliary }, settings }, &Data::new(6), &[4, 5], 1);
+    }
 }
 
 #[test]

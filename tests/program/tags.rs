@@ -83,7 +83,7 @@ fn data(name: &str) -> (Data, PathBuf) {
         std::fs::remove_dir_all(&root).unwrap();
     }
     let data = Data::new(&root);
-    for (file, n, seed) in [("train.conll", 200, 3), ("test.conll", 60, 4)] {
+    for (file, n, seed) in [("train.conll", 400, 3), ("test.conll", 60, 4)] {
         data.write(file, conll(&sentences(n, seed), " ", iob2));
     }
     (data, root)
@@ -103,7 +103,7 @@ const LEARN: &[&str] = &[
     "--unfreezing",
     "full",
     "--epochs",
-    "12",
+    "25",
     "--lr",
     "0.02",
     "--drop-mult",
@@ -139,7 +139,7 @@ fn a_whole_run_in_both_directions() {
         "--finetune-epochs",
         "1",
         "--classifier-epochs",
-        "12",
+        "25",
         "--classifier-unfreezing",
         "full",
         "--classifier-lr",
@@ -223,7 +223,7 @@ fn directions_and_schemes() {
     assert!(number(&forward["test_f1"]) < 0.75, "{forward}");
     assert!(number(&backward["test_f1"]) > 0.9, "{backward}");
     assert_eq!(forward["label_names"], json!(["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]));
-    let all = sentences(200, 3);
+    let all = sentences(400, 3);
     data.write("a.txt", conll(&all, " ", iob1));
     data.write("b.txt", conll(&all, "\t", bioes));
     let few = ["--max-steps", "3"];
@@ -266,7 +266,7 @@ fn stages_and_instruments() {
     assert!(tensor("encoder.weight") && tensor("backward.encoder.weight") && tensor("head.linear.weight"));
     let trial = ["lr-find", "--model", &lm, "--train", &train, "--recipe", "tiny", "--batch-size", "8"];
     assert!(!json(&trial)["points"].is_null());
-    let plan = ["plan", "train-classifier", "--task", "tags", "--classes", "5", "--length", "12", "--batch-size", "4"];
+    let plan = ["plan", "train-classifier", "--task", "tags", "--classes", "5", "--length", "25", "--batch-size", "4"];
     let plan = json(&words(&[&plan, SIZES, &["--vocab-size", "50"]]));
     assert!(number(&plan["bytes"]["pool"]) > 0.0, "{plan}");
     let wrong = words(&[&["train-classifier", "--model", &back, "--backward-model", &lm, "--train", &train]]);
