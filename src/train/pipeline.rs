@@ -288,8 +288,9 @@ impl Run<'_> {
         if self.options.compare {
             result["from_scratch"] = self.scratch(sources)?;
         }
-        // the linear model knows no words in their order
-        let [linear, answer] = if one { [Value::Null, Value::Null] } else { self.together(sources, folds)? };
+        // the linear model knows one class a text, and nothing else
+        let [linear, answer] =
+            if task == TaskName::Class { self.together(sources, folds)? } else { [Value::Null, Value::Null] };
         (result["linear"], result["answer"]) = (linear, answer);
         result["seconds"] = json!(begun.elapsed().as_secs_f64());
         result["device"] = json!(self.context.device.to_string());
