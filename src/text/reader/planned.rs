@@ -7,10 +7,10 @@ use super::archive::Container;
 use super::bytes::{self, Blob, Bytes};
 use super::detect::{self, Look};
 use super::formats::Format;
-use super::input::{self, Encoding};
+use super::input::Encoding;
 use super::layout::Layout;
 use super::tree::{self, Shape};
-use super::{Document, OpenOptions, Source};
+use super::{Document, OpenOptions, Source, doubts};
 use crate::error::{Error, Result};
 
 #[derive(Clone, Debug)]
