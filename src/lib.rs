@@ -12,6 +12,7 @@ pub mod check;
 pub mod cli;
 pub mod device;
 pub mod error;
+pub mod fetch;
 pub mod files;
 pub mod linear;
 pub mod models;

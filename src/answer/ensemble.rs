@@ -15,8 +15,8 @@ use crate::text::{
 
 /// One classifier, or several whose probabilities are averaged.
 pub struct Ensemble {
-    models: Vec<Loaded<Classifier>>,
-    graph: Graph,
+    pub(super) models: Vec<Loaded<Classifier>>,
+    pub(super) graph: Graph,
     warning: Option<String>,
 }
 

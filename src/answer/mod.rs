@@ -4,6 +4,7 @@
 pub mod classes;
 mod confusion;
 pub mod ensemble;
+pub mod explain;
 pub mod gold;
 pub mod language;
 pub mod linear;

@@ -103,6 +103,14 @@ impl Panel {
         self.networks.is_some()
     }
 
+    pub(super) fn networks_mut(&mut self) -> Option<&mut Ensemble> {
+        self.networks.as_mut()
+    }
+
+    pub(super) fn linear(&self) -> Option<&LinearModel> {
+        self.linear.as_ref()
+    }
+
     /// Class probabilities of every document, in their order. One without a text is left out.
     ///
     /// # Errors

@@ -53,6 +53,8 @@ pub struct Graph {
     host: Pool,
     dtype: DType,
     precision: Precision,
+    /// See [`has_int8_weights`](Self::has_int8_weights).
+    int8: bool,
     generation: u32,
     recording: bool,
     values: Vec<Value>,
@@ -130,6 +132,7 @@ impl Graph {
             host: Pool::new(Device::Cpu, None),
             dtype,
             precision: Precision::Full,
+            int8: false,
             generation: 0,
             recording: true,
             values: Vec::with_capacity(256),
@@ -201,6 +204,17 @@ impl Graph {
     /// The same graph, with operands of large products in this format.
     pub fn with_precision(self, precision: Precision) -> Self {
         Graph { precision, ..self }
+    }
+
+    /// The same graph, which computes with weights of 8 bits where operations know how: on the CPU, for
+    /// prediction alone.
+    pub fn with_int8_weights(self, int8: bool) -> Self {
+        Graph { int8, ..self }
+    }
+
+    /// Whether operations that can take their weights in 8 bits (`device::cpu::int8`).
+    pub fn has_int8_weights(&self) -> bool {
+        self.int8
     }
 
     /// Format of the operands of large products.

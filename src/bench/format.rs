@@ -12,12 +12,15 @@ pub struct Format {
     pub device: Device,
     pub tensors: DType,
     pub operands: Precision,
+    /// Whether weights have 8 bits (`device::cpu::int8`).
+    pub int8: bool,
 }
 
 impl Format {
-    /// Of the CPU, as the other two.
-    pub const F32: Format = Format { device: Device::Cpu, tensors: DType::F32, operands: Precision::Full };
+    /// Of the CPU, as the others.
+    pub const F32: Format = Format { device: Device::Cpu, tensors: DType::F32, operands: Precision::Full, int8: false };
     pub const BF16: Format = Format { operands: Precision::Bf16, ..Self::F32 };
+    pub const INT8: Format = Format { int8: true, ..Self::F32 };
     pub const F64: Format = Format { tensors: DType::F64, ..Self::F32 };
 
     /// f32, and bf16 where the device has instructions for it.
@@ -40,7 +43,8 @@ impl Format {
 
     /// Where operands are rounded: f64 with the same rounding, on the CPU. What it errs is what rounding costs at least.
     pub fn naive(self) -> Option<Self> {
-        (self.operands == Precision::Bf16).then_some(Format { operands: self.operands, ..Self::F64 })
+        let rounds = self.operands == Precision::Bf16 || self.int8;
+        rounds.then_some(Format { operands: self.operands, int8: self.int8, ..Self::F64 })
     }
 
     /// The memory of a model, and the graph that it computes in.
@@ -52,7 +56,7 @@ impl Format {
     }
 
     pub fn graph(self) -> Graph {
-        Graph::new(self.device, self.tensors, None).with_precision(self.operands)
+        Graph::new(self.device, self.tensors, None).with_precision(self.operands).with_int8_weights(self.int8)
     }
 
     /// The values of a tensor of the CPU in this format, on its device; indices stay where they are.
@@ -72,6 +76,7 @@ impl Format {
 impl std::fmt::Display for Format {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.operands {
+            Precision::Full if self.int8 => f.write_str("int8"),
             Precision::Full => self.tensors.fmt(f),
             Precision::Bf16 => DType::BF16.fmt(f),
         }

@@ -102,7 +102,7 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
     let names = ["predict", "predict_short", "forward"];
     let recording = recorded(format, || ensemble.predict(&alone))?;
     let row = Row::new(names, shape, format, timing, work(SHORT + 1)?);
-    bench.row(row.counting(1.0, "texts/s").verified(error).recorded(recording.as_ref()))?;
+    bench.row(row.counting(1.0, "texts/s").verified(error).recorded(recording.as_ref().filter(|_| !format.int8)))?;
 
     if format.device == Device::Cpu && bench.wants("predict_short_reading") {
         bench.row(reading(bench, format, &weights_of(&recipe, sizes))?)?;
@@ -118,7 +118,11 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
         let shape: String = shape;
         let row = Row::new(["predict", name, "forward"], shape, format, timing, work(tokens)?);
         let recording = recorded(format, || ensemble.predict(texts))?;
-        bench.row(row.counting(tokens as f64, "tokens/s").verified(error).recorded(recording.as_ref()))
+        bench.row(
+            row.counting(tokens as f64, "tokens/s")
+                .verified(error)
+                .recorded(recording.as_ref().filter(|_| !format.int8)),
+        )
     };
     if bench.wants("predict_batch") {
         let shape = format!("V{} {count} texts of {SHORT} to {longest} words", sizes.vocabulary);
@@ -165,7 +169,11 @@ fn reading(bench: &Bench, format: Format, weights: &[[usize; 2]]) -> Result<Row>
         }
     }
     let steps = SHORT + 1;
-    let in_f32 = |n: usize| if format.operands == Precision::Bf16 { n / 2 } else { n };
+    let in_f32 = |n: usize| match format.operands {
+        Precision::Bf16 => n / 2,
+        Precision::Full if format.int8 => n / 4,
+        Precision::Full => n,
+    };
     // ones, so that every sum is exact
     let layers: Vec<[Vec<f32>; 2]> = weights.iter().map(|layer| layer.map(|n| vec![1.0f32; in_f32(n)])).collect();
     let threads = rayon::current_num_threads();

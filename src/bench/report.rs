@@ -130,6 +130,10 @@ impl Row {
     /// Sets the share of the device's peaks, once those are final.
     pub fn relate(&mut self, peaks: &AllPeaks) {
         let (Some(format), Some(ms)) = (self.format, self.ms) else { return };
+        if format.int8 {
+            // there is no peak of such products to compare with
+            return;
+        }
         self.peak_fraction = peaks.share(format, self.work.flop, self.work.bytes, ms / 1e3);
         if let Some(budget) = &mut self.budget {
             budget.relate(format, &peaks.cpu);

@@ -63,10 +63,14 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         SuiteName::Predict => vec![Suite::Predict],
         SuiteName::All => Suite::ALL.into_iter().filter(|suite| on_cpu || *suite != Suite::Text).collect(),
     };
+    if global.int8 && suites != [Suite::Predict] {
+        return Err(Error::usage("--precision int8 is for prediction").hint("say --suite predict"));
+    }
     let mut formats = Vec::new();
     for &device in &global.devices {
         match global.precision {
             _ if !global.precision_given => formats.extend(Format::of_device(device)?),
+            Precision::Full if global.int8 => formats.push(Format::INT8),
             Precision::Full => formats.push(Format::F32.on(device)),
             Precision::Bf16 => formats.push(Format::BF16.on(device)),
         }

@@ -52,6 +52,8 @@ pub struct GlobalArgs {
 pub enum Format {
     F32,
     Bf16,
+    /// Weights of 8 bits, for prediction
+    Int8,
 }
 
 /// GPUs that cudasim presents.
@@ -97,7 +99,9 @@ pub struct Global {
     pub devices: Vec<Device>,
     /// Format of the operands of large products.
     pub precision: Precision,
-    /// Whether that was asked for.
+    /// Whether weights have 8 bits, for prediction.
+    pub int8: bool,
+    /// Whether a format was asked for.
     pub precision_given: bool,
     /// Whether the choice was left to the program.
     automatic: bool,
@@ -125,21 +129,26 @@ impl Global {
         }
         let precision = match args.precision {
             Some(Format::Bf16) => Precision::Bf16,
-            None | Some(Format::F32) => Precision::Full,
+            None | Some(Format::F32 | Format::Int8) => Precision::Full,
         };
+        let int8 = args.precision == Some(Format::Int8);
         let gpus = wanted.iter().filter(|one| **one != Wanted::Cpu).count();
         if wanted.len() > 1 && (wanted.len() != 2 || gpus != 1 || wanted.contains(&Wanted::Auto)) {
             return Err(
                 Error::usage("--device: two of them are the CPU and one GPU").hint("as in --device cpu --device cuda")
             );
         }
-        let chosen = wanted.iter().map(|&one| choose(one, args.gpu_model, precision)).collect::<Result<Vec<_>>>()?;
+        let chosen = wanted
+            .iter()
+            .map(|&one| if int8 { choose_for_int8(one) } else { choose(one, args.gpu_model, precision) })
+            .collect::<Result<Vec<_>>>()?;
         let (devices, notes): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
         let device_note = notes.into_iter().flatten().next();
         Ok(Global {
             device: devices[0],
             devices,
             precision,
+            int8,
             precision_given: args.precision.is_some(),
             automatic: wanted[..] == [Wanted::Auto],
             device_note,
@@ -185,7 +194,9 @@ impl Global {
 
     /// An empty graph for f32 on the device, in the precision and within the memory asked for.
     pub fn graph(&self) -> Graph {
-        Graph::new(self.device, DType::F32, self.memory_limit).with_precision(self.precision)
+        Graph::new(self.device, DType::F32, self.memory_limit)
+            .with_precision(self.precision)
+            .with_int8_weights(self.int8)
     }
 
     /// Whether a flag (without its dashes) comes from the configuration file.
@@ -210,6 +221,17 @@ pub fn start_threads(wanted: Option<u32>) -> Result<()> {
         builder = builder.num_threads(threads as usize);
     }
     builder.build_global().map_err(|e| Error::data(format!("cannot start the threads: {e}")))
+}
+
+/// Weights of 8 bits are multiplied on the CPU alone.
+fn choose_for_int8(wanted: Wanted) -> Result<(Device, Option<String>)> {
+    match wanted {
+        Wanted::Cpu => Ok((Device::Cpu, None)),
+        Wanted::Auto => Ok((Device::Cpu, Some("device: cpu (where --precision int8 computes)".into()))),
+        Wanted::Cuda(_) | Wanted::CudaSim => {
+            Err(Error::usage("--precision int8 computes on the CPU alone").hint("leave --device out"))
+        }
+    }
 }
 
 fn choose(wanted: Wanted, gpu_model: Option<GpuModel>, precision: Precision) -> Result<(Device, Option<String>)> {

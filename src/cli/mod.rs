@@ -19,9 +19,11 @@ pub mod curve;
 pub mod data;
 pub mod demo;
 pub mod evaluate;
+pub mod explain;
 pub mod export;
 pub mod finetune_lm;
 pub mod generate;
+pub mod get;
 pub mod golden;
 pub mod gradcheck;
 pub mod import;
@@ -74,6 +76,7 @@ pub enum Command {
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     Tag(tag::Args),
+    Explain(explain::Args),
     Generate(generate::Args),
     Score(score::Args),
     LrFind(Box<lr_find::Args>),
@@ -90,10 +93,16 @@ pub enum Command {
     Import(import::Args),
     Export(export::Args),
     Inspect(inspect::Args),
+    Get(get::Args),
     Serve(serve::Args),
 }
 
 impl Command {
+    /// Whether it answers with weights of 8 bits.
+    fn takes_int8(&self) -> bool {
+        matches!(self, Command::Predict(_) | Command::Evaluate(_) | Command::Serve(_) | Command::Bench(_))
+    }
+
     fn run(&self, global: &Global) -> Result<()> {
         match self {
             Command::Demo(args) => demo::run(args, global),
@@ -107,6 +116,7 @@ impl Command {
             Command::Evaluate(args) => evaluate::run(args, global),
             Command::Predict(args) => predict::run(args, global),
             Command::Tag(args) => tag::run(args, global),
+            Command::Explain(args) => explain::run(args, global),
             Command::Generate(args) => generate::run(args, global),
             Command::Score(args) => score::run(args, global),
             Command::LrFind(args) => lr_find::run(args, global),
@@ -123,6 +133,7 @@ impl Command {
             Command::Import(args) => import::run(args, global),
             Command::Export(args) => export::run(args, global),
             Command::Inspect(args) => inspect::run(args, global),
+            Command::Get(args) => get::run(args, global),
             Command::Serve(args) => serve::run(args, global),
         }
     }
@@ -195,6 +206,10 @@ fn parse_and_run(line: Vec<OsString>) -> Result<(), Stop> {
     let global = Global::new(cli.global, merged.from_config)?;
     if global.devices.len() > 1 && !matches!(cli.command, Command::Bench(_)) {
         return Err(Error::usage("--device: one is enough; 'bench' alone takes several").into());
+    }
+    if global.int8 && !cli.command.takes_int8() {
+        let message = "--precision int8 is for prediction: predict, evaluate, serve, and bench --suite predict";
+        return Err(Error::usage(message).hint("use f32 or bf16").into());
     }
     Ok(cli.command.run(&global)?)
 }

@@ -11,7 +11,7 @@ use crate::answer::panel::Panel;
 use crate::error::{Error, Result};
 use crate::models::Decision;
 use crate::nn::Answers;
-use crate::text::{Document, Role, Skipped, Source};
+use crate::text::{Document, Role, Source};
 
 /// Classify texts: one JSON line each, in input order
 #[derive(Clone, Debug, clap::Args)]
@@ -111,7 +111,7 @@ pub(super) fn line(answer: &Answer, meaning: &Meaning) -> serde_json::Value {
         if *answers != Answers::Number {
             line["probabilities"] = serde_json::Value::Null;
         }
-        line["reason"] = reason(why).into();
+        line["reason"] = why.reason().into();
         return line;
     }
     let p = &answer.probabilities;
@@ -134,12 +134,4 @@ fn sure(mut line: serde_json::Value, answer: &Answer, least: Option<f64>) -> ser
         line["reason"] = format!("the confidence is {confidence:.3}, less than {least}").into();
     }
     line
-}
-
-/// Why a document has no answer.
-fn reason(why: Skipped) -> &'static str {
-    match why {
-        Skipped::Empty => "the text is empty",
-        Skipped::Unlabelled => "there is no label",
-    }
 }

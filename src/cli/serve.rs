@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Global, output, values};
+use crate::answer::explain::Question;
 use crate::answer::panel::{Panel, Voices};
 use crate::error::{Error, Result};
 use crate::models;
@@ -49,6 +50,9 @@ pub struct Args {
     pub timeout: usize,
 }
 
+/// Features of the linear model in an explanation.
+const FEATURES: usize = 10;
+
 /// All that a folder answers with.
 struct Answering {
     panel: Panel,
@@ -86,6 +90,11 @@ impl Model for Answering {
             Some(tokenizer) => Ok(tokenizer.tokens(&Document::new(text))),
             None => Err(Error::usage("a linear model has no tokenizer of words")),
         }
+    }
+
+    fn explain(&mut self, text: &str) -> Result<Value> {
+        let found = self.panel.explain(&Document::new(text), &Question::default())?;
+        Ok(found.brief_json(text, FEATURES))
     }
 }
 

@@ -104,6 +104,7 @@ macro_rules! role_arguments {
     };
 }
 
+role_arguments!(TextArgs, "texts", "data-format", "data-encoding", "data-text-column");
 role_arguments!(CorpusArgs, "corpus", "corpus-format", "corpus-encoding", "corpus-text-column");
 role_arguments!(
     UnlabelledArgs,

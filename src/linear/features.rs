@@ -11,6 +11,8 @@
 //! them are the same with probability below `n²/2^65` (10⁻⁷ for two million). The constants below
 //! are part of the file format.
 
+use std::ops::Range;
+
 /// The two blocks of features; each is weighed and normalised by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block {
@@ -42,8 +44,39 @@ pub struct Scratch {
     lower: Vec<char>,
 }
 
+/// What a feature is of, in characters of the text in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    Word(Range<usize>),
+    /// `None`: the beginning of the text.
+    Pair(Option<Range<usize>>, Range<usize>),
+    /// An n-gram, and whether white space is before and after it.
+    Gram(Range<usize>, [bool; 2]),
+}
+
 /// Calls `found` with every feature of `text`, one that occurs twice twice.
 pub fn walk(text: &str, characters: bool, scratch: &mut Scratch, found: &mut impl FnMut(Block, u64)) {
+    walk_seen(text, characters, scratch, &mut |block, fingerprint, _| found(block, fingerprint));
+}
+
+/// Every fingerprint in a text with a feature that it stands for, as people read it.
+pub fn named(text: &str, characters: bool) -> Vec<(u64, String)> {
+    let (mut scratch, mut all) = (Scratch::default(), Vec::new());
+    walk_seen(text, characters, &mut scratch, &mut |_, fingerprint, seen| all.push((fingerprint, seen)));
+    let text = |place: Range<usize>| scratch.lower[place].iter().collect::<String>();
+    let name = |seen: Seen| match seen {
+        Seen::Word(word) => text(word),
+        Seen::Pair(None, word) => format!("^ {}", text(word)),
+        Seen::Pair(Some(before), word) => format!("{} {}", text(before), text(word)),
+        Seen::Gram(part, [before, after]) => {
+            let space = |there: bool| if there { "_" } else { "" };
+            format!("…{}{}{}…", space(before), text(part), space(after))
+        }
+    };
+    all.into_iter().map(|(fingerprint, seen)| (fingerprint, name(seen))).collect()
+}
+
+fn walk_seen(text: &str, characters: bool, scratch: &mut Scratch, found: &mut impl FnMut(Block, u64, Seen)) {
     let lower = &mut scratch.lower;
     lower.clear();
     for c in text.chars() {
@@ -55,14 +88,18 @@ pub fn walk(text: &str, characters: bool, scratch: &mut Scratch, found: &mut imp
     }
     words(lower, found);
     if characters {
-        for part in lower.split(|c| c.is_whitespace()).filter(|part| !part.is_empty()) {
-            grams(part, found);
+        let mut from = 0;
+        for part in lower.split(|c| c.is_whitespace()) {
+            if !part.is_empty() {
+                grams(part, from, found);
+            }
+            from += part.len() + 1;
         }
     }
 }
 
-fn words(text: &[char], found: &mut impl FnMut(Block, u64)) {
-    let mut before = BEGINNING;
+fn words(text: &[char], found: &mut impl FnMut(Block, u64, Seen)) {
+    let (mut before, mut place) = (BEGINNING, None);
     let mut at = 0;
     while at < text.len() {
         let inside = |c: &char| c.is_alphanumeric() || *c == '_';
@@ -73,15 +110,15 @@ fn words(text: &[char], found: &mut impl FnMut(Block, u64)) {
         }
         let end = at + length.max(1);
         let word = text[at..end].iter().fold(WORD, |state, &c| mix(state, u64::from(c)));
-        found(Block::Words, word);
-        found(Block::Words, mix(mix(PAIR, before), word));
-        before = word;
+        found(Block::Words, word, Seen::Word(at..end));
+        found(Block::Words, mix(mix(PAIR, before), word), Seen::Pair(place, at..end));
+        (before, place) = (word, Some(at..end));
         at = end;
     }
 }
 
-/// The n-grams of a part of the text that white space surrounds.
-fn grams(part: &[char], found: &mut impl FnMut(Block, u64)) {
+/// The n-grams of a part of the text that white space surrounds, `from` characters after its beginning.
+fn grams(part: &[char], from: usize, found: &mut impl FnMut(Block, u64, Seen)) {
     let length = part.len() + 2;
     let at = |i: usize| if i == 0 || i == length - 1 { u64::from(' ') } else { u64::from(part[i - 1]) };
     for start in 0..length - CHARACTERS.0 + 1 {
@@ -89,7 +126,9 @@ fn grams(part: &[char], found: &mut impl FnMut(Block, u64)) {
         for n in 1..=CHARACTERS.1.min(length - start) {
             state = mix(state, at(start + n - 1));
             if n >= CHARACTERS.0 {
-                found(Block::Characters, state);
+                // without the white space around the part
+                let place = from + start.max(1) - 1..from + (start + n).min(length - 1) - 1;
+                found(Block::Characters, state, Seen::Gram(place, [start == 0, start + n == length]));
             }
         }
     }
@@ -148,6 +187,19 @@ mod tests {
         distinct.sort_unstable();
         distinct.dedup();
         assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn features_have_names() {
+        let all = named("It's  a", true);
+        let names: Vec<&str> = all.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!(names[..8], ["it", "^ it", "'", "it '", "s", "' s", "a", "s a"]);
+        assert!(
+            ["…_it…", "…'s_…", "…_a…", "…a_…", "…_a_…", "…it's…"].iter().all(|name| names.contains(name)),
+            "{names:?}"
+        );
+        let fingerprints: Vec<u64> = features("It's  a", true).into_iter().map(|(_, f)| f).collect();
+        assert_eq!(all.iter().map(|(f, _)| *f).collect::<Vec<_>>(), fingerprints);
     }
 
     #[test]

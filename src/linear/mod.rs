@@ -15,6 +15,7 @@ mod fit;
 mod matrix;
 mod model;
 mod scales;
+mod shares;
 mod svm;
 
 pub use blend::{Blend, Measured};
@@ -24,3 +25,4 @@ pub use calibration::{
 pub use file::LINEAR_FILE;
 pub use fit::{Poll, Trial, Validation};
 pub use model::LinearModel;
+pub use shares::{FeatureShare, LinearShares};

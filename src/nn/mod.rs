@@ -16,10 +16,10 @@ pub mod weights;
 
 pub use documents::DocumentBatch;
 pub use encoder::{AwdLstmSettings, Encoder, EncoderSettings, QrnnSettings};
-pub use head::{Answers, LabelLoss, WordResults};
+pub use head::{AffineBlock, Answers, LabelLoss, WordResults};
 pub use model::{
-    BatchLoss, Classified, Classifier, ClassifierLosses, ClassifierSettings, LanguageModel, LanguageModelSettings,
-    LossSettings, SECOND, Truth, WindowLoss,
+    BatchLoss, Classified, Classifier, ClassifierLosses, ClassifierSettings, Embedded, LanguageModel,
+    LanguageModelSettings, LossSettings, SECOND, Truth, WindowLoss,
 };
 pub use noise::{DropRates, GivenMasks, Noise};
 pub use state::State;

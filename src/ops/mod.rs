@@ -13,6 +13,7 @@ pub mod embedding;
 pub mod forget_mult;
 pub mod gather;
 mod gpu;
+mod int8;
 pub mod linear;
 pub mod locked_dropout;
 pub mod lstm;

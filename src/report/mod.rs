@@ -3,6 +3,7 @@
 
 mod answer;
 pub mod environment;
+pub mod explanation;
 pub mod html;
 pub mod log;
 pub mod metrics;

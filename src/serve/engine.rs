@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::metrics::Metrics;
@@ -32,6 +33,12 @@ pub trait Model {
     /// # Errors
     /// A tokenizer that cannot be made.
     fn tokens(&mut self, text: &str) -> Result<Vec<String>>;
+
+    /// Which words of a text decided, as JSON; `null` for one without words.
+    ///
+    /// # Errors
+    /// A fault of the model or the device.
+    fn explain(&mut self, text: &str) -> Result<Value>;
 }
 
 /// What is said of the texts of a request.
@@ -57,6 +64,7 @@ impl Watch {
 enum Job {
     Answer { texts: Vec<String>, reply: oneshot::Sender<Result<Answers>> },
     Tokens { text: String, reply: oneshot::Sender<Result<Vec<String>>> },
+    Explain { text: String, reply: oneshot::Sender<Result<Value>> },
 }
 
 /// Why a request was not taken.
@@ -111,6 +119,13 @@ impl Engine {
         Ok(answer)
     }
 
+    /// Asks which words of a text decided.
+    pub fn explain(&self, text: String) -> std::result::Result<oneshot::Receiver<Result<Value>>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Explain { text, reply })?;
+        Ok(answer)
+    }
+
     fn send(&self, job: Job) -> std::result::Result<(), Refusal> {
         self.jobs.try_send(job).map_err(|e| match e {
             TrySendError::Full(_) => Refusal::Full,
@@ -151,6 +166,7 @@ impl<L: FnMut() -> Result<Box<dyn Model>>> Thread<L> {
             match job {
                 // who asked may have gone
                 Job::Tokens { text, reply } => drop(reply.send(self.model.tokens(&text))),
+                Job::Explain { text, reply } => drop(reply.send(self.model.explain(&text))),
                 Job::Answer { texts, reply } => self.answer((texts, reply)),
             }
         }
@@ -246,6 +262,10 @@ mod tests {
 
         fn tokens(&mut self, text: &str) -> Result<Vec<String>> {
             Ok(vec![text.to_string()])
+        }
+
+        fn explain(&mut self, _: &str) -> Result<Value> {
+            Ok(Value::Null)
         }
     }
 

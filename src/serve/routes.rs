@@ -20,6 +20,8 @@ const PAGE: &str = include_str!("page.html");
 pub const OPENAPI: &str = include_str!("openapi.json");
 /// Name of the model in the paths of KServe.
 const NAME: &str = "ulmfit";
+/// Texts of a request that are explained: they are answered one by one.
+const MOST_EXPLAINED: usize = 16;
 
 type Handler = State<Arc<Shared>>;
 
@@ -172,10 +174,37 @@ async fn answers(shared: &Shared, texts: Vec<String>) -> Outcome<Answers> {
     }
 }
 
+/// Which words of each text decided, where that is asked for.
+async fn explanations(shared: &Shared, asked: &Value, texts: &[String]) -> Outcome<Vec<Value>> {
+    match asked {
+        Value::Null | Value::Bool(false) => return Ok(Vec::new()),
+        Value::Bool(true) => {}
+        _ => return fail(StatusCode::UNPROCESSABLE_ENTITY, "'explain' must be true or false"),
+    }
+    if texts.len() > MOST_EXPLAINED {
+        let why = format!("{} texts; at most {MOST_EXPLAINED} are explained at a time", texts.len());
+        return fail(StatusCode::PAYLOAD_TOO_LARGE, why);
+    }
+    let mut all = Vec::new();
+    for text in texts {
+        let waiting = match shared.engine.explain(text.clone()) {
+            Ok(waiting) => waiting,
+            Err(why) => return refusal(why),
+        };
+        match waiting.await {
+            Ok(Ok(why)) => all.push(why),
+            Ok(Err(error)) => return fail(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            Err(_) => return refusal(Refusal::Gone),
+        }
+    }
+    Ok(all)
+}
+
 async fn predict(State(shared): Handler, request: Request) -> Response {
     let outcome = async {
         let value = body(&shared, request).await?;
         let texts = texts(&shared, &value["inputs"])?;
+        let explained = explanations(&shared, &value["explain"], &texts).await?;
         let answers = answers(&shared, texts).await?;
         let one = |p: &Option<Vec<f64>>| match p {
             None => json!({ "label": null, "score": null, "probabilities": null, "reason": "the text is empty" }),
@@ -186,7 +215,9 @@ async fn predict(State(shared): Handler, request: Request) -> Response {
                 json!({ "label": answers.labels[decided], "score": p[decided], "probabilities": all })
             }
         };
-        Ok(json!({ "predictions": answers.probabilities.iter().map(one).collect::<Vec<_>>() }))
+        let mut predictions: Vec<Value> = answers.probabilities.iter().map(one).collect();
+        predictions.iter_mut().zip(explained).for_each(|(one, why)| one["explain"] = why);
+        Ok(json!({ "predictions": predictions }))
     };
     let outcome = outcome.await;
     counted(&shared, "/predict", outcome)

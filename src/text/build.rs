@@ -210,6 +210,16 @@ pub enum Skipped {
     Unlabelled,
 }
 
+impl Skipped {
+    /// As a sentence.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Skipped::Empty => "the text is empty",
+            Skipped::Unlabelled => "there is no label",
+        }
+    }
+}
+
 /// What became of a document of the sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {

@@ -16,6 +16,7 @@ mod labelled;
 mod lm_batches;
 #[cfg(test)]
 mod peer_tests;
+mod places;
 mod profile;
 mod reader;
 mod split;
@@ -34,6 +35,7 @@ pub use direction::Direction;
 pub use doubts::{shown_label, shown_labels};
 pub use labelled::Labelled;
 pub use lm_batches::{LmBatches, LmConfig, LmCursor, LmLayout, VariableWindows, Windows};
+pub use places::{Piece, pieces};
 pub use profile::{Profile, QUANTILES};
 pub use reader::{
     Document, Documents, Encoding, FORMATS, Format, Kind, LABEL_MARK, OpenOptions, Origin, Quotes, Role, Source,

@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["models"],
     &["answer", "check"],
     &["train"],
-    &["report", "bench", "serve"],
+    &["report", "bench", "serve", "fetch"],
     &["cli"],
 ];
 
@@ -131,6 +131,18 @@ fn files_are_put_in_place_in_one_way() {
     let renames = |text: &str| text.contains("fs::rename") || text.contains(" rename(");
     let all: Vec<_> = sources().into_iter().filter(|(_, _, text)| renames(text)).map(|(_, path, _)| path).collect();
     assert_eq!(all, [Path::new("files.rs")], "only files.rs renames files");
+}
+
+/// No command but `get` reaches for a network, and only one room knows how.
+#[test]
+fn only_get_fetches() {
+    let names = |word: &str| -> Vec<std::path::PathBuf> {
+        sources().into_iter().filter(|(_, _, text)| text.contains(word)).map(|(_, path, _)| path).collect()
+    };
+    assert_eq!(names("crate::fetch"), [Path::new("cli/get.rs")]);
+    assert_eq!(names("ureq"), [Path::new("fetch/client.rs")]);
+    let others = ["TcpStream::connect", "UdpSocket", "reqwest", "hyper::"].map(names);
+    assert!(others.iter().all(Vec::is_empty), "{others:?}");
 }
 
 /// What the ground floors do not know: words of models and names of stages.

@@ -108,6 +108,55 @@ fn answers_are_those_of_predict() {
     assert_eq!(server.end(), Some(0));
 }
 
+/// The words that decided, where they are asked for: those of `explain`, under the same label.
+#[test]
+fn answers_are_explained() {
+    let model = classifier();
+    let server = Server::start(model, &[]);
+    let reply = server.json("/predict", &json!({ "inputs": TEXTS, "explain": true }));
+    let plain = server.json("/predict", &json!({ "inputs": TEXTS, "explain": false }));
+    let mut line = vec!["explain", "--model", model.to_str().unwrap(), "--format", "json", "--quiet"];
+    line.extend(TEXTS);
+    let expected = json_lines(&text(&ulmfit(&line).assert().success().get_output().stdout));
+    let document: Value = serde_json::from_str(&server.ask("GET", "/openapi.json", "").1).unwrap();
+    let schema = &document["components"]["schemas"]["Explanation"];
+    let predictions = reply["predictions"].as_array().unwrap();
+    for ((found, expected), plain) in predictions.iter().zip(&expected).zip(plain["predictions"].as_array().unwrap()) {
+        assert!(plain.get("explain").is_none() && plain["probabilities"] == found["probabilities"]);
+        let why = &found["explain"];
+        if found["label"].is_null() {
+            assert!(why.is_null(), "{found}");
+            continue;
+        }
+        assert!(why["label"] == found["label"] && why["label"] == expected["label"]);
+        let (network, other) = (&why["networks"][0], &expected["networks"][0]);
+        assert_eq!((&network["logit"], &network["base"]), (&other["logit"], &other["base"]));
+        for (word, other) in network["words"].as_array().unwrap().iter().zip(other["words"].as_array().unwrap()) {
+            for key in ["text", "start", "end", "share"] {
+                assert_eq!(word[key], other[key], "{key}");
+            }
+            has_the_keys_of(word, &schema["properties"]["networks"]["items"]["properties"]["words"]["items"]);
+        }
+        has_the_keys_of(why, schema);
+        has_the_keys_of(network, &schema["properties"]["networks"]["items"]);
+    }
+    let many = json!({ "inputs": vec!["a"; 17], "explain": true }).to_string();
+    let (status, why) = server.ask("POST", "/predict", &many);
+    assert!(status == 413 && why.contains("at most 16 are explained"), "{why}");
+    let (status, why) = server.ask("POST", "/predict", "{\"inputs\": \"a\", \"explain\": 1}");
+    assert!(status == 422 && why.contains("'explain' must be true or false"), "{why}");
+    let (_, page) = server.ask("GET", "/", "");
+    assert!(page.contains("What decided") && page.contains("explain: true"));
+}
+
+/// An object has the keys that its schema requires, and no others than it names.
+fn has_the_keys_of(value: &Value, schema: &Value) {
+    let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
+    let required: Vec<&str> = schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(required.iter().all(|name| keys.iter().any(|key| key == name)), "{keys:?} {required:?}");
+    assert!(keys.iter().all(|key| schema["properties"].get(key.as_str()).is_some()), "{keys:?} {schema}");
+}
+
 #[test]
 fn what_is_wrong_with_a_request_is_said() {
     let server = Server::start(classifier(), &["--max-body", "2000", "--max-texts", "3", "--max-text", "500"]);

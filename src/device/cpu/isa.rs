@@ -90,7 +90,20 @@ pub fn features() -> Vec<&'static str> {
         macro_rules! list {
             ($($name:tt),*) => { $(if is_x86_feature_detected!($name) { found.push($name); })* };
         }
-        list!("sse4.2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512vl", "avx512bw", "avx512dq", "avx512bf16");
+        list!(
+            "sse4.2",
+            "avx",
+            "f16c",
+            "fma",
+            "avx2",
+            "avx512f",
+            "avx512vl",
+            "avx512bw",
+            "avx512dq",
+            "avx512bf16",
+            "avx512vnni",
+            "avxvnni"
+        );
     }
     found
 }

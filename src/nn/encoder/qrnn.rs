@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::ops::dropout::dropout;
 use crate::ops::embedding::embedding;
 use crate::ops::forget_mult::{Zoneout, forget_mult};
-use crate::ops::linear::linear;
+use crate::ops::linear::linear_of_encoder;
 use crate::ops::locked_dropout::locked_dropout;
 use crate::ops::with_previous::with_previous;
 use crate::random::Key;
@@ -164,7 +164,7 @@ impl Encoder for Qrnn {
             let weight = g.parameter(parameters, layer.weight);
             let weight = dropout(g, weight, &noise.mask(sites::WEIGHT.site(l)?, rates.weight)?)?;
             let bias = g.parameter(parameters, layer.bias);
-            let gates = linear(g, x, weight, Some(bias))?;
+            let gates = linear_of_encoder(g, x, weight, bias)?;
             let p = self.settings.zoneout;
             let zoneout = match noise {
                 Noise::Off => Zoneout::Expected(p),

@@ -9,7 +9,7 @@ mod token_labels;
 
 pub use self::answers::Answers;
 pub use self::next_word::{NextWord, WordResults};
-pub use self::pooled_classes::{Pooled, PooledClasses};
+pub use self::pooled_classes::{AffineBlock, Pooled, PooledClasses};
 pub use self::token_labels::{Reading, TokenLabels};
 use super::noise::Noise;
 use crate::autodiff::{Graph, Parameters, Var};
@@ -28,6 +28,8 @@ pub struct Features<'a> {
     pub chunks: &'a [Var],
     /// Step at which the first of them begins.
     pub start: usize,
+    /// Step from which on they are pooled; `start` or later.
+    pub first: usize,
     /// Steps that count, of every row; empty where all do.
     pub lengths: &'a [u32],
     /// How batch norms run.

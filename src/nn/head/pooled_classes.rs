@@ -5,7 +5,7 @@ use super::super::{initial, sites};
 use super::{Answers, Features, Head, HeadLoss, Targets};
 use crate::autodiff::{Graph, Group, ParameterId, Parameters, ParametersBuilder, Role, Var};
 use crate::error::Result;
-use crate::ops::batch_norm::batch_norm;
+use crate::ops::batch_norm::{EPSILON, batch_norm};
 use crate::ops::concat_pool::{Masking, concat_pool};
 use crate::ops::dropout::dropout;
 use crate::ops::linear::linear;
@@ -25,6 +25,20 @@ struct Block {
     linear: ParameterId,
     linear_bias: Option<ParameterId>,
     part: trace::Layer,
+}
+
+/// A block of the head as it computes in evaluation, in f64: `W·(scale ⊙ x + shift) + bias`.
+#[derive(Clone, Debug)]
+pub struct AffineBlock {
+    /// The batch norm's, `[F]` each.
+    pub scale: Vec<f64>,
+    pub shift: Vec<f64>,
+    /// What it has seen as its inputs' mean in training, `[F]`.
+    pub mean: Vec<f64>,
+    /// `[O, F]`
+    pub weight: Vec<f64>,
+    /// `[O]`; zeros where the layer has none.
+    pub bias: Vec<f64>,
 }
 
 /// What the head computes for a batch.
@@ -78,13 +92,28 @@ impl PooledClasses {
         PooledClasses { answers, blocks: sizes.windows(2).enumerate().map(block).collect(), masking, norm_bias, part }
     }
 
+    /// Its blocks in evaluation; between two of them is a ReLU.
+    pub fn affine_blocks(&self, parameters: &Parameters) -> Vec<AffineBlock> {
+        let of = |id: ParameterId| parameters.value(id).to_f64();
+        let block = |block: &Block| {
+            let (weight, mean, variance) = (of(block.linear), of(block.mean), of(block.variance));
+            let scale: Vec<f64> =
+                of(block.weight).iter().zip(&variance).map(|(w, v)| w / (v + EPSILON).sqrt()).collect();
+            let shift = of(block.bias).iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
+            let outputs = weight.len() / scale.len().max(1);
+            let bias = block.linear_bias.map_or_else(|| vec![0.0; outputs], of);
+            AffineBlock { scale, shift, mean, weight, bias }
+        };
+        self.blocks.iter().map(block).collect()
+    }
+
     /// Logits of every row.
     ///
     /// # Errors
     /// No memory left, chunks that lack steps.
     pub fn logits(&self, g: &mut Graph, parameters: &Parameters, features: &Features, noise: &Noise) -> Result<Pooled> {
-        let Features { chunks, start, lengths, norm, pairs, .. } = *features;
-        let first = vec![start as u32; lengths.len()];
+        let Features { chunks, start, first, lengths, norm, pairs, .. } = *features;
+        let first = vec![first as u32; lengths.len()];
         let lengths = g.constant(Tensor::from_slice([lengths.len()], lengths)?);
         let first = g.constant(Tensor::from_slice([first.len()], &first)?);
         let part = trace::within(self.part);

@@ -119,13 +119,13 @@ pub struct Classifier {
     pub encoder: Arc<dyn Encoder>,
     /// Reads backward, beside the other.
     pub second: Option<Arc<dyn Encoder>>,
-    head: OfHead,
+    pub(super) head: OfHead,
     auxiliary: Option<NextWord>,
 }
 
 /// What stands on the encoder.
 #[derive(Clone, Debug)]
-enum OfHead {
+pub(super) enum OfHead {
     Documents(PooledClasses),
     Words(TokenLabels),
 }
@@ -347,7 +347,7 @@ impl Classifier {
         let embedding = g.parameter(parameters, self.encoder.embedding());
         let pairs = pairs.map(|[first, second]| [&first[..], &second[..]]);
         let (chunks, start, lengths, readings) = (&*encoded.chunks, encoded.start, &*encoded.lengths, &[][..]);
-        Features { embedding, chunks, start, lengths, norm, pairs, readings }
+        Features { embedding, chunks, start, first: start, lengths, norm, pairs, readings }
     }
 
     /// Runs a batch of documents to logits.

@@ -115,7 +115,7 @@ impl LanguageModel {
         let raw = self.encoder.forward(g, parameters, embedding, tokens, state, noise)?;
         let chunks = [raw];
         let (norm, pairs, readings) = (Mode::Train, None, &[][..]);
-        let features = Features { embedding, chunks: &chunks, start: 0, lengths: &[], norm, pairs, readings };
+        let features = Features { embedding, chunks: &chunks, start: 0, first: 0, lengths: &[], norm, pairs, readings };
         let targets = Targets { known: Known::Indices(targets), negatives, counts: &LabelLoss::default() };
         let head = self.head.loss(g, parameters, &features, &targets, noise)?;
         let BatchLoss { total, loss, regularisation, .. } =

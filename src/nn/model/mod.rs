@@ -1,10 +1,12 @@
 //! Models: an encoder, and a head on it.
 
 mod classifier;
+mod embedded;
 mod language_model;
 mod words;
 
 pub use self::classifier::{Classified, Classifier, ClassifierLosses, ClassifierSettings, SECOND, Truth};
+pub use self::embedded::Embedded;
 pub use self::language_model::{LanguageModel, LanguageModelSettings, WindowLoss};
 use super::head::{Features, HeadLoss};
 use crate::autodiff::{Graph, Var};

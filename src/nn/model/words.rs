@@ -78,7 +78,7 @@ impl Classifier {
         let embedding = g.parameter(parameters, self.encoder.embedding());
         let Encoded { chunks, start, lengths, .. } = &ways[0].encoded;
         let (norm, pairs, readings) = (Mode::Eval, None, &*readings);
-        let features = Features { embedding, chunks, start: *start, lengths, norm, pairs, readings };
+        let features = Features { embedding, chunks, start: *start, first: *start, lengths, norm, pairs, readings };
         let labels = Tensor::from_slice([labels.len()], labels)?;
         let targets = Targets { known: Known::Indices(&labels), negatives: None, counts: &losses.counts };
         let of_head = head.loss(g, parameters, &features, &targets, noise)?;

@@ -6,6 +6,7 @@ mod cuda;
 
 use crate::autodiff::{Attributes, Backward, Graph, Keep, Operation, Var};
 use crate::device::Device;
+use crate::device::cpu::int8;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
 use crate::ops::gpu::Products;
@@ -49,6 +50,42 @@ pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>) -> Result<Var> {
     }
     let (all, two) = ([x, w, b.unwrap_or(w)], [x, w]);
     g.record(&Linear, if b.is_some() { &all } else { &two }, &[], Attributes::none(), y)
+}
+
+/// As [`linear`], its weight in 8 bits and every row of `x` with a scale of its own, where the graph has
+/// [such weights](Graph::has_int8_weights); elsewhere the same as it. For the layers of encoders: heads
+/// stay as they are.
+///
+/// # Errors
+/// As there; something is recorded.
+pub fn linear_of_encoder(g: &mut Graph, x: Var, w: Var, b: Var) -> Result<Var> {
+    if !g.has_int8_weights() || g.device() != Device::Cpu {
+        return linear(g, x, w, Some(b));
+    }
+    const NAME: &str = "linear";
+    let _span = crate::trace::operation(NAME);
+    crate::ops::int8::check(NAME, g, &[w])?;
+    let (xs, ws) = (g.shape(x), g.shape(w));
+    let [outputs, inputs] = *ws.dims() else { return Err(Error::shape(NAME, "w", "[O, I]", ws)) };
+    if xs.dims().last() != Some(&inputs) || g.shape(b).dims() != [outputs] {
+        return Err(Error::shape(NAME, "x", format!("[.., {inputs}]"), xs));
+    }
+    let rows = xs.len() / inputs.max(1);
+    let y = g.uninitialised(xs.with_last(outputs), g.dtype(x))?;
+    let packed = crate::ops::int8::packed(g, w)?;
+    g.multiplies([rows, outputs, inputs]);
+    real_type!(NAME, "x", g.dtype(x), T => {
+        let left = g.uninitialised([int8::left_len::<T>(rows, inputs)], g.dtype(x))?;
+        if g.computes() {
+            let (packed, bias, mut y) = (packed.read::<T>(), g.tensor(b).read::<T>(), y.write::<T>());
+            let mut left = left.write::<T>();
+            let mut left = int8::Left::new(&mut left, rows, inputs);
+            left.quantise(&g.tensor(x).read::<T>());
+            y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(&bias));
+            int8::multiply(&left, rows, &int8::Weights::new(&packed, outputs, inputs), &mut y);
+        }
+    });
+    g.record(&Linear, &[x, w, b], &[], Attributes::none(), y)
 }
 
 impl Operation for Linear {

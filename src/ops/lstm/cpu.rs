@@ -65,7 +65,7 @@ pub(super) fn drop_weight<T: Real>(w: &[T], weight: &Dropout, h: usize, dropped:
 }
 
 /// Calls `f(first row, rows)` for parts of the batch, in parallel.
-fn by_rows(b: usize, f: impl Fn(usize, usize) + Sync) {
+pub(super) fn by_rows(b: usize, f: impl Fn(usize, usize) + Sync) {
     // the threads wait for the slowest: equal parts count for more than full tiles; a few rows are not worth reading the weight twice
     let part = b.div_ceil(rayon::current_num_threads()).max(6);
     (0..b.div_ceil(part.max(1))).into_par_iter().for_each(|k| f(k * part, part.min(b - k * part)));
@@ -176,12 +176,12 @@ fn store_gates<T: Real>(gates: [[T; LANES]; 4], z: &mut [T], h: usize, k: usize,
 }
 
 /// Activates the gates of some rows in place and computes their cell states and outputs.
-struct Cell<'a, T> {
-    h: usize,
-    z: &'a mut [T],
-    c_before: &'a [T],
-    c: &'a mut [T],
-    out: &'a mut [T],
+pub(super) struct Cell<'a, T> {
+    pub h: usize,
+    pub z: &'a mut [T],
+    pub c_before: &'a [T],
+    pub c: &'a mut [T],
+    pub out: &'a mut [T],
 }
 
 impl<T: Real> Kernel for Cell<'_, T> {

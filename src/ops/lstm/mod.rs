@@ -3,12 +3,14 @@
 pub mod cases;
 mod cpu;
 mod cuda;
+mod int8;
 pub mod plan;
 
 use super::mask::{Dropout, DropoutWords};
 use crate::autodiff::{Attributes, Backward, Graph, Keep, Operation, Store, Var};
 use crate::device::Device;
 use crate::device::cpu::gemm::{Matrix, Packed, pack};
+use crate::device::cpu::int8::Weights;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
 use crate::ops::gpu::{MaskWords, Products, put_scaled};
@@ -107,6 +109,41 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
     let gates = g.uninitialised([t, b, 4 * h], dtype)?;
     let cells = g.uninitialised([t, b, h], dtype)?;
     match g.device() {
+        Device::Cpu if g.has_int8_weights() => {
+            crate::ops::int8::check(NAME, g, &[w_ih, w_hh])?;
+            if !weight.is_off() {
+                return Err(crate::ops::int8::for_prediction());
+            }
+            let [input, recurrent] = [w_ih, w_hh].map(|w| crate::ops::int8::packed(g, w));
+            let (input, recurrent) = (input?, recurrent?);
+            g.multiplies([t * b, 4 * h, i]);
+            g.multiplies([t * b, 4 * h, h]);
+            let bias = g.uninitialised([4 * h], dtype)?;
+            real_type!(NAME, "x", dtype, T => {
+                let left = g.uninitialised([int8::left_of::<T>(sizes)], dtype)?;
+                if g.computes() {
+                    cpu::add(&g.tensor(b_ih).read::<T>(), &g.tensor(b_hh).read::<T>(), &mut bias.write::<T>());
+                    let (input, recurrent) = (input.read::<T>(), recurrent.read::<T>());
+                    int8::forward::<T>(
+                        cpu::Layer {
+                            sizes,
+                            x: &g.tensor(x).read::<T>(),
+                            h0: &g.tensor(h0).read::<T>(),
+                            c0: &g.tensor(c0).read::<T>(),
+                            w_ih: &[],
+                            precision: g.precision(),
+                        },
+                        &bias.read::<T>(),
+                        &Weights::new(&recurrent, 4 * h, h),
+                        &Weights::new(&input, 4 * h, i),
+                        cpu::Trace { y: &mut y.write::<T>(), gates: &mut gates.write::<T>(), cells: &mut cells.write::<T>() },
+                        &mut left.write::<T>(),
+                    );
+                    h_n.write::<T>().copy_from_slice(&y.read::<T>()[(t - 1) * b * h..]);
+                    c_n.write::<T>().copy_from_slice(&cells.read::<T>()[(t - 1) * b * h..]);
+                }
+            });
+        }
         Device::Cpu => real_type!(NAME, "x", dtype, T => {
             let precision = g.precision();
             let [input_len, recurrent_len] = cpu::packed_lens::<T>(precision, sizes);
