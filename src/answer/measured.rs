@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn classes_by_hand() {
         // the third class is never said, the fourth neither said nor there
-        let confusion = vec![vec![6, 2, 0, 0], vec![1, 3, 0, 0], vec![2, 0, 0, 0], vec![0; 4]];
+        let confusion = [vec![6, 2, 0, 0], vec![1, 3, 0, 0], vec![2, 0, 0, 0], vec![0; 4]];
         let hits = Confusion::from(&confusion[..]).hits();
         assert_eq!(hits[0], Hits { found: 6, wrong: 3, missed: 2 });
         assert_eq!((hits[2].precision(), hits[2].recall(), hits[2].f1()), (None, Some(0.0), Some(0.0)));

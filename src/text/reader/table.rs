@@ -242,6 +242,8 @@ impl TableDocuments {
         let own = self.rows.field(label);
         // in prose a space follows the comma, in a table it does only where it does in other rows
         let spaced = own.starts_with(' ');
+        // where every field is in quotes, hardly one of them is a character
+        let meant = self.rows.quoted() == self.rows.len();
         let swallows = |(i, field): (usize, &str)| {
             let lines: Vec<&str> = field.split('\n').map(|line| line.trim_end_matches('\r')).collect();
             let last = lines.len() - 1;
@@ -249,7 +251,8 @@ impl TableDocuments {
             let label_of = |n: usize| {
                 let cells: Vec<&str> = lines[n].split(char::from(self.layout.delimiter)).collect();
                 let (from, to) = (if n == 0 { i } else { 0 }, if n == last { i + 1 } else { self.width });
-                let is_row = cells.len() == to - from
+                let is_row = !(meant && (n == 0 || n == last))
+                    && cells.len() == to - from
                     && cells.len() > 1
                     && (spaced || cells[1..].iter().all(|cell| !cell.starts_with(' ')));
                 let cell = cells.get(label.checked_sub(from)?).filter(|_| is_row)?;
@@ -260,7 +263,7 @@ impl TableDocuments {
             let found: Vec<Option<&str>> = (0..lines.len()).map(label_of).collect();
             let rows = found.iter().flatten().filter(|cell| word(cell)).count();
             let whole = found[1..last].iter().all(|cell| cell.is_some_and(word));
-            found.iter().flatten().any(|cell| known(cell)) || (rows > 1 && last > 1 && whole)
+            found.iter().flatten().any(|cell| known(cell)) || (!meant && rows > 1 && last > 1 && whole)
         };
         let fields = self.rows.iter().take(self.width).enumerate();
         if fields.filter(|(i, field)| *i != label && field.contains('\n')).any(swallows) {
