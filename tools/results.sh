@@ -3,7 +3,8 @@
 # direction, both), and both models together; three seeds. Writes docs/results.md. What is finished
 # in OUT is not done again. Nothing is chosen by test labels: settings are those of the recipe.
 # usage: tools/results.sh DATA OUT [SET..]   (the binary: $ULMFIT or target/release/ulmfit)
-# Environment: SEEDS (3), EFFORT (normal), BASE (what run takes), THREADS, RESULTS (docs/results.md).
+# Environment: SEEDS (3), EFFORT (normal), BASE (what run takes), SKIP ("scratch backward": what
+# compare leaves out), LABELS ("all 500 100"), THREADS, RESULTS (docs/results.md).
 set -euo pipefail
 data=$1 out=$2
 shift 2
@@ -12,12 +13,14 @@ ulmfit=${ULMFIT:-$root/target/release/ulmfit}
 results=${RESULTS:-$root/docs/results.md}
 common=(--seeds "${SEEDS:-3}" --effort "${EFFORT:-normal}" --seed 0 --json --quiet)
 [ -z "${BASE:-}" ] || common+=(--base "$BASE")
+for method in ${SKIP:-}; do common+=(--skip "$method"); done
 [ -z "${THREADS:-}" ] || common+=(--threads "$THREADS")
 mkdir -p "$out"
 
 # one NAME LABELS|all FLAGS..
 one() {
   local name=$1 labels=$2 place=$out/$1-$2
+  [[ " ${LABELS:-all 500 100} " == *" $labels "* ]] || return 0
   shift 2
   local few=()
   [ "$labels" = all ] || few=(--labels "$labels")
