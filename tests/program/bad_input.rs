@@ -348,7 +348,7 @@ fn output_directories_that_cannot_be() {
             let more: Vec<&str> = resume.into_iter().collect();
             let line = ["pretrain", "--corpus", &corpus, "--out", &out];
             refused(&mut p.command(&[&line, SIZES, STAGE, &more]), 1, &[&out, part]);
-            let line = ["run", "--train", &train, "--out", &out];
+            let line = ["run", "--base", "none", "--train", &train, "--out", &out];
             refused(&mut p.command(&[&line, SIZES, STAGE, &more]), 1, &[&out, part]);
         }
         let line = ["tokenize", "--input", &corpus, "--out", &format!("{out}/a.tok")];

@@ -73,12 +73,13 @@ fn a_model_of_the_program_is_a_base() {
 fn a_base_that_is_not_there_is_said_to_be_missing() {
     let (_root, data) = place();
     let (train, out) = (data.path("train.csv"), data.path("out"));
-    let file = crate::support::root().join("src/models/box/english.ulmfit");
+    let file = crate::support::root().join("src/models/box/english-backward.ulmfit");
     if std::fs::metadata(file).unwrap().len() == 0 {
-        let line = ["finetune-lm", "--base", "english", "--text", &train, "--out", &out];
-        refused(&mut ulmfit(&line), 2, &["--base english: this build has no English model", "--base tiny"]);
-        let line = ["run", "--base", "english", "--train", &train, "--out", &out];
-        refused(&mut ulmfit(&line), 2, &["--base english: this build has no English model"]);
+        let line = ["finetune-lm", "--base", "english", "--direction", "backward", "--text", &train, "--out", &out];
+        refused(&mut ulmfit(&line), 2, &["--base english: this build has no English model that reads backward"]);
+        // without a base the English model is meant
+        let line = ["run", "--bidirectional", "--train", &train, "--out", &out];
+        refused(&mut ulmfit(&line), 2, &["--base english: this build has no English model that reads backward"]);
     }
     let line = ["run", "--base", "nowhere", "--train", &train, "--out", &out];
     refused(&mut ulmfit(&line), 1, &["nowhere: no such model directory"]);

@@ -300,7 +300,20 @@ fn a_whole_run_with_several_labels() {
         data.write(file, table);
     }
     let [train, test, out] = ["train.csv", "test.csv", "run"].map(|name| data.path(name));
-    let line = ["run", "--train", &train, "--test", &test, "--out", &out, "--task", "labels", "--bidirectional"];
+    let line = [
+        "run",
+        "--base",
+        "none",
+        "--train",
+        &train,
+        "--test",
+        &test,
+        "--out",
+        &out,
+        "--task",
+        "labels",
+        "--bidirectional",
+    ];
     let flags = [
         "--finetune-epochs",
         "1",
