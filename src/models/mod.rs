@@ -398,8 +398,13 @@ pub fn files_of(directory: &Path) -> Vec<PathBuf> {
     const OF_NETWORK: [&str; 2] = [CONFIG_FILE, MODEL_FILE];
     let directory = classifier_folder(directory).unwrap_or_else(|_| directory.to_path_buf());
     let directory = directory.canonicalize().unwrap_or(directory);
-    let here = OF_NETWORK.into_iter().chain([LINEAR_FILE, rule::RULE_FILE]);
-    let mut files: Vec<PathBuf> = here.map(|name| directory.join(name)).collect();
+    let linear = is_linear(&directory).unwrap_or(false);
+    let needed: &[&str] = if linear { &[LINEAR_FILE] } else { &OF_NETWORK };
+    let mut files: Vec<PathBuf> = needed.iter().map(|name| directory.join(name)).collect();
+    if !linear {
+        let beside = [LINEAR_FILE, rule::RULE_FILE].map(|name| directory.join(name));
+        files.extend(beside.into_iter().filter(|path| path.exists()));
+    }
     // a rule that cannot be read is itself a change
     for network in rule::Rule::load(&directory).ok().flatten().into_iter().flat_map(|rule| rule.networks) {
         let beside = directory.parent().unwrap_or(&directory).join(network);

@@ -246,7 +246,7 @@ fn both_directions_answer_with_the_linear_model() {
     let (root, data) = place();
     let (train, test, out) = (data.path("train.csv"), data.path("test.csv"), data.path("out"));
     let line = ["run", "--train", &train, "--test", &test, "--out", &out, "--bidirectional", "--base", "tiny"];
-    let result = run(&words(&[&line, &SMALL[6..]]));
+    let result = run(&words(&[&line, &SMALL[8..], &["--set", "classifier.folds=1"]]));
     assert_eq!(rule(&out)["networks"], json!(["classifier-backward"]));
     let moved = root.path().join("moved");
     std::fs::rename(&out, &moved).unwrap();
