@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::Result;
 use crate::report::{duration, stage_title, thousands};
-use crate::train::observer::{CheckpointReason, Evaluated, Event, Observer, RecipeRow, StageStarted, Step};
+use crate::train::observer::{CheckpointReason, Evaluated, Event, Observer, RecipeRow, Split, StageStarted, Step};
 
 /// Seconds between the first plain lines of a stage; the last one stays.
 const INTERVALS: [u64; 4] = [5, 10, 30, 60];
@@ -44,6 +44,21 @@ struct Shown {
     first_step: u64,
     tokens: u64,
     documents: u64,
+    /// The last evaluation, while no line has told of it.
+    untold: Option<String>,
+}
+
+impl Shown {
+    /// Whether it is time for a line.
+    fn is_due(&self, intervals: &[Duration]) -> bool {
+        self.last_line.elapsed() >= intervals[self.lines.min(intervals.len() - 1)]
+    }
+
+    fn told(&mut self) {
+        self.last_line = Instant::now();
+        self.lines += 1;
+        self.untold = None;
+    }
 }
 
 impl Progress {
@@ -105,6 +120,7 @@ impl Progress {
             first_step: started.first_step,
             tokens: 0,
             documents: 0,
+            untold: None,
         });
         if self.terminal {
             let bar = ProgressBar::with_draw_target(Some(started.total_steps), ProgressDrawTarget::stderr_with_hz(5));
@@ -120,8 +136,7 @@ impl Progress {
         let Some(stage) = &mut self.stage else { return };
         stage.tokens += step.tokens;
         stage.documents += step.documents;
-        let interval = self.intervals[stage.lines.min(self.intervals.len() - 1)];
-        let due = stage.last_line.elapsed() >= interval;
+        let due = stage.is_due(&self.intervals);
         if self.bar.is_none() && !due {
             return;
         }
@@ -169,7 +184,23 @@ impl Progress {
             _ => {}
         }
         text += &format!(" ({})", duration(e.seconds));
+        // short epochs follow each other fast: the first is told of, then one when it is time, and the last
+        if let Some(stage) = &mut self.stage {
+            let first = stage.untold.is_none() && stage.lines == 0;
+            if e.split == Split::Valid && !first && !stage.is_due(&self.intervals) {
+                stage.untold = Some(text);
+                return;
+            }
+            stage.told();
+        }
         self.line(&text);
+    }
+
+    /// Tells of an evaluation that no line has told of.
+    fn catch_up(&mut self) {
+        if let Some(text) = self.stage.as_mut().and_then(|stage| stage.untold.take()) {
+            self.line(&text);
+        }
     }
 
     fn end_bar(&mut self) {
@@ -207,7 +238,10 @@ impl Observer for Progress {
             Event::Checkpoint { step, path, reason: CheckpointReason::Interrupt } => {
                 self.line(&format!("state after step {step} saved in {}", path.display()));
             }
-            Event::Finished { .. } => self.end_bar(),
+            Event::Finished { .. } => {
+                self.catch_up();
+                self.end_bar();
+            }
             Event::Environment { .. }
             | Event::Confusion { .. }
             | Event::Table { .. }

@@ -253,7 +253,8 @@ fn both_models_of_a_folder_are_explained() {
     let data = Data::new(root.path());
     let (train, out) = (data.path("train.csv"), data.path("out"));
     let small = ["--emb-size", "8", "--hidden-size", "12", "--set", "finetune.updates_least=4", "--bptt", "10"];
-    let line = ["run", "--quiet", "--train", &train, "--out", &out, "--set", "classifier.updates_least=10"];
+    let line =
+        ["run", "--quiet", "--base", "none", "--train", &train, "--out", &out, "--set", "classifier.updates_least=10"];
     ulmfit(&words(&[&line, &small, &["--bidirectional"]])).assert().success();
     let said = ulmfit(&["predict", "--quiet", "--model", &out, "a good film"]).assert().success();
     let said = &json_lines(&text(&said.get_output().stdout))[0];

@@ -164,7 +164,7 @@ mod tests {
 
     fn numbers(n: usize, seed: u32) -> Vec<f64> {
         let mut stream = Stream::new(Key::apart(7), Site::CUSTOM[2], seed, 0);
-        (0..n).map(|_| f64::from(stream.below(2001) as u32) / 1000.0 - 1.0).collect()
+        (0..n).map(|_| f64::from(stream.below(2001)) / 1000.0 - 1.0).collect()
     }
 
     fn head(sizes: &[usize]) -> Vec<AffineBlock> {

@@ -237,7 +237,10 @@ mod tests {
     use super::*;
     use crate::text::Format;
 
-    fn read(text: &str, options: &OpenOptions) -> Result<Vec<(u64, Vec<String>, Vec<String>)>> {
+    /// Line, words and tags of a sentence.
+    type Sentence = (u64, Vec<String>, Vec<String>);
+
+    fn read(text: &str, options: &OpenOptions) -> Result<Vec<Sentence>> {
         let source = Source::from_bytes("a.txt", text.as_bytes().to_vec(), options)?;
         let of = |document: Document| {
             let words = document.fields().map(str::to_string).collect();

@@ -77,7 +77,8 @@ pub fn pack<T: Real>(w: &[T], rows: usize, columns: usize, buffer: &mut [T]) {
     let panels = data.par_chunks_mut(PANEL * height).zip(sums.par_chunks_mut(PANEL)).zip(scales.par_chunks_mut(PANEL));
     panels.enumerate().for_each(|(panel, ((data, sums), scales))| {
         data.fill(0);
-        (sums.fill(0), scales.fill(T::ZERO));
+        sums.fill(0);
+        scales.fill(T::ZERO);
         for lane in 0..PANEL.min(rows - panel * PANEL) {
             let row = &w[(panel * PANEL + lane) * columns..][..columns];
             let (scale, inverse) = scales_of(row);
