@@ -4,6 +4,25 @@
 //! [`trace`], [`files`], [`temporary`] ·
 //! [`device`] · `tensor` · `autodiff` · `ops` · `nn` · `optim` · `check` · `text` · [`linear`] · [`models`] · [`answer`] · `train` · `report`, [`mod@bench`] · `cli`.
 //! See `DESIGN.md` for why, and `docs/SPEC.md` for what is computed.
+//!
+//! # Asking a model that `ulmfit run` made
+//!
+//! ```no_run
+//! use ulmfit::answer::panel::{Panel, Voices};
+//! use ulmfit::autodiff::Graph;
+//! use ulmfit::tensor::{DType, Device};
+//! use ulmfit::text::{Document, Source};
+//!
+//! let graph = || Graph::new(Device::Cpu, DType::F32, None);
+//! let mut model = Panel::load("train-model".as_ref(), None, Voices::All, graph)?;
+//! let texts = Source::of_texts("mine", vec![Document::new("What is the capital of France?")]);
+//! for answer in model.predict(&texts)? {
+//!     println!("{:?} {:?}", model.labels(), answer.probabilities);
+//! }
+//! # Ok::<(), ulmfit::error::Error>(())
+//! ```
+//!
+//! An operation of your own: [`autodiff`]. Recipes: [`mod@train::recipe`].
 
 pub mod answer;
 pub mod autodiff;
