@@ -55,8 +55,7 @@ impl TemporaryFolder {
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
-        // what cannot be removed is the system's to remove
-        let _ = std::fs::remove_dir_all(&self.path);
+        remove(&self.path);
         all().retain(|folder| *folder != self.path);
     }
 }
@@ -64,8 +63,16 @@ impl Drop for TemporaryFolder {
 /// Removes the folders that are still there: for an end of the program that drops nothing.
 pub fn remove_all() {
     for folder in all().drain(..) {
-        let _ = std::fs::remove_dir_all(folder);
+        remove(&folder);
     }
+}
+
+/// Removes a folder, also while another thread still writes into it or removes it, too: one try then
+/// stops at a file that has come or gone. What cannot be removed is the system's to remove.
+fn remove(folder: &Path) {
+    const TRIES: usize = 1000;
+    let gone = |_: &usize| std::fs::remove_dir_all(folder).is_ok() || !folder.exists();
+    (0..TRIES).find(gone);
 }
 
 /// Removes folders of this user's processes that are gone. What cannot be looked at stays.

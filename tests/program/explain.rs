@@ -261,7 +261,9 @@ fn both_models_of_a_folder_are_explained() {
     let found = &explained(&out, &["--label", "pos"], &["a good film"])[0];
     assert_eq!(found["probabilities"], said["probabilities"]);
     let directions: Vec<&Value> = found["networks"].as_array().unwrap().iter().map(|n| &n["direction"]).collect();
-    assert_eq!(directions, ["forward", "backward"]);
+    // four folds in each direction
+    let expected: Vec<&str> = ["forward"; 4].into_iter().chain(["backward"; 4]).collect();
+    assert_eq!(directions, expected);
     found["networks"].as_array().unwrap().iter().for_each(|network| comes_together(network, 1e-2));
     let linear = &found["linear"];
     let total = number(&linear["bias"]) + sum(&linear["features"], "share");
