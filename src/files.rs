@@ -1,7 +1,8 @@
 //! The one way to put a file in place, and to name its content.
 //!
 //! A file is written beside its place, synced, renamed, and its folder is synced: a reader sees the
-//! old file or the new one, never half of one, and what was put in place is there after a power cut.
+//! old file or the new one, never half of one, and what was put in place is there after a power
+//! cut.
 
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Seek, SeekFrom, Write};
@@ -15,8 +16,8 @@ use crate::error::{Error, Result};
 /// Asked where a file system is full: whether to try again.
 static WHEN_FULL: OnceLock<fn(&std::io::Error) -> bool> = OnceLock::new();
 
-/// From now on what finds no room on a disk asks `again`, and is tried again while it says so: nothing of it is lost. What was
-/// written but cannot be synced is an error all the same.
+/// From now on what finds no room on a disk asks `again`, and is tried again while it says so:
+/// nothing of it is lost. What was written but cannot be synced is an error all the same.
 pub fn when_full(again: fn(&std::io::Error) -> bool) {
     // the first word holds
     let _ = WHEN_FULL.set(again);
@@ -122,7 +123,8 @@ pub fn beside(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Syncs a file that is whole and gives it its name: the last step of [`Pending`], for those who keep the file open.
+/// Syncs a file that is whole and gives it its name: the last step of [`Pending`], for those who
+/// keep the file open.
 ///
 /// # Errors
 /// What cannot be synced or renamed.
@@ -165,7 +167,8 @@ pub fn put_with(path: &Path, write: impl FnOnce(&mut BufWriter<Patient>) -> std:
     pending.finish()
 }
 
-/// As [`put_with`], but the file that was at `path` is kept at `kept`. There is a whole file at `path` at every moment.
+/// As [`put_with`], but the file that was at `path` is kept at `kept`. There is a whole file at
+/// `path` at every moment.
 ///
 /// # Errors
 /// As [`put_with`].
@@ -192,7 +195,8 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to).and_then(|()| sync_folder_of(to)).map_err(|e| Error::io(to, "move to", &e))
 }
 
-/// Gives a file a second name, in the place of another file; where the file system has no second names, a copy.
+/// Gives a file a second name, in the place of another file; where the file system has no second
+/// names, a copy.
 ///
 /// # Errors
 /// [`Error::File`] when it cannot be linked or copied.
@@ -264,7 +268,8 @@ pub fn is_writable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
-/// Bytes that this user may still write where `path` is or will be; `None` where the system does not tell.
+/// Bytes that this user may still write where `path` is or will be; `None` where the system does
+/// not tell.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let absolute = std::path::absolute(path).ok()?;
     let existing = absolute.ancestors().find(|folder| folder.exists())?;

@@ -3,8 +3,8 @@ use ulmfit::device::Careful;
 #[global_allocator]
 static ALLOCATOR: Careful = Careful;
 
-/// The stack of the thread that does the work. It is there from the beginning: that of a process grows, and where the system refuses that
-/// the process is killed.
+/// The stack of the thread that does the work. It is there from the beginning: that of a process
+/// grows, and where the system refuses that the process is killed.
 const STACK: usize = 16 << 20;
 
 fn main() {

@@ -1,4 +1,5 @@
-//! Temporary files and folders: made exclusively, under a random name, open to this user alone, and gone when the program ends.
+//! Temporary files and folders: made exclusively, under a random name, open to this user alone, and
+//! gone when the program ends.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -12,7 +13,8 @@ use crate::error::{Error, Result};
 /// Folders that are in use.
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// A file without a name, open for reading and writing: it is gone when it is closed, however the program ends.
+/// A file without a name, open for reading and writing: it is gone when it is closed, however the
+/// program ends.
 ///
 /// # Errors
 /// [`Error::File`]: the system's folder for temporary files cannot be written.
@@ -23,7 +25,8 @@ pub fn unnamed_file() -> Result<File> {
     Ok(file)
 }
 
-/// A folder that is removed with everything in it. A process that was killed cannot do so: the next one that makes such a folder does.
+/// A folder that is removed with everything in it. A process that was killed cannot do so: the next
+/// one that makes such a folder does.
 #[derive(Debug)]
 pub struct TemporaryFolder {
     path: PathBuf,
@@ -67,8 +70,8 @@ pub fn remove_all() {
     }
 }
 
-/// Removes a folder, also while another thread still writes into it or removes it, too: one try then
-/// stops at a file that has come or gone. What cannot be removed is the system's to remove.
+/// Removes a folder, also while another thread still writes into it or removes it, too: one try
+/// then stops at a file that has come or gone. What cannot be removed is the system's to remove.
 fn remove(folder: &Path) {
     const TRIES: usize = 1000;
     let gone = |_: &usize| std::fs::remove_dir_all(folder).is_ok() || !folder.exists();
@@ -119,7 +122,8 @@ fn exclusively<T>(make: impl Fn(&Path) -> std::io::Result<T>) -> Result<(PathBuf
 
 const PREFIX: &str = "ulmfit-";
 
-/// From the system's random numbers (through the keys of the standard hash tables): it decides nothing that is computed.
+/// From the system's random numbers (through the keys of the standard hash tables): it decides
+/// nothing that is computed.
 fn random_name() -> String {
     let word = || RandomState::new().build_hasher().finish();
     format!("{PREFIX}{:016x}{:016x}", word(), word())

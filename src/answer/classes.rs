@@ -70,8 +70,8 @@ impl Documents {
 pub struct Predictions {
     /// Indices into the store, ascending.
     pub documents: Vec<u32>,
-    /// For each document a row of probabilities, of classes or of labels, or a number; or rows of probabilities, one after the other, for
-    /// its words.
+    /// For each document a row of probabilities, of classes or of labels, or a number; or rows of
+    /// probabilities, one after the other, for its words.
     pub probabilities: Vec<Vec<f64>>,
 }
 
@@ -88,8 +88,9 @@ pub fn evaluation_batches(
     Ok((ClassifierBatches::new(store.clone(), documents, config)?, Documents::new(store, second, direction)))
 }
 
-/// The order in which documents are answered for, so that no answer depends on the others of its batch: padded in front, a row would begin
-/// with as many pads as the longest one of its batch has tokens more.
+/// The order in which documents are answered for, so that no answer depends on the others of its
+/// batch: padded in front, a row would begin with as many pads as the longest one of its batch has
+/// tokens more.
 pub fn order(model: &Classifier) -> SampleOrder {
     match model.settings.masking {
         Masking::Version2 => SampleOrder::Sorted,
@@ -173,7 +174,8 @@ impl Verdict {
     }
 }
 
-/// Error, accuracy, mean cross-entropy, confusion, and what counts every class alike; of `count` documents.
+/// Error, accuracy, mean cross-entropy, confusion, and what counts every class alike; of `count`
+/// documents.
 pub fn measure(verdicts: impl Iterator<Item = Verdict>, count: u64, classes: usize) -> Measured {
     let mut confusion = Confusion::new(classes);
     let (mut wrong, mut nats) = (0u64, 0.0);

@@ -1,5 +1,5 @@
-//! Which classes are taken for which: only pairs that occur are kept, so that its size is bounded by the documents, not by the square of
-//! the classes.
+//! Which classes are taken for which: only pairs that occur are kept, so that its size is bounded
+//! by the documents, not by the square of the classes.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Hits;
 
-/// With more classes than this the whole table is nowhere but in a file of its own: elsewhere are the pairs that are most confused.
+/// With more classes than this the whole table is nowhere but in a file of its own: elsewhere are
+/// the pairs that are most confused.
 pub const SHOWN_CLASSES: usize = 50;
-/// With more classes than this the file has a row for every pair that occurs, not one for every class.
+/// With more classes than this the file has a row for every pair that occurs, not one for every
+/// class.
 const SQUARE_CLASSES: usize = 1000;
 
 /// Documents by true class and predicted class.
@@ -76,7 +78,8 @@ impl Confusion {
         hits
     }
 
-    /// As CSV: a row for every true class and a column for every predicted one; with more than 1,000 classes a row for every pair.
+    /// As CSV: a row for every true class and a column for every predicted one; with more than
+    /// 1,000 classes a row for every pair.
     ///
     /// # Errors
     /// Those of writing.

@@ -1,4 +1,5 @@
-//! Prediction and evaluation with one classifier or an ensemble (docs/SPEC.md §4.6: class probabilities are averaged).
+//! Prediction and evaluation with one classifier or an ensemble (docs/SPEC.md §4.6: class
+//! probabilities are averaged).
 
 use std::sync::Arc;
 
@@ -25,7 +26,8 @@ pub struct Ensemble {
 pub struct Answer {
     /// Where the document stands in its file.
     pub row: Row,
-    /// One number for each class or label, or the number that is estimated; empty where the document is left out ([`Row::skipped`]).
+    /// One number for each class or label, or the number that is estimated; empty where the
+    /// document is left out ([`Row::skipped`]).
     pub probabilities: Vec<f64>,
     /// Its class, as an index into the labels, where that was asked for and is known.
     pub label: Option<u32>,
@@ -85,7 +87,8 @@ impl Outcome {
 const BATCH: usize = 64;
 
 impl Ensemble {
-    /// On the device of the graph and in its precision. The models must have the same classes in the same order.
+    /// On the device of the graph and in its precision. The models must have the same classes in
+    /// the same order.
     pub fn new(models: Vec<Loaded<Classifier>>, mut graph: Graph) -> Result<Self> {
         if models.iter().any(|model| model.network.settings.answers.is_of_words()) {
             return Err(Error::data("the model tags words, it has no answer for a text as a whole")
@@ -126,7 +129,8 @@ impl Ensemble {
         &self.models[0].config.labels
     }
 
-    /// Probabilities, or the number, of every document, in their order. One without a text is left out.
+    /// Probabilities, or the number, of every document, in their order. One without a text is left
+    /// out.
     ///
     /// # Errors
     /// Those of reading.
@@ -138,8 +142,8 @@ impl Ensemble {
     /// What is measured, and the answers, on labelled documents.
     ///
     /// # Errors
-    /// Those of reading; no document has a text and a label; a class or label that the model does not have; no number where one is
-    /// expected.
+    /// Those of reading; no document has a text and a label; a class or label that the model does
+    /// not have; no number where one is expected.
     pub fn evaluate(&mut self, source: &Source) -> Result<Outcome> {
         let (answers, pair) = (self.kind(), self.models[0].network.settings.pair);
         let labels = match answers {
@@ -171,7 +175,8 @@ impl Ensemble {
         self.models[0].network.settings.pair
     }
 
-    /// How outputs become answers: of several models the mean of their thresholds, as it is with their probabilities.
+    /// How outputs become answers: of several models the mean of their thresholds, as it is with
+    /// their probabilities.
     pub fn decision(&self) -> Decision {
         let share = 1.0 / self.models.len() as f64;
         match &self.models[0].config.decision {
@@ -198,7 +203,8 @@ impl Ensemble {
             let (store, report) = ids(model, &first, options, &mut |row| rows.push(row))?;
             let warning = report.hardly_known(model.vocabulary.tokenizer());
             self.warning = self.warning.take().or(warning.map(|text| format!("{}: {text}", source.name())));
-            // by its own rules a model may find nothing where another finds something: then no answer is one of both
+            // by its own rules a model may find nothing where another finds something: then no
+            // answer is one of both
             match answers.is_empty() {
                 true => answers = rows.iter().cloned().map(blank).collect(),
                 false => answers.iter_mut().zip(&rows).for_each(|(answer, row)| {
@@ -262,7 +268,8 @@ fn ids(
     fill_store(sources, &tokenizer, words, options, Storage::Memory, on_row, &mut |_| Ok(()))
 }
 
-/// Refuses answers that are no numbers, by the name of the tensor they most likely come from: that with the largest value.
+/// Refuses answers that are no numbers, by the name of the tensor they most likely come from: that
+/// with the largest value.
 fn numbers(model: &Loaded<Classifier>, probabilities: &[Vec<f64>]) -> Result<()> {
     if probabilities.iter().flatten().all(|p| p.is_finite()) {
         return Ok(());

@@ -1,4 +1,5 @@
-//! What is known of labelled documents: a class, labels or a number of each, or a tag of every word; and how right a model's answers are.
+//! What is known of labelled documents: a class, labels or a number of each, or a tag of every
+//! word; and how right a model's answers are.
 
 use super::classes::Verdict;
 use super::{Hits, Macro, Measured, Scores};
@@ -50,7 +51,8 @@ impl Gold {
         Gold::Classes((0..store.documents()).map(|d| store.label(d).unwrap_or(u32::MAX)).collect())
     }
 
-    /// What the labels of a store mean to a model, and the names of its outputs. `known`: the names where they are given.
+    /// What the labels of a store mean to a model, and the names of its outputs. `known`: the names
+    /// where they are given.
     ///
     /// # Errors
     /// A label that is not among `known`; a label that is no number, where numbers are wanted.
@@ -158,7 +160,8 @@ impl Gold {
         Decision::Scale { mean, deviation: if variance > 0.0 { variance.sqrt() } else { 1.0 } }
     }
 
-    /// Of the documents of a batch, as the loss takes it: 0 or 1 for every label, numbers without their scale.
+    /// Of the documents of a batch, as the loss takes it: 0 or 1 for every label, numbers without
+    /// their scale.
     pub fn batch(&self, documents: &[u32], decision: &Decision) -> GoldBatch {
         match self {
             Gold::Classes(all) => GoldBatch::Classes(documents.iter().map(|&d| all[d as usize]).collect()),
@@ -178,7 +181,8 @@ impl Gold {
         }
     }
 
-    /// How right the answers for `documents` are: a row of class probabilities, of label probabilities, or a number for each.
+    /// How right the answers for `documents` are: a row of class probabilities, of label
+    /// probabilities, or a number for each.
     pub fn measure(&self, documents: &[u32], answers: &[Vec<f64>], decision: &Decision, classes: usize) -> Measured {
         match self {
             Gold::Classes(all) => {
@@ -212,7 +216,8 @@ pub fn above(probabilities: &[f64], thresholds: &[f64]) -> Vec<u32> {
     probabilities.iter().zip(thresholds).enumerate().filter(reached).map(|(label, _)| label as u32).collect()
 }
 
-/// Mean binary cross-entropy, and how many labels were found: of all documents together (micro), and as a mean over labels (macro).
+/// Mean binary cross-entropy, and how many labels were found: of all documents together (micro),
+/// and as a mean over labels (macro).
 fn labels_measured(answers: &[Vec<f64>], sets: &[&[u32]], thresholds: &[f64]) -> Measured {
     let mut hits = vec![Hits::default(); thresholds.len()];
     let (mut nats, mut exact) = (0.0, 0u64);
@@ -243,8 +248,9 @@ fn labels_measured(answers: &[Vec<f64>], sets: &[&[u32]], thresholds: &[f64]) ->
     Measured { loss, count, scores, confusion: None, hits }
 }
 
-/// For every label the threshold with the highest F1 on these answers: a value in the middle between two probabilities. Of equals
-/// the one nearest to a half. A label that no document has keeps a half.
+/// For every label the threshold with the highest F1 on these answers: a value in the middle
+/// between two probabilities. Of equals the one nearest to a half. A label that no document has
+/// keeps a half.
 pub fn tuned_thresholds(documents: &[u32], answers: &[Vec<f64>], gold: &Gold) -> Vec<f64> {
     let Gold::Labels { sets, labels } = gold else { return Vec::new() };
     let tune = |label: usize| {
@@ -333,7 +339,8 @@ mod tests {
         let (answers, gold) = labels();
         let measured = gold.measure(&[0, 1, 2], &answers, &Decision::Likeliest, 3);
         let score = |name| measured.score(name).unwrap();
-        // found: 0 of the first, 1 of the second; wrong: 0 of the second, 1 of the third; missed: 2 of the first
+        // found: 0 of the first, 1 of the second; wrong: 0 of the second, 1 of the third; missed: 2
+        // of the first
         assert_eq!(measured.hits[1], Hits { found: 1, wrong: 1, missed: 0 });
         near(score("micro_f1"), 2.0 * 2.0 / (2.0 * 2.0 + 2.0 + 1.0));
         near(score("macro_f1"), (2.0 / 3.0 + 2.0 / 3.0 + 0.0) / 3.0);

@@ -78,7 +78,8 @@ impl Hits {
         share(self.found, self.support())
     }
 
-    /// Harmonic mean of the two, `2·found / (2·found + wrong + missed)`; `None` where it was neither said nor there.
+    /// Harmonic mean of the two, `2·found / (2·found + wrong + missed)`; `None` where it was
+    /// neither said nor there.
     pub fn f1(&self) -> Option<f64> {
         share(2 * self.found, 2 * self.found + self.wrong + self.missed)
     }
@@ -89,8 +90,8 @@ impl Hits {
         self.missed += other.missed;
     }
 
-    /// Indices of those with the lowest F1; of equals those that are there most often, of these the first. What was neither there nor
-    /// said comes last.
+    /// Indices of those with the lowest F1; of equals those that are there most often, of these the
+    /// first. What was neither there nor said comes last.
     pub fn hardest(all: &[Hits], most: usize) -> Vec<usize> {
         let key = |k: usize| all[k].f1().unwrap_or(f64::INFINITY);
         let mut order: Vec<usize> = (0..all.len()).collect();
@@ -118,8 +119,8 @@ pub struct Macro {
 }
 
 impl Macro {
-    /// A class that is neither there nor ever said is left out; where one of the two is missing, the share that cannot be
-    /// formed counts as 0 (scikit-learn's `zero_division`).
+    /// A class that is neither there nor ever said is left out; where one of the two is missing,
+    /// the share that cannot be formed counts as 0 (scikit-learn's `zero_division`).
     pub fn of(all: &[Hits]) -> Self {
         let there: Vec<&Hits> = all.iter().filter(|h| h.support() + h.wrong > 0).collect();
         let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;

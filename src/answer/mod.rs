@@ -1,5 +1,6 @@
-//! What a trained model answers: classes of texts, tags of words, the perplexity of texts, continuations. Texts come from any source and are held in
-//! memory as ids: no file is made of them.
+//! What a trained model answers: classes of texts, tags of words, the perplexity of texts,
+//! continuations. Texts come from any source and are held in memory as ids: no file is made of
+//! them.
 
 pub mod classes;
 mod confusion;

@@ -1,5 +1,5 @@
-//! Tags of words, the chunks (entities) that they mark, and how many of those were found, counted as the script `conlleval` of CoNLL-2000
-//! counts them.
+//! Tags of words, the chunks (entities) that they mark, and how many of those were found, counted
+//! as the script `conlleval` of CoNLL-2000 counts them.
 
 use std::sync::Arc;
 
@@ -70,7 +70,8 @@ pub fn tags_of(kinds: impl IntoIterator<Item = String>) -> Vec<String> {
     std::iter::once(OUTSIDE.to_string()).chain(kinds.into_iter().flat_map(of)).collect()
 }
 
-/// Adds what was found of a sentence's chunks: one is found where its first word, its last and its kind are right.
+/// Adds what was found of a sentence's chunks: one is found where its first word, its last and its
+/// kind are right.
 fn count<'a>(
     hits: &mut [Hits],
     kinds: &[String],
@@ -92,8 +93,8 @@ fn count<'a>(
     }
 }
 
-/// What is measured of sentences. `answers`: of every sentence the probabilities of all tags for its words, one after the other;
-/// `gold`: the right ones, indices into `tags`.
+/// What is measured of sentences. `answers`: of every sentence the probabilities of all tags for
+/// its words, one after the other; `gold`: the right ones, indices into `tags`.
 pub(super) fn measure(answers: &[Vec<f64>], gold: &[&[u32]], tags: &[String]) -> Measured {
     let kinds = kinds(tags);
     let mut hits = vec![Hits::default(); kinds.len()];
@@ -122,7 +123,8 @@ pub(super) fn measure(answers: &[Vec<f64>], gold: &[&[u32]], tags: &[String]) ->
     Measured { loss: nats / words.max(1) as f64, count: words, scores, confusion: None, hits }
 }
 
-/// Reads a source with tags to its end; the kinds of its chunks, sorted. `known`: those that it may have.
+/// Reads a source with tags to its end; the kinds of its chunks, sorted. `known`: those that it may
+/// have.
 ///
 /// # Errors
 /// Those of reading; a sentence without tags; a kind that is not among `known`.
@@ -171,6 +173,9 @@ pub struct Tagger {
 /// Sentences of a batch. Results do not depend on it.
 const BATCH: usize = 64;
 
+/// Sentences with their tags, the store of those that have words, and the probabilities of these.
+type Asked = (Vec<Tagged>, Option<Arc<TokenStore>>, Vec<Vec<f64>>);
+
 impl Tagger {
     /// On the device of the graph and in its precision.
     ///
@@ -196,8 +201,8 @@ impl Tagger {
         kinds(&self.model.config.labels)
     }
 
-    /// Tags every word of every document, in their order. What is not cut into words yet is cut at white space. A document without
-    /// words has none.
+    /// Tags every word of every document, in their order. What is not cut into words yet is cut at
+    /// white space. A document without words has none.
     ///
     /// # Errors
     /// Those of reading; answers that are no numbers.
@@ -220,8 +225,7 @@ impl Tagger {
     }
 
     /// The sentences with their tags, the store of those that have words, and their probabilities.
-    #[allow(clippy::type_complexity)]
-    fn answer(&mut self, source: &Source) -> Result<(Vec<Tagged>, Option<Arc<TokenStore>>, Vec<Vec<f64>>)> {
+    fn answer(&mut self, source: &Source) -> Result<Asked> {
         let (mut documents, mut tagged) = (Vec::new(), Vec::new());
         for document in source.documents()? {
             let document = document?;
@@ -320,8 +324,8 @@ mod tests {
         assert!((found.loss - nats).abs() < 1e-12);
     }
 
-    /// The counts of `conlleval`, written as it is: a state that follows both columns from word to word. Right chunks, those given and
-    /// those wanted, of all kinds.
+    /// The counts of `conlleval`, written as it is: a state that follows both columns from word to
+    /// word. Right chunks, those given and those wanted, of all kinds.
     fn conlleval(wanted: &[&str], given: &[&str]) -> [u64; 3] {
         let end = |(l, lk): (&str, &str), (n, nk): (&str, &str)| {
             matches!((l, n), ("B", "B") | ("B", "O") | ("I", "B") | ("I", "O")) || (l != "O" && lk != nk)

@@ -39,7 +39,8 @@ struct Value {
     early: Option<Tensor>,
 }
 
-/// A planted error, for tests of the tests: the sign of one element of one input gradient is flipped.
+/// A planted error, for tests of the tests: the sign of one element of one input gradient is
+/// flipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub operation: &'static str,
@@ -63,11 +64,13 @@ pub struct Graph {
     length: usize,
     /// See [`promise_unit_loss`](Self::promise_unit_loss).
     unit_loss: bool,
-    /// See [`promise_constant_parameters`](Self::promise_constant_parameters): weights, the purpose they are packed for, and what is kept.
+    /// See [`promise_constant_parameters`](Self::promise_constant_parameters): weights, the purpose
+    /// they are packed for, and what is kept.
     packed: Option<Vec<(Tensor, &'static str, Tensor)>>,
     /// Matrices of a recorded step and their copies in bf16 (see [`rounded`](Self::rounded)).
     rounded: Vec<(Tensor, Tensor)>,
-    /// Parameters whose gradient a forward pass has begun, and whether the backward of that operation was reached.
+    /// Parameters whose gradient a forward pass has begun, and whether the backward of that
+    /// operation was reached.
     early: Vec<(ParameterId, bool)>,
     counters: Counters,
     /// Copies, from and to, that the next backward pass ends with.
@@ -87,12 +90,14 @@ pub struct Counted {
     pub backward: u64,
 }
 
-/// Keys and steps of random masks as kernels read them: in memory, so that the launches of a step are those of the one before.
+/// Keys and steps of random masks as kernels read them: in memory, so that the launches of a step
+/// are those of the one before.
 #[derive(Default)]
 struct Counters {
     /// u32 `[PLACES, 4]`: key (two words), step, nothing.
     device: Option<Tensor>,
-    /// What this step's places hold. A step of a training needs one; tests have masks of several steps.
+    /// What this step's places hold. A step of a training needs one; tests have masks of several
+    /// steps.
     places: Vec<[u32; 4]>,
     next: usize,
 }
@@ -125,7 +130,8 @@ fn empty() -> Node {
 }
 
 impl Graph {
-    /// An empty graph that computes in `dtype` (f32, or f64 for checks); `memory_limit` bounds its pool, in bytes.
+    /// An empty graph that computes in `dtype` (f32, or f64 for checks); `memory_limit` bounds its
+    /// pool, in bytes.
     pub fn new(device: Device, dtype: DType, memory_limit: Option<usize>) -> Self {
         Graph {
             pool: Pool::new(device, memory_limit),
@@ -206,8 +212,8 @@ impl Graph {
         Graph { precision, ..self }
     }
 
-    /// The same graph, which computes with weights of 8 bits where operations know how: on the CPU, for
-    /// prediction alone.
+    /// The same graph, which computes with weights of 8 bits where operations know how: on the CPU,
+    /// for prediction alone.
     pub fn with_int8_weights(self, int8: bool) -> Self {
         Graph { int8, ..self }
     }
@@ -244,7 +250,8 @@ impl Graph {
         self.fault = fault;
     }
 
-    /// Ends the step: drops all values and the tape, keeps the memory. Earlier [`Var`]s become invalid.
+    /// Ends the step: drops all values and the tape, keeps the memory. Earlier [`Var`]s become
+    /// invalid.
     pub fn reset(&mut self) {
         self.values.clear();
         for node in &mut self.nodes[..self.length] {
@@ -268,7 +275,8 @@ impl Graph {
         self.push(tensor, Origin::Leaf, false)
     }
 
-    /// A value whose gradient can be asked for after the backward pass ([`gradient`](Self::gradient)).
+    /// A value whose gradient can be asked for after the backward pass
+    /// ([`gradient`](Self::gradient)).
     pub fn variable(&mut self, tensor: Tensor) -> Var {
         let recording = self.recording;
         self.push(tensor, Origin::Leaf, recording)
@@ -284,19 +292,22 @@ impl Graph {
         var
     }
 
-    /// Takes a parameter's value out of that promise: its gradient is of a loss that enters with another weight.
+    /// Takes a parameter's value out of that promise: its gradient is of a loss that enters with
+    /// another weight.
     pub fn expect_any_weight(&mut self, parameter: Var) {
         self.values[parameter.index as usize].early = None;
     }
 
-    /// A promise that backward passes of this graph start at losses that enter with weight one, as those of a training do. Then an operation that
-    /// computes a gradient in its forward pass may write it where it belongs at once ([`early_gradient`](Self::early_gradient)).
+    /// A promise that backward passes of this graph start at losses that enter with weight one, as
+    /// those of a training do. Then an operation that computes a gradient in its forward pass may
+    /// write it where it belongs at once ([`early_gradient`](Self::early_gradient)).
     pub fn promise_unit_loss(&mut self) {
         self.unit_loss = true;
     }
 
-    /// Where the forward pass of an operation may write the gradient of a parameter, for an upstream gradient of one; its backward then calls
-    /// [`Backward::early_gradient_is_due`]. `None` where the promise was not made, or another gradient is there already.
+    /// Where the forward pass of an operation may write the gradient of a parameter, for an
+    /// upstream gradient of one; its backward then calls [`Backward::early_gradient_is_due`].
+    /// `None` where the promise was not made, or another gradient is there already.
     pub fn early_gradient(&mut self, var: Var) -> Option<Tensor> {
         let Origin::Parameter(id) = self.origin(var) else { return None };
         let place = self.values[var.index as usize].early.take()?;
@@ -347,13 +358,15 @@ impl Graph {
         self.tensor(var).clone()
     }
 
-    /// Has the next backward pass copy a value to where a later step finds it, when it is over: in it, what is there now may still be needed.
+    /// Has the next backward pass copy a value to where a later step finds it, when it is over: in
+    /// it, what is there now may still be needed.
     pub fn carry(&mut self, from: &Tensor, to: &Tensor) {
         self.carried.push((from.clone(), to.clone()));
     }
 
-    /// Where kernels find key and step of a mask (`MaskOf` of kernels/common.cuh): the address of memory of this graph's GPU, good for launches until
-    /// seven masks of other keys or steps were asked for, or until [`reset`](Self::reset).
+    /// Where kernels find key and step of a mask (`MaskOf` of kernels/common.cuh): the address of
+    /// memory of this graph's GPU, good for launches until seven masks of other keys or steps were
+    /// asked for, or until [`reset`](Self::reset).
     pub(crate) fn counters(&mut self, mask: &Mask) -> Result<u64> {
         let words = [mask.key.0[0], mask.key.0[1], mask.step, 0];
         let device = match &self.counters.device {
@@ -387,7 +400,8 @@ impl Graph {
         self.length
     }
 
-    /// Drops all values made since a mark, so that a long evaluation runs in bounded memory. Nothing may have been recorded on them.
+    /// Drops all values made since a mark, so that a long evaluation runs in bounded memory.
+    /// Nothing may have been recorded on them.
     pub fn forget_since(&mut self, mark: usize) {
         let newest = self.nodes[..self.length].iter().flat_map(|n| &n.outputs).map(|v| v.index as usize + 1).max();
         assert!(newest.unwrap_or(0) <= mark, "a recorded value cannot be forgotten");
@@ -406,8 +420,8 @@ impl Graph {
         Tensor::uninitialised(&mut self.pool, shape, dtype)
     }
 
-    /// A u32 tensor of indices (tokens, targets) with undefined content. It is on the host whatever the device: operations check indices there, and
-    /// copy them when they run.
+    /// A u32 tensor of indices (tokens, targets) with undefined content. It is on the host whatever
+    /// the device: operations check indices there, and copy them when they run.
     pub fn indices(&mut self, shape: impl Into<Shape>) -> Result<Tensor> {
         let pool = if self.device() == Device::Cpu { &mut self.pool } else { &mut self.host };
         Tensor::uninitialised(pool, shape, DType::U32)
@@ -430,7 +444,8 @@ impl Graph {
         Ok((gradient, Store::Set))
     }
 
-    /// Whether a gradient is needed through any of these inputs, that is, whether a forward pass must save for its backward.
+    /// Whether a gradient is needed through any of these inputs, that is, whether a forward pass
+    /// must save for its backward.
     pub fn needs_any(&self, inputs: &[Var]) -> bool {
         self.recording && inputs.iter().any(|&v| self.needs_gradient(v))
     }
@@ -447,7 +462,8 @@ impl Graph {
         self.record_many(operation, inputs, saved, attributes, [output]).map(|[v]| v)
     }
 
-    /// Records an executed operation of several outputs. Nothing is kept unless a gradient is needed through an input.
+    /// Records an executed operation of several outputs. Nothing is kept unless a gradient is
+    /// needed through an input.
     pub fn record_many<const N: usize>(
         &mut self,
         operation: &'static dyn Operation,
@@ -478,8 +494,8 @@ impl Graph {
         Ok(vars)
     }
 
-    /// Back-propagates from a scalar loss; consumes the tape. Gradients of parameters are added to what the slab has since
-    /// [`Parameters::clear_gradients`].
+    /// Back-propagates from a scalar loss; consumes the tape. Gradients of parameters are added to
+    /// what the slab has since [`Parameters::clear_gradients`].
     pub fn backward(&mut self, loss: Var, parameters: &mut Parameters) -> Result<()> {
         if self.tensor(loss).len() != 1 {
             return Err(Error::shape("backward", "loss", "a scalar", self.shape(loss)));
@@ -490,7 +506,8 @@ impl Graph {
         self.backward_from(&[(loss, one)], parameters)
     }
 
-    /// Back-propagates from given gradients of given values (a vector-Jacobian product); consumes the tape.
+    /// Back-propagates from given gradients of given values (a vector-Jacobian product); consumes
+    /// the tape.
     pub fn backward_from(&mut self, seeds: &[(Var, Tensor)], parameters: &mut Parameters) -> Result<()> {
         for (var, seed) in seeds {
             if seed.shape().len() != self.shape(*var).len() || seed.dtype() != self.dtype(*var) {
@@ -539,7 +556,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Bytes that a backward has to read and write at least: what was saved, and the gradients of outputs and inputs.
+    /// Bytes that a backward has to read and write at least: what was saved, and the gradients of
+    /// outputs and inputs.
     fn traffic_of(&self, node: &Node) -> usize {
         let saved = node.saved.iter().flatten();
         let upstream = node.outputs.iter().filter(|&&v| self.gradient(v).is_some());

@@ -17,7 +17,8 @@ impl ParameterId {
     }
 }
 
-/// What a parameter is: whoever treats some parameters in another way asks for this, never for a name.
+/// What a parameter is: whoever treats some parameters in another way asks for this, never for a
+/// name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// A matrix of weights.
@@ -30,7 +31,8 @@ pub enum Role {
     VocabularyRows,
     /// A value for every word, added to its score; follows the words, too.
     VocabularyBias,
-    /// A row or a value for every part of the vocabulary: they start anew where there are other parts.
+    /// A row or a value for every part of the vocabulary: they start anew where there are other
+    /// parts.
     VocabularyParts,
     /// Saved with the model, never trained (running statistics).
     Buffer,
@@ -184,8 +186,8 @@ impl Parameters {
         self.dtype
     }
 
-    /// The same values on a device: these where they are there already, else in slabs of its own. What is frozen stays so; gradients are
-    /// forgotten.
+    /// The same values on a device: these where they are there already, else in slabs of its own.
+    /// What is frozen stays so; gradients are forgotten.
     pub fn to_device(self, device: Device) -> Result<Self> {
         if self.device == device {
             return Ok(self);
@@ -269,7 +271,8 @@ impl Parameters {
         &self.values[id.0]
     }
 
-    /// The gradient; meaningful where [`has_gradient`](Self::has_gradient). Shares the slab's memory.
+    /// The gradient; meaningful where [`has_gradient`](Self::has_gradient). Shares the slab's
+    /// memory.
     pub fn gradient(&self, id: ParameterId) -> &Tensor {
         &self.gradients[id.0]
     }
@@ -283,7 +286,8 @@ impl Parameters {
         self.written.fill(false);
     }
 
-    /// Zeroes the gradients that no backward has written, so that the optimiser sees every trainable parameter.
+    /// Zeroes the gradients that no backward has written, so that the optimiser sees every
+    /// trainable parameter.
     pub fn zero_missing_gradients(&mut self) {
         for i in 0..self.written.len() {
             if !self.written[i] && self.is_trainable(ParameterId(i)) {

@@ -14,13 +14,14 @@ pub trait Operation: Sync {
     /// Name as in `ops::ALL`.
     fn name(&self) -> &'static str;
 
-    /// Adds this execution's part to the gradients of its inputs. An operation without a backward is an error as soon as a
-    /// gradient is needed through it, never silence.
+    /// Adds this execution's part to the gradients of its inputs. An operation without a backward
+    /// is an error as soon as a gradient is needed through it, never silence.
     fn backward(&self, _: &mut Backward) -> Result<()> {
         Err(Error::NoBackward { operation: self.name() })
     }
 
-    /// Of an operation with gates, from what it saved on the CPU: the share of them that are nearer than 0.01 to 0 or 1.
+    /// Of an operation with gates, from what it saved on the CPU: the share of them that are nearer
+    /// than 0.01 to 0 or 1.
     fn saturation(&self, _: &[Option<Tensor>]) -> Result<Option<f64>> {
         Ok(None)
     }
@@ -132,7 +133,8 @@ impl Backward<'_> {
         self.node.attributes.unpack()
     }
 
-    /// Gradient of the loss with respect to the `i`-th output; `None` where nothing depends on it (a zero gradient).
+    /// Gradient of the loss with respect to the `i`-th output; `None` where nothing depends on it
+    /// (a zero gradient).
     pub fn grad_output(&self, i: usize) -> Option<&Tensor> {
         self.graph.gradient(self.node.outputs[i])
     }
@@ -142,7 +144,8 @@ impl Backward<'_> {
         self.graph.needs_gradient(self.node.inputs[i])
     }
 
-    /// The tensor to put the gradient of the `i`-th input into, and whether to set or to add; `None` where none is wanted.
+    /// The tensor to put the gradient of the `i`-th input into, and whether to set or to add;
+    /// `None` where none is wanted.
     pub fn grad_input(&mut self, i: usize) -> Result<Option<(Tensor, Store)>> {
         let var = self.node.inputs[i];
         if !self.graph.needs_gradient(var) {
@@ -157,10 +160,12 @@ impl Backward<'_> {
         }
     }
 
-    /// Whether the gradient of the `i`-th input is in place since the forward pass ([`Graph::early_gradient`], which gave `saved`).
+    /// Whether the gradient of the `i`-th input is in place since the forward pass
+    /// ([`Graph::early_gradient`], which gave `saved`).
     ///
     /// # Errors
-    /// `upstream` is a number but not one, although that was promised. (Where it is none, neither is the loss, and its reader will see.)
+    /// `upstream` is a number but not one, although that was promised. (Where it is none, neither
+    /// is the loss, and its reader will see.)
     pub fn early_gradient_is_due(&mut self, i: usize, saved: &Tensor, upstream: f64) -> Result<bool> {
         let Origin::Parameter(id) = self.graph.origin(self.node.inputs[i]) else { return Ok(false) };
         if !self.parameters.gradient(id).same_memory(saved) {

@@ -6,7 +6,8 @@ use crate::device::{Device, Precision, cuda};
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
 
-/// Where the work is done, the type of the tensors, and the format of the operands of large products.
+/// Where the work is done, the type of the tensors, and the format of the operands of large
+/// products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
     pub device: Device,
@@ -41,7 +42,8 @@ impl Format {
         Format { device, ..self }
     }
 
-    /// Where operands are rounded: f64 with the same rounding, on the CPU. What it errs is what rounding costs at least.
+    /// Where operands are rounded: f64 with the same rounding, on the CPU. What it errs is what
+    /// rounding costs at least.
     pub fn naive(self) -> Option<Self> {
         let rounds = self.operands == Precision::Bf16 || self.int8;
         rounds.then_some(Format { operands: self.operands, int8: self.int8, ..Self::F64 })
@@ -59,7 +61,8 @@ impl Format {
         Graph::new(self.device, self.tensors, None).with_precision(self.operands).with_int8_weights(self.int8)
     }
 
-    /// The values of a tensor of the CPU in this format, on its device; indices stay where they are.
+    /// The values of a tensor of the CPU in this format, on its device; indices stay where they
+    /// are.
     pub fn convert(self, tensor: &Tensor) -> Result<Tensor> {
         let dtype = if tensor.dtype() == DType::U32 { DType::U32 } else { self.tensors };
         let copy = Tensor::zeros(tensor.shape(), dtype)?;
@@ -67,7 +70,8 @@ impl Format {
         if dtype == DType::U32 { Ok(copy) } else { copy.to_device(self.device) }
     }
 
-    /// Whether nothing is timed there: what kernels do is counted and projected ([`super::projection`]).
+    /// Whether nothing is timed there: what kernels do is counted and projected
+    /// ([`super::projection`]).
     pub(super) fn is_counted(self) -> bool {
         self.device != Device::Cpu && cuda::is_simulated()
     }

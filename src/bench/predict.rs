@@ -1,4 +1,5 @@
-//! Prediction with a classifier of the paper's size: the latency of one short text, what limits it, and many texts of different lengths.
+//! Prediction with a classifier of the paper's size: the latency of one short text, what limits it,
+//! and many texts of different lengths.
 
 use rayon::prelude::*;
 
@@ -29,7 +30,8 @@ use crate::train::recipe::Recipe;
 const SHORT: usize = 20;
 const CLASSES: usize = 2;
 
-/// Words of IMDb's test reviews, by the share of reviews that have at most so many (`ulmfit data check`).
+/// Words of IMDb's test reviews, by the share of reviews that have at most so many (`ulmfit data
+/// check`).
 const REVIEWS: [(f64, f64); 7] =
     [(0.0, 4.0), (0.05, 62.0), (0.25, 126.0), (0.5, 172.0), (0.75, 277.0), (0.95, 582.0), (1.0, 2278.0)];
 /// So many of them are predicted. That takes minutes: only where the row is asked for by its name.
@@ -137,7 +139,8 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
     Ok(())
 }
 
-/// Elements of every layer's weights: those that a text reads once, and those that every step reads.
+/// Elements of every layer's weights: those that a text reads once, and those that every step
+/// reads.
 fn weights_of(recipe: &Recipe, sizes: Sizes) -> Vec<[usize; 2]> {
     let encoder = recipe.classifier_architecture(sizes.vocabulary, CLASSES).encoder;
     let layer = |l| match encoder {
@@ -153,8 +156,9 @@ fn weights_of(recipe: &Recipe, sizes: Sizes) -> Vec<[usize; 2]> {
     (0..encoder.layer_names().len()).map(layer).collect()
 }
 
-/// The limit of the row before: what a short text takes for its weights to be read alone, in the order in which its layers need them. Every step needs
-/// all of W_hh, and no cache near a core holds one of the paper's size.
+/// The limit of the row before: what a short text takes for its weights to be read alone, in the
+/// order in which its layers need them. Every step needs all of W_hh, and no cache near a core
+/// holds one of the paper's size.
 fn reading(bench: &Bench, format: Format, weights: &[[usize; 2]]) -> Result<Row> {
     struct Sum<'a>(&'a [f32]);
     impl Kernel for Sum<'_> {

@@ -11,7 +11,8 @@ use super::peaks::AllPeaks;
 use crate::error::{Error, Result};
 use crate::trace::Recording;
 
-/// One thing that was verified, then timed. The keys up to `peak_fraction` are those of docs/CLI.md.
+/// One thing that was verified, then timed. The keys up to `peak_fraction` are those of
+/// docs/CLI.md.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pub name: String,
@@ -21,12 +22,15 @@ pub struct Row {
     pub direction: String,
     /// Median; null where nothing was timed.
     pub ms: Option<f64>,
-    /// On the simulated GPU, from what was counted: the least that a real one needs by its published peaks.
+    /// On the simulated GPU, from what was counted: the least that a real one needs by its
+    /// published peaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projected_ms: Option<f64>,
-    /// Useful operations, a multiply-add counted as two; null where none count, or nothing was timed.
+    /// Useful operations, a multiply-add counted as two; null where none count, or nothing was
+    /// timed.
     pub gflops: Option<f64>,
-    /// Bytes that must be read and written at least; null where nobody counts them, or nothing was timed.
+    /// Bytes that must be read and written at least; null where nobody counts them, or nothing was
+    /// timed.
     pub gbs: Option<f64>,
     /// Of multiply-adds where `gflops` is a number, else of bandwidth.
     pub peak_fraction: Option<f64>,
@@ -38,7 +42,8 @@ pub struct Row {
     pub rate: Option<f64>,
     #[serde(default)]
     pub unit: Option<String>,
-    /// Largest difference from f64 that the verification found, relative to the largest value; null where it is exact by nature.
+    /// Largest difference from f64 that the verification found, relative to the largest value; null
+    /// where it is exact by nature.
     #[serde(default)]
     pub error: Option<f64>,
     /// Processors that other processes had meanwhile.
@@ -172,7 +177,8 @@ pub struct Compared {
 }
 
 impl Earlier {
-    /// Reads what `ulmfit bench --json` has printed: the object is the last line of the file, or all of it.
+    /// Reads what `ulmfit bench --json` has printed: the object is the last line of the file, or
+    /// all of it.
     ///
     /// # Errors
     /// The file cannot be read, or holds no such object.

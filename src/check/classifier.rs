@@ -1,4 +1,5 @@
-//! The whole classifier over two chunks: gradients flow within a chunk, never across its border (docs/SPEC.md §1.7).
+//! The whole classifier over two chunks: gradients flow within a chunk, never across its border
+//! (docs/SPEC.md §1.7).
 
 use super::model::{CheckedModel, ModelCheck, fill};
 use crate::autodiff::{Graph, Parameters, Var};
@@ -29,15 +30,16 @@ const V: usize = 13;
 const E: usize = 4;
 const H: usize = 6;
 const BPTT: usize = 4;
-/// Two chunks; some documents end in the first. Of pairs the first four: the first two are first texts.
+/// Two chunks; some documents end in the first. Of pairs the first four: the first two are first
+/// texts.
 const LENGTHS: [usize; 5] = [8, 7, 6, 4, 3];
 const CLASSES: usize = 3;
 const HEAD: usize = 7;
 const RATES: DropRates = DropRates { embedding: 0.1, input: 0.2, weight: 0.4, hidden: 0.2, output: 0.3 };
 const HEAD_RATES: [f64; 2] = [0.3, 0.1];
 const REGULARISATION: Regularisation = Regularisation { alpha: 2.0, beta: 1.0, guard: TarGuard::Time };
-/// Distance from every kink (ReLU at zero, ties of the maximum) at the unperturbed parameters; the steps of the check move these
-/// values by far less.
+/// Distance from every kink (ReLU at zero, ties of the maximum) at the unperturbed parameters; the
+/// steps of the check move these values by far less.
 const MARGIN: f64 = 5e-3;
 
 /// What varies from case to case.
@@ -144,7 +146,8 @@ struct Chunks {
     labels: Vec<u32>,
     /// 0 or 1 for every label, or a number, of every example.
     numbers: Vec<f64>,
-    /// Token ids of each chunk `[T, rows]`, and the state that it starts from, computed once from the unperturbed parameters.
+    /// Token ids of each chunk `[T, rows]`, and the state that it starts from, computed once from
+    /// the unperturbed parameters.
     chunks: Vec<(Tensor, State)>,
     /// The first chunk that is pooled.
     kept: usize,
@@ -155,7 +158,8 @@ fn key() -> Key {
 }
 
 impl Chunks {
-    /// The first of a fixed series of random parameters and documents whose values keep their distance from all kinks.
+    /// The first of a fixed series of random parameters and documents whose values keep their
+    /// distance from all kinks.
     fn new(switches: Switches) -> Result<Self> {
         for seed in 0..1000 {
             let mut chunks = Self::with_seed(switches, seed)?;
@@ -235,7 +239,8 @@ impl Chunks {
         Ok(chunks)
     }
 
-    /// Token ids of a chunk: padded at the end, with the rows that reach it; or padded in front, with all rows.
+    /// Token ids of a chunk: padded at the end, with the rows that reach it; or padded in front,
+    /// with all rows.
     fn tokens(&self, chunk: usize) -> Result<Tensor> {
         let tail = self.switches.masking == Masking::Version2;
         let from = chunk * BPTT;
@@ -263,8 +268,8 @@ impl Chunks {
         Ok(self.classifier.loss(g, &self.parameters, &batch, truth, norm, &noise(), &losses)?.total)
     }
 
-    /// The same loss, put together from operations, with every chunk starting from its fixed state; and the smallest distance from a
-    /// kink.
+    /// The same loss, put together from operations, with every chunk starting from its fixed state;
+    /// and the smallest distance from a kink.
     fn frozen(&mut self) -> Result<(f64, f64)> {
         let Chunks { classifier, parameters, graph: g, switches, chunks, kept, documents, labels, numbers } = self;
         g.reset();
@@ -373,8 +378,9 @@ fn noise() -> Noise<'static> {
     Noise::of(key(), 0, RATES).with_head(&HEAD_RATES)
 }
 
-/// Smallest |z| of the `[b, units]` inputs of a ReLU. Zero where a unit is active for every document and batch norm follows, which then
-/// takes the unit's bias out again: its gradient would be nothing but rounding.
+/// Smallest |z| of the `[b, units]` inputs of a ReLU. Zero where a unit is active for every
+/// document and batch norm follows, which then takes the unit's bias out again: its gradient would
+/// be nothing but rounding.
 fn relu_margin(z: &[f64], b: usize, norm: Mode) -> f64 {
     let units = z.len() / b;
     let always = |unit: usize| (0..b).all(|row| z[row * units + unit] > 0.0);
@@ -384,7 +390,8 @@ fn relu_margin(z: &[f64], b: usize, norm: Mode) -> f64 {
     z.iter().fold(f64::INFINITY, |m, z| m.min(z.abs()))
 }
 
-/// Smallest gap between the largest and the second largest value of a feature over the pooled steps of a document.
+/// Smallest gap between the largest and the second largest value of a feature over the pooled steps
+/// of a document.
 fn pool_margin(g: &Graph, chunks: &[Var], start: usize, switches: &Switches) -> f64 {
     let mut margin = f64::INFINITY;
     let end = LENGTHS[0].div_ceil(BPTT) * BPTT;

@@ -1,11 +1,14 @@
-//! Instruments that hold the engine to account: finite differences, planted errors, reference fixtures.
+//! Instruments that hold the engine to account: finite differences, planted errors, reference
+//! fixtures.
 //!
-//! * [`gradient`] compares every gradient of every operation (`ops::ALL`) and of the whole models with finite differences in f64.
+//! * [`gradient`] compares every gradient of every operation (`ops::ALL`) and of the whole models
+//!   with finite differences in f64.
 //! * [`mutation`] plants an error into each backward and reports whether that comparison notices.
 //! * [`parity`] compares every operation on a GPU with the CPU.
 //! * [`golden`] replays reference fixtures made with PyTorch and fastai.
 //!
-//! A failed comparison is part of a report, not an error; errors are for what cannot be checked at all.
+//! A failed comparison is part of a report, not an error; errors are for what cannot be checked at
+//! all.
 
 mod classifier;
 mod golden;

@@ -9,17 +9,19 @@ use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
 use crate::random::{Key, Site, Stream};
 
-/// The step at `x`. Smaller than for an operation, so that no kink is crossed; at half of this, rounding weighs more and truncation is
-/// not felt yet.
+/// The step at `x`. Smaller than for an operation, so that no kink is crossed; at half of this,
+/// rounding weighs more and truncation is not felt yet.
 fn step(x: f64) -> f64 {
     5e-4 * x.abs().max(1.0)
 }
 
-/// A model with fixed data, masks and carried state: its loss is a function of its parameters alone.
+/// A model with fixed data, masks and carried state: its loss is a function of its parameters
+/// alone.
 ///
-/// What the method detaches (state carried from window to window or from chunk to chunk) is part of the fixed data: it is computed once,
-/// from the unperturbed parameters, when the model is built. [`loss`](Self::loss) must not compute it anew, or finite differences would
-/// see through a border that gradients do not cross.
+/// What the method detaches (state carried from window to window or from chunk to chunk) is part of
+/// the fixed data: it is computed once, from the unperturbed parameters, when the model is built.
+/// [`loss`](Self::loss) must not compute it anew, or finite differences would see through a border
+/// that gradients do not cross.
 pub trait CheckedModel {
     /// The parameters, in f64; the check perturbs their values.
     fn parameters(&mut self) -> &mut Parameters;
@@ -74,7 +76,8 @@ impl ModelCheck {
                 value.write::<f64>()[element] = x + position * h;
                 model.loss()
             };
-            // the sides of a pair are subtracted first: a loss that does not depend on x gives an exact zero
+            // the sides of a pair are subtracted first: a loss that does not depend on x gives an
+            // exact zero
             let near = STENCIL[0].1 * (loss(STENCIL[0].0)? - loss(STENCIL[1].0)?);
             let far = STENCIL[2].1 * (loss(STENCIL[2].0)? - loss(STENCIL[3].0)?);
             value.write::<f64>()[element] = x;
@@ -93,7 +96,8 @@ pub(super) fn all() -> Vec<ModelCheck> {
     all
 }
 
-/// Fills all parameters and buffers with uniform values in ±`range`: large enough for every gradient to be felt.
+/// Fills all parameters and buffers with uniform values in ±`range`: large enough for every
+/// gradient to be felt.
 pub(super) fn fill(parameters: &Parameters, key: Key, range: f64) {
     for id in parameters.ids() {
         let mut stream = Stream::new(key, Site::CUSTOM[3], 0, id.index() as u32);

@@ -1,4 +1,5 @@
-//! The whole model that tags words over two chunks, with one encoder or with two: gradients flow within a chunk, never across its border.
+//! The whole model that tags words over two chunks, with one encoder or with two: gradients flow
+//! within a chunk, never across its border.
 
 use super::model::{CheckedModel, ModelCheck, fill};
 use crate::autodiff::{Graph, Parameters, Var};
@@ -52,8 +53,8 @@ struct Sentences {
     documents: Vec<Vec<u32>>,
     words: Vec<Vec<[u32; 2]>>,
     tags: Vec<u32>,
-    /// Of every encoder the token ids of each chunk `[T, rows]`, and the state that it starts from, computed once from the unperturbed
-    /// parameters.
+    /// Of every encoder the token ids of each chunk `[T, rows]`, and the state that it starts from,
+    /// computed once from the unperturbed parameters.
     chunks: Vec<Vec<(Tensor, State)>>,
 }
 
@@ -162,7 +163,8 @@ impl Sentences {
         Ok(self.tagger.loss(g, &self.parameters, &batch, truth, Mode::Train, &noise(false), &losses)?.total)
     }
 
-    /// The same loss, every chunk from its fixed state, the vectors of the words taken from the chunks by hand.
+    /// The same loss, every chunk from its fixed state, the vectors of the words taken from the
+    /// chunks by hand.
     fn frozen(&mut self) -> Result<f64> {
         let parts = self.chunks.len();
         let mut hidden = vec![0.0; self.tags.len() * parts * E];

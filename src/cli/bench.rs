@@ -31,7 +31,8 @@ pub enum SuiteName {
     after_help = "Example:\n  ulmfit bench --suite step --json > before.json\n  ulmfit bench --suite step --compare before.json"
 )]
 pub struct Args {
-    /// What to measure: single operations, the recurrent core, training steps, tokenizers, prediction, or all of it
+    /// What to measure: single operations, the recurrent core, training steps, tokenizers,
+    /// prediction, or all of it
     #[arg(long, value_enum, default_value_t = SuiteName::All)]
     pub suite: SuiteName,
     /// Only rows of this name, as lm_step

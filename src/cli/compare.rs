@@ -12,7 +12,7 @@ use super::run::{Effort, base_of, folder_for, sized_like};
 use super::shared::{DataArgs, UnlabelledArgs};
 use super::values::name_of;
 use super::{Global, job, output};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::models::base::Base;
 use crate::report::progress::Progress;
 use crate::text::Role;
@@ -130,7 +130,6 @@ impl Input {
         if let Some(path) = base.path() {
             job::refuse_own_model(&out, path)?;
         }
-        std::fs::create_dir_all(&out).map_err(|e| Error::io(&out, "create", &e))?;
         let device = global.announce_device();
         crate::train::interrupt::install()?;
         let precision = job::precision(&recipe, global);

@@ -30,7 +30,8 @@ pub enum Command {
     after_help = "Example:\n  ulmfit data check train.csv --test test.csv\n  ulmfit data check aclImdb.tar.zst::aclImdb"
 )]
 pub struct CheckArgs {
-    /// Training data, or text for a language model; a tree with train/ and test/ is taken apart; - for standard input
+    /// Training data, or text for a language model; a tree with train/ and test/ is taken apart; -
+    /// for standard input
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<String>,
     /// Test data
@@ -103,7 +104,8 @@ fn doubts(profiles: &[(&str, Profile)]) -> Vec<String> {
     all
 }
 
-/// The JSON of docs/CLI.md. The keys at the top describe the files given first: all splits together where those are a tree.
+/// The JSON of docs/CLI.md. The keys at the top describe the files given first: all splits together
+/// where those are a tree.
 fn describe(profiles: &[(&str, Profile)], tree: bool) -> Value {
     let mut all = Profile::default();
     profiles.iter().filter(|(name, _)| tree || *name == "train").for_each(|(_, p)| all.merge(p));

@@ -166,7 +166,8 @@ const SHOWN_CLASSES: usize = 20;
 /// Pairs that are shown in its place.
 const PAIRS: usize = 20;
 
-/// Tells of documents that were left out, saves the predictions where that was asked for, and prints the result.
+/// Tells of documents that were left out, saves the predictions where that was asked for, and
+/// prints the result.
 fn told(args: &Args, global: &Global, outcome: &Outcome, meaning: &Meaning) -> Result<()> {
     for (skipped, why) in [(Skipped::Empty, "empty documents"), (Skipped::Unlabelled, "documents without a label")] {
         let count = outcome.skipped(skipped);
@@ -280,7 +281,8 @@ fn classifier(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]
     output::result(global.json, &text, &json)
 }
 
-/// A table: a row for every true class, a column for every predicted one; of very many classes the pairs that occur.
+/// A table: a row for every true class, a column for every predicted one; of very many classes the
+/// pairs that occur.
 fn save_confusion(path: &std::path::Path, confusion: &Confusion, labels: &[String]) -> Result<()> {
     crate::files::put_with(path, |file| confusion.write_csv(labels, file))
 }

@@ -39,13 +39,13 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub color: ColourArg,
     /// Points of the path of integrated gradients; 0: none
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = super::values::from_zero)]
     pub steps: usize,
     /// Words that are left out one at a time, those with the largest shares; 0: none
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = super::values::from_zero)]
     pub without: usize,
     /// Rows of the tables of text and html
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = super::values::from_zero)]
     pub rows: usize,
     #[command(flatten)]
     pub read: TextArgs,

@@ -1,4 +1,5 @@
-//! `ulmfit get`: the paper's data sets and published weights, from their addresses into a cache folder.
+//! `ulmfit get`: the paper's data sets and published weights, from their addresses into a cache
+//! folder.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};

@@ -105,7 +105,8 @@ pub struct Global {
     pub precision_given: bool,
     /// Whether the choice was left to the program.
     automatic: bool,
-    /// Which device and why, where the choice was left to the program or the device is not what it seems.
+    /// Which device and why, where the choice was left to the program or the device is not what it
+    /// seems.
     device_note: Option<String>,
     pub seed: u64,
     pub json: bool,
@@ -187,7 +188,8 @@ impl Global {
         }
     }
 
-    /// For a check that is whole on the CPU alone, where f64 is: a GPU is taken only if it was asked for.
+    /// For a check that is whole on the CPU alone, where f64 is: a GPU is taken only if it was
+    /// asked for.
     pub fn for_check(&self, command: &str) -> Result<Self> {
         if self.automatic { self.on_cpu(command) } else { Ok(self.clone()) }
     }
@@ -204,8 +206,8 @@ impl Global {
         self.from_config.contains(flag)
     }
 
-    /// The device; says on standard error which one was chosen and why, where that was left to the program. For commands that
-    /// compute.
+    /// The device; says on standard error which one was chosen and why, where that was left to the
+    /// program. For commands that compute.
     pub fn announce_device(&self) -> Device {
         if let Some(note) = self.device_note.as_ref().filter(|_| !self.quiet) {
             super::output::to_stderr(note);
@@ -214,7 +216,8 @@ impl Global {
     }
 }
 
-/// Starts the pool of threads. This thread is one of them: work that it hands out does not have to wake another one first.
+/// Starts the pool of threads. This thread is one of them: work that it hands out does not have to
+/// wake another one first.
 pub fn start_threads(wanted: Option<u32>) -> Result<()> {
     let mut builder = rayon::ThreadPoolBuilder::new().use_current_thread();
     if let Some(threads) = wanted {

@@ -89,7 +89,8 @@ pub fn doubted(source: Source) -> Source {
     source
 }
 
-/// Opens one data file, or for `-` reads standard input, which is told and read as a file of the same bytes would be.
+/// Opens one data file, or for `-` reads standard input, which is told and read as a file of the
+/// same bytes would be.
 pub fn source_or_stdin(path: &str, data: &DataArgs, role: Role) -> Result<Source> {
     if path != "-" {
         return source(path, data, role);
@@ -145,7 +146,8 @@ pub fn report(directory: &Path, title: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Refuses to train into the directory of the model that training starts from: it would be gone before there is another.
+/// Refuses to train into the directory of the model that training starts from: it would be gone
+/// before there is another.
 pub fn refuse_own_model(out: &Path, model: &Path) -> Result<()> {
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     if same(out, model) || same(out, &model.join(pipeline::CLASSIFIER)) {
@@ -155,7 +157,8 @@ pub fn refuse_own_model(out: &Path, model: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The recipe with the sizes of the model that a stage goes on from; sizes on the command line must agree.
+/// The recipe with the sizes of the model that a stage goes on from; sizes on the command line must
+/// agree.
 pub fn sized_like(asked: Recipe, config: &ModelConfig, args: &RecipeArgs, for_classifier: bool) -> Result<Recipe> {
     let mut recipe = asked.clone();
     let (encoder, bias) = match &config.architecture {
@@ -190,8 +193,8 @@ pub fn sized_like(asked: Recipe, config: &ModelConfig, args: &RecipeArgs, for_cl
     Ok(recipe)
 }
 
-/// Runs a command that trains one stage: prepares the directory, trains, writes the report, prints the result. On a finished stage
-/// `--resume` only prints it.
+/// Runs a command that trains one stage: prepares the directory, trains, writes the report, prints
+/// the result. On a finished stage `--resume` only prints it.
 pub fn train_one(
     global: &Global,
     recipe: Recipe,

@@ -15,7 +15,8 @@ use crate::report::plots::{Chart, Mark, Series, svg};
 use crate::text::Role;
 use crate::train::lr_find::{self, RangePoint, RangeTest};
 
-/// Learning-rate range test with a plot: all groups that the recipe trains, at rates from 1e-7 to 10
+/// Learning-rate range test with a plot: all groups that the recipe trains, at rates from 1e-7 to
+/// 10
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  ulmfit lr-find --model lm --text train.csv --plot lr.svg")]
 pub struct Args {

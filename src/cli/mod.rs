@@ -139,8 +139,8 @@ impl Command {
     }
 }
 
-/// The definition of the command line. A value that begins like a flag but is a number is a value: `--lr -1` is told that it must be
-/// above zero, not that `-1` is unknown.
+/// The definition of the command line. A value that begins like a flag but is a number is a value:
+/// `--lr -1` is told that it must be above zero, not that `-1` is unknown.
 fn definition() -> clap::Command {
     fn numbers(command: clap::Command) -> clap::Command {
         let allow = |arg: clap::Arg| {
@@ -151,8 +151,8 @@ fn definition() -> clap::Command {
     numbers(Cli::command())
 }
 
-/// The whole program: parses `line` (which begins with the program's name), runs the command, reports a fault, and returns the
-/// exit status.
+/// The whole program: parses `line` (which begins with the program's name), runs the command,
+/// reports a fault, and returns the exit status.
 pub fn main(line: Vec<OsString>) -> i32 {
     std::panic::set_hook(Box::new(internal_error));
     let outcome = parse_and_run(line);
@@ -226,7 +226,8 @@ fn command_path(definition: &clap::Command, line: &[OsString]) -> Option<String>
     (!names.is_empty()).then(|| names.join(" "))
 }
 
-/// `ULMFIT_LOG` sets the level (`debug`, `ulmfit::train=trace`); without it there is no log (see `report::log`).
+/// `ULMFIT_LOG` sets the level (`debug`, `ulmfit::train=trace`); without it there is no log (see
+/// `report::log`).
 fn start_log() -> Result<()> {
     let Some(filter) = std::env::var_os("ULMFIT_LOG").filter(|filter| !filter.is_empty()) else { return Ok(()) };
     let filter = filter.to_string_lossy();

@@ -96,8 +96,9 @@ fn pairs(texts: &[String]) -> Result<Vec<Document>> {
     Ok(texts.chunks_exact(2).map(|pair| Document::from_fields(pair.to_vec())).collect())
 }
 
-/// One prediction: `{"label":"…","probabilities":{…}}`; of a model of labels `{"labels":["…"],"probabilities":{…}}`, of one of
-/// numbers `{"number":x}`. `null`, and the reason, where the document is left out.
+/// One prediction: `{"label":"…","probabilities":{…}}`; of a model of labels
+/// `{"labels":["…"],"probabilities":{…}}`, of one of numbers `{"number":x}`. `null`, and the
+/// reason, where the document is left out.
 pub(super) fn line(answer: &Answer, meaning: &Meaning) -> serde_json::Value {
     let Meaning { labels, answers, decision } = meaning;
     let key = match answers {

@@ -188,10 +188,12 @@ pub struct RecipeArgs {
     /// What the classifier learns of a text [default: class]
     #[arg(long, value_enum)]
     pub task: Option<TaskArg>,
-    /// How much each class counts: alike, the rarer the more, or as a file says (CSV: class, weight)
+    /// How much each class counts: alike, the rarer the more, or as a file says (CSV: class,
+    /// weight)
     #[arg(long, value_name = "none|balanced|FILE")]
     pub class_weights: Option<String>,
-    /// From which probability on a label is there: a half, or tuned on the validation data (--task labels)
+    /// From which probability on a label is there: a half, or tuned on the validation data (--task
+    /// labels)
     #[arg(long, value_name = "0.5|tuned", value_parser = ["0.5", "tuned"])]
     pub thresholds: Option<String>,
     /// Gamma of the focal loss: what the classifier is sure of counts less

@@ -18,7 +18,8 @@ use crate::train::interrupt;
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Data files")]
 pub struct DataArgs {
-    /// plain, wikitext, extract, csv, csv-no-header, tsv, tsv-no-header, json-lines, trec, label-text, fasttext or conll
+    /// plain, wikitext, extract, csv, csv-no-header, tsv, tsv-no-header, json-lines, trec,
+    /// label-text, fasttext or conll
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// utf-8, latin-1 or another encoding's name
@@ -27,7 +28,8 @@ pub struct DataArgs {
     /// Name or number (from 1) of a text column; may be repeated
     #[arg(long, value_name = "COLUMN", action = clap::ArgAction::Append)]
     pub text_column: Vec<String>,
-    /// Name or number (from 1) of the label column; repeated: columns of 0 and 1, one for each label
+    /// Name or number (from 1) of the label column; repeated: columns of 0 and 1, one for each
+    /// label
     #[arg(long, value_name = "COLUMN", action = clap::ArgAction::Append)]
     pub label_column: Vec<String>,
     /// What stands between several labels of a text
@@ -39,7 +41,8 @@ pub struct DataArgs {
     /// Whether the first row of a table names the columns: yes or no
     #[arg(long, value_name = "yes|no", value_parser = values::yes_or_no)]
     pub header: Option<bool>,
-    /// Whether quotes enclose the fields of a table: yes, no, or backslash (then \" is one within a field)
+    /// Whether quotes enclose the fields of a table: yes, no, or backslash (then \" is one within a
+    /// field)
     #[arg(long, value_name = "yes|no|backslash")]
     pub quotes: Option<String>,
 }
@@ -68,7 +71,8 @@ impl DataArgs {
         self.label_separator.is_some() || self.label_column.len() > 1
     }
 
-    /// The same for data whose texts may have several labels, with ';' between them unless the flags say otherwise.
+    /// The same for data whose texts may have several labels, with ';' between them unless the
+    /// flags say otherwise.
     #[must_use]
     pub fn with_several_labels(&self) -> DataArgs {
         let mut all = self.clone();

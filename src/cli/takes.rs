@@ -1,5 +1,6 @@
-//! Which command takes which flag and which key of a recipe: the one table. What is given on the command line and would do nothing is
-//! refused. (A configuration file may hold the recipe of a whole run, whatever the command.)
+//! Which command takes which flag and which key of a recipe: the one table. What is given on the
+//! command line and would do nothing is refused. (A configuration file may hold the recipe of a
+//! whole run, whatever the command.)
 
 use super::recipe::{RecipeArgs, StagedRecipe};
 use super::values::name_of;
@@ -38,8 +39,8 @@ const TABLE: &[(Taker, &[&str], &str)] = &[
     (Taker::Classifier, &["model", "text", "classifier"], "this command trains a classifier"),
 ];
 
-/// Keys that the model to start from has decided, beside those of `model` and `text`: of a classifier, how its vocabulary was made. They may
-/// be given where they say the same.
+/// Keys that the model to start from has decided, beside those of `model` and `text`: of a
+/// classifier, how its vocabulary was made. They may be given where they say the same.
 const OF_VOCABULARY: [&str; 2] = ["vocab_size", "min_freq"];
 
 impl Taker {
@@ -135,8 +136,9 @@ pub fn check_run(with_corpus: bool, recipe: &StagedRecipe, from_config: &dyn Fn(
     check_set(taker, &recipe.general)
 }
 
-/// Refuses what a model to start from has decided already, where something else is asked for. `decided`: what its run had, by the
-/// keys of the recipe (`config.json`, identity). `asked`: the recipe of the command line, before the sizes of the model went in.
+/// Refuses what a model to start from has decided already, where something else is asked for.
+/// `decided`: what its run had, by the keys of the recipe (`config.json`, identity). `asked`: the
+/// recipe of the command line, before the sizes of the model went in.
 ///
 /// # Errors
 /// [`Error::Usage`] that names the flag.

@@ -1,4 +1,5 @@
-//! `ulmfit tokenize`: makes the memory-mapped token file that the stages make for themselves, or prints tokens.
+//! `ulmfit tokenize`: makes the memory-mapped token file that the stages make for themselves, or
+//! prints tokens.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

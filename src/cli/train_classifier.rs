@@ -32,7 +32,8 @@ pub struct Input {
     /// The language model to start from, or none to train from scratch
     #[arg(long, value_name = "DIR|none")]
     pub model: ModelOrNone,
-    /// A second language model, which reads backward; both encoders then tag words together (--task tags)
+    /// A second language model, which reads backward; both encoders then tag words together (--task
+    /// tags)
     #[arg(long, value_name = "DIR")]
     pub backward_model: Option<PathBuf>,
     /// Labelled training data

@@ -1,4 +1,5 @@
-//! Values of flags that need more than a plain parser. Every function's error is part of a sentence.
+//! Values of flags that need more than a plain parser. Every function's error is part of a
+//! sentence.
 
 type Parsed<T> = Result<T, String>;
 
@@ -92,6 +93,11 @@ pub fn count(text: &str) -> Parsed<usize> {
         Ok(value) => Ok(value),
         Err(_) => Err("it is not a whole number above zero".into()),
     }
+}
+
+/// A count, zero too.
+pub fn from_zero(text: &str) -> Parsed<usize> {
+    text.parse().map_err(|_| "it is not a whole number from 0 on".into())
 }
 
 /// Epochs: `N`, or `n1,n2,…` for the steps of unfreezing.

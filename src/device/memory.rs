@@ -36,7 +36,8 @@ impl Memory {
     }
 }
 
-/// A part of an allocation that no other block overlaps. Any number of readers or one writer at a time, checked at run time.
+/// A part of an allocation that no other block overlaps. Any number of readers or one writer at a
+/// time, checked at run time.
 pub struct Block {
     memory: Arc<Memory>,
     offset: usize,
@@ -64,7 +65,8 @@ impl Block {
         matches!(*self.memory, Memory::Dry(_))
     }
 
-    /// One allocation divided into consecutive blocks of the given sizes, each aligned: a slab. Zeroed on every device.
+    /// One allocation divided into consecutive blocks of the given sizes, each aligned: a slab.
+    /// Zeroed on every device.
     pub fn slab(device: Device, sizes: &[usize]) -> Result<Vec<Self>> {
         let rounded = |n: usize| n.div_ceil(ALIGN) * ALIGN;
         let total = sizes.iter().map(|&n| rounded(n)).sum();
@@ -100,7 +102,8 @@ impl Block {
         }
     }
 
-    /// The first `len` elements, shared. Panics if the block is being written, or is not on the host (bugs in an operation).
+    /// The first `len` elements, shared. Panics if the block is being written, or is not on the
+    /// host (bugs in an operation).
     pub fn read<T: Element>(&self, len: usize) -> Read<'_, T> {
         assert!(len * size_of::<T>() <= self.bytes, "read past the end of a block");
         let pointer = self.host(T::DTYPE);
@@ -109,22 +112,22 @@ impl Block {
             self.borrow.fetch_sub(1, Ordering::Release);
             panic!("a block is read while it is written");
         }
-        // SAFETY: the range was checked; the memory is initialised (zeroed at birth) and aligned to 64; T is Pod; no writer exists
-        // while the counter is positive.
+        // SAFETY: the range was checked; the memory is initialised (zeroed at birth) and aligned to
+        // 64; T is Pod; no writer exists while the counter is positive.
         let slice = unsafe { std::slice::from_raw_parts(pointer.cast::<T>(), len) };
         Read { slice, borrow: &self.borrow }
     }
 
-    /// The first `len` elements, exclusive. Panics if the block is being read or written, or is not on the host (bugs in an
-    /// operation).
+    /// The first `len` elements, exclusive. Panics if the block is being read or written, or is not
+    /// on the host (bugs in an operation).
     pub fn write<T: Element>(&self, len: usize) -> Write<'_, T> {
         assert!(len * size_of::<T>() <= self.bytes, "write past the end of a block");
         let pointer = self.host(T::DTYPE);
         self.borrow
             .compare_exchange(0, -1, Ordering::Acquire, Ordering::Relaxed)
             .expect("a block is written while somebody else uses it");
-        // SAFETY: the range was checked; memory initialised and aligned; T is Pod; the counter of -1 keeps everybody else out, and
-        // blocks of one allocation are disjoint.
+        // SAFETY: the range was checked; memory initialised and aligned; T is Pod; the counter of
+        // -1 keeps everybody else out, and blocks of one allocation are disjoint.
         let slice = unsafe { std::slice::from_raw_parts_mut(pointer.cast::<T>(), len) };
         Write { slice, borrow: &self.borrow, _not_send: PhantomData }
     }
@@ -149,7 +152,8 @@ impl Block {
         Argument::Memory(self.address(offset), PhantomData)
     }
 
-    /// Sets the first bytes to zero. Here and below: what the driver refuses is kept for the next call that can return it.
+    /// Sets the first bytes to zero. Here and below: what the driver refuses is kept for the next
+    /// call that can return it.
     pub(crate) fn zero(&self, bytes: usize) {
         assert!(bytes <= self.bytes, "zeroed past the end of a block");
         let context = self.gpu().context();

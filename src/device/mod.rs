@@ -1,4 +1,5 @@
-//! Where numbers live: devices, memory blocks, the pool, and (per device) the arithmetic on raw slices.
+//! Where numbers live: devices, memory blocks, the pool, and (per device) the arithmetic on raw
+//! slices.
 
 pub mod cpu;
 pub mod cuda;
@@ -24,7 +25,8 @@ pub enum Device {
 }
 
 impl Device {
-    /// Begins to collect a GPU's work, to be done as graphs, until what this returns is dropped. Nothing on the CPU.
+    /// Begins to collect a GPU's work, to be done as graphs, until what this returns is dropped.
+    /// Nothing on the CPU.
     pub fn collect(self) -> crate::error::Result<Option<cuda::Collecting>> {
         match self {
             Device::Cpu => Ok(None),

@@ -1,5 +1,5 @@
-//! What becomes of the program when the system has no more memory for it (`ulimit -v`, a full machine): a sentence and exit status 1, where the
-//! standard library would break off.
+//! What becomes of the program when the system has no more memory for it (`ulimit -v`, a full
+//! machine): a sentence and exit status 1, where the standard library would break off.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write as _;
@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::pages::ALIGN;
 use crate::temporary;
 
-/// The system's allocator. Blocks of numbers, which are aligned to a cache line, are refused in words by those who ask for them.
+/// The system's allocator. Blocks of numbers, which are aligned to a cache line, are refused in
+/// words by those who ask for them.
 pub struct Careful;
 
-// SAFETY: the system's allocator does all the work; a refusal of what nobody can do without does not return.
+// SAFETY: the system's allocator does all the work; a refusal of what nobody can do without does
+// not return.
 unsafe impl GlobalAlloc for Careful {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's layout.

@@ -59,7 +59,8 @@ impl Client {
         Ok(Client { agent: config.new_agent() })
     }
 
-    /// Asks for a file from a byte on; `unless`: only if it is still what this names, else for all of it.
+    /// Asks for a file from a byte on; `unless`: only if it is still what this names, else for all
+    /// of it.
     ///
     /// # Errors
     /// The server cannot be reached, or does not answer.

@@ -1,5 +1,5 @@
-//! Files from published addresses, for `ulmfit get`: the only room that knows a network. Nothing but that
-//! command calls it (`tests/library/house.rs`).
+//! Files from published addresses, for `ulmfit get`: the only room that knows a network. Nothing
+//! but that command calls it (`tests/library/house.rs`).
 
 mod client;
 mod table;

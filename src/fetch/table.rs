@@ -1,9 +1,10 @@
 //! What `ulmfit get` knows: names, addresses, sizes and checksums.
 //!
-//! Addresses are those of the publishers. A SHA-256 stands here only where a public record has it: the
-//! `download_checksums` of huggingface/datasets (commit 040102f1, `datasets/*/dataset_infos.json`). Sizes
-//! of files without one are those of fastai (`fastai/data/checks.txt`, fastai 1's `datasets.py`); fastai's
-//! own checksums are of the first MiB of a file, so they are not taken for one of the file.
+//! Addresses are those of the publishers. A SHA-256 stands here only where a public record has it:
+//! the `download_checksums` of huggingface/datasets (commit 040102f1,
+//! `datasets/*/dataset_infos.json`). Sizes of files without one are those of fastai
+//! (`fastai/data/checks.txt`, fastai 1's `datasets.py`); fastai's own checksums are of the first
+//! MiB of a file, so they are not taken for one of the file.
 
 use crate::error::{Error, Result};
 

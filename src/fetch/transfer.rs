@@ -52,8 +52,8 @@ impl Known<'_> {
     }
 }
 
-/// Gets a file to its place, unless it is there. What came before a fault is kept beside the place, and
-/// the next call goes on from there.
+/// Gets a file to its place, unless it is there. What came before a fault is kept beside the place,
+/// and the next call goes on from there.
 ///
 /// # Errors
 /// The network's, the disk's; another size or SHA-256 than expected: then nothing is left.
@@ -128,7 +128,8 @@ fn attempt(
     if known.size.is_some_and(|size| partial.length == size && size > 0) {
         return Ok(());
     }
-    // without a name for its version, only a checksum can tell that the rest belongs to the same file
+    // without a name for its version, only a checksum can tell that the rest belongs to the same
+    // file
     if partial.version.is_none() && known.sha256.is_none() {
         partial.restart(None)?;
     }
@@ -250,8 +251,8 @@ fn hash(file: &mut File) -> std::io::Result<(u64, String)> {
     Ok((length, hex))
 }
 
-/// What has come of a file: `F.part`, and beside it `F.part.version`, which names its version. One process
-/// at a time holds it.
+/// What has come of a file: `F.part`, and beside it `F.part.version`, which names its version. One
+/// process at a time holds it.
 struct Partial {
     address: String,
     path: PathBuf,

@@ -1,6 +1,6 @@
 //! Two models that answer together: `w · p + (1 − w) · q` of their tempered probabilities, tempered
-//! once more, since a mean of two that agree is less sure than they should be. All chosen on held-out
-//! documents.
+//! once more, since a mean of two that agree is less sure than they should be. All chosen on
+//! held-out documents.
 //!
 //! What is chosen on few documents is chosen badly. The weight has a beta prior around one half,
 //! worth about twenty documents that tell the two apart; and what the blend is worth is measured by

@@ -117,7 +117,8 @@ fn words(text: &[char], found: &mut impl FnMut(Block, u64, Seen)) {
     }
 }
 
-/// The n-grams of a part of the text that white space surrounds, `from` characters after its beginning.
+/// The n-grams of a part of the text that white space surrounds, `from` characters after its
+/// beginning.
 fn grams(part: &[char], from: usize, found: &mut impl FnMut(Block, u64, Seen)) {
     let length = part.len() + 2;
     let at = |i: usize| if i == 0 || i == length - 1 { u64::from(' ') } else { u64::from(part[i - 1]) };

@@ -9,8 +9,8 @@ use super::model::LinearModel;
 /// One feature of a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureShare {
-    /// A word, two words (`^` is the beginning of the text), or characters between `…` (`_` is white
-    /// space).
+    /// A word, two words (`^` is the beginning of the text), or characters between `…` (`_` is
+    /// white space).
     pub name: String,
     /// How often it is there, 255 at most.
     pub count: u8,
@@ -28,8 +28,8 @@ pub struct LinearShares {
 }
 
 impl LinearModel {
-    /// `Σ weight · logit` over the classes, feature by feature, where a logit is what the softmax of
-    /// [`predict`](Self::predict) is given. `None` for a text without a known feature.
+    /// `Σ weight · logit` over the classes, feature by feature, where a logit is what the softmax
+    /// of [`predict`](Self::predict) is given. `None` for a text without a known feature.
     pub fn shares(&self, text: &str, weights: &[f64]) -> Option<LinearShares> {
         let machines = self.weights.len() / (self.set.len() + 1);
         let counted = self.set.count(text, &mut Scratch::default(), &mut Vec::new());

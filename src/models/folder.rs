@@ -1,5 +1,6 @@
-//! The folder of a run: locked while the run lasts. Where it holds an older result, the new one is made in a folder within it and
-//! takes the place of the old one when it is finished, so that there is always a whole result, and never parts of two.
+//! The folder of a run: locked while the run lasts. Where it holds an older result, the new one is
+//! made in a folder within it and takes the place of the old one when it is finished, so that there
+//! is always a whole result, and never parts of two.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,8 +26,8 @@ const TOKENS: &str = "tokens";
 const CORPUS: (&str, [&str; 6]) =
     ("corpus", ["general.txt", "general-valid.txt", "unlabelled.txt", "train.csv", "valid.csv", "test.csv"]);
 
-/// The files that this program writes into the folder of a model or a run. The configuration first: without it nothing counts as a
-/// finished model.
+/// The files that this program writes into the folder of a model or a run. The configuration first:
+/// without it nothing counts as a finished model.
 const OWN: [&str; 14] = [
     CONFIG_FILE,
     MODEL_FILE,
@@ -65,11 +66,13 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Locks the folder, creating it where it is missing, and refuses one that is not empty unless `resume` or `overwrite`. `resume`
-    /// is `None` for a command that cannot go on with a stopped run. What is in the folder stays.
+    /// Locks the folder, creating it where it is missing, and refuses one that is not empty unless
+    /// `resume` or `overwrite`. `resume` is `None` for a command that cannot go on with a stopped
+    /// run. What is in the folder stays.
     ///
     /// # Errors
-    /// The folder cannot be read or written; another run is in it; it is not empty; with `resume`, it holds files that no run left.
+    /// The folder cannot be read or written; another run is in it; it is not empty; with `resume`,
+    /// it holds files that no run left.
     pub fn open(out: &Path, resume: Option<bool>, overwrite: bool) -> Result<Self> {
         if out.is_file() {
             return Err(Error::file(out, "is a file, but --out names a directory"));
@@ -182,7 +185,8 @@ fn move_into(from: &Path, to: &Path) -> Result<()> {
     std::fs::remove_dir(from).map_err(|e| Error::io(from, "remove", &e))
 }
 
-/// Removes what this program put into a folder: models, checkpoints, reports, those of stages and seeds; nothing else.
+/// Removes what this program put into a folder: models, checkpoints, reports, those of stages and
+/// seeds; nothing else.
 ///
 /// # Errors
 /// Something cannot be removed.
@@ -195,7 +199,8 @@ pub fn clear(folder: &Path) -> Result<()> {
     clear_stages(folder)
 }
 
-/// Removes what only a running stage needs: checkpoints, and files that a run which died was writing.
+/// Removes what only a running stage needs: checkpoints, and files that a run which died was
+/// writing.
 ///
 /// # Errors
 /// Something cannot be removed.
@@ -238,8 +243,8 @@ fn names_if_there(folder: &Path) -> Result<Vec<OsString>> {
     if folder.is_symlink() || !files::exists(folder)? || !folder.is_dir() { Ok(Vec::new()) } else { names(folder) }
 }
 
-/// With `--resume`, in a folder without a checkpoint or a finished model: files that a run of this program cannot have left are those
-/// of others.
+/// With `--resume`, in a folder without a checkpoint or a finished model: files that a run of this
+/// program cannot have left are those of others.
 fn refuse_files_of_others(folder: &Path) -> Result<()> {
     for own in [STATE_FILE, PREVIOUS_FILE, CONFIG_FILE, RESULT_FILE] {
         if files::exists(&folder.join(own))? {
@@ -259,8 +264,9 @@ fn refuse_files_of_others(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes the folder of a run that failed away if nothing of use came to be in it, so that the corrected command finds it as it was: the
-/// metrics of a run that saved neither a state nor a model go with it.
+/// Takes the folder of a run that failed away if nothing of use came to be in it, so that the
+/// corrected command finds it as it was: the metrics of a run that saved neither a state nor a
+/// model go with it.
 pub fn abandon(folder: &Path) {
     let kept = [STATE_FILE, PREVIOUS_FILE, CONFIG_FILE, MODEL_FILE];
     // what cannot be looked at is left alone

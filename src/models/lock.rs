@@ -1,5 +1,6 @@
-//! One run in a folder at a time: a lock of the system (`flock`) on a file in the folder, held while the run lasts. It ends with the
-//! process, however that ends, so that none is ever stale; and it holds between containers that share a volume.
+//! One run in a folder at a time: a lock of the system (`flock`) on a file in the folder, held
+//! while the run lasts. It ends with the process, however that ends, so that none is ever stale;
+//! and it holds between containers that share a volume.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};

@@ -1,5 +1,5 @@
-//! A model as a directory (docs/CLI.md, Conventions): `model.safetensors`, `config.json`, `vocab.json`, and `tokenizer.json` where words are
-//! sub-words.
+//! A model as a directory (docs/CLI.md, Conventions): `model.safetensors`, `config.json`,
+//! `vocab.json`, and `tokenizer.json` where words are sub-words.
 
 pub mod base;
 pub mod export;
@@ -39,12 +39,13 @@ pub const PREVIOUS_FILE: &str = "state.previous.safetensors";
 pub const REWIND_FILE: &str = "rewind.safetensors";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const REPORT_FILE: &str = "report.html";
+/// Of a whole run.
+pub const RESULT_FILE: &str = "result.json";
+
 /// The table of true and predicted classes of a split, where it is too large for the report.
 pub fn confusion_file(split: &str) -> String {
     format!("confusion-{split}.csv")
 }
-/// Of a whole run.
-pub const RESULT_FILE: &str = "result.json";
 
 /// Configurations are smaller: that of 100,000 classes has some megabytes.
 const LARGEST_CONFIG: u64 = 256 << 20;
@@ -292,7 +293,8 @@ fn parse_config(path: &Path, bytes: &[u8]) -> Result<ModelConfig> {
     Ok(config)
 }
 
-/// Loads a model directory, or a packed language model. Sizes are checked before memory is taken, the vocabulary's hash and the weights afterwards.
+/// Loads a model directory, or a packed language model. Sizes are checked before memory is taken,
+/// the vocabulary's hash and the weights afterwards.
 pub fn load(directory: &Path) -> Result<AnyModel> {
     if packed::is_packed(directory) {
         return packed::load(directory).map(AnyModel::LanguageModel);
@@ -363,7 +365,8 @@ pub fn classifier_folder(directory: &Path) -> Result<PathBuf> {
     Ok(if !is_finished(directory)? && is_finished(&inner)? { inner } else { directory.to_path_buf() })
 }
 
-/// Refuses a weights file that is smaller than what the configuration says it must hold, before memory is taken for it.
+/// Refuses a weights file that is smaller than what the configuration says it must hold, before
+/// memory is taken for it.
 fn check_size(path: &Path, declared: &ParametersBuilder) -> Result<()> {
     let length = files::open(path)?.metadata().map_err(|e| Error::io(path, "read", &e))?.len();
     let least = declared.values() as u64 * DType::F32.size() as u64;
@@ -392,8 +395,8 @@ pub fn load_classifier(directory: &Path) -> Result<Loaded<Classifier>> {
     }
 }
 
-/// The files by which a change of what a folder answers with is noticed: those of its classifier, of
-/// the linear model and the rule beside it, and of the other networks that the rule names.
+/// The files by which a change of what a folder answers with is noticed: those of its classifier,
+/// of the linear model and the rule beside it, and of the other networks that the rule names.
 pub fn files_of(directory: &Path) -> Vec<PathBuf> {
     const OF_NETWORK: [&str; 2] = [CONFIG_FILE, MODEL_FILE];
     let directory = classifier_folder(directory).unwrap_or_else(|_| directory.to_path_buf());

@@ -2,10 +2,10 @@
 //! configuration and its words, compressed, under a digest.
 //!
 //! The file: eight bytes `MAGIC`, the SHA-256 of the rest (32 bytes), and the rest: a Zstandard
-//! frame of a safetensors file. In that, the bytes of `config.json`, `vocab.json` and, of sub-words,
-//! `tokenizer.json` are tensors of u8 under these names. A parameter with rows is i8 beside
-//! `NAME#scale`, an f32 for each row (`value = scale · integer`, the largest of a row is ±127), or
-//! bf16. A parameter without rows (a bias) is f32.
+//! frame of a safetensors file. In that, the bytes of `config.json`, `vocab.json` and, of
+//! sub-words, `tokenizer.json` are tensors of u8 under these names. A parameter with rows is i8
+//! beside `NAME#scale`, an f32 for each row (`value = scale · integer`, the largest of a row is
+//! ±127), or bf16. A parameter without rows (a bias) is f32.
 
 use std::borrow::Cow;
 use std::path::Path;

@@ -33,8 +33,8 @@ pub struct Rule {
 #[serde(deny_unknown_fields)]
 pub struct Measured {
     pub documents: u64,
-    /// Percent; of the networks, of the linear model, of the answers. None without a linear model or
-    /// without documents.
+    /// Percent; of the networks, of the linear model, of the answers. None without a linear model
+    /// or without documents.
     pub network_error: Option<f64>,
     pub linear_error: Option<f64>,
     pub error: Option<f64>,

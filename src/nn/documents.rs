@@ -12,7 +12,8 @@ pub struct Cap {
     pub bptt: usize,
     /// Steps that are pooled at most: the last ones. The last chunk is pooled whatever its length.
     pub max_steps: usize,
-    /// Whether a chunk is kept only if it starts strictly after `length − max_steps` (0.7, v1) or also at it (v2).
+    /// Whether a chunk is kept only if it starts strictly after `length − max_steps` (0.7, v1) or
+    /// also at it (v2).
     pub strict: bool,
     /// Where the padding stands: 0.7 and v1 pad in front, v2 (here) at the end.
     pub masking: Masking,
@@ -40,7 +41,8 @@ impl<'a> DocumentBatch<'a> {
         Ok(DocumentBatch { documents, chunk: None, words: Vec::new() })
     }
 
-    /// The same documents with their words: first and last token of each, counted from the document's first token.
+    /// The same documents with their words: first and last token of each, counted from the
+    /// document's first token.
     ///
     /// # Errors
     /// [`Error::Data`]: words of other documents, or tokens that are not there.
@@ -64,7 +66,8 @@ impl<'a> DocumentBatch<'a> {
         self.documents.iter().map(|document| document.iter().rev().copied().collect()).collect()
     }
 
-    /// The step at which every word of every document has been read; `backward`: by one who begins at the end.
+    /// The step at which every word of every document has been read; `backward`: by one who begins
+    /// at the end.
     pub(super) fn steps_of_words(&self, backward: bool) -> Vec<Vec<u32>> {
         let of = |(document, words): (&&[u32], &Vec<[u32; 2]>)| {
             let step = |&[first, last]: &[u32; 2]| if backward { document.len() as u32 - 1 - first } else { last };
@@ -78,7 +81,8 @@ impl<'a> DocumentBatch<'a> {
         DocumentBatch { chunk: of.chunk, ..self }
     }
 
-    /// The same documents in chunks of another length than bptt (variable-length back-propagation; docs/SPEC.md §1.7).
+    /// The same documents in chunks of another length than bptt (variable-length back-propagation;
+    /// docs/SPEC.md §1.7).
     ///
     /// # Panics
     /// If `steps` is 0.
@@ -126,7 +130,8 @@ pub(super) struct LaidRow {
 #[derive(Debug)]
 pub(super) struct Layout {
     pub bptt: usize,
-    /// Padded at the end: by pooled length, descending; a chunk holds the rows that reach it. Padded in front: the batch's order.
+    /// Padded at the end: by pooled length, descending; a chunk holds the rows that reach it.
+    /// Padded in front: the batch's order.
     pub rows: Vec<LaidRow>,
     /// Padded at the end.
     pub tail: bool,
@@ -143,7 +148,8 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(cap: &Cap, pad: u32, batch: &DocumentBatch) -> Self {
         let bptt = batch.chunk.unwrap_or(cap.bptt);
-        // first chunk start i with length - i ≤ cap (< cap where strict), the last chunk at the latest
+        // first chunk start i with length - i ≤ cap (< cap where strict), the last chunk at the
+        // latest
         let first_kept = |length: usize| {
             let most = if cap.strict { cap.max_steps - 1 } else { cap.max_steps };
             length.saturating_sub(most).div_ceil(bptt).min(length.saturating_sub(1) / bptt)
@@ -172,8 +178,8 @@ impl Layout {
         if self.tail { self.rows.partition_point(|r| r.pooled > from) } else { self.rows.len() }
     }
 
-    /// Steps that are run together, the first ones of those left of a chunk: all where no row ends before, else a few, so that a row that ends
-    /// is not run on to the end of the chunk.
+    /// Steps that are run together, the first ones of those left of a chunk: all where no row ends
+    /// before, else a few, so that a row that ends is not run on to the end of the chunk.
     pub(super) fn part(&self, left: Range<usize>) -> usize {
         /// Steps times rows of a product that is large enough to be fast.
         const ENOUGH: usize = 256;
@@ -181,8 +187,8 @@ impl Layout {
         if rows == self.rows_at(left.end - 1) { left.len() } else { (ENOUGH / rows).max(8).min(left.len()) }
     }
 
-    /// Positions `t·rows + row` of a chunk (steps `span` of the main pass) whose token has a next one in its document, and at the end
-    /// of `words` those next ones, position by position.
+    /// Positions `t·rows + row` of a chunk (steps `span` of the main pass) whose token has a next
+    /// one in its document, and at the end of `words` those next ones, position by position.
     pub(super) fn next_words(
         &self,
         batch: &DocumentBatch,
@@ -205,8 +211,9 @@ impl Layout {
         positions
     }
 
-    /// Positions `t·rows + row` of a chunk (steps `span` of the main pass, padded at the end) at which a word is read, and the number of
-    /// that word in the batch. `steps`: as [`DocumentBatch::steps_of_words`].
+    /// Positions `t·rows + row` of a chunk (steps `span` of the main pass, padded at the end) at
+    /// which a word is read, and the number of that word in the batch. `steps`: as
+    /// [`DocumentBatch::steps_of_words`].
     pub(super) fn words(&self, steps: &[Vec<u32>], span: &Range<usize>, rows: usize) -> [Vec<u32>; 2] {
         let mut first = Vec::with_capacity(steps.len());
         steps.iter().fold(0, |n, of| {

@@ -93,7 +93,8 @@ impl<'a> Noise<'a> {
         })
     }
 
-    /// The same for a second encoder beside the first: with masks of its own, as if of another training.
+    /// The same for a second encoder beside the first: with masks of its own, as if of another
+    /// training.
     #[must_use]
     pub fn of_second(self) -> Self {
         match self {

@@ -11,7 +11,8 @@ fn model_tensors(parameters: &Parameters) -> impl Iterator<Item = (String, &Tens
     parameters.ids().map(|id| (parameters.name(id).to_string(), parameters.value(id)))
 }
 
-/// Writes `model.safetensors`: parameters and buffers under their names; no time, path or thread count.
+/// Writes `model.safetensors`: parameters and buffers under their names; no time, path or thread
+/// count.
 pub fn save_model(path: &Path, parameters: &Parameters) -> Result<()> {
     file::save(path, model_tensors(parameters), None)
 }
@@ -32,8 +33,9 @@ pub fn digests(parameters: &Parameters) -> Result<BTreeMap<String, String>> {
 /// Values beyond it are no weights of a model: products of them overflow.
 const LARGEST: f32 = 1e12;
 
-/// Loads `model.safetensors` into declared parameters. A missing or surplus tensor, another shape or type, another digest than one of
-/// `digests`, a value that is not finite or too large to be a weight, and a negative variance are errors that name the tensor.
+/// Loads `model.safetensors` into declared parameters. A missing or surplus tensor, another shape
+/// or type, another digest than one of `digests`, a value that is not finite or too large to be a
+/// weight, and a negative variance are errors that name the tensor.
 pub fn load_model(path: &Path, parameters: &Parameters, digests: &BTreeMap<String, String>) -> Result<()> {
     let (mut tensors, _) = file::load(path)?;
     for id in parameters.ids() {
@@ -110,9 +112,10 @@ pub fn largest(parameters: &Parameters) -> Option<(String, f64)> {
     parameters.ids().filter_map(of).max_by(|a, b| size(a.1).total_cmp(&size(b.1)))
 }
 
-/// Copies every parameter of `to` that `from` has under the same name and shape. Those with a row or a value for every word follow
-/// `rows`: row `i` of `to` is row `rows[i]` of `from`, or the mean of all rows of `from` for a new word (docs/SPEC.md §2.3). Returns how
-/// many parameters were copied.
+/// Copies every parameter of `to` that `from` has under the same name and shape. Those with a row
+/// or a value for every word follow `rows`: row `i` of `to` is row `rows[i]` of `from`, or the mean
+/// of all rows of `from` for a new word (docs/SPEC.md §2.3). Returns how many parameters were
+/// copied.
 ///
 /// # Errors
 /// [`Error::Data`]: a parameter has other sizes in the two models.
@@ -120,7 +123,8 @@ pub fn transfer(from: &Parameters, to: &Parameters, rows: &[Option<u32>]) -> Res
     transfer_into("", from, to, rows)
 }
 
-/// The same, for parameters of `to` whose names begin with `prefix` and go on as those of `from`: a part of its own.
+/// The same, for parameters of `to` whose names begin with `prefix` and go on as those of `from`: a
+/// part of its own.
 ///
 /// # Errors
 /// As [`transfer`].

@@ -1,7 +1,8 @@
 //! The operations of the engine: few, and big on purpose.
 //!
-//! Each is a folder: `mod.rs` (contract, shapes, tape node), `cpu.rs` (arithmetic on slices, generic over f32 and f64), `cases.rs`
-//! (test cases), and room for `cuda.rs`. [`ALL`] names them; the gradient check, parity tests, benchmarks and the profile walk that list.
+//! Each is a folder: `mod.rs` (contract, shapes, tape node), `cpu.rs` (arithmetic on slices,
+//! generic over f32 and f64), `cases.rs` (test cases), and room for `cuda.rs`. [`ALL`] names them;
+//! the gradient check, parity tests, benchmarks and the profile walk that list.
 
 pub mod activation_regularisation;
 pub mod adaptive_softmax;

@@ -1,4 +1,5 @@
-//! Explanations for people: a text with its words in colours, and tables, on a terminal or as a page.
+//! Explanations for people: a text with its words in colours, and tables, on a terminal or as a
+//! page.
 
 use std::fmt::Write as _;
 

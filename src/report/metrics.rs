@@ -11,8 +11,8 @@ use crate::train::observer::{Event, Observer};
 /// Name of the file within a model's directory.
 pub const FILE: &str = "metrics.jsonl";
 
-/// Appends every event to a file. One write call per event and no buffer beyond the line, so that the file can be followed
-/// while the run goes on.
+/// Appends every event to a file. One write call per event and no buffer beyond the line, so that
+/// the file can be followed while the run goes on.
 pub struct MetricsWriter {
     path: PathBuf,
     file: Patient,
@@ -29,10 +29,11 @@ impl MetricsWriter {
         Ok(MetricsWriter { path, file: Patient(file), line: Vec::new(), lines: 0 })
     }
 
-    /// Goes on with the file of a stopped run: keeps what was told up to the checkpoint after `step` updates and cuts off the
-    /// rest. `told`: how many events there were when the checkpoint was written; without it (in checkpoints of earlier
-    /// versions) the cut is behind the line of that checkpoint, or else before the first event of a later step. A missing file
-    /// is created. Also gives what is wrong with the lines that are kept: they stay as they are.
+    /// Goes on with the file of a stopped run: keeps what was told up to the checkpoint after
+    /// `step` updates and cuts off the rest. `told`: how many events there were when the checkpoint
+    /// was written; without it (in checkpoints of earlier versions) the cut is behind the line of
+    /// that checkpoint, or else before the first event of a later step. A missing file is created.
+    /// Also gives what is wrong with the lines that are kept: they stay as they are.
     pub fn resume(path: impl Into<PathBuf>, step: u64, told: Option<u64>) -> Result<(Self, Vec<String>)> {
         let path = path.into();
         if !files::exists(&path)? {
@@ -155,8 +156,8 @@ impl Observer for MetricsWriter {
     }
 }
 
-/// The metrics file of a stage, touched only when training begins: a run that is refused before leaves an earlier file as it was. What
-/// is told before waits until then.
+/// The metrics file of a stage, touched only when training begins: a run that is refused before
+/// leaves an earlier file as it was. What is told before waits until then.
 pub struct StageMetrics {
     path: PathBuf,
     waiting: Vec<Event>,
@@ -213,7 +214,8 @@ fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {text}");
 }
 
-/// All events of a file. Lines that are none are left out with a warning; an unfinished last line without.
+/// All events of a file. Lines that are none are left out with a warning; an unfinished last line
+/// without.
 pub fn read(path: &Path) -> Result<Vec<Event>> {
     let mut reader = BufReader::new(files::open(path)?);
     let (mut events, mut damaged, mut line) = (Vec::new(), Vec::new(), Vec::new());
@@ -297,7 +299,8 @@ mod tests {
         assert!(read(&dir.path().join("new.jsonl")).unwrap().is_empty());
     }
 
-    /// The number of lines decides, whatever the lines are; the checkpoint's own line came after it.
+    /// The number of lines decides, whatever the lines are; the checkpoint's own line came after
+    /// it.
     #[test]
     fn resume_by_the_number_of_lines() {
         let dir = tempfile::tempdir().unwrap();

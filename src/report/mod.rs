@@ -1,5 +1,5 @@
-//! Observers of a training run and what they leave behind: progress on standard error, `metrics.jsonl`, curves, and the
-//! self-contained `report.html`.
+//! Observers of a training run and what they leave behind: progress on standard error,
+//! `metrics.jsonl`, curves, and the self-contained `report.html`.
 
 mod answer;
 pub mod environment;

@@ -1,4 +1,5 @@
-//! Progress for people, on standard error: a bar on a terminal, a plain line every few seconds elsewhere.
+//! Progress for people, on standard error: a bar on a terminal, a plain line every few seconds
+//! elsewhere.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -24,7 +25,8 @@ pub enum Detail {
     Verbose,
 }
 
-/// Shows what happens. Failures to write are ignored: a closed terminal must not end a training run.
+/// Shows what happens. Failures to write are ignored: a closed terminal must not end a training
+/// run.
 pub struct Progress {
     out: Box<dyn Write>,
     terminal: bool,
@@ -54,10 +56,9 @@ impl Shown {
         self.last_line.elapsed() >= intervals[self.lines.min(intervals.len() - 1)]
     }
 
-    fn told(&mut self) {
+    fn count_line(&mut self) {
         self.last_line = Instant::now();
         self.lines += 1;
-        self.untold = None;
     }
 }
 
@@ -155,8 +156,7 @@ impl Progress {
             bar.set_message(format!("{numbers} {} left", duration(left)));
             return;
         }
-        stage.last_line = Instant::now();
-        stage.lines += 1;
+        stage.count_line();
         let text = format!(
             "{} epoch {}/{} step {}/{} {numbers} {} left",
             stage.name,
@@ -184,14 +184,16 @@ impl Progress {
             _ => {}
         }
         text += &format!(" ({})", duration(e.seconds));
-        // short epochs follow each other fast: the first is told of, then one when it is time, and the last
+        // short epochs follow each other fast: the first is told of, then one when it is time, and
+        // the last
         if let Some(stage) = &mut self.stage {
             let first = stage.untold.is_none() && stage.lines == 0;
             if e.split == Split::Valid && !first && !stage.is_due(&self.intervals) {
                 stage.untold = Some(text);
                 return;
             }
-            stage.told();
+            stage.count_line();
+            stage.untold = None;
         }
         self.line(&text);
     }
@@ -290,6 +292,30 @@ mod tests {
             pool_bytes: 0,
             peak_rss_mb: 1.0,
         })
+    }
+
+    fn evaluated(epoch: u64) -> Event {
+        Event::Evaluated(Evaluated {
+            stage: Stage::Pretrain,
+            epoch,
+            step: epoch,
+            split: Split::Valid,
+            loss: 1.0,
+            scores: Default::default(),
+            seconds: 0.0,
+        })
+    }
+
+    /// Of epochs that follow each other fast, the first and the last are told of.
+    #[test]
+    fn short_epochs() {
+        let mut all = events()[..1].to_vec();
+        all.extend((1..=5).map(evaluated));
+        all.push(Event::Finished { stage: Stage::Pretrain, summary: serde_json::Value::Null });
+        let text = shown(|page| Progress::plain(Box::new(page), Duration::from_secs(3600)), &all);
+        let told: Vec<&str> = text.lines().filter(|line| line.contains("valid loss")).collect();
+        assert_eq!(told.len(), 2, "{text}");
+        assert!(told[0].contains("epoch 1 ") && told[1].contains("epoch 5 "), "{text}");
     }
 
     fn shown(progress: impl FnOnce(Page) -> Progress, events: &[Event]) -> String {

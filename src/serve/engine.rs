@@ -172,8 +172,8 @@ impl<L: FnMut() -> Result<Box<dyn Model>>> Thread<L> {
         }
     }
 
-    /// Loads the model again where its files have changed. One that cannot be loaded is said, and the
-    /// old one stays.
+    /// Loads the model again where its files have changed. One that cannot be loaded is said, and
+    /// the old one stays.
     fn look(&mut self) {
         let Some(watch) = &self.watch else { return };
         let now = watch.state();

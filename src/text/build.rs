@@ -1,5 +1,6 @@
-//! From sources to counts and to token files: documents are read in bounded batches, cut into tokens on all threads, and put
-//! together in their order, so that the result does not depend on the number of threads.
+//! From sources to counts and to token files: documents are read in bounded batches, cut into
+//! tokens on all threads, and put together in their order, so that the result does not depend on
+//! the number of threads.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,11 +15,14 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// The first batch ends at this many bytes of text and every next one may be twice as large, so that a small text keeps all threads busy too.
+/// The first batch ends at this many bytes of text and every next one may be twice as large, so
+/// that a small text keeps all threads busy too.
 const FIRST_BATCH_BYTES: usize = 128 << 10;
-/// No batch has more than this many bytes or documents: their words are merged, and large batches share more of them.
+/// No batch has more than this many bytes or documents: their words are merged, and large batches
+/// share more of them.
 pub(super) const BATCH_BYTES: usize = 8 << 20;
-/// Nothing is merged where tokens are only handed on: small batches keep the memory in use small, and fresh memory is slow.
+/// Nothing is merged where tokens are only handed on: small batches keep the memory in use small,
+/// and fresh memory is slow.
 const SMALL_BATCH_BYTES: usize = 512 << 10;
 const BATCH_DOCUMENTS: usize = 1 << 14;
 
@@ -81,7 +85,8 @@ pub struct BuildReport {
 }
 
 impl BuildReport {
-    /// A warning where more than a fifth of the tokens are unknown to the vocabulary of those `kind`s of tokens.
+    /// A warning where more than a fifth of the tokens are unknown to the vocabulary of those
+    /// `kind`s of tokens.
     pub fn hardly_known(&self, kind: &TokenizerKind) -> Option<String> {
         if self.unknown * 5 <= self.tokens {
             return None;
@@ -95,8 +100,9 @@ impl BuildReport {
     }
 }
 
-/// Reads all sources in order and hands on, per batch and in order, what `work` makes of runs of documents. While one batch is
-/// worked on, the results of the one before are taken and the next is read: three batches at most are in memory.
+/// Reads all sources in order and hands on, per batch and in order, what `work` makes of runs of
+/// documents. While one batch is worked on, the results of the one before are taken and the next is
+/// read: three batches at most are in memory.
 pub(super) fn in_batches<T: Send>(
     sources: &[Source],
     most_bytes: usize,
@@ -158,7 +164,8 @@ fn count_text(text: &str) -> u64 {
     text.split(is_space).filter(|w| !w.is_empty()).count() as u64
 }
 
-/// First pass: the words of all sources and how often each occurs. Documents that [`BuildOptions`] leaves out do not count.
+/// First pass: the words of all sources and how often each occurs. Documents that [`BuildOptions`]
+/// leaves out do not count.
 ///
 /// # Errors
 /// Those of reading, and the one `progress` returns.
@@ -231,7 +238,8 @@ pub struct Row {
 /// Second pass: writes the token store of all sources.
 ///
 /// # Errors
-/// Those of reading and writing; no document is left; a class that is not among [`Labels::Known`]; the one `progress` returns.
+/// Those of reading and writing; no document is left; a class that is not among [`Labels::Known`];
+/// the one `progress` returns.
 pub fn write_store(
     sources: &[Source],
     tokenizer: &Tokenizer,
@@ -250,10 +258,12 @@ pub fn write_store(
     }
 }
 
-/// As [`write_store`]; `on_row` is told what becomes of every document, in their order. Without a document that is kept there is no store.
+/// As [`write_store`]; `on_row` is told what becomes of every document, in their order. Without a
+/// document that is kept there is no store.
 ///
 /// # Errors
-/// Those of reading and writing; a class that is not among [`Labels::Known`]; the one `progress` returns.
+/// Those of reading and writing; a class that is not among [`Labels::Known`]; the one `progress`
+/// returns.
 pub fn fill_store(
     sources: &[Source],
     tokenizer: &Tokenizer,
@@ -368,8 +378,9 @@ pub fn sorted_labels(names: &[String]) -> (Vec<String>, Vec<u32>) {
     (sorted.iter().map(|&i| names[i].clone()).collect(), order)
 }
 
-/// Cuts all documents into tokens: `make` puts what is wanted of one document and its tokens (a fresh list for each) at the end of what a
-/// run of documents makes, on all threads; `take` gets these in order.
+/// Cuts all documents into tokens: `make` puts what is wanted of one document and its tokens (a
+/// fresh list for each) at the end of what a run of documents makes, on all threads; `take` gets
+/// these in order.
 ///
 /// # Errors
 /// Those of reading, of `make` and of `take`.

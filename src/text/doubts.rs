@@ -1,4 +1,5 @@
-//! What speaks against the labels of a set being classes: a sentence each, with the next step in it.
+//! What speaks against the labels of a set being classes: a sentence each, with the next step in
+//! it.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +73,8 @@ fn missing(classes: &[(&str, u64)]) -> Option<String> {
     })
 }
 
-/// Labels that differ by case, white space, characters that are not seen, or the way a number is written.
+/// Labels that differ by case, white space, characters that are not seen, or the way a number is
+/// written.
 fn alike(classes: &[(&str, u64)]) -> Option<String> {
     let key = |name: &str| {
         let seen: String = name.chars().filter(|c| !is_invisible(*c)).collect();

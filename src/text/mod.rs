@@ -1,9 +1,11 @@
-//! From files to batches of token ids: readers, tokenizers, vocabulary, token store, batching, splits.
+//! From files to batches of token ids: readers, tokenizers, vocabulary, token store, batching,
+//! splits.
 //!
-//! The way of a text: [`Source`] streams [`Document`]s from a file, folder or archive; a [`Tokenizer`] cuts each into words;
-//! [`count_words`] and [`Vocabulary::from_counts`] make the vocabulary in a first pass; [`write_store`] writes the ids in a
-//! second pass to a [`TokenStore`]; [`LmBatches`] and [`ClassifierBatches`] are index arithmetic on it. At no
-//! point is a corpus in memory as a whole.
+//! The way of a text: [`Source`] streams [`Document`]s from a file, folder or archive; a
+//! [`Tokenizer`] cuts each into words; [`count_words`] and [`Vocabulary::from_counts`] make the
+//! vocabulary in a first pass; [`write_store`] writes the ids in a second pass to a [`TokenStore`];
+//! [`LmBatches`] and [`ClassifierBatches`] are index arithmetic on it. At no point is a corpus in
+//! memory as a whole.
 //!
 //! This room knows `crate::error`, `crate::random` and `crate::temporary` alone.
 
@@ -49,8 +51,8 @@ pub use tokenizer::{
 };
 pub use vocabulary::{PAD_ID, UNKNOWN_ID, Vocabulary, WordCounts, tokenizer_path};
 
-/// White space as Python's `str.split` and `\s` see it: Unicode white space and the four information separators.
-/// (The reference token streams were made with Python.)
+/// White space as Python's `str.split` and `\s` see it: Unicode white space and the four
+/// information separators. (The reference token streams were made with Python.)
 pub(crate) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }

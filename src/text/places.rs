@@ -29,8 +29,8 @@ const OF_DOCUMENTS: &[&str] = &["xxbos", "xbos", "xxeos", "xxpad", "_pad_"];
 const WINDOW: usize = 80;
 
 /// The words of a text that tokens stand for, in the order of the tokens; every token is in one of
-/// them. A word is what Unicode's word boundaries enclose (UAX #29); one that a token goes beyond is
-/// as large as the token.
+/// them. A word is what Unicode's word boundaries enclose (UAX #29); one that a token goes beyond
+/// is as large as the token.
 pub fn pieces<T: AsRef<str>>(text: &str, tokens: &[T]) -> Vec<Piece> {
     let bare: Vec<&str> = tokens.iter().map(|token| bare(token.as_ref())).collect();
     let places = places(text, &bare);
@@ -157,7 +157,8 @@ fn fill(found: &mut [Option<Range<usize>>], tokens: &[&str], spelled: &[Vec<char
     }
 }
 
-/// Where what is repeated stands, if a token is the mark of a repetition: mark, number, perhaps marks, what.
+/// Where what is repeated stands, if a token is the mark of a repetition: mark, number, perhaps
+/// marks, what.
 fn repeated(tokens: &[&str], at: usize) -> Option<usize> {
     if !REPEATED.contains(&tokens[at]) {
         return None;
@@ -252,7 +253,8 @@ mod tests {
         assert_eq!(words, ["", "", "", "1", "day", "", "", "2", "days"]);
     }
 
-    /// Every token of the word tokenizers is placed, in every rule set, and a text's words come back.
+    /// Every token of the word tokenizers is placed, in every rule set, and a text's words come
+    /// back.
     #[test]
     fn tokens_of_the_tokenizers_are_placed() {
         let text = "It's the BEST film I've ever seen!!!! Really, really, REALLY good (10/10) -- don't miss it.";

@@ -25,8 +25,9 @@ fn by_class(labels: &[Option<u32>]) -> Vec<Vec<u32>> {
     groups
 }
 
-/// Splits documents into (train, valid), `fraction` of every class (rounded) in valid. Both keep the order of the documents;
-/// they depend on seed and labels alone. A class of two or more documents has at least one in train.
+/// Splits documents into (train, valid), `fraction` of every class (rounded) in valid. Both keep
+/// the order of the documents; they depend on seed and labels alone. A class of two or more
+/// documents has at least one in train.
 pub fn stratified_split(labels: &[Option<u32>], fraction: f64, seed: u64) -> (Vec<u32>, Vec<u32>) {
     let (mut train, mut valid) = (Vec::new(), Vec::new());
     for (class, mut group) in by_class(labels).into_iter().enumerate() {
@@ -41,8 +42,8 @@ pub fn stratified_split(labels: &[Option<u32>], fraction: f64, seed: u64) -> (Ve
     (train, valid)
 }
 
-/// The fold of every document, `0..count`: the documents of a class are dealt in turn after a shuffle,
-/// so that every fold has its share of each class. Depends on seed and labels alone.
+/// The fold of every document, `0..count`: the documents of a class are dealt in turn after a
+/// shuffle, so that every fold has its share of each class. Depends on seed and labels alone.
 pub fn stratified_folds(labels: &[Option<u32>], count: usize, seed: u64) -> Vec<u32> {
     let (mut fold, mut next) = (vec![0; labels.len()], 0);
     for (class, mut group) in by_class(labels).into_iter().enumerate() {
@@ -55,7 +56,8 @@ pub fn stratified_folds(labels: &[Option<u32>], count: usize, seed: u64) -> Vec<
     fold
 }
 
-/// Splits `n` documents into (train, valid) with `⌊n·fraction⌋` of them, at least one when `n > 1`, in valid.
+/// Splits `n` documents into (train, valid) with `⌊n·fraction⌋` of them, at least one when `n > 1`,
+/// in valid.
 pub fn random_split(n: usize, fraction: f64, seed: u64) -> (Vec<u32>, Vec<u32>) {
     let mut all: Vec<u32> = (0..n as u32).collect();
     stream(seed, RANDOM, 0).shuffle(&mut all);
@@ -67,8 +69,9 @@ pub fn random_split(n: usize, fraction: f64, seed: u64) -> (Vec<u32>, Vec<u32>) 
     (train, valid)
 }
 
-/// A balanced subset of `n` labelled documents out of `candidates`: the same seed gives nested subsets (that of 100 lies within
-/// that of 200). Classes with too few documents give all they have; the others fill up. Sorted.
+/// A balanced subset of `n` labelled documents out of `candidates`: the same seed gives nested
+/// subsets (that of 100 lies within that of 200). Classes with too few documents give all they
+/// have; the others fill up. Sorted.
 pub fn low_shot_subset(labels: &[Option<u32>], candidates: &[u32], n: usize, seed: u64) -> Vec<u32> {
     let chosen: Vec<Option<u32>> = candidates.iter().map(|&i| labels[i as usize]).collect();
     let mut groups = by_class(&chosen);
@@ -83,8 +86,9 @@ pub fn low_shot_subset(labels: &[Option<u32>], candidates: &[u32], n: usize, see
     subset
 }
 
-/// Fingerprints of texts, for duplicates within a set and overlap between sets. Texts are the same when their letters and
-/// digits are, whatever their case (copies of data sets differ in spacing and punctuation).
+/// Fingerprints of texts, for duplicates within a set and overlap between sets. Texts are the same
+/// when their letters and digits are, whatever their case (copies of data sets differ in spacing
+/// and punctuation).
 #[derive(Clone, Debug, Default)]
 pub struct TextFingerprints {
     seen: HashMap<u128, u32>,

@@ -1,12 +1,14 @@
 //! The token store: ids, document borders, labels; a file that is checked by blocks, or memory.
 //!
-//! The ids of a file are read where they lie, at every use; the rest is in memory. A file that is shortened or changed while it is in
-//! use is an error of the read that finds it.
+//! The ids of a file are read where they lie, at every use; the rest is in memory. A file that is
+//! shortened or changed while it is in use is an error of the read that finds it.
 //!
-//! Layout, little-endian: a header of 256 bytes; then the sections ids (u16 or u32), document offsets (u64, one more than
-//! documents), bytes of each document's text (u32), labels (u32, [`NO_LABEL`] for none; absent when nothing is labelled), label
-//! names (JSON), in version 2 a [`mark`] for every token (a byte), each starting at a multiple of 8; then the checksums: the first 8 bytes of the SHA-256 of every MiB of the
-//! sections. The header holds the checksum of the checksums and of itself.
+//! Layout, little-endian: a header of 256 bytes; then the sections ids (u16 or u32), document
+//! offsets (u64, one more than documents), bytes of each document's text (u32), labels (u32,
+//! [`NO_LABEL`] for none; absent when nothing is labelled), label names (JSON), in version 2 a
+//! [`mark`] for every token (a byte), each starting at a multiple of 8; then the checksums: the
+//! first 8 bytes of the SHA-256 of every MiB of the sections. The header holds the checksum of the
+//! checksums and of itself.
 
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Seek, SeekFrom, Write};
@@ -107,7 +109,8 @@ impl Header {
 pub enum Storage<'a> {
     /// A file of that name; it appears when it is whole.
     File(&'a Path),
-    /// A file without a name among the system's temporary files: it is gone with the store, however the program ends.
+    /// A file without a name among the system's temporary files: it is gone with the store, however
+    /// the program ends.
     Temporary,
     /// Two or four bytes a token.
     Memory,
@@ -192,7 +195,8 @@ impl FileOutput {
 impl Drop for FileOutput {
     fn drop(&mut self) {
         if let Some(beside) = &self.beside {
-            // an unfinished file is of no use; if it cannot be removed there is nothing better to do
+            // an unfinished file is of no use; if it cannot be removed there is nothing better to
+            // do
             let _ = std::fs::remove_file(beside);
         }
     }
@@ -252,8 +256,8 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// Appends a document: its ids, its label (an index into the names given to [`StoreWriter::finish`]), and the words and
-    /// bytes of its text.
+    /// Appends a document: its ids, its label (an index into the names given to
+    /// [`StoreWriter::finish`]), and the words and bytes of its text.
     ///
     /// # Errors
     /// [`Error::File`] when the file cannot be written.
@@ -286,10 +290,12 @@ impl StoreWriter {
         }
     }
 
-    /// Completes the store and opens it. `order` gives each label index its final index into `names`.
+    /// Completes the store and opens it. `order` gives each label index its final index into
+    /// `names`.
     ///
     /// # Errors
-    /// [`Error::File`] when the file cannot be written; [`Error::Data`] when no document was pushed.
+    /// [`Error::File`] when the file cannot be written; [`Error::Data`] when no document was
+    /// pushed.
     pub fn finish(mut self, names: &[String], order: &[u32]) -> Result<TokenStore> {
         if self.header.documents == 0 {
             return Err(Error::data("the text holds no document that is not empty"));
@@ -356,7 +362,8 @@ pub struct TokenStore {
 
 impl TokenStore {
     /// # Errors
-    /// [`Error::File`] when the file is missing, not a token file, truncated, or a block was altered.
+    /// [`Error::File`] when the file is missing, not a token file, truncated, or a block was
+    /// altered.
     pub fn open(path: &Path) -> Result<Self> {
         Self::of_file(File::open(path).map_err(|e| Error::io(path, "open", &e))?, path)
     }
@@ -428,7 +435,8 @@ impl TokenStore {
         Ok(store)
     }
 
-    /// A file with right checksums may still have been made by a hostile hand: nothing read later may go out of bounds.
+    /// A file with right checksums may still have been made by a hostile hand: nothing read later
+    /// may go out of bounds.
     fn check_contents(&self) -> Result<(), &'static str> {
         let rising = self.offsets.par_windows(2).all(|w| w[0] <= w[1]);
         if self.offsets[0] != 0 || self.offsets.last() != Some(&self.header.tokens) || !rising {
@@ -487,7 +495,8 @@ impl TokenStore {
     }
 
     /// # Errors
-    /// [`Error::Data`] unless there are documents of two classes at least: what a classifier needs to be trained.
+    /// [`Error::Data`] unless there are documents of two classes at least: what a classifier needs
+    /// to be trained.
     pub fn check_classes(&self) -> Result<()> {
         let mut seen: Vec<u32> = self.labels.iter().copied().filter(|&l| l != NO_LABEL).collect();
         seen.sort_unstable();
@@ -517,7 +526,8 @@ impl TokenStore {
         !self.marks.is_empty()
     }
 
-    /// First and last token of every word of a document, counted from its first token; none where its words were not given.
+    /// First and last token of every word of a document, counted from its first token; none where
+    /// its words were not given.
     pub fn document_words(&self, document: usize) -> Vec<[u32; 2]> {
         let range = self.document(document);
         let marks = self.marks.get(range.start as usize..range.end as usize).unwrap_or_default();
@@ -610,7 +620,8 @@ enum Fault {
     Id,
 }
 
-/// Verifies all blocks; the first bad one. So many blocks are in memory at a time as there are threads.
+/// Verifies all blocks; the first bad one. So many blocks are in memory at a time as there are
+/// threads.
 fn check_blocks(
     file: &File,
     header: &Header,

@@ -1,4 +1,5 @@
-//! A sub-word tokenizer from sources: one pass that counts segments in bounded memory, then the training.
+//! A sub-word tokenizer from sources: one pass that counts segments in bounded memory, then the
+//! training.
 
 use std::path::Path;
 
@@ -61,11 +62,12 @@ impl TokenizerPlan {
     }
 }
 
-/// Trains a sub-word tokenizer on the documents of all sources, leaving out those that [`BuildOptions`] leaves out. The result is the
-/// same for any number of threads.
+/// Trains a sub-word tokenizer on the documents of all sources, leaving out those that
+/// [`BuildOptions`] leaves out. The result is the same for any number of threads.
 ///
 /// # Errors
-/// Those of reading, the one `progress` returns, and those of training: no word in the text, a vocabulary too small for one.
+/// Those of reading, the one `progress` returns, and those of training: no word in the text, a
+/// vocabulary too small for one.
 pub fn train_subword(
     sources: &[Source],
     training: &SubwordTraining,

@@ -1,5 +1,6 @@
-//! The one place where a training is put together: a model, its memory, its start values, the weights of an earlier model, the batches,
-//! the task. The stages, trials, benchmarks and tests all come here; what differs between them is what they hand in.
+//! The one place where a training is put together: a model, its memory, its start values, the
+//! weights of an earlier model, the batches, the task. The stages, trials, benchmarks and tests all
+//! come here; what differs between them is what they hand in.
 
 use std::sync::Arc;
 
@@ -51,7 +52,8 @@ impl<'a> Start<'a> {
     }
 }
 
-/// Takes the memory of a model (`place`) and fills it: start values, then the weights to start from.
+/// Takes the memory of a model (`place`) and fills it: start values, then the weights to start
+/// from.
 fn assemble<N>(
     (network, declared): (N, ParametersBuilder),
     initialise: impl FnOnce(&N, &Parameters) -> Result<()>,
@@ -171,8 +173,8 @@ impl Examples {
     }
 }
 
-/// What the task of stage 1 or 2 takes from a recipe. `vocabulary`: its size. Where it has no more words than a sampled softmax would
-/// draw, the softmax is over all of them.
+/// What the task of stage 1 or 2 takes from a recipe. `vocabulary`: its size. Where it has no more
+/// words than a sampled softmax would draw, the softmax is over all of them.
 pub fn lm_task_settings(settings: &LmSettings, vocabulary: usize) -> LmTaskSettings {
     let training = &settings.training;
     LmTaskSettings {

@@ -1,4 +1,5 @@
-//! Checkpoints: one file with everything that decides how a run goes on, written beside the old one, synced and renamed.
+//! Checkpoints: one file with everything that decides how a run goes on, written beside the old
+//! one, synced and renamed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use crate::files;
 use crate::models::{PREVIOUS_FILE, REWIND_FILE, STATE_FILE};
 use crate::tensor::{Tensor, file};
 
-/// What a run says of itself besides its flags and data: with what it computes, `GPU` or the processor's instruction set.
+/// What a run says of itself besides its flags and data: with what it computes, `GPU` or the
+/// processor's instruction set.
 pub(super) const INSTRUCTION_SET: &str = "the instruction set";
 pub(super) const GPU: &str = "of a GPU";
 
@@ -18,7 +20,8 @@ pub(super) const GPU: &str = "of a GPU";
 #[derive(Debug)]
 pub struct Checkpoints {
     path: Option<PathBuf>,
-    /// Everything that must be the same for a resumed run, as text (flags, recipe, hashes of the data).
+    /// Everything that must be the same for a resumed run, as text (flags, recipe, hashes of the
+    /// data).
     identity: serde_json::Value,
     every: Option<Duration>,
     every_steps: Option<u64>,
@@ -26,7 +29,8 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Checkpoints in a directory, at every epoch, on an interrupt, every so many minutes and every so many steps.
+    /// Checkpoints in a directory, at every epoch, on an interrupt, every so many minutes and every
+    /// so many steps.
     pub fn new(directory: &Path, identity: serde_json::Value, minutes: Option<f64>, steps: Option<u64>) -> Self {
         Checkpoints {
             path: Some(directory.join(STATE_FILE)),
@@ -67,7 +71,8 @@ impl Checkpoints {
         Ok(files::exists(path)? || files::exists(&path.with_file_name(PREVIOUS_FILE))?)
     }
 
-    /// Whether one is due after this update. (When a checkpoint is written has no influence on the run.)
+    /// Whether one is due after this update. (When a checkpoint is written has no influence on the
+    /// run.)
     pub fn due(&self, update: u64) -> bool {
         self.enabled()
             && (self.every.is_some_and(|every| self.last.elapsed() >= every)
@@ -123,7 +128,8 @@ impl Checkpoints {
         self.checked(&path).map(Some)
     }
 
-    /// Everything but the tensors, as JSON, with its own checksum in front and those of the tensors.
+    /// Everything but the tensors, as JSON, with its own checksum in front and those of the
+    /// tensors.
     fn state(
         &self,
         progress: &Progress,
@@ -145,7 +151,8 @@ impl Checkpoints {
         Ok(sealed(&state.to_string()))
     }
 
-    /// Reads the checkpoint, whose run must have been the same as this one; where it is damaged, the one before it, with a warning.
+    /// Reads the checkpoint, whose run must have been the same as this one; where it is damaged,
+    /// the one before it, with a warning.
     pub fn load(&self) -> Result<(Snapshot, Option<String>)> {
         let path = self.path.as_ref().expect("only enabled checkpoints are loaded");
         let previous = path.with_file_name(PREVIOUS_FILE);
@@ -192,7 +199,8 @@ fn seal_fits(text: &str) -> bool {
     parts.is_some_and(|(sum, body)| format!("{:08x}", crc32fast::hash(format!("{{{body}").as_bytes())) == sum)
 }
 
-/// Settings that there was no choice of in earlier versions, and what every run had then: a checkpoint that does not name them had that.
+/// Settings that there was no choice of in earlier versions, and what every run had then: a
+/// checkpoint that does not name them had that.
 fn before_the_choice(key: &str) -> Option<serde_json::Value> {
     use serde_json::Value;
     match key.split_once('.')? {
@@ -246,7 +254,8 @@ pub(super) fn check_same(path: &Path, old: &serde_json::Value, new: &serde_json:
     let show = |v: Option<&serde_json::Value>| v.map_or("not set".to_string(), |v| v.to_string());
     // flags before what follows from them
     for key in new.keys().chain(old.keys()) {
-        // from a GPU to a processor and back a run may go, though not to another kind of processor without a word
+        // from a GPU to a processor and back a run may go, though not to another kind of processor
+        // without a word
         let moved = key == INSTRUCTION_SET
             && ([old, new].iter().any(|o| o.get(key).is_some_and(|v| v == GPU))
                 // which add in the same order, and give the same bits in f32

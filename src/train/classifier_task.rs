@@ -101,7 +101,8 @@ impl<'a> ClassifierTask<'a> {
         ClassifierTask { model, settings, key, train, documents, gold, valid }
     }
 
-    /// For every label the threshold with the highest F1 on the validation data; `None` without such data.
+    /// For every label the threshold with the highest F1 on the validation data; `None` without
+    /// such data.
     ///
     /// # Errors
     /// Those of prediction.
@@ -122,8 +123,8 @@ impl<'a> ClassifierTask<'a> {
         valid.map(|valid| valid.measure(self.model, g, parameters, decision)).transpose()
     }
 
-    /// Steps of a chunk in an update. As in the language model, a first window that is longer than all others opens the training where
-    /// the setting says so.
+    /// Steps of a chunk in an update. As in the language model, a first window that is longer than
+    /// all others opens the training where the setting says so.
     fn chunk(&self, update: u32) -> usize {
         let ClassifierTaskSettings { windows, variable, .. } = &self.settings;
         let bptt = self.model.settings.bptt;

@@ -1,7 +1,8 @@
 //! The one training loop: phases of unfreezing × epochs × updates, for all three stages.
 //!
-//! What decides a run is in [`Progress`], the task's cursor, the parameters and the optimiser; all of it goes into the checkpoint, so
-//! a run that was stopped anywhere and resumed gives the same bits as one that was not.
+//! What decides a run is in [`Progress`], the task's cursor, the parameters and the optimiser; all
+//! of it goes into the checkpoint, so a run that was stopped anywhere and resumed gives the same
+//! bits as one that was not.
 
 mod epoch;
 mod health;
@@ -35,7 +36,8 @@ pub struct Update {
     pub loss: Var,
     pub tokens: u64,
     pub documents: u64,
-    /// The learning rate of this update is multiplied by it (window length over bptt; docs/SPEC.md §3.1).
+    /// The learning rate of this update is multiplied by it (window length over bptt; docs/SPEC.md
+    /// §3.1).
     pub rate_scale: f64,
 }
 
@@ -50,7 +52,8 @@ pub trait Task {
     /// Runs the forward pass of the next update; `None` when the epoch is over.
     fn forward(&mut self, g: &mut Graph, parameters: &Parameters, update: u32) -> Result<Option<Update>>;
 
-    /// Runs a step of the largest sizes that can come, for the memory pool; returns its loss. `None`: the first update is one.
+    /// Runs a step of the largest sizes that can come, for the memory pool; returns its loss.
+    /// `None`: the first update is one.
     fn largest(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Var>> {
         let _ = (g, parameters);
         Ok(None)
@@ -231,7 +234,8 @@ impl<'a> Training<'a> {
         Ok(optimiser)
     }
 
-    /// Trains to the end. Afterwards the parameters are those to keep (averaged, or of the best epoch, where the settings say so).
+    /// Trains to the end. Afterwards the parameters are those to keep (averaged, or of the best
+    /// epoch, where the settings say so).
     pub fn run(mut self) -> Result<Progress> {
         self.started = Instant::now();
         self.before = self.progress.seconds;
@@ -241,7 +245,8 @@ impl<'a> Training<'a> {
         self.remember_beginning()?;
         while !self.progress.finished {
             let over = self.progress.phase == self.settings.phases.len() || self.progress.update >= self.total_steps();
-            // a run that was stopped between the last update and its evaluation still has the epoch to end
+            // a run that was stopped between the last update and its evaluation still has the epoch
+            // to end
             if over && !self.progress.in_epoch {
                 self.finish()?;
             } else {
@@ -324,7 +329,8 @@ impl<'a> Training<'a> {
         self.before + self.started.elapsed().as_secs_f64()
     }
 
-    /// On a GPU two graphs: up to the norm, for which the host waits, and what it decides (DESIGN.md, "A step on a GPU").
+    /// On a GPU two graphs: up to the norm, for which the host waits, and what it decides
+    /// (DESIGN.md, "A step on a GPU").
     fn update(&mut self) -> Result<Outcome> {
         let collecting = self.graph.device().collect()?;
         self.graph.reset();

@@ -129,9 +129,9 @@ impl Laboratory<'_> {
         Ok(cells)
     }
 
-    /// The methods of the paper's Figure 3 with so many labels and one seed: from scratch; the base,
-    /// tuned on the labelled texts alone, or on all; the linear model; network and linear model
-    /// together.
+    /// The methods of the paper's Figure 3 with so many labels and one seed: from scratch; the
+    /// base, tuned on the labelled texts alone, or on all; the linear model; network and linear
+    /// model together.
     ///
     /// # Errors
     /// Those of the runs.

@@ -15,9 +15,10 @@ use crate::temporary;
 /// Number of the last signal, 0 for none.
 static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// From now on SIGINT, SIGTERM and SIGHUP (a terminal that closes) only set the flag that [`requested`] reads. A second one ends the
-/// process at once (a user who presses Ctrl-C twice does not want to wait for a checkpoint; the last one written stays good), but for the
-/// temporary folders, which go first.
+/// From now on SIGINT, SIGTERM and SIGHUP (a terminal that closes) only set the flag that
+/// [`requested`] reads. A second one ends the process at once (a user who presses Ctrl-C twice does
+/// not want to wait for a checkpoint; the last one written stays good), but for the temporary
+/// folders, which go first.
 pub fn install() -> Result<()> {
     if SIGNAL.get().is_some() {
         return Ok(());
@@ -45,8 +46,9 @@ pub fn install() -> Result<()> {
     Ok(())
 }
 
-/// The signal that asked the process to stop, if any (1 = SIGHUP, 2 = SIGINT, 15 = SIGTERM). Trainers poll this between steps and answer with
-/// [`Error::Interrupted`] once their state is saved.
+/// The signal that asked the process to stop, if any (1 = SIGHUP, 2 = SIGINT, 15 = SIGTERM).
+/// Trainers poll this between steps and answer with [`Error::Interrupted`] once their state is
+/// saved.
 pub fn requested() -> Option<i32> {
     let number = SIGNAL.get()?.load(Ordering::Relaxed);
     (number != 0).then_some(number as i32)

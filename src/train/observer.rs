@@ -1,7 +1,8 @@
 //! What happens in a training run, told to whoever listens. Trainers print nothing.
 //!
-//! An [`Event`] is plain data: the metrics file is one event a line (JSON, tagged by `event`), and the report is made from
-//! that file alone. Numbers that are not finite are written as `null` and read back as NaN.
+//! An [`Event`] is plain data: the metrics file is one event a line (JSON, tagged by `event`), and
+//! the report is made from that file alone. Numbers that are not finite are written as `null` and
+//! read back as NaN.
 
 use std::path::PathBuf;
 
@@ -27,7 +28,8 @@ pub trait Observer {
         Ok(())
     }
 
-    /// A stage was found finished: the event that says so is written if the run that finished could not.
+    /// A stage was found finished: the event that says so is written if the run that finished could
+    /// not.
     fn ensure_finished(&mut self, event: &Event) -> Result<()> {
         let _ = event;
         Ok(())
@@ -64,7 +66,8 @@ impl Observer for Vec<Box<dyn Observer>> {
     }
 }
 
-/// One line of a resolved recipe: what was chosen and who said so (docs/SPEC.md section, command line, configuration file).
+/// One line of a resolved recipe: what was chosen and who said so (docs/SPEC.md section, command
+/// line, configuration file).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipeRow {
     pub key: String,
@@ -116,7 +119,8 @@ pub struct StageStarted {
     pub direction: Direction,
     /// Updates done before (0 unless resumed).
     pub first_step: u64,
-    /// Events that had been told when the checkpoint was written from which the stage goes on, where it says so.
+    /// Events that had been told when the checkpoint was written from which the stage goes on,
+    /// where it says so.
     #[serde(skip)]
     pub told: Option<u64>,
     /// Updates of the whole stage.
@@ -132,7 +136,8 @@ pub struct StageStarted {
     pub description: Vec<String>,
 }
 
-/// One update. A trainer may keep one value and change it in place, so that a step allocates nothing.
+/// One update. A trainer may keep one value and change it in place, so that a step allocates
+/// nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     pub stage: Stage,

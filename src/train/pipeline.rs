@@ -1,4 +1,5 @@
-//! The whole method: pretrain → fine-tune → classify, in one or both directions, beside what it is compared with.
+//! The whole method: pretrain → fine-tune → classify, in one or both directions, beside what it is
+//! compared with.
 
 mod together;
 
@@ -80,8 +81,9 @@ pub struct Work<'a> {
     pub memory_limit: Option<usize>,
 }
 
-/// Finds before any work starts what the stages of a run would stumble over: files that cannot be read, data without a text or a label, training
-/// data of one class, a class that only other data have, batches that the data cannot fill, models that memory or the disk have no room for.
+/// Finds before any work starts what the stages of a run would stumble over: files that cannot be
+/// read, data without a text or a label, training data of one class, a class that only other data
+/// have, batches that the data cannot fill, models that memory or the disk have no room for.
 pub fn check_inputs(sources: &RunSources, recipe: &Recipe, seed: u64, work: &Work) -> Result<()> {
     if work.compare && recipe.classifier.task != TaskName::Class {
         let message =
@@ -183,7 +185,8 @@ fn check_labelled(source: &Source, known: Option<&[String]>) -> Result<Vec<Strin
     Ok(classes.into_iter().collect())
 }
 
-/// Whether the text of the second stage fills a batch. It is read to its end; a small one is counted to the token.
+/// Whether the text of the second stage fills a batch. It is read to its end; a small one is
+/// counted to the token.
 fn check_tuning_text(sources: &RunSources, recipe: &Recipe, seed: u64) -> Result<()> {
     let settings = &recipe.finetune;
     let batch = settings.training.batch_size as u64;
@@ -297,7 +300,8 @@ impl Run<'_> {
         Ok(result)
     }
 
-    /// Warns of texts of the test set among those that language models learn from: their score is then not that of new texts.
+    /// Warns of texts of the test set among those that language models learn from: their score is
+    /// then not that of new texts.
     fn look_for_test_text(&mut self, sources: &RunSources) -> Result<()> {
         let Some(test) = &sources.test else { return Ok(()) };
         let test = Profile::of(std::slice::from_ref(test), &mut poll)?;
@@ -321,8 +325,8 @@ impl Run<'_> {
         }
     }
 
-    /// In how many folds the labelled documents are cut: as the recipe says where they are few, 1 where
-    /// validation data are given or a class has to be chosen without the held-out documents.
+    /// In how many folds the labelled documents are cut. More than 1 where the recipe asks for
+    /// folds, the documents are few, and no validation data are given.
     fn folds(&self, sources: &RunSources) -> Result<usize> {
         let settings = &self.context.recipe.classifier;
         let given = sources.valid.is_some();
@@ -392,8 +396,8 @@ impl Run<'_> {
         Ok(DirectionResult { pretrain, finetune, classifier })
     }
 
-    /// A model that tags words, on the language models of one direction or of both. The results of the language model are those of the
-    /// first direction.
+    /// A model that tags words, on the language models of one direction or of both. The results of
+    /// the language model are those of the first direction.
     fn tagger(&mut self, sources: &RunSources) -> Result<DirectionResult> {
         let (recipe, direction) = (self.context.recipe.clone(), self.context.direction);
         let (pretrain, finetune, first) = self.language_model(sources, direction)?;
@@ -460,8 +464,9 @@ impl Run<'_> {
         self.stage(recipe, directory, direction, |context, out| train_classifier(context, &data, from, out))
     }
 
-    /// The same classifier without a language model: the same architecture and number of updates, all layers from the start, one rate for
-    /// all; the better of two rates, the recipe's and a tenth of it.
+    /// The same classifier without a language model: the same architecture and number of updates,
+    /// all layers from the start, one rate for all; the better of two rates, the recipe's and a
+    /// tenth of it.
     fn scratch(&mut self, sources: &RunSources) -> Result<Value> {
         let mut best: Option<(f64, Value)> = None;
         let top = self.context.recipe.classifier.training.lr.last().copied().unwrap_or(0.01);
@@ -469,7 +474,8 @@ impl Run<'_> {
             let recipe = from_scratch_recipe(&self.context.recipe, rate)?;
             let directory = self.out.join(format!("{SCRATCH}-{name}"));
             let json = self.classifier(&recipe, sources, self.context.direction, &[], None, &directory)?;
-            let error = json["test_error"].as_f64().or(json["valid_error"].as_f64()).unwrap_or(f64::INFINITY);
+            // no test label decides; without validation data the recipe's own rate stands
+            let error = json["valid_error"].as_f64().unwrap_or(f64::INFINITY);
             if best.as_ref().is_none_or(|(b, _)| error < *b) {
                 let shown = json!({ "test_error": json["test_error"], "valid_error": json["valid_error"], "lr": rate });
                 best = Some((error, shown));
@@ -479,7 +485,8 @@ impl Run<'_> {
     }
 }
 
-/// The recipe of the comparison from scratch: all groups from the start at one rate, as many epochs as all unfreezing steps together.
+/// The recipe of the comparison from scratch: all groups from the start at one rate, as many epochs
+/// as all unfreezing steps together.
 fn from_scratch_recipe(recipe: &Recipe, rate: f64) -> Result<Recipe> {
     let mut changed = recipe.clone();
     let epochs: u32 = recipe.classifier.training.epochs.iter().sum();
@@ -521,7 +528,8 @@ pub fn stage_directories(out: &Path) -> Result<Vec<PathBuf>> {
     all_directories(out).into_iter().filter_map(|directory| finished(directory).transpose()).collect()
 }
 
-/// Means over several seeds, with `…_sd` (the sample's standard deviation) beside every error, perplexity and bits per byte.
+/// Means over several seeds, with `…_sd` (the sample's standard deviation) beside every error,
+/// perplexity and bits per byte.
 pub fn over_seeds(results: &[Value]) -> Value {
     let [first, rest @ ..] = results else { return Value::Null };
     if rest.is_empty() {

@@ -81,12 +81,14 @@ impl LmSettings {
         if self.fit_batch { training.batch_size.min(filled) } else { training.batch_size }
     }
 
-    /// How many negatives a sampled softmax over a vocabulary draws; `None` for another loss, and where there are not more words.
+    /// How many negatives a sampled softmax over a vocabulary draws; `None` for another loss, and
+    /// where there are not more words.
     pub(super) fn sampled_negatives(&self, vocabulary: usize) -> Option<usize> {
         (self.loss == LossName::Sampled && self.negatives < vocabulary).then_some(self.negatives)
     }
 
-    /// Where the adaptive softmax cuts a vocabulary; empty for another loss, and where the vocabulary is too small to be cut.
+    /// Where the adaptive softmax cuts a vocabulary; empty for another loss, and where the
+    /// vocabulary is too small to be cut.
     fn splits_of(&self, vocabulary: usize) -> Vec<usize> {
         if self.loss == LossName::Adaptive { self.splits.of(vocabulary) } else { Vec::new() }
     }

@@ -62,14 +62,16 @@ pub struct StageResult {
     pub json: serde_json::Value,
 }
 
-/// Where token files of a stage live while it runs. They are made again from the text when needed, so nothing of them stays.
+/// Where token files of a stage live while it runs. They are made again from the text when needed,
+/// so nothing of them stays.
 struct Workplace {
     directory: PathBuf,
     temporary: Option<TemporaryFolder>,
 }
 
 impl Workplace {
-    /// Within the directory of a model; elsewhere where that cannot be written, as a finished model may be.
+    /// Within the directory of a model; elsewhere where that cannot be written, as a finished model
+    /// may be.
     fn within(out: &Path) -> Result<Self> {
         if !files::is_writable(out) {
             let temporary = TemporaryFolder::new()?;
@@ -120,7 +122,8 @@ impl Context<'_> {
         serde_json::to_value(&self.recipe).expect("a recipe is plain data")
     }
 
-    /// Everything that must be the same when a run is resumed, and when a finished stage counts as done.
+    /// Everything that must be the same when a run is resumed, and when a finished stage counts as
+    /// done.
     fn identity(&self, stage: Stage, data: &[DataRecord], start: &str) -> serde_json::Value {
         let mut all = serde_json::Map::new();
         for row in self.recipe.stage_rows(stage) {
@@ -138,7 +141,8 @@ impl Context<'_> {
         serde_json::Value::Object(all)
     }
 
-    /// A line for every set a stage reads, and a warning for texts that two sets share. Reads the sets once more; keeps fingerprints.
+    /// A line for every set a stage reads, and a warning for texts that two sets share. Reads the
+    /// sets once more; keeps fingerprints.
     fn describe_data<'n>(&mut self, sets: &[(&'n str, &[Source])]) -> Result<Vec<(&'n str, Profile)>> {
         let mut profiles: Vec<(&str, Profile)> = Vec::new();
         for (name, sources) in sets {
@@ -254,7 +258,8 @@ impl Context<'_> {
         bound_updates(&mut training, &mut steps, task.updates_in_epoch(0)?);
         let epochs = steps.iter().map(|step| u64::from(step.epochs)).sum();
         let settings = assemble::loop_settings(stage, &training, steps);
-        // another one adds in another order: the bits of the rest would not be those of an uninterrupted run
+        // another one adds in another order: the bits of the rest would not be those of an
+        // uninterrupted run
         let arithmetic = match self.device {
             Device::Cpu => crate::device::cpu::isa::isa().name(),
             Device::Cuda(_) => GPU,
@@ -297,7 +302,8 @@ impl Context<'_> {
     /// The result of a stage that is finished in its directory, for `--resume`.
     ///
     /// # Errors
-    /// It was made with other flags, from other data or from another model; the difference is named.
+    /// It was made with other flags, from other data or from another model; the difference is
+    /// named.
     fn finished(&mut self, stage: Stage, out: &Path, identity: &serde_json::Value) -> Result<Option<StageResult>> {
         if !self.resume || !models::is_finished(out)? {
             return Ok(None);
@@ -315,7 +321,8 @@ impl Context<'_> {
         Ok(Some(StageResult { json: config.result }))
     }
 
-    /// What the run that finished could not do any more: the last line of the metrics, the checkpoints taken away.
+    /// What the run that finished could not do any more: the last line of the metrics, the
+    /// checkpoints taken away.
     fn make_up(&mut self, stage: Stage, out: &Path, result: &serde_json::Value) -> Result<()> {
         models::clear_running(out)?;
         self.observer.ensure_finished(&Event::Finished { stage, summary: result.clone() })
@@ -326,13 +333,15 @@ impl Context<'_> {
         Graph::new(self.device, DType::F32, limit).with_precision(self.precision)
     }
 
-    /// Takes the memory of a model, and makes a graph: for a while, with no room kept for the rest of a training.
+    /// Takes the memory of a model, and makes a graph: for a while, with no room kept for the rest
+    /// of a training.
     pub(super) fn place(&self, declared: ParametersBuilder) -> Result<(Parameters, Graph)> {
         Ok((declared.build_on(self.device, DType::F32)?, self.graph(self.memory_limit)))
     }
 
-    /// Takes the memory of a model, and makes a graph that may take the rest of what the limit allows. Without a limit of its own, a run
-    /// stays within what the system has to give: one that does not fit ends with a sentence, not by the system's hand.
+    /// Takes the memory of a model, and makes a graph that may take the rest of what the limit
+    /// allows. Without a limit of its own, a run stays within what the system has to give: one that
+    /// does not fit ends with a sentence, not by the system's hand.
     fn allocate(&self, declared: ParametersBuilder) -> Result<(Parameters, Graph)> {
         let (values, gradients) = declared.bytes(DType::F32);
         // the optimiser keeps two more values for every trained one at most

@@ -1,5 +1,5 @@
-//! A stage set up from its data, to be run for a while and thrown away: for the learning-rate range test and the profile. No directory is
-//! needed and nothing is kept.
+//! A stage set up from its data, to be run for a while and thrown away: for the learning-rate range
+//! test and the profile. No directory is needed and nothing is kept.
 
 use std::sync::Arc;
 
@@ -33,8 +33,8 @@ pub struct Trial<'a> {
     pub classes: Option<usize>,
 }
 
-/// Sets up a language model, one that is to be fine-tuned with `from`, else a new one, and hands it to `work`. `adjust` may change the
-/// task's settings.
+/// Sets up a language model, one that is to be fine-tuned with `from`, else a new one, and hands it
+/// to `work`. `adjust` may change the task's settings.
 pub fn language_model<R>(
     context: &mut Context,
     sources: &[Source],
@@ -80,7 +80,8 @@ pub fn language_model<R>(
     work(context, trial)
 }
 
-/// Sets up a classifier, on a language model's encoder with `from`, else from scratch, and hands it to `work`.
+/// Sets up a classifier, on a language model's encoder with `from`, else from scratch, and hands it
+/// to `work`.
 pub fn classifier<R>(
     context: &mut Context,
     source: &Source,

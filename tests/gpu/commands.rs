@@ -1,4 +1,5 @@
-//! Commands through the binary on the simulated GPU: what they count, what they say, and that they answer as the CPU does.
+//! Commands through the binary on the simulated GPU: what they count, what they say, and that they
+//! answer as the CPU does.
 
 use crate::sim;
 use crate::support::{self, Data, SIZES, STAGE, words};
@@ -74,7 +75,8 @@ fn a_step_is_counted_and_projected() {
     );
     assert!(gpu["source"].as_str().unwrap().contains("NVIDIA A100"), "{gpu}");
 
-    // who launched what: the products of a layer forward, W_ih·x of 40 rows, 12 units and 8 inputs, are counted as they are padded to a tile
+    // who launched what: the products of a layer forward, W_ih·x of 40 rows, 12 units and 8 inputs,
+    // are counted as they are padded to a tile
     let rows = found["rows"].as_array().unwrap();
     let of = |op: &str, layer: &str, direction: &str, phase: &str| {
         let same = |row: &&Value| {

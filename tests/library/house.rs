@@ -32,7 +32,8 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The rooms that code names as `crate::room` or `$crate::room`, and those of a list `crate::{room, other::thing}`, with the line of each.
+/// The rooms that code names as `crate::room` or `$crate::room`, and those of a list `crate::{room,
+/// other::thing}`, with the line of each.
 fn named(text: &str) -> Vec<(usize, String)> {
     let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
     let code = code.join("\n");
@@ -168,7 +169,8 @@ fn no_word_of_a_model_is_on_the_ground_floors() {
     assert!(wrong.is_empty(), "words of models below the models:\n{}", wrong.join("\n"));
 }
 
-/// Files of a room that name each other in a circle cannot be read one after the other. The room's `mod.rs` names all; nobody names it.
+/// Files of a room that name each other in a circle cannot be read one after the other. The room's
+/// `mod.rs` names all; nobody names it.
 #[test]
 fn the_files_of_bench_know_each_other_in_one_direction() {
     let files: Vec<(String, String)> = sources()

@@ -1,5 +1,6 @@
-//! A run that was stopped anywhere and resumed ends with the same bits as one that was not: mid-epoch and between epochs, with every optimiser,
-//! with averaged and with best weights, on another number of threads.
+//! A run that was stopped anywhere and resumed ends with the same bits as one that was not:
+//! mid-epoch and between epochs, with every optimiser, with averaged and with best weights, on
+//! another number of threads.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -85,7 +86,8 @@ struct Left {
     parameters: Vec<Vec<u64>>,
 }
 
-/// One process's share of a run: everything is built anew, and the checkpoint is all that is left of earlier ones.
+/// One process's share of a run: everything is built anew, and the checkpoint is all that is left
+/// of earlier ones.
 fn attempt(case: &Case, data: &Data, attempt: &Attempt, heard: &mut Heard) -> Result<Left> {
     let key = Key::new(4, case.settings.stage, Direction::Forward);
     let encoder = AwdLstmSettings { vocabulary: VOCABULARY, embedding: 6, hidden: 8, layers: 2, pad: Some(1) }.into();
@@ -271,8 +273,8 @@ fn timeless(progress: &Progress) -> serde_json::Value {
     value
 }
 
-/// Runs a case whole and, on changing numbers of threads, in pieces of `pieces` calls each in turn, with a checkpoint every `every` updates.
-/// Returns what the whole run told.
+/// Runs a case whole and, on changing numbers of threads, in pieces of `pieces` calls each in turn,
+/// with a checkpoint every `every` updates. Returns what the whole run told.
 fn check(case: &Case, data: &Data, pieces: &[usize], every: u64) -> Heard {
     let pools = pools();
     let mut heard = Heard::default();
@@ -436,7 +438,8 @@ fn classifiers() {
     check(&classifier("classifier sgd", Masking::Version1, 0.1, sgd), &data, &[5], 2);
 }
 
-/// A loss that is not a number sends the run back to its checkpoint; every epoch is run and counted once.
+/// A loss that is not a number sends the run back to its checkpoint; every epoch is run and counted
+/// once.
 #[test]
 fn rewinding() {
     let data = Data::new(12);

@@ -1,5 +1,5 @@
-//! Packages from elsewhere: their licences, versions, sources and build scripts are those that `deny.toml` allows. cargo-deny checks the same and
-//! advisories besides, where it is installed.
+//! Packages from elsewhere: their licences, versions, sources and build scripts are those that
+//! `deny.toml` allows. cargo-deny checks the same and advisories besides, where it is installed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -28,7 +28,8 @@ fn names(list: &toml::Value) -> BTreeSet<String> {
     list.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_string()).collect()
 }
 
-/// Whether a licence expression (SPDX; `/` is an old way to write `OR`) can be met with what is allowed.
+/// Whether a licence expression (SPDX; `/` is an old way to write `OR`) can be met with what is
+/// allowed.
 fn is_met(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words = spaced.split_whitespace().peekable();

@@ -1,4 +1,5 @@
-//! Bad input of every kind, through the binary: one sentence that names the thing, exit status 1 or 2, nothing lost, nothing half-written.
+//! Bad input of every kind, through the binary: one sentence that names the thing, exit status 1 or
+//! 2, nothing lost, nothing half-written.
 
 use std::path::Path;
 
@@ -363,7 +364,8 @@ fn output_directories_that_cannot_be() {
     assert_eq!(p.data.read("out/mine.txt"), b"mine", "other files are not the program's to remove");
 }
 
-/// A file system of 128 KiB, in a mount namespace of its own: the text has its place there, the first checkpoint has not.
+/// A file system of 128 KiB, in a mount namespace of its own: the text has its place there, the
+/// first checkpoint has not.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk() {
@@ -403,7 +405,8 @@ fn a_full_standard_output() {
     assert!(message.starts_with("error: standard output: cannot write: no space left"), "{message}");
 }
 
-/// A run that stopped (it diverged after its first checkpoint) goes on with its own flags and data only.
+/// A run that stopped (it diverged after its first checkpoint) goes on with its own flags and data
+/// only.
 #[test]
 fn going_on_with_other_flags() {
     let p = place();

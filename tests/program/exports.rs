@@ -1,4 +1,5 @@
-//! Files as spreadsheets, databases and other programs write them, through the binary: read as they are meant, or refused in words.
+//! Files as spreadsheets, databases and other programs write them, through the binary: read as they
+//! are meant, or refused in words.
 
 use crate::support::{self, Data, SIZES, STAGE, classifier, json, json_lines, text, ulmfit, words};
 use crate::text_in::{class, classes, file};
@@ -33,7 +34,8 @@ fn row_names_without_a_name() {
         .refused(&[], &["a.csv:3: has 3 columns", "hint: a quote encloses a field only where it follows ',' directly"]);
 }
 
-/// Two quotes that were meant as characters make one field of the rows between them; of two rows, too.
+/// Two quotes that were meant as characters make one field of the rows between them; of two rows,
+/// too.
 #[test]
 fn rows_within_quotes() {
     let part = "a quoted text that begins here holds lines that look like rows";
@@ -148,7 +150,8 @@ fn labels_that_are_missing_values() {
     assert!(said(&commas.path, &[]).contains("numbers with fractions ('3,5')"));
 }
 
-/// A text of which the rules leave nothing is no text: it has no answer, and the others keep theirs.
+/// A text of which the rules leave nothing is no text: it has no answer, and the others keep
+/// theirs.
 #[test]
 fn texts_of_nothing() {
     let directory = tempfile::tempdir().unwrap();

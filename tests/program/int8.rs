@@ -56,7 +56,8 @@ fn answers_are_near_those_of_f32_and_depend_on_their_text_alone() {
     }
 }
 
-/// The sums are the same on every path: what differs between instruction sets is the rounding of gates.
+/// The sums are the same on every path: what differs between instruction sets is the rounding of
+/// gates.
 #[test]
 fn instruction_sets_agree() {
     let model = classifier().to_str().unwrap();

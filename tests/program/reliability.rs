@@ -1,4 +1,5 @@
-//! Never lose a run, never answer wrongly in silence: through the binary. docs/reliability.md says which test holds which promise.
+//! Never lose a run, never answer wrongly in silence: through the binary. docs/reliability.md says
+//! which test holds which promise.
 
 mod damage;
 mod ends;
@@ -48,7 +49,8 @@ pub fn faults() -> PathBuf {
     found.expect("cargo builds libfaults.so beside the tests")
 }
 
-/// Makes the call number `n` (from 1) about paths with `part` in them go wrong. Without `n` calls are counted, a line each in `log`.
+/// Makes the call number `n` (from 1) about paths with `part` in them go wrong. Without `n` calls
+/// are counted, a line each in `log`.
 pub struct Fault<'a> {
     pub part: &'a str,
     pub n: usize,

@@ -1,11 +1,13 @@
-//! Labels for tokens: CoNLL in, a model that tags words, CoNLL or JSON out; on generated sentences whose tags hang on the words around.
+//! Labels for tokens: CoNLL in, a model that tags words, CoNLL or JSON out; on generated sentences
+//! whose tags hang on the words around.
 
 use std::path::{Path, PathBuf};
 
 use crate::support::{Data, Numbers, SIZES, json, json_lines, refused, text, ulmfit, words};
 use serde_json::{Value, json};
 
-/// Half of the names are places, half are people, by the word after them: to know a name is not enough, nor to have read up to it.
+/// Half of the names are places, half are people, by the word after them: to know a name is not
+/// enough, nor to have read up to it.
 const NAMES: [&[&str]; 6] = [&["Jordan"], &["Lena"], &["Don"], &["Van", "Buren"], &["St.", "John"], &["McKenzie"]];
 const OTHER: &[&str] = &["the", "a", "near", "old", "saw", "and", "U.N.", "it", "'s"];
 
@@ -129,7 +131,8 @@ fn strings(value: &Value) -> Vec<String> {
     value.as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_string()).collect()
 }
 
-/// The whole method in both directions: the file says that it is tags; two encoders know what comes after a name.
+/// The whole method in both directions: the file says that it is tags; two encoders know what comes
+/// after a name.
 #[test]
 fn a_whole_run_in_both_directions() {
     let (data, _) = data("tags-run");
@@ -207,8 +210,8 @@ fn a_whole_run_in_both_directions() {
     assert!(expected.starts_with(&text(&alone.get_output().stdout)));
 }
 
-/// One direction that has not read the word after a name can do no better than guess; the other one knows it. IOB1, IOB2 and BIOES, spaces
-/// and tabs are the same data.
+/// One direction that has not read the word after a name can do no better than guess; the other one
+/// knows it. IOB1, IOB2 and BIOES, spaces and tabs are the same data.
 #[test]
 fn directions_and_schemes() {
     let (data, _) = data("tags-schemes");

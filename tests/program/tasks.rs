@@ -1,5 +1,6 @@
-//! What stage 3 can learn besides one class of several: unbalanced classes, labels, numbers, pairs, a language model beside it.
-//! Everything on generated data, where a guess of the commonest answer fails.
+//! What stage 3 can learn besides one class of several: unbalanced classes, labels, numbers, pairs,
+//! a language model beside it. Everything on generated data, where a guess of the commonest answer
+//! fails.
 
 use std::path::{Path, PathBuf};
 
@@ -285,7 +286,8 @@ fn a_language_model_beside_the_classifier() {
     assert!(data.read("with/model.safetensors") != data.read("without/model.safetensors"));
 }
 
-/// The whole method in both directions, for labels: their probabilities and thresholds are averaged.
+/// The whole method in both directions, for labels: their probabilities and thresholds are
+/// averaged.
 #[test]
 fn a_whole_run_with_several_labels() {
     let (data, _) = data("tasks-run");

@@ -1,4 +1,5 @@
-//! Text in, through the binary: nothing of a file is lost in silence, and answers depend on their own text alone.
+//! Text in, through the binary: nothing of a file is lost in silence, and answers depend on their
+//! own text alone.
 
 use crate::support::{self, Data, SIZES, STAGE, classifier, json, json_lines, text, ulmfit, words};
 use serde_json::Value;

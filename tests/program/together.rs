@@ -182,6 +182,19 @@ fn an_unsure_answer_is_none() {
     refused(&mut ulmfit(&["predict", "--model", &out, "--min-confidence", "1.5", "x"]), 2, &["from 0 to 1"]);
 }
 
+/// A stage alone has no folds, and a comparison of nothing leaves no folder.
+#[test]
+fn what_would_do_nothing_is_refused() {
+    let (_root, data) = place();
+    let (train, test, out) = (data.path("train.csv"), data.path("test.csv"), data.path("out"));
+    let line = ["train-classifier", "--model", "none", "--train", &train, "--out", &out];
+    let folds = ["--set", "classifier.folds=3"];
+    refused(&mut ulmfit(&words(&[&line, &folds])), 2, &["classifier.folds=3 does nothing here"]);
+    let line = ["compare", "--train", &train, "--test", &test, "--base", "none", "--skip", "scratch", "--out", &out];
+    refused(&mut ulmfit(&line), 2, &["only the network from scratch, which is left out"]);
+    assert!(!Path::new(&out).exists());
+}
+
 /// Hardly any data, one short text to answer, and 150 classes.
 #[test]
 fn awkward_data_are_learned_from() {

@@ -1,5 +1,5 @@
-//! Integrated gradients over the embeddings (Sundararajan et al. 2017): `x · ∫₀¹ ∇F(αx) dα`, the path from
-//! zero embeddings to those of the text, by the midpoint rule.
+//! Integrated gradients over the embeddings (Sundararajan et al. 2017): `x · ∫₀¹ ∇F(αx) dα`, the
+//! path from zero embeddings to those of the text, by the midpoint rule.
 
 use super::{Case, Path};
 use crate::autodiff::{Graph, Parameters};

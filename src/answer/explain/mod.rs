@@ -1,8 +1,9 @@
-//! Which words decided: a logit of a classifier, taken apart by the words of its text (docs/explain.md).
+//! Which words decided: a logit of a classifier, taken apart by the words of its text
+//! (docs/explain.md).
 //!
 //! Three views of the same number: the shares of the pooled steps, exact (`pooling.rs`); integrated
-//! gradients of the embeddings (`gradients.rs`); the logit without a word (`without.rs`). Beside them
-//! the features of the folder's linear model, exact as well.
+//! gradients of the embeddings (`gradients.rs`); the logit without a word (`without.rs`). Beside
+//! them the features of the folder's linear model, exact as well.
 
 mod gradients;
 mod json;
@@ -23,8 +24,8 @@ use crate::models::{Decision, Loaded};
 use crate::nn::{Answers, Classifier};
 use crate::text::{Direction, Document, Source, Tokenizer, UNKNOWN_ID, pieces};
 
-/// Tokens of a text beyond which only the shares of its pooled steps are told: the gradients of all of
-/// its steps are in memory together.
+/// Tokens of a text beyond which only the shares of its pooled steps are told: the gradients of all
+/// of its steps are in memory together.
 pub const MOST_TOKENS: usize = 8192;
 
 /// What is taken apart: `Σ weights · logit + offset`, over the outputs of a network.
@@ -90,7 +91,8 @@ pub struct NetworkWords {
     /// Of the tokens, in the order of the text.
     pub tokens: Vec<TokenShare>,
     pub words: Vec<WordShare>,
-    /// Tokens before the first one that is pooled, in reading order: they decide through the state alone.
+    /// Tokens before the first one that is pooled, in reading order: they decide through the state
+    /// alone.
     pub unpooled: usize,
     pub gradients: Option<Path>,
 }
@@ -146,8 +148,8 @@ pub struct WordShare {
 }
 
 impl Panel {
-    /// Takes an answer apart. The networks of the folder are explained one by one: their logits add up,
-    /// the probabilities of several do not.
+    /// Takes an answer apart. The networks of the folder are explained one by one: their logits add
+    /// up, the probabilities of several do not.
     ///
     /// # Errors
     /// Pairs of texts; an unknown class; those of reading and of the device.

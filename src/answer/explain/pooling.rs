@@ -1,12 +1,13 @@
 //! The exact shares: what every pooled step adds to a logit.
 //!
-//! In evaluation the head is linear but for its ReLUs. At one input they are linear, too: each unit of a
-//! hidden layer is on or off. With this active set the logit is `base + Σ_j a_j (p_j − μ_j)` over the
-//! units `p` of the pooled vector (the last state, the maximum, the mean), where `a` are the weights of
-//! the head multiplied out, batch norms included, and `μ` is the mean that the first batch norm has seen
-//! in training. And a unit of the pooled vector belongs to steps: that of the last state to the last one,
-//! a maximum to the step where it was taken, a mean to all of them in equal parts. So the sum of the base
-//! and of all shares is the logit: an identity, not an estimate.
+//! In evaluation the head is linear but for its ReLUs. At one input they are linear, too: each unit
+//! of a hidden layer is on or off. With this active set the logit is `base + Σ_j a_j (p_j − μ_j)`
+//! over the units `p` of the pooled vector (the last state, the maximum, the mean), where `a` are
+//! the weights of the head multiplied out, batch norms included, and `μ` is the mean that the first
+//! batch norm has seen in training. And a unit of the pooled vector belongs to steps: that of the
+//! last state to the last one, a maximum to the step where it was taken, a mean to all of them in
+//! equal parts. So the sum of the base and of all shares is the logit: an identity, not an
+//! estimate.
 
 use super::{Case, Target};
 use crate::autodiff::Graph;
@@ -54,8 +55,8 @@ pub struct Shares {
     pub tokens: Vec<Parts>,
 }
 
-/// Runs a text as `predict` does. The logit that the network gives, and the shares of all of its tokens
-/// in reading order.
+/// Runs a text as `predict` does. The logit that the network gives, and the shares of all of its
+/// tokens in reading order.
 pub(super) fn of(case: &Case, g: &mut Graph) -> Result<(f64, Shares)> {
     let (network, parameters) = (&case.model.network, &case.model.parameters);
     let ids = case.read(&case.ids);
@@ -118,8 +119,8 @@ pub fn shares(states: &[f64], width: usize, head: &[AffineBlock], target: &Targe
     Shares { logit: target.of(&logits), base, tokens }
 }
 
-/// Logits, and which units of every hidden layer are on; or, with those units given, of the linear map
-/// that the head then is.
+/// Logits, and which units of every hidden layer are on; or, with those units given, of the linear
+/// map that the head then is.
 fn forward(head: &[AffineBlock], input: &[f64], given: Option<&[Vec<bool>]>) -> (Vec<f64>, Vec<Vec<bool>>) {
     let (mut x, mut active) = (input.to_vec(), Vec::new());
     for (k, block) in head.iter().enumerate() {

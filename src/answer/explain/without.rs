@@ -10,8 +10,9 @@ use crate::text::Piece;
 /// Tokens that are run together.
 const TOGETHER: usize = 16_384;
 
-/// For every word the logit of the text less that of the text without it; `None` for marks, for a word
-/// that is all of the text, and for those that are not among the `most` with the largest shares.
+/// For every word the logit of the text less that of the text without it; `None` for marks, for a
+/// word that is all of the text, and for those that are not among the `most` with the largest
+/// shares.
 pub(super) fn of(
     case: &Case,
     g: &mut Graph,

@@ -1,4 +1,5 @@
-//! What a step tells of its health: where its numbers end being numbers, and gates that hardly move.
+//! What a step tells of its health: where its numbers end being numbers, and gates that hardly
+//! move.
 
 use super::{Graph, Var};
 use crate::autodiff::ParameterId;
@@ -7,8 +8,9 @@ use crate::error::Result;
 use crate::tensor::Tensor;
 
 impl Graph {
-    /// The first operation of this step with an output that is not finite: its name, and the first parameter that it or one before it
-    /// took. Good until [`reset`](Self::reset), after a backward pass, too; what nothing needs a gradient of is not looked at.
+    /// The first operation of this step with an output that is not finite: its name, and the first
+    /// parameter that it or one before it took. Good until [`reset`](Self::reset), after a backward
+    /// pass, too; what nothing needs a gradient of is not looked at.
     ///
     /// # Errors
     /// Those of a GPU.
@@ -26,8 +28,9 @@ impl Graph {
         Ok(None)
     }
 
-    /// For every recurrent operation of this step the share of its gates that are nearer than 0.01 to 0 or 1, and its first parameter.
-    /// Before the backward pass, which takes the gates; on the CPU alone.
+    /// For every recurrent operation of this step the share of its gates that are nearer than 0.01
+    /// to 0 or 1, and its first parameter. Before the backward pass, which takes the gates; on the
+    /// CPU alone.
     ///
     /// # Errors
     /// Those of reading.

@@ -1,8 +1,9 @@
 //! Which instructions this process uses, and how a loop is compiled for each of them.
 //!
-//! A numerical loop is written once, as a [`Kernel`]; [`dispatch`] compiles it once per [`Isa`] and runs the one that this process
-//! uses. The two vector instruction sets round in the same way (fused multiply-add) and give the same bits; [`Isa::Portable`]
-//! rounds after every multiplication.
+//! A numerical loop is written once, as a [`Kernel`]; [`dispatch`] compiles it once per [`Isa`] and
+//! runs the one that this process uses. The two vector instruction sets round in the same way
+//! (fused multiply-add) and give the same bits; [`Isa::Portable`] rounds after every
+//! multiplication.
 
 use std::sync::OnceLock;
 
@@ -134,8 +135,8 @@ fn parse(value: &str, best: Isa) -> Result<Isa> {
     Ok(isa)
 }
 
-/// The instruction set of this process: chosen once, by [`isa_from_environment`]. (A wrong `ULMFIT_ISA` counts as unset here;
-/// programs check it at the start.)
+/// The instruction set of this process: chosen once, by [`isa_from_environment`]. (A wrong
+/// `ULMFIT_ISA` counts as unset here; programs check it at the start.)
 #[inline]
 pub fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
@@ -144,11 +145,13 @@ pub fn isa() -> Isa {
 
 /// A piece of straight numerical code that is compiled for every [`Isa`].
 ///
-/// Write `#[inline(always)]` on `run`, and plain loops over slices in it: the compiler turns those into the vector instructions of
-/// the function that they are inlined into. The compiler never reorders floating-point arithmetic, so bits depend on `FMA` alone.
+/// Write `#[inline(always)]` on `run`, and plain loops over slices in it: the compiler turns those
+/// into the vector instructions of the function that they are inlined into. The compiler never
+/// reorders floating-point arithmetic, so bits depend on `FMA` alone.
 pub trait Kernel {
     type Output;
-    /// `FMA` says whether multiplication and addition may be fused: pass it on to [`super::math::Math`].
+    /// `FMA` says whether multiplication and addition may be fused: pass it on to
+    /// [`super::math::Math`].
     fn run<const FMA: bool>(self) -> Self::Output;
 }
 
@@ -190,7 +193,8 @@ fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<true>()
 }
 
-/// Calls `test` with every instruction set of this processor, and says on standard error which it cannot.
+/// Calls `test` with every instruction set of this processor, and says on standard error which it
+/// cannot.
 #[cfg(test)]
 pub(crate) fn for_each_isa(mut test: impl FnMut(Isa)) {
     for isa in Isa::ALL {

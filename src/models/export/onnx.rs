@@ -1,6 +1,6 @@
-//! ONNX files, opset 17: an LSTM operator a layer, with the lengths of the texts, so that a text needs
-//! no chunks; the pooling of a classifier over its last tokens; batch norms folded into the layers that
-//! follow them.
+//! ONNX files, opset 17: an LSTM operator a layer, with the lengths of the texts, so that a text
+//! needs no chunks; the pooling of a classifier over its last tokens; batch norms folded into the
+//! layers that follow them.
 
 use super::protobuf::Message;
 use crate::autodiff::Parameters;
@@ -133,14 +133,16 @@ fn values(parameters: &Parameters, name: &str) -> Result<Vec<f32>> {
     Ok(parameters.value(id).read::<f32>().to_vec())
 }
 
-/// Rows of four gates in the order of ONNX: input, output, forget, cell; here input, forget, cell, output.
+/// Rows of four gates in the order of ONNX: input, output, forget, cell; here input, forget, cell,
+/// output.
 fn gates(values: &[f32]) -> Vec<f32> {
     let part = values.len() / 4;
     [0, 3, 1, 2].iter().flat_map(|&gate| values[gate * part..][..part].iter().copied()).collect()
 }
 
-/// Embedding and layers: `tokens` `[B, T]` to `[T, B, E]`. `lengths`: of the texts, where there are any.
-/// `state`: names of what a layer begins with, `[1, B, H]` each; returns those of what it ends with.
+/// Embedding and layers: `tokens` `[B, T]` to `[T, B, E]`. `lengths`: of the texts, where there are
+/// any. `state`: names of what a layer begins with, `[1, B, H]` each; returns those of what it ends
+/// with.
 fn encoder(
     graph: &mut Graph,
     settings: &EncoderSettings,
@@ -177,8 +179,8 @@ fn encoder(
     Ok((x, embedding, ends))
 }
 
-/// A language model: `tokens` i64 `[B, T]` and the state of every layer (`h0`, `c0`, .., zeros at the
-/// beginning) to `logits` `[B, T, V]` and the state that goes on (`h0_next`, ..).
+/// A language model: `tokens` i64 `[B, T]` and the state of every layer (`h0`, `c0`, .., zeros at
+/// the beginning) to `logits` `[B, T, V]` and the state that goes on (`h0_next`, ..).
 ///
 /// # Errors
 /// A QRNN, an adaptive softmax.
@@ -261,8 +263,9 @@ pub fn classifier(model: &Loaded<Classifier>, metadata: &[(&str, String)]) -> Re
     Ok(graph.file(metadata))
 }
 
-/// `[last, maximum, mean]` over the chunks that are pooled (docs/SPEC.md §1.6, 1.7): from the first that
-/// begins at or after `length − max_steps` (`strict`: after), or from the last one. `[T, B, E]` to `[B, 3E]`.
+/// `[last, maximum, mean]` over the chunks that are pooled (docs/SPEC.md §1.6, 1.7): from the first
+/// that begins at or after `length − max_steps` (`strict`: after), or from the last one. `[T, B,
+/// E]` to `[B, 3E]`.
 fn pooled(graph: &mut Graph, y: &str, bptt: usize, max_steps: usize, strict: bool) -> String {
     let most = if strict { max_steps - 1 } else { max_steps };
     let number = |graph: &mut Graph, value: usize| graph.ints(&[1], &[value as i64]);
@@ -308,8 +311,8 @@ fn pooled(graph: &mut Graph, y: &str, bptt: usize, max_steps: usize, strict: boo
     graph.node("Concat", &[&last, &maximum, &mean], &[Attribute::Int("axis", 1)])
 }
 
-/// A linear layer after a batch norm in evaluation as one linear layer. `norm`: weight, bias, mean and
-/// variance of every input.
+/// A linear layer after a batch norm in evaluation as one linear layer. `norm`: weight, bias, mean
+/// and variance of every input.
 fn folded(weight: &[f32], bias: &[f32], norm: &[Vec<f32>; 4]) -> (Vec<f32>, Vec<f32>) {
     let [gain, shift, mean, variance] = norm;
     let inputs = gain.len();

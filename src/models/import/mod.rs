@@ -1,5 +1,5 @@
-//! Models of fastai 2 and 1, of the authors' scripts and of awd-lstm-lm, read without running any code
-//! of theirs (docs/CLI.md, `import`).
+//! Models of fastai 2 and 1, of the authors' scripts and of awd-lstm-lm, read without running any
+//! code of theirs (docs/CLI.md, `import`).
 
 mod machine;
 mod names;
@@ -78,8 +78,8 @@ impl Imported {
 /// Reads weights and vocabulary.
 ///
 /// # Errors
-/// [`Error::File`]: a file that is damaged, of another kind, hostile, or that does not fit the other;
-/// [`Error::Usage`]: rules that cannot be told and were not given.
+/// [`Error::File`]: a file that is damaged, of another kind, hostile, or that does not fit the
+/// other; [`Error::Usage`]: rules that cannot be told and were not given.
 pub fn import(weights: &Path, vocabulary: &Path, options: Options) -> Result<Imported> {
     let bad = |what: String| Error::file(weights, what);
     let bytes = read_file(weights)?;

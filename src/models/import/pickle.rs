@@ -1,12 +1,12 @@
 //! A reader of Python's pickles that never calls anything.
 //!
 //! A pickle is a program for a small stack machine. Python's own machine imports and calls what the
-//! program names, so that opening a file can run any code. Here a call becomes a [`Node::Object`]: a
-//! note of what would have been called, with which arguments. Who reads the notes decides what they
-//! mean (see [`torch`](super::torch)). Protocols 0 to 5.
+//! program names, so that opening a file can run any code. Here a call becomes a [`Node::Object`]:
+//! a note of what would have been called, with which arguments. Who reads the notes decides what
+//! they mean (see [`torch`](super::torch)). Protocols 0 to 5.
 //!
-//! Memory and time are linear in the length of the file: every step of the machine reads at least one
-//! byte, and adds at most one node and the items that were put on the stack.
+//! Memory and time are linear in the length of the file: every step of the machine reads at least
+//! one byte, and adds at most one node and the items that were put on the stack.
 
 use super::machine::Machine;
 

@@ -1,4 +1,5 @@
-//! The QRNN encoder: embedding and L quasi-recurrent layers (Bradbury et al. 2017; AWD-QRNN, Merity et al. 2018; docs/SPEC.md §1.5), with the dropouts of §1.2.
+//! The QRNN encoder: embedding and L quasi-recurrent layers (Bradbury et al. 2017; AWD-QRNN, Merity
+//! et al. 2018; docs/SPEC.md §1.5), with the dropouts of §1.2.
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use crate::random::Key;
 use crate::tensor::Tensor;
 use crate::trace;
 
-/// Sizes of a QRNN. Layers are E→H→…→H→E, as those of the AWD-LSTM; the first one sees the step before beside each step.
+/// Sizes of a QRNN. Layers are E→H→…→H→E, as those of the AWD-LSTM; the first one sees the step
+/// before beside each step.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QrnnSettings {
@@ -151,7 +153,8 @@ impl Encoder for Qrnn {
         let [steps, b, e] = *g.shape(x).dims() else { unreachable!("an embedding is [T, B, E]") };
         let last = self.layers.len();
         let before = g.constant(state.get(last).leading_rows(b)?);
-        // what the next window's first step has before it, as this window's dropout has left it (docs/SPEC.md §1.5)
+        // what the next window's first step has before it, as this window's dropout has left it
+        // (docs/SPEC.md §1.5)
         let next = g.uninitialised([b, e], g.dtype(x))?;
         next.copy_elements(0, g.tensor(x), (steps - 1) * b * e, b * e);
         state.set(last, next);
@@ -222,7 +225,8 @@ mod tests {
         assert_eq!(run(&[2, 3, 1]), whole);
     }
 
-    /// Weight drop is of the gates' matrices: where their masks are zero so are their gradients, and nowhere else.
+    /// Weight drop is of the gates' matrices: where their masks are zero so are their gradients,
+    /// and nowhere else.
     #[test]
     fn dropped_weights_get_no_gradient() {
         let (encoder, mut parameters) = model();

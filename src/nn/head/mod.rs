@@ -1,6 +1,7 @@
 //! Heads: from what an encoder gives for every token to the loss of a task.
 //!
-//! A new one is a file beside this that declares its parameters and implements [`Head`]; a model (`nn::model`) puts it on an encoder.
+//! A new one is a file beside this that declares its parameters and implements [`Head`]; a model
+//! (`nn::model`) puts it on an encoder.
 
 mod answers;
 mod next_word;
@@ -24,7 +25,8 @@ use crate::trace;
 pub struct Features<'a> {
     /// The encoder's embedding matrix on the graph, for a tied decoder.
     pub embedding: Var,
-    /// Outputs of the encoder without dropout, `[T, rows, E]` each, consecutive in time; one where the batch is a window.
+    /// Outputs of the encoder without dropout, `[T, rows, E]` each, consecutive in time; one where
+    /// the batch is a window.
     pub chunks: &'a [Var],
     /// Step at which the first of them begins.
     pub start: usize,
@@ -36,14 +38,16 @@ pub struct Features<'a> {
     pub norm: Mode,
     /// Where documents are pairs of texts: the rows of the first and of the second text of each.
     pub pairs: Option<[&'a [u32]; 2]>,
-    /// Where words are labelled: what each encoder has made of them; its chunks are those of the first.
+    /// Where words are labelled: what each encoder has made of them; its chunks are those of the
+    /// first.
     pub readings: &'a [Reading<'a>],
 }
 
 /// What is known of the rows of a batch.
 #[derive(Clone, Copy, Debug)]
 pub enum Known<'a> {
-    /// u32: next words `[T, B]`, classes `[B]` in the order of the rows, labels `[N]` of the words of a batch.
+    /// u32: next words `[T, B]`, classes `[B]` in the order of the rows, labels `[N]` of the words
+    /// of a batch.
     Indices(&'a Tensor),
     /// For every row 0 or 1 for each label, or the number that is to be estimated; row by row.
     Numbers(&'a [f64]),
@@ -74,7 +78,8 @@ pub struct Targets<'a> {
 pub struct HeadLoss {
     /// What is reported: a mean cross-entropy in nats, or a mean squared error.
     pub loss: Var,
-    /// The encoder's output as the head has used it, after its dropout, where there is one: activation regularisation may ask for it.
+    /// The encoder's output as the head has used it, after its dropout, where there is one:
+    /// activation regularisation may ask for it.
     pub dropped: Option<Var>,
 }
 

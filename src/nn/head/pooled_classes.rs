@@ -1,4 +1,5 @@
-//! One class for a document: masked concat pooling, then blocks of batch norm, dropout and linear layer (docs/SPEC.md §1.6).
+//! One class for a document: masked concat pooling, then blocks of batch norm, dropout and linear
+//! layer (docs/SPEC.md §1.6).
 
 use super::super::noise::Noise;
 use super::super::{initial, sites};
@@ -64,8 +65,9 @@ pub struct PooledClasses {
 }
 
 impl PooledClasses {
-    /// Declares the parameters. `sizes`: widths from what is pooled (3E; of a pair 12E) to the classes; `linear_bias`: whether linear layers have a
-    /// bias; `norm_bias`: start value of the batch norms' bias.
+    /// Declares the parameters. `sizes`: widths from what is pooled (3E; of a pair 12E) to the
+    /// classes; `linear_bias`: whether linear layers have a bias; `norm_bias`: start value of the
+    /// batch norms' bias.
     pub fn declare(
         builder: &mut ParametersBuilder,
         group: Group,
@@ -142,7 +144,8 @@ impl PooledClasses {
 }
 
 impl Head for PooledClasses {
-    /// Linear layers U(±1/√n_in) (Kaiming-uniform with a = √5); batch norms 1 and the bias that was declared.
+    /// Linear layers U(±1/√n_in) (Kaiming-uniform with a = √5); batch norms 1 and the bias that was
+    /// declared.
     fn initialise(&self, parameters: &Parameters, key: Key) -> Result<()> {
         for block in &self.blocks {
             initial::constant(parameters, block.weight, 1.0);

@@ -1,5 +1,6 @@
-//! A label for every word: locked dropout over the encoders' outputs, then a linear layer over them side by side (Howard & Ruder 2018,
-//! §6: sequence labelling; the layout of two directions as in Akbik et al. 2018).
+//! A label for every word: locked dropout over the encoders' outputs, then a linear layer over them
+//! side by side (Howard & Ruder 2018, §6: sequence labelling; the layout of two directions as in
+//! Akbik et al. 2018).
 
 use super::super::noise::Noise;
 use super::super::{initial, sites};
@@ -17,7 +18,8 @@ use crate::trace;
 pub struct Reading<'a> {
     /// Its outputs without dropout, `[T, rows, E]` each, in the order of time.
     pub chunks: &'a [Var],
-    /// Of every chunk the rows `t·rows + row` at which a word is read, and the numbers of these words in the batch.
+    /// Of every chunk the rows `t·rows + row` at which a word is read, and the numbers of these
+    /// words in the batch.
     pub words: &'a [[Vec<u32>; 2]],
     pub noise: Noise<'a>,
 }
@@ -41,7 +43,8 @@ impl TokenLabels {
         }
     }
 
-    /// The vectors of all words, `[N, parts·E]`, one part for each reading, and their logits `[N, C]`.
+    /// The vectors of all words, `[N, parts·E]`, one part for each reading, and their logits `[N,
+    /// C]`.
     ///
     /// # Errors
     /// No word; a word that a reading lacks or has twice; no memory left.

@@ -1,4 +1,5 @@
-//! The classifier: an encoder over chunks (BPT3C, docs/SPEC.md §1.7), masked concat pooling and head (§1.6).
+//! The classifier: an encoder over chunks (BPT3C, docs/SPEC.md §1.7), masked concat pooling and
+//! head (§1.6).
 
 use std::sync::Arc;
 
@@ -28,7 +29,8 @@ pub struct ClassifierSettings {
     /// Sizes of the head's inner layers (50).
     pub head: Vec<usize>,
     pub classes: usize,
-    /// Whether the head's linear layers have a bias: yes in 0.7 and v1, no in v2 (docs/SPEC.md §1.6).
+    /// Whether the head's linear layers have a bias: yes in 0.7 and v1, no in v2 (docs/SPEC.md
+    /// §1.6).
     pub linear_bias: bool,
     /// Initial bias of the batch norms: 0, or 1e-3 in v2.
     pub norm_bias: f64,
@@ -36,9 +38,11 @@ pub struct ClassifierSettings {
     pub masking: Masking,
     /// Steps of a chunk (70; v2: 72).
     pub bptt: usize,
-    /// Steps that are pooled at most: the last ones (20 · bptt). The last chunk is pooled whatever its length.
+    /// Steps that are pooled at most: the last ones (20 · bptt). The last chunk is pooled whatever
+    /// its length.
     pub max_steps: usize,
-    /// Whether a chunk is kept only if it starts strictly after `length − max_steps` (0.7, v1) or also at it (v2).
+    /// Whether a chunk is kept only if it starts strictly after `length − max_steps` (0.7, v1) or
+    /// also at it (v2).
     pub strict_cap: bool,
     /// What is said of a document.
     #[serde(default, skip_serializing_if = "Answers::is_class")]
@@ -46,7 +50,8 @@ pub struct ClassifierSettings {
     /// Whether a document is two texts, each encoded by itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pair: bool,
-    /// A language model's decoder on the same encoder, which learns beside the head; whether it has a bias.
+    /// A language model's decoder on the same encoder, which learns beside the head; whether it has
+    /// a bias.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auxiliary: Option<bool>,
 }
@@ -55,7 +60,8 @@ impl ClassifierSettings {
     /// Refuses sizes that no classifier can have.
     ///
     /// # Errors
-    /// [`Error::Usage`]: a size of zero or beyond what can be counted, fewer than two classes, a cap of zero, several numbers.
+    /// [`Error::Usage`]: a size of zero or beyond what can be counted, fewer than two classes, a
+    /// cap of zero, several numbers.
     pub fn check(&self) -> Result<()> {
         self.encoder.check()?;
         let size = 1..=1usize << 24;
@@ -101,10 +107,12 @@ impl ClassifierSettings {
 pub struct Classified {
     /// `[B, C]`; where words are labelled `[N, C]`, the words of the batch's first document first.
     pub logits: Var,
-    /// The kept chunks of the encoder's output, in the order of time; where nothing is recorded, they may be parts of chunks.
+    /// The kept chunks of the encoder's output, in the order of time; where nothing is recorded,
+    /// they may be parts of chunks.
     pub chunks: Vec<Var>,
-    /// Position in the batch of every row of logits and pooled vectors (and, but for pairs, of chunks): padded at the end, rows are
-    /// sorted by length. Where words are labelled, the documents in their order.
+    /// Position in the batch of every row of logits and pooled vectors (and, but for pairs, of
+    /// chunks): padded at the end, rows are sorted by length. Where words are labelled, the
+    /// documents in their order.
     pub rows: Vec<u32>,
     /// `[B, 3E]`; where words are labelled their vectors, `[N, E]` or `[N, 2E]`.
     pub pooled: Var,
@@ -112,7 +120,8 @@ pub struct Classified {
     pub hidden: Vec<Var>,
 }
 
-/// Parameters of a classifier. Layer groups: embedding, one per layer of the encoder, head (docs/SPEC.md §4.2).
+/// Parameters of a classifier. Layer groups: embedding, one per layer of the encoder, head
+/// (docs/SPEC.md §4.2).
 #[derive(Clone, Debug)]
 pub struct Classifier {
     pub settings: ClassifierSettings,
@@ -158,7 +167,8 @@ pub struct ClassifierLosses {
 pub enum Truth<'a> {
     /// The class of every document, or of every word of them.
     Classes(&'a [u32]),
-    /// For every document 0 or 1 for each label, or the number that is to be estimated; document by document.
+    /// For every document 0 or 1 for each label, or the number that is to be estimated; document by
+    /// document.
     Numbers(&'a [f64]),
 }
 
@@ -219,8 +229,9 @@ impl Classifier {
         self.auxiliary.iter().try_for_each(|decoder| decoder.initialise(parameters, key))
     }
 
-    /// Loss of a training batch. `truth`: of every document, in the batch's order; of a pair, once; of every word, where those are
-    /// labelled. Otherwise as [`forward`](Self::forward), with one noise for encoder and heads.
+    /// Loss of a training batch. `truth`: of every document, in the batch's order; of a pair, once;
+    /// of every word, where those are labelled. Otherwise as [`forward`](Self::forward), with one
+    /// noise for encoder and heads.
     ///
     /// # Errors
     /// As [`forward`](Self::forward); a label that is no class; a second head that is not there.
@@ -272,8 +283,8 @@ impl Classifier {
         sum_losses(head_of.part(), g, &features, head, auxiliary, penalties)
     }
 
-    /// Mean cross-entropy of the words of a batch after those before them, as the second head sees it: over the recorded steps, after
-    /// its dropout. `None` where no document has two words.
+    /// Mean cross-entropy of the words of a batch after those before them, as the second head sees
+    /// it: over the recorded steps, after its dropout. `None` where no document has two words.
     #[allow(clippy::too_many_arguments)]
     fn next_words(
         &self,
@@ -326,7 +337,8 @@ impl Classifier {
         Walk { encoder: &*self.encoder, parameters, batch, layout, noise }.run(g)
     }
 
-    /// Where documents are pairs: the rows of the first and of the second text of each. A batch holds all first texts, then all second.
+    /// Where documents are pairs: the rows of the first and of the second text of each. A batch
+    /// holds all first texts, then all second.
     fn pairs(&self, encoded: &Encoded) -> Option<[Vec<u32>; 2]> {
         self.settings.pair.then(|| {
             let mut row_of = vec![0; encoded.rows.len()];
@@ -352,11 +364,13 @@ impl Classifier {
 
     /// Runs a batch of documents to logits.
     ///
-    /// The state starts at zero for every document, is detached after every chunk, and the last `max_steps` steps are pooled. While
-    /// nothing is recorded, memory does not grow with the documents' lengths beyond the pooled steps; chunks that are not pooled are
-    /// never recorded (their gradient is zero; docs/SPEC.md §1.7).
+    /// The state starts at zero for every document, is detached after every chunk, and the last
+    /// `max_steps` steps are pooled. While nothing is recorded, memory does not grow with the
+    /// documents' lengths beyond the pooled steps; chunks that are not pooled are never recorded
+    /// (their gradient is zero; docs/SPEC.md §1.7).
     ///
-    /// * `norm`: [`Mode::Train`] for training, [`Mode::Frozen`] where the head is frozen, [`Mode::Eval`] otherwise
+    /// * `norm`: [`Mode::Train`] for training, [`Mode::Frozen`] where the head is frozen,
+    ///   [`Mode::Eval`] otherwise
     /// * `noise`: the encoder's dropouts; `head`: those of the head's blocks
     ///
     /// # Errors

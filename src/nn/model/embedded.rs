@@ -23,7 +23,8 @@ pub struct Embedded {
 }
 
 impl Classifier {
-    /// Step of a document of so many tokens from which on its steps are pooled: 0, but for long ones.
+    /// Step of a document of so many tokens from which on its steps are pooled: 0, but for long
+    /// ones.
     fn first_pooled(&self, length: usize) -> Result<usize> {
         let tokens = vec![0; length];
         let layout = self.layout(&DocumentBatch::new(vec![&tokens])?);
@@ -46,9 +47,9 @@ impl Classifier {
         Ok(self.head_of_documents()?.affine_blocks(parameters))
     }
 
-    /// Runs documents of one length, given as embeddings, in one window: a gradient flows through all of
-    /// their steps, where [`forward`](Self::forward) cuts it at chunks. The values are the same. Memory
-    /// grows with the length.
+    /// Runs documents of one length, given as embeddings, in one window: a gradient flows through
+    /// all of their steps, where [`forward`](Self::forward) cuts it at chunks. The values are the
+    /// same. Memory grows with the length.
     ///
     /// * `embeddings`: `[B, T, E]` in the type of the parameters
     ///
@@ -67,7 +68,8 @@ impl Classifier {
             let found = format!("{} values for {documents} documents", embeddings.len());
             return Err(Error::shape("classifier", "embeddings", format!("[B, T, {width}]"), found));
         }
-        // a matrix with a row for every token; the padding's row, which has no gradient, is none of them
+        // a matrix with a row for every token; the padding's row, which has no gradient, is none of
+        // them
         let before = self.settings.encoder.pad().map_or(0, |pad| pad as usize + 1);
         let mut rows = vec![0.0; before * width];
         rows.extend(embeddings);

@@ -20,8 +20,8 @@ pub struct LanguageModelSettings {
     pub encoder: EncoderSettings,
     /// Bias of the decoder: none in 0.7, one in v1, v2 and the AWD code (docs/SPEC.md §1.1).
     pub decoder_bias: bool,
-    /// Where an adaptive softmax cuts the vocabulary, ascending: the ends of all parts but the last (docs/SPEC.md §1.4); empty for the full
-    /// softmax.
+    /// Where an adaptive softmax cuts the vocabulary, ascending: the ends of all parts but the last
+    /// (docs/SPEC.md §1.4); empty for the full softmax.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub splits: Vec<usize>,
 }
@@ -40,8 +40,8 @@ pub struct WindowLoss {
     pub dropped: Var,
 }
 
-/// Parameters of a language model. Layer groups: one per layer of the encoder, then the tied embedding with the decoder's own parameters
-/// (docs/SPEC.md §4.2).
+/// Parameters of a language model. Layer groups: one per layer of the encoder, then the tied
+/// embedding with the decoder's own parameters (docs/SPEC.md §4.2).
 #[derive(Clone, Debug)]
 pub struct LanguageModel {
     pub settings: LanguageModelSettings,
@@ -62,8 +62,8 @@ impl LanguageModel {
     /// Declares the parameters without taking memory for them.
     ///
     /// # Errors
-    /// [`Error::Usage`] for sizes of zero or beyond what can be counted, and for splits that are not ascending
-    /// within the vocabulary.
+    /// [`Error::Usage`] for sizes of zero or beyond what can be counted, and for splits that are
+    /// not ascending within the vocabulary.
     pub fn declare(settings: LanguageModelSettings) -> Result<(Self, ParametersBuilder)> {
         settings.encoder.check()?;
         let (v, splits) = (settings.encoder.vocabulary(), &settings.splits);
@@ -93,8 +93,8 @@ impl LanguageModel {
     /// Loss of a training window.
     ///
     /// * `tokens`: u32 `[T, B]`; `targets`: u32 `[T, B]`, the words that follow
-    /// * `negatives`: u32 `[K]`, shared by the window, for a sampled softmax (docs/SPEC.md §1.4); `None`: the model's own softmax, full or
-    ///   adaptive
+    /// * `negatives`: u32 `[K]`, shared by the window, for a sampled softmax (docs/SPEC.md §1.4);
+    ///   `None`: the model's own softmax, full or adaptive
     /// * `state`: as in [`Encoder::forward`]
     ///
     /// # Errors

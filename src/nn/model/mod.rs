@@ -22,7 +22,8 @@ pub struct LossSettings {
     pub alpha: f64,
     /// Weight of TAR.
     pub beta: f64,
-    /// AR on the output after the head's dropout (AWD-LSTM, v2) or before it (0.7, v1); where the head has none, before it.
+    /// AR on the output after the head's dropout (AWD-LSTM, v2) or before it (0.7, v1); where the
+    /// head has none, before it.
     pub ar_on_dropped: bool,
     /// v1 and v2 skip TAR for a batch of one row, 0.7 for a window of one step.
     pub tar_guard: TarGuard,
@@ -41,7 +42,8 @@ pub struct BatchLoss {
     pub regularisation: Option<Var>,
 }
 
-/// The sum of a head's loss, that of a second head with its weight, and AR and TAR of the outputs of each encoder.
+/// The sum of a head's loss, that of a second head with its weight, and AR and TAR of the outputs
+/// of each encoder.
 fn sum_losses(
     part: trace::Layer,
     g: &mut Graph,

@@ -1,5 +1,5 @@
-//! The classifier of words: every word has the output of the encoder at the step at which it has been read, or those of two encoders,
-//! one of which reads backward.
+//! The classifier of words: every word has the output of the encoder at the step at which it has
+//! been read, or those of two encoders, one of which reads backward.
 
 use super::{BatchLoss, Classified, Classifier, ClassifierLosses, Truth, sum_losses};
 use crate::autodiff::{Graph, Parameters};

@@ -52,9 +52,9 @@ pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>) -> Result<Var> {
     g.record(&Linear, if b.is_some() { &all } else { &two }, &[], Attributes::none(), y)
 }
 
-/// As [`linear`], its weight in 8 bits and every row of `x` with a scale of its own, where the graph has
-/// [such weights](Graph::has_int8_weights); elsewhere the same as it. For the layers of encoders: heads
-/// stay as they are.
+/// As [`linear`], its weight in 8 bits and every row of `x` with a scale of its own, where the
+/// graph has [such weights](Graph::has_int8_weights); elsewhere the same as it. For the layers of
+/// encoders: heads stay as they are.
 ///
 /// # Errors
 /// As there; something is recorded.

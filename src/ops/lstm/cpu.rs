@@ -1,6 +1,7 @@
-//! The LSTM on slices. The recurrence runs by rows of the batch: a thread takes some rows through all steps, because nothing but the
-//! weights is shared between rows; no two threads meet before the end of the segment, and a row's bits do not depend on who ran it. A large weight
-//! is rather read once for all threads: see [`Share`].
+//! The LSTM on slices. The recurrence runs by rows of the batch: a thread takes some rows through
+//! all steps, because nothing but the weights is shared between rows; no two threads meet before
+//! the end of the segment, and a row's bits do not depend on who ran it. A large weight is rather
+//! read once for all threads: see [`Share`].
 
 use rayon::prelude::*;
 
@@ -25,14 +26,16 @@ pub(super) struct Layer<'a, T> {
     pub precision: Precision,
 }
 
-/// What the forward pass writes: `y` `[T, B, H]`, activated `gates` `[T, B, 4H]`, `cells` `[T, B, H]`.
+/// What the forward pass writes: `y` `[T, B, H]`, activated `gates` `[T, B, 4H]`, `cells` `[T, B,
+/// H]`.
 pub(super) struct Trace<'a, T> {
     pub y: &'a mut [T],
     pub gates: &'a mut [T],
     pub cells: &'a mut [T],
 }
 
-/// Gradients that arrive: `dy` `[T, B, H]`, `dh` and `dc` (of the final state) `[B, H]`; absent means zero.
+/// Gradients that arrive: `dy` `[T, B, H]`, `dh` and `dc` (of the final state) `[B, H]`; absent
+/// means zero.
 #[derive(Clone, Copy)]
 pub(super) struct Upstream<'a, T> {
     pub dy: Option<&'a [T]>,
@@ -40,14 +43,16 @@ pub(super) struct Upstream<'a, T> {
     pub dc: Option<&'a [T]>,
 }
 
-/// What the backward recurrence changes: `gates` become the gradients of the pre-activations; `dh`, `dc` end as those of h0, c0.
+/// What the backward recurrence changes: `gates` become the gradients of the pre-activations; `dh`,
+/// `dc` end as those of h0, c0.
 pub(super) struct Carried<'a, T> {
     pub gates: &'a mut [T],
     pub dh: &'a mut [T],
     pub dc: &'a mut [T],
 }
 
-/// Elements of the buffers that the forward pass packs W_ih and W_hh into. (The backward pass packs W_hh into one that is long enough for either.)
+/// Elements of the buffers that the forward pass packs W_ih and W_hh into. (The backward pass packs
+/// W_hh into one that is long enough for either.)
 pub(super) fn packed_lens<T: Real>(precision: Precision, sizes: Sizes) -> [usize; 2] {
     let Sizes { i, h, .. } = sizes;
     let len = |rows, columns| gemm::packed_len::<T>(precision, rows, columns);
@@ -66,7 +71,8 @@ pub(super) fn drop_weight<T: Real>(w: &[T], weight: &Dropout, h: usize, dropped:
 
 /// Calls `f(first row, rows)` for parts of the batch, in parallel.
 pub(super) fn by_rows(b: usize, f: impl Fn(usize, usize) + Sync) {
-    // the threads wait for the slowest: equal parts count for more than full tiles; a few rows are not worth reading the weight twice
+    // the threads wait for the slowest: equal parts count for more than full tiles; a few rows are
+    // not worth reading the weight twice
     let part = b.div_ceil(rayon::current_num_threads()).max(6);
     (0..b.div_ceil(part.max(1))).into_par_iter().for_each(|k| f(k * part, part.min(b - k * part)));
 }
@@ -76,7 +82,8 @@ pub(super) fn add<T: Real>(p: &[T], q: &[T], sum: &mut [T]) {
     sum.iter_mut().zip(p.iter().zip(q)).for_each(|(sum, (&p, &q))| *sum = p + q);
 }
 
-/// `bias`: b_ih + b_hh; `recurrent`: W_hh ⊙ mask packed by [`pack_transposed`]; `input`: W_ih, if it is packed whole.
+/// `bias`: b_ih + b_hh; `recurrent`: W_hh ⊙ mask packed by [`pack_transposed`]; `input`: W_ih, if
+/// it is packed whole.
 pub(super) fn forward<T: Real>(
     layer: Layer<T>,
     bias: &[T],
@@ -98,15 +105,16 @@ pub(super) fn forward<T: Real>(
     recurrence(layer, recurrent, trace, share);
 }
 
-/// Bytes of a packed W_hh from which on its columns are shared. On a Zen 4 with 64 rows in f32 columns save 1 to 2 %
-/// at H = 1150 (21 MB) and cost 7 % at H = 400 (2.6 MB), where the threads' meetings count; the fewer the rows, the less they pay for reading the
-/// weight twice.
+/// Bytes of a packed W_hh from which on its columns are shared. On a Zen 4 with 64 rows in f32
+/// columns save 1 to 2 % at H = 1150 (21 MB) and cost 7 % at H = 400 (2.6 MB), where the threads'
+/// meetings count; the fewer the rows, the less they pay for reading the weight twice.
 const BY_COLUMNS_FROM: usize = 4 << 20;
 
 /// What threads have for themselves in the forward recurrence. The bits are the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Share {
-    /// Rows of the batch, through all steps: every thread reads all of W_hh, and none waits for another.
+    /// Rows of the batch, through all steps: every thread reads all of W_hh, and none waits for
+    /// another.
     Rows,
     /// Columns of each step's product: W_hh is read once a step, and the threads meet twice.
     Columns,
@@ -217,7 +225,8 @@ impl<T: Real> Kernel for Cell<'_, T> {
     }
 }
 
-/// Runs the recurrence backwards, turning gates into gradients of their pre-activations in place. `recurrent`: W_hh ⊙ mask, packed as it lies; `c0` `[B, H]`; `cells` `[T, B, H]`.
+/// Runs the recurrence backwards, turning gates into gradients of their pre-activations in place.
+/// `recurrent`: W_hh ⊙ mask, packed as it lies; `c0` `[B, H]`; `cells` `[T, B, H]`.
 pub(super) fn backward_recurrence<T: Real>(
     sizes: Sizes,
     recurrent: Packed<T>,
@@ -259,7 +268,8 @@ pub(super) fn backward_recurrence<T: Real>(
 /// Elements that [`CellBackward`] asks for in advance.
 const AHEAD: usize = 256;
 
-/// One step of the backward recurrence for some rows: gates → their gradients, `dc` → that of the step before. `dh` is read.
+/// One step of the backward recurrence for some rows: gates → their gradients, `dc` → that of the
+/// step before. `dh` is read.
 struct CellBackward<'a, T> {
     h: usize,
     z: &'a mut [T],
@@ -290,7 +300,8 @@ impl<T: Real> Kernel for CellBackward<'_, T> {
                 h,
                 #[inline(always)]
                 |k, n| {
-                    // these come from memory, too many at a time for the processor to see what comes next
+                    // these come from memory, too many at a time for the processor to see what
+                    // comes next
                     (0..4).for_each(|gate| prefetch(z.as_ptr().wrapping_add(gate * h + k + AHEAD).cast()));
                     [c_before, c].iter().for_each(|x| prefetch(x.as_ptr().wrapping_add(k + AHEAD).cast()));
                     let [mut i, mut f, mut g, mut o] = load_gates(z, h, k, n);
@@ -405,7 +416,8 @@ mod tests {
     use super::*;
     use crate::random::{Key, Site, Stream};
 
-    /// Sizes whose products are large enough for several threads; two and three do not divide the rows.
+    /// Sizes whose products are large enough for several threads; two and three do not divide the
+    /// rows.
     #[test]
     fn shared_rows_and_shared_columns_give_the_same_bits() {
         let sizes = Sizes { t: 3, b: 7, i: 5, h: 203 };

@@ -20,7 +20,8 @@ use crate::tensor::Tensor;
 /// See [`lstm`].
 pub struct Lstm;
 
-/// Inputs of [`lstm`]. B batch, T steps, I input size, H hidden size; gates are stacked i, f, g, o (PyTorch's order).
+/// Inputs of [`lstm`]. B batch, T steps, I input size, H hidden size; gates are stacked i, f, g, o
+/// (PyTorch's order).
 #[derive(Clone, Copy, Debug)]
 pub struct LstmInputs {
     /// `[T, B, I]`
@@ -149,7 +150,8 @@ pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmO
             let [input_len, recurrent_len] = cpu::packed_lens::<T>(precision, sizes);
             let (w_ih, w_hh) = (g.tensor(w_ih).clone(), g.tensor(w_hh).clone());
             let pack = |w: &Tensor, to: &Tensor| cpu::pack_transposed::<T>(precision, &w.read::<T>(), h, &mut to.write::<T>());
-            // a weight that nothing is dropped from needs no copy; of a constant one what is packed is kept
+            // a weight that nothing is dropped from needs no copy; of a constant one what is packed
+            // is kept
             let recurrent = if weight.is_off() && !g.is_recording() {
                 g.packed(&w_hh, "recurrence", recurrent_len, |to| pack(&w_hh, to))?
             } else {
@@ -310,7 +312,8 @@ impl Operation for Lstm {
                 cpu::transposed_product(precision, &dz, &x.read::<T>(), t * batch, 4 * h, &mut dw.write::<T>(), store);
             }
             if let Some((dw, store)) = dw_hh {
-                // h_{t-1} is h0 for the first step, then y shifted by one: two products instead of a copy
+                // h_{t-1} is h0 for the first step, then y shifted by one: two products instead of
+                // a copy
                 let mut total = dropped.write::<T>();
                 cpu::transposed_product(precision, &dz[..batch * 4 * h], &h0.read::<T>(), batch, 4 * h, &mut total, Store::Set);
                 if t > 1 {

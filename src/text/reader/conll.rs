@@ -1,7 +1,9 @@
-//! CoNLL columns: a word a line with its tag, a blank line after every sentence (Tjong Kim Sang & De Meulder 2003).
+//! CoNLL columns: a word a line with its tag, a blank line after every sentence (Tjong Kim Sang &
+//! De Meulder 2003).
 //!
-//! Tags are those of chunks: `O`, or a letter, `-` and a kind. IOB1, IOB2 and BIOES (BILOU, BMES) are read alike, by the rules of
-//! `conlleval`, and handed on as IOB2: `B-` begins a chunk, `I-` goes on with one.
+//! Tags are those of chunks: `O`, or a letter, `-` and a kind. IOB1, IOB2 and BIOES (BILOU, BMES)
+//! are read alike, by the rules of `conlleval`, and handed on as IOB2: `B-` begins a chunk, `I-`
+//! goes on with one.
 
 use std::sync::Arc;
 
@@ -40,7 +42,8 @@ fn parse(tag: &str) -> Option<(char, &str)> {
         .then(|| (letter.chars().next().unwrap_or('O'), kind))
 }
 
-/// Whether a word with tag `now` after one with `before` (of its sentence, else `O`) begins a chunk.
+/// Whether a word with tag `now` after one with `before` (of its sentence, else `O`) begins a
+/// chunk.
 fn begins(before: (char, &str), now: (char, &str)) -> bool {
     now.0 != 'O'
         && (matches!(now.0, 'B' | 'S' | 'U') || matches!(before.0, 'O' | 'E' | 'S' | 'L' | 'U') || before.1 != now.1)
@@ -99,8 +102,8 @@ fn numbered(flag: &str, given: Option<&String>) -> Result<Option<usize>> {
     }
 }
 
-/// The words are the first column and the tags the last, unless the user says otherwise. Where no labels are wanted, tags are not
-/// looked at, and words may be all that there is.
+/// The words are the first column and the tags the last, unless the user says otherwise. Where no
+/// labels are wanted, tags are not looked at, and words may be all that there is.
 pub(super) fn read(opened: Opened) -> Result<Documents> {
     let Columns { text, label, more_labels, .. } = opened.columns;
     if text.len() > 1 || !more_labels.is_empty() {

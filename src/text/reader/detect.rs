@@ -30,7 +30,8 @@ pub(super) struct Sample {
 /// Reads the sample, in `encoding` where the user names one.
 ///
 /// # Errors
-/// The file is empty, an archive within an archive, in UTF-32, a pointer to data that are elsewhere, or cannot be read.
+/// The file is empty, an archive within an archive, in UTF-32, a pointer to data that are
+/// elsewhere, or cannot be read.
 pub(super) fn sample(name: &str, mut bytes: Bytes, encoding: Option<Encoding>) -> Result<Sample> {
     let mut head = Vec::new();
     bytes.by_ref().take(SAMPLE).read_to_end(&mut head).map_err(|e| read_error(name, e))?;
@@ -143,8 +144,8 @@ impl<'a> Look<'a> {
         self.sample.cut
     }
 
-    /// The whole file from its beginning, to look at the order of its quotes; nothing where it has none. Undecoded where that
-    /// can be: what is looked at is ASCII.
+    /// The whole file from its beginning, to look at the order of its quotes; nothing where it has
+    /// none. Undecoded where that can be: what is looked at is ASCII.
     pub(super) fn open_where_quoted(&self) -> Result<Option<Box<dyn BufRead>>> {
         let encoding = self.sample.read_as;
         if !encoding.has_ascii_marks() {

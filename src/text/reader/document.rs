@@ -10,8 +10,8 @@ use crate::text::is_space;
 pub struct Document {
     /// The text; several text fields are joined by a space (see [`Document::fields`]).
     pub text: String,
-    /// The class, as it is called in the file. Of a source with several labels all of them, joined by [`LABEL_MARK`]; of one with tags
-    /// that of every word, in IOB2, joined in the same way.
+    /// The class, as it is called in the file. Of a source with several labels all of them, joined
+    /// by [`LABEL_MARK`]; of one with tags that of every word, in IOB2, joined in the same way.
     pub label: Option<String>,
     /// Whether the text is lines of running text (a corpus): tokenizers that mark line ends do so.
     pub lines: bool,
@@ -78,7 +78,8 @@ impl Document {
     }
 }
 
-/// Takes what is in the place of a label for several. A document without any has an empty list of them.
+/// Takes what is in the place of a label for several. A document without any has an empty list of
+/// them.
 pub(super) fn with_labels(mut document: Document, separator: &str) -> Document {
     let mut labels: Vec<&str> = Vec::new();
     let joined = document.label.take().unwrap_or_default();

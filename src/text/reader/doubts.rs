@@ -56,8 +56,8 @@ pub(super) fn refuse_mark(head: &[u8], name: &str, encoding: Encoding) -> Result
     }
 }
 
-/// All of it is valid UTF-8 with letters beyond ASCII (or read as what has no ASCII in it); or, in Latin-1, it has control characters that
-/// are letters and quotes in windows-1252.
+/// All of it is valid UTF-8 with letters beyond ASCII (or read as what has no ASCII in it); or, in
+/// Latin-1, it has control characters that are letters and quotes in windows-1252.
 fn of_bytes(bytes: &mut dyn Read, name: &str, encoding: Encoding) -> Result<Vec<String>> {
     let (mut block, mut kept, mut utf8, mut zeros) = (vec![0; CHUNK], 0, true, false);
     let mut beyond = !encoding.has_ascii_marks();

@@ -17,9 +17,11 @@ pub struct Kind {
     pub title: &'static str,
     /// What it looks like, for the documentation.
     pub about: &'static str,
-    /// Tables: the delimiter and whether there is a header, unless the file or the user says otherwise.
+    /// Tables: the delimiter and whether there is a header, unless the file or the user says
+    /// otherwise.
     pub(super) preset: Option<(u8, bool)>,
-    /// Whether a file is of this format (tables: with which layout). The first of the list that says so has it.
+    /// Whether a file is of this format (tables: with which layout). The first of the list that
+    /// says so has it.
     pub(super) recognise: fn(&Look) -> Result<Option<Layout>>,
     pub(super) read: fn(Opened) -> Result<Documents>,
 }

@@ -44,7 +44,8 @@ impl Encoding {
         }
     }
 
-    /// The encoding that the first bytes give away: a byte-order mark, or the zeros of Latin letters in UTF-16.
+    /// The encoding that the first bytes give away: a byte-order mark, or the zeros of Latin
+    /// letters in UTF-16.
     pub(super) fn of_head(head: &[u8]) -> Option<Self> {
         if let Some(marked) = Self::of_mark(head) {
             return Some(marked);
@@ -66,7 +67,8 @@ impl Encoding {
         }
     }
 
-    /// Whether tabs, quotes and line ends are those of ASCII, and no other character has their bytes.
+    /// Whether tabs, quotes and line ends are those of ASCII, and no other character has their
+    /// bytes.
     pub(super) fn has_ascii_marks(self) -> bool {
         match self {
             Encoding::Utf8 | Encoding::Latin1 => true,
@@ -136,7 +138,8 @@ impl Utf8Reader {
     fn fault(&self, at: usize, text: &[u8], encoding: &str) -> io::Error {
         let line = self.lines + 1 + count_lines(text);
         let message = format!("is not valid {encoding} at byte {}", self.offset + at as u64);
-        // in Latin-1 these bytes are control characters, in windows-1252 quotes, dashes and the like
+        // in Latin-1 these bytes are control characters, in windows-1252 quotes, dashes and the
+        // like
         let hint = if encoding != "UTF-8" {
             "check --encoding"
         } else if self.raw.get(at).is_some_and(|b| (0x80..0xa0).contains(b)) {

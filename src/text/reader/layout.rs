@@ -1,4 +1,5 @@
-//! How a table is laid out: what stands between its columns, what a quote means, whether the first row names the columns.
+//! How a table is laid out: what stands between its columns, what a quote means, whether the first
+//! row names the columns.
 
 use std::io::BufRead;
 
@@ -121,7 +122,8 @@ fn tried(text: &str, cut: bool, delimiter: u8, given: Option<Quotes>) -> Tried {
     enclosed
 }
 
-/// The layout of a file that is, or may be, a table. `preset`: delimiter and header as a format's name has them.
+/// The layout of a file that is, or may be, a table. `preset`: delimiter and header as a format's
+/// name has them.
 ///
 /// # Errors
 /// A table by its name or by the user's word whose columns cannot be told; the text cannot be read.
@@ -208,7 +210,8 @@ fn choose<'t>(look: &Look, all: &'t [Tried], header: Option<bool>, must: bool) -
         };
         return Err(Error::line(look.name, 1, message).hint(hint));
     }
-    // a table under another name: a known header, quoted fields with the class first, or columns that the user knows of
+    // a table under another name: a known header, quoted fields with the class first, or columns
+    // that the user knows of
     let quoted = |t: &&Tried| look.text().starts_with('"') && class_first(t);
     let table = |t: &&Tried| t.width() > 1 && t.rows.len() > 1 && t.is_even();
     if let Some(found) = all.iter().find(|t| table(t) && headed(t)) {
@@ -275,9 +278,10 @@ fn is_header(look: &Look, tried: &Tried) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether quotes enclose the fields of a TSV file: some do, all are in order to the end of the file, rows are even with them, and none
-/// takes in what looks like rows. A single quote out of order proves that quotes are characters. Where every field is in quotes,
-/// whatever is within them is meant, and rows that are not even are told when they are read.
+/// Whether quotes enclose the fields of a TSV file: some do, all are in order to the end of the
+/// file, rows are even with them, and none takes in what looks like rows. A single quote out of
+/// order proves that quotes are characters. Where every field is in quotes, whatever is within them
+/// is meant, and rows that are not even are told when they are read.
 fn enclosing(look: &Look, separator_line: bool) -> Result<bool> {
     let Some(mut reader) = look.open_where_quoted()? else { return Ok(false) };
     let layout = Layout { separator_line, ..NONE };

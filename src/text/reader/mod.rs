@@ -57,12 +57,15 @@ use crate::error::{Error, Result};
 /// What a text is read for; it decides how plain lines count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
-    /// A labelled data set: a line of a plain file is a document, an empty one too; lines may begin with their labels.
+    /// A labelled data set: a line of a plain file is a document, an empty one too; lines may begin
+    /// with their labels.
     #[default]
     Dataset,
-    /// Texts whose labels nobody wants: as a data set, but what a plain line begins with is a part of it.
+    /// Texts whose labels nobody wants: as a data set, but what a plain line begins with is a part
+    /// of it.
     Texts,
-    /// A language-model corpus: blank lines are no documents, and every line is one to be closed ([`Document::lines`]).
+    /// A language-model corpus: blank lines are no documents, and every line is one to be closed
+    /// ([`Document::lines`]).
     Corpus,
 }
 
@@ -74,9 +77,11 @@ pub struct OpenOptions {
     pub encoding: Option<Encoding>,
     /// Names, or numbers counted from 1, of the text columns.
     pub text_columns: Vec<String>,
-    /// Name, or number counted from 1, of the label column. More than one: each says with 0 or 1 whether its label is there.
+    /// Name, or number counted from 1, of the label column. More than one: each says with 0 or 1
+    /// whether its label is there.
     pub label_columns: Vec<String>,
-    /// Whether a document may have several labels, and what stands between them in one column (nothing where it is empty).
+    /// Whether a document may have several labels, and what stands between them in one column
+    /// (nothing where it is empty).
     pub label_separator: Option<String>,
     /// What stands between the columns of a table.
     pub delimiter: Option<u8>,
@@ -108,7 +113,8 @@ impl Source {
     /// Recognises what `path` holds. A path inside a folder or archive follows `::`.
     ///
     /// # Errors
-    /// The path is missing, empty, a directory without files, truncated, or holds a train set and a test set.
+    /// The path is missing, empty, a directory without files, truncated, or holds a train set and a
+    /// test set.
     pub fn open(path: impl AsRef<str>, options: &OpenOptions) -> Result<Self> {
         let name = path.as_ref();
         let (outer, member) = match name.split_once("::") {
@@ -123,8 +129,8 @@ impl Source {
         Self::recognise(name, Blob::File(outer.to_path_buf()), member, options)
     }
 
-    /// Recognises what bytes in memory hold: a file or an archive. `name` stands for the path: its ending counts, messages
-    /// show it, and what follows `::` is a path inside the archive.
+    /// Recognises what bytes in memory hold: a file or an archive. `name` stands for the path: its
+    /// ending counts, messages show it, and what follows `::` is a path inside the archive.
     ///
     /// # Errors
     /// As [`Source::open`].
@@ -160,8 +166,8 @@ impl Source {
         Ok(Self::new(name, options, planned))
     }
 
-    /// The sets of a tree that holds a train set and a test set, each with the name of its split (`train`, `valid`, `test`); nothing
-    /// for any other path.
+    /// The sets of a tree that holds a train set and a test set, each with the name of its split
+    /// (`train`, `valid`, `test`); nothing for any other path.
     ///
     /// # Errors
     /// As [`Source::open`].
@@ -176,8 +182,8 @@ impl Source {
         splits.into_iter().map(|(name, path)| Ok((name, Source::open(format!("{outer}::{path}"), options)?))).collect()
     }
 
-    /// The same documents, of which the first (0) or second (1) text alone is read. A document without exactly two texts is an error
-    /// of reading.
+    /// The same documents, of which the first (0) or second (1) text alone is read. A document
+    /// without exactly two texts is an error of reading.
     #[must_use]
     pub fn half_of_pairs(&self, half: usize) -> Self {
         Source { half: Some(half), ..self.clone() }

@@ -75,7 +75,8 @@ pub(super) enum Plan {
     Texts(Arc<[Document]>),
 }
 
-/// The files `name.neg` and `name.pos`, perhaps compressed, of which `path` is one or the common stem.
+/// The files `name.neg` and `name.pos`, perhaps compressed, of which `path` is one or the common
+/// stem.
 pub(super) fn pair(path: &Path) -> Option<(PathBuf, PathBuf)> {
     let text = path.to_str()?;
     let packed = [".gz", ".zst"].into_iter().find(|end| text.ends_with(end)).unwrap_or_default();
@@ -169,7 +170,8 @@ pub(super) fn plan_tree(container: Container, member: &str, options: &OpenOption
     }
 }
 
-/// Files side by side: `.neg` and `.pos`; texts, one a file; or files of another format, one after the other.
+/// Files side by side: `.neg` and `.pos`; texts, one a file; or files of another format, one after
+/// the other.
 fn plan_files(container: Container, prefix: String, files: &[String], options: &OpenOptions) -> Result<Planned> {
     let place = |f: &String| match &container {
         Container::Folder(root) => Place::Blob(Blob::File(root.join(format!("{prefix}{f}")))),
@@ -180,7 +182,8 @@ fn plan_files(container: Container, prefix: String, files: &[String], options: &
     }
     let open = |f: &String| Ok(Source::new(&place(f).name(), options, plan_file(place(f), options)?));
     let is_plain = |source: &Source| matches!(source.plan, Plan::File { format, .. } if format.name() == "plain");
-    // of many files the first stands for all; one that is unreadable is named when it is read as a text
+    // of many files the first stands for all; one that is unreadable is named when it is read as a
+    // text
     let looked_at = if options.format.is_none() && files.len() > FEW { 1 } else { files.len() };
     let opened: Vec<Result<Source>> = files[..looked_at].iter().map(open).collect();
     if options.format.is_none() && opened.iter().all(|s| s.as_ref().map_or(true, is_plain)) {

@@ -1,4 +1,5 @@
-//! Properties that hold for any bytes: no panic, an error names the file in one sentence, and what was written is read back.
+//! Properties that hold for any bytes: no panic, an error names the file in one sentence, and what
+//! was written is read back.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

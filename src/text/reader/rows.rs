@@ -1,4 +1,5 @@
-//! Rows of a table: delimiters and quotes, strictly. What a lenient parser would guess at, and so lose, is a fault here.
+//! Rows of a table: delimiters and quotes, strictly. What a lenient parser would guess at, and so
+//! lose, is a fault here.
 
 use std::io::{self, BufRead};
 
@@ -10,7 +11,8 @@ use crate::error::Error;
 pub enum Quotes {
     /// It encloses a field; within one it is doubled.
     Enclose,
-    /// It encloses a field; within one it follows a backslash (or is doubled), and a backslash follows another.
+    /// It encloses a field; within one it follows a backslash (or is doubled), and a backslash
+    /// follows another.
     Backslash,
     /// It is a character like others.
     Characters,
@@ -34,7 +36,8 @@ impl Quotes {
 /// What is wrong with a row.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// A field goes on after its closing quote, on this line; `escaped`: a backslash stands before that quote.
+    /// A field goes on after its closing quote, on this line; `escaped`: a backslash stands before
+    /// that quote.
     AfterQuote {
         line: u64,
         escaped: bool,
@@ -43,7 +46,8 @@ pub(super) enum Fault {
     Unclosed {
         line: u64,
     },
-    /// A row is longer than a document may be; it began on this line, or the quote that is open did.
+    /// A row is longer than a document may be; it began on this line, or the quote that is open
+    /// did.
     TooLong {
         line: u64,
         quoted: bool,
@@ -76,7 +80,8 @@ pub(super) struct Rows<R> {
     /// The present row has line ends within quotes; so many of its fields are in quotes.
     many_lines: bool,
     quoted: usize,
-    /// Line feeds of rows and between them, those within fields besides: they must be all that the text has.
+    /// Line feeds of rows and between them, those within fields besides: they must be all that the
+    /// text has.
     line_feeds: u64,
 }
 

@@ -36,7 +36,8 @@ struct TableDocuments {
     layout: Layout,
     text: Vec<usize>,
     label: Option<usize>,
-    /// Columns that say with 0 or 1 whether their label is there; none where one column has the label.
+    /// Columns that say with 0 or 1 whether their label is there; none where one column has the
+    /// label.
     marks: Vec<usize>,
     /// The names of the columns; empty without a header.
     header: Vec<String>,
@@ -223,7 +224,8 @@ impl TableDocuments {
         Ok(())
     }
 
-    /// Whether the row says what the header says: every column does, or those of text and label do but for case and a byte-order mark.
+    /// Whether the row says what the header says: every column does, or those of text and label do
+    /// but for case and a byte-order mark.
     fn repeats_header(&self) -> bool {
         if self.header.is_empty() {
             return false;
@@ -234,9 +236,10 @@ impl TableDocuments {
             || self.label.is_some() && read.clone().all(|i| cell(i).eq_ignore_ascii_case(&self.header[i]))
     }
 
-    /// A quote that was meant as a character, and a later one that seems to close it, make one text of all rows between them. Rows show
-    /// in a text by as many columns as the table has, with a label that other rows have; or all lines but the ends of the text do,
-    /// with one word for a label each.
+    /// A quote that was meant as a character, and a later one that seems to close it, make one text
+    /// of all rows between them. Rows show in a text by as many columns as the table has, with a
+    /// label that other rows have; or all lines but the ends of the text do, with one word for a
+    /// label each.
     fn check_lines(&self, line: u64) -> Result<()> {
         let Some(label) = self.label.filter(|_| self.width > 1) else { return Ok(()) };
         let own = self.rows.field(label);
@@ -247,7 +250,8 @@ impl TableDocuments {
         let swallows = |(i, field): (usize, &str)| {
             let lines: Vec<&str> = field.split('\n').map(|line| line.trim_end_matches('\r')).collect();
             let last = lines.len() - 1;
-            // of the first line the columns before the field are missing, of the last one those after it
+            // of the first line the columns before the field are missing, of the last one those
+            // after it
             let label_of = |n: usize| {
                 let cells: Vec<&str> = lines[n].split(char::from(self.layout.delimiter)).collect();
                 let (from, to) = (if n == 0 { i } else { 0 }, if n == last { i + 1 } else { self.width });

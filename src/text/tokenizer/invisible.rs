@@ -1,5 +1,6 @@
-//! Characters that nobody sees: soft hyphens, zero-width spaces and joiners. Within a word they make another word of it, which the
-//! vocabulary does not know. No source has a rule for them (docs/SPEC.md §2), so recipes of a source keep them.
+//! Characters that nobody sees: soft hyphens, zero-width spaces and joiners. Within a word they
+//! make another word of it, which the vocabulary does not know. No source has a rule for them
+//! (docs/SPEC.md §2), so recipes of a source keep them.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,22 +31,26 @@ impl Invisible {
     }
 }
 
-/// Soft hyphen, word joiner and zero-width no-break space (a byte-order mark): they never part or join words.
+/// Soft hyphen, word joiner and zero-width no-break space (a byte-order mark): they never part or
+/// join words.
 fn means_nothing(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{2060}' | '\u{feff}')
 }
 
-/// Zero-width space, non-joiner and joiner: they part words of Thai or Khmer, shape Persian and Indic letters, join emoji.
+/// Zero-width space, non-joiner and joiner: they part words of Thai or Khmer, shape Persian and
+/// Indic letters, join emoji.
 fn may_mean_something(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200d}')
 }
 
-/// Beside such characters zero-width ones mean nothing: ASCII, the letters of Latin, Greek, Cyrillic and Armenian, punctuation.
+/// Beside such characters zero-width ones mean nothing: ASCII, the letters of Latin, Greek,
+/// Cyrillic and Armenian, punctuation.
 fn is_plain(c: char) -> bool {
     matches!(c, '\0'..='\u{58f}' | '\u{1e00}'..='\u{1fff}' | '\u{2000}'..='\u{206f}' | '\u{3000}')
 }
 
-/// Takes invisible characters out of `text`. Zero-width spaces and joiners stay beside a character of a script that uses them.
+/// Takes invisible characters out of `text`. Zero-width spaces and joiners stay beside a character
+/// of a script that uses them.
 pub(super) fn drop(text: &str, out: &mut String) -> bool {
     // all are of two or three bytes that begin with one of these
     if memchr::memchr3(0xc2, 0xe2, 0xef, text.as_bytes()).is_none() {

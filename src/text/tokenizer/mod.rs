@@ -1,4 +1,5 @@
-//! Tokenizers: `word` (rules of docs/SPEC.md §2.1 and §2.2 around English tables), `whitespace`, `pretokenized`, `subword`.
+//! Tokenizers: `word` (rules of docs/SPEC.md §2.1 and §2.2 around English tables), `whitespace`,
+//! `pretokenized`, `subword`.
 
 mod chars;
 mod english;
@@ -41,8 +42,9 @@ pub enum Rules {
     V2,
 }
 
-/// Which tokenizer a vocabulary belongs to. In `vocab.json`: `{"kind":"word","rules":"v2","tables":"en-1"}`, or with
-/// `"tables":"unicode-…"` and the whole table of another language, so that a model needs no file besides its own.
+/// Which tokenizer a vocabulary belongs to. In `vocab.json`:
+/// `{"kind":"word","rules":"v2","tables":"en-1"}`, or with `"tables":"unicode-…"` and the whole
+/// table of another language, so that a model needs no file besides its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum TokenizerKind {
@@ -57,7 +59,8 @@ pub enum TokenizerKind {
         #[serde(default, skip_serializing_if = "Invisible::is_keep")]
         invisible: Invisible,
     },
-    /// Lower-cased, split on white space, `<unk>` → `xxunk`; `xxbos` opens a document, `xxeos` closes a line of a corpus.
+    /// Lower-cased, split on white space, `<unk>` → `xxunk`; `xxbos` opens a document, `xxeos`
+    /// closes a line of a corpus.
     Whitespace,
     /// Split on white space, nothing changed or added but `xxbos`.
     Pretokenized,
@@ -83,7 +86,8 @@ impl TokenizerKind {
         }
     }
 
-    /// The same, but for what becomes of invisible characters. Only the rules of the word tokenizer look at them.
+    /// The same, but for what becomes of invisible characters. Only the rules of the word tokenizer
+    /// look at them.
     #[must_use]
     pub fn with_invisible(mut self, chosen: Invisible) -> Self {
         if let TokenizerKind::Word { invisible, .. } = &mut self {
@@ -115,7 +119,8 @@ impl TokenizerKind {
         }
     }
 
-    /// Whether this program has the tables that a vocabulary was made with; if not, the end of a sentence and a hint.
+    /// Whether this program has the tables that a vocabulary was made with; if not, the end of a
+    /// sentence and a hint.
     pub fn check(&self) -> Result<(), (String, &'static str)> {
         let (tables, language) = match self {
             TokenizerKind::Word { tables, language, .. } => (tables.as_str(), language.as_ref()),
@@ -193,7 +198,8 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// # Errors
-    /// [`Error::Data`] when `kind` was made with tables of another version, or its own table is none.
+    /// [`Error::Data`] when `kind` was made with tables of another version, or its own table is
+    /// none.
     pub fn new(kind: TokenizerKind) -> Result<Self> {
         kind.check().map_err(|(message, hint)| Error::data(format!("the vocabulary {message}")).hint(hint))?;
         let cutter = match &kind {
@@ -214,15 +220,16 @@ impl Tokenizer {
         &self.kind
     }
 
-    /// Whether a document has no token of its own: there is no text, or nothing that the rules leave of it (`<br />`, characters that
-    /// nobody sees).
+    /// Whether a document has no token of its own: there is no text, or nothing that the rules
+    /// leave of it (`<br />`, characters that nobody sees).
     pub fn finds_nothing_in(&self, document: &Document, scratch: &mut Scratch) -> bool {
         let text = &document.text;
         if document.is_empty() {
             return true;
         }
         let marked = text.contains(['<', '&']);
-        // a letter stays whatever the rules are; in ASCII all that is seen does, but for tags and entities
+        // a letter stays whatever the rules are; in ASCII all that is seen does, but for tags and
+        // entities
         let stays = |c: char| if c.is_ascii() { c.is_ascii_graphic() && !marked } else { c.is_alphanumeric() };
         if text.len() > 64 || text.chars().any(stays) {
             return false;
@@ -237,7 +244,8 @@ impl Tokenizer {
         tokens(document) == tokens(&Document { lines: document.lines, ..bare })
     }
 
-    /// Hands the tokens of a document to `emit`, in order; the token that opens a document is the first.
+    /// Hands the tokens of a document to `emit`, in order; the token that opens a document is the
+    /// first.
     pub fn tokenize(&self, document: &Document, scratch: &mut Scratch, emit: &mut dyn FnMut(&str)) {
         if document.words {
             return self.tokenize_words(document, scratch, &mut |token, _| emit(token));
@@ -312,7 +320,8 @@ impl Tokenizer {
         self.subword.as_ref().map_or_else(|| rules::detokenize(tokens), |subword| subword.detokenize(tokens))
     }
 
-    /// `text` with what the tokens that follow it say: one that is no word of its own continues the last word.
+    /// `text` with what the tokens that follow it say: one that is no word of its own continues the
+    /// last word.
     pub fn continued(&self, text: &str, tokens: &[&str]) -> String {
         match &self.subword {
             Some(subword) => subword.continued(text, tokens),

@@ -1,7 +1,8 @@
 //! The text rules around the word tokenizer: fastai 0.7 (docs/SPEC.md §2.1), v1 and v2 (§2.2).
 //!
-//! The expressions of the original need look-behind and back-references, so each is a hand-written scanner; its docstring
-//! gives the expression it stands for. `\s` is [`is_space`], `\w` is [`is_word`].
+//! The expressions of the original need look-behind and back-references, so each is a hand-written
+//! scanner; its docstring gives the expression it stands for. `\s` is [`is_space`], `\w` is
+//! [`is_word`].
 
 use std::fmt::Write as _;
 
@@ -25,7 +26,8 @@ impl<'a> Edit<'a> {
         Edit { text, out, copied: 0, changed: false }
     }
 
-    /// Leaves out the text from `start` to `end`; what stands in its place is to be pushed to the string returned.
+    /// Leaves out the text from `start` to `end`; what stands in its place is to be pushed to the
+    /// string returned.
     pub(super) fn cut(&mut self, start: usize, end: usize) -> &mut String {
         self.out.push_str(&self.text[self.copied..start]);
         self.copied = end;
@@ -246,8 +248,8 @@ fn repeated_characters(text: &str, table: &RuleTable, out: &mut String) -> bool 
     edit.done()
 }
 
-/// `(\b\w+\W+)(\1{3,})` → ` mark count piece ` (0.7, v1). The count is that of the white-space separated parts of the
-/// repetitions, plus one, as in the original.
+/// `(\b\w+\W+)(\1{3,})` → ` mark count piece ` (0.7, v1). The count is that of the white-space
+/// separated parts of the repetitions, plus one, as in the original.
 fn repeated_pieces(text: &str, mark: &str, out: &mut String) -> bool {
     let bytes = text.as_bytes();
     let mut edit = Edit::new(text, out);
@@ -296,8 +298,8 @@ fn repeated_words(text: &str, mark: &str, out: &mut String) -> bool {
     edit.done()
 }
 
-/// At the beginning of `text`, a word that is there three times or more, parted by white space: (word, count, length of the
-/// match with the character that ends it, that character or nothing).
+/// At the beginning of `text`, a word that is there three times or more, parted by white space:
+/// (word, count, length of the match with the character that ends it, that character or nothing).
 fn repetition(text: &str) -> Option<(&str, usize, usize, &str)> {
     let word_end = word_end(text, 0);
     if word_end == 0 {
@@ -379,7 +381,8 @@ fn break_tags(text: &str, out: &mut String) -> bool {
     edit.done()
 }
 
-/// Pieces of `\w+|\W+`: one all in capitals and longer than two → ` t_up ` + lower; all are lower-cased (0.7).
+/// Pieces of `\w+|\W+`: one all in capitals and longer than two → ` t_up ` + lower; all are
+/// lower-cased (0.7).
 fn upper_pieces(text: &str, mark: &str, casing: Casing, out: &mut String) -> bool {
     // ASCII text that is not yet copied begins here
     let mut copied = 0;
@@ -414,8 +417,8 @@ fn upper_pieces(text: &str, mark: &str, casing: Casing, out: &mut String) -> boo
     true
 }
 
-/// `(\s|^)([A-Z]+[^a-z\s]*)(?=(\s|$))` → `xxup ` + lower, then `(\s|^)([A-Z][^A-Z\s]*)(?=(\s|$))` → `xxmaj ` + lower; the
-/// marker only before words longer than one character (v2).
+/// `(\s|^)([A-Z]+[^a-z\s]*)(?=(\s|$))` → `xxup ` + lower, then `(\s|^)([A-Z][^A-Z\s]*)(?=(\s|$))` →
+/// `xxmaj ` + lower; the marker only before words longer than one character (v2).
 fn capitals(text: &str, table: &RuleTable, casing: Casing, out: &mut String) -> bool {
     let mut edit = Edit::new(text, out);
     let mut at = space_end(text, 0);
@@ -440,7 +443,8 @@ fn capitals(text: &str, table: &RuleTable, casing: Casing, out: &mut String) -> 
     edit.done()
 }
 
-/// Tokens as readable text: markers applied, punctuation joined. For display only; it does not invert the rules.
+/// Tokens as readable text: markers applied, punctuation joined. For display only; it does not
+/// invert the rules.
 pub(super) fn detokenize(tokens: &[&str]) -> String {
     let mut out = String::new();
     let (mut upper, mut capital, mut glue) = (false, false, true);

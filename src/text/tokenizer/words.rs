@@ -1,12 +1,14 @@
-//! Documents whose words are given: each is cut by itself, so that none of them joins another and all are found again.
+//! Documents whose words are given: each is cut by itself, so that none of them joins another and
+//! all are found again.
 
 use super::{Scratch, Tokenizer, TokenizerKind};
 use crate::text::Document;
 use crate::text::store::mark;
 
 impl Tokenizer {
-    /// Hands the tokens of a document of words to `emit`, each with its [`mark`]. The tokens that open a document belong to no word. A
-    /// word that the rules leave nothing of is the unknown one.
+    /// Hands the tokens of a document of words to `emit`, each with its [`mark`]. The tokens that
+    /// open a document belong to no word. A word that the rules leave nothing of is the unknown
+    /// one.
     pub(super) fn tokenize_words(&self, document: &Document, scratch: &mut Scratch, emit: &mut dyn FnMut(&str, u8)) {
         let mut tokens: Vec<String> = Vec::new();
         // what every document begins with

@@ -1,4 +1,5 @@
-//! What goes wrong with a training that goes on: a loss that jumps, layers that do not learn, gates that hardly move.
+//! What goes wrong with a training that goes on: a loss that jumps, layers that do not learn, gates
+//! that hardly move.
 
 use super::Training;
 use crate::autodiff::ParameterId;

@@ -17,7 +17,8 @@ impl Training<'_> {
         if !self.checkpoints.enabled() {
             return Ok(false);
         }
-        // what is not finite never becomes so again: the checkpoint before stays, and where a run goes back, it does at the next update
+        // what is not finite never becomes so again: the checkpoint before stays, and where a run
+        // goes back, it does at the next update
         if self.settings.training.on_nan == OnNan::Rewind {
             if self.norm.first_non_finite_value(self.parameters)?.is_some() {
                 return Ok(false);

@@ -31,7 +31,8 @@ pub enum Together {
 /// Ranges of the reliability diagram.
 const BINS: usize = 10;
 
-/// Held-out documents: the probabilities that network and linear model give them, and their classes.
+/// Held-out documents: the probabilities that network and linear model give them, and their
+/// classes.
 #[derive(Default)]
 struct HeldOut {
     network: Vec<Vec<f64>>,
@@ -42,8 +43,8 @@ struct HeldOut {
 impl Run<'_> {
     /// Trains the linear model on the documents that the classifier learned from, lays it beside
     /// that, and writes the rule by which they answer. With folds, a document is held out from the
-    /// networks and the linear model of one fold, and the linear model that answers learns from all.
-    /// Gives `linear` and `answer` of the result.
+    /// networks and the linear model of one fold, and the linear model that answers learns from
+    /// all. Gives `linear` and `answer` of the result.
     pub(super) fn together(&mut self, sources: &RunSources, folds: usize) -> Result<[Value; 2]> {
         let data = ClassifierSources {
             train: sources.train.clone(),
@@ -106,8 +107,8 @@ impl Run<'_> {
         }
     }
 
-    /// Asks the networks (of a fold, if there are several) and a linear model for documents that they
-    /// have not seen.
+    /// Asks the networks (of a fold, if there are several) and a linear model for documents that
+    /// they have not seen.
     fn hold_out(
         &mut self,
         held: &mut HeldOut,

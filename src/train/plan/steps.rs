@@ -27,8 +27,8 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Of the steps with their evaluations, and of the updates alone. (Blocks that an evaluation left
-    /// may serve a layer that thaws later: its share is what is there because of it.)
+    /// Of the steps with their evaluations, and of the updates alone. (Blocks that an evaluation
+    /// left may serve a layer that thaws later: its share is what is there because of it.)
     fn new(all: &Dry, updates: &Dry) -> Self {
         let bytes = |dry: &Dry| dry.g.pool_statistics().bytes;
         let evaluation = bytes(all).saturating_sub(bytes(updates));
@@ -112,8 +112,8 @@ pub(super) fn language_model(recipe: &Recipe, stage: Stage, v: usize, precision:
     countable(longest, b)?;
     countable(bptt, training.valid_batch_size)?;
     let task = lm_task_settings(settings, v);
-    // for every step of unfreezing three updates: the first may not count, the second begins without
-    // a state that an update has left
+    // for every step of unfreezing three updates: the first may not count, the second begins
+    // without a state that an update has left
     let run = |t: usize, evaluates: bool| -> Result<Dry> {
         let mut dry = Dry::new(&declared, precision)?;
         let mut state = model.encoder.zeros(Device::Cpu, b, DType::F32)?;

@@ -1,4 +1,5 @@
-//! Overrides: from the flags of the command line and the keys of configuration files to rows of a recipe.
+//! Overrides: from the flags of the command line and the keys of configuration files to rows of a
+//! recipe.
 
 use serde_json::Value;
 
@@ -10,12 +11,14 @@ use crate::train::Stage;
 /// Source of a row that the command line gave.
 pub const COMMAND_LINE: &str = "command line";
 
-/// A recipe flag (docs/CLI.md, "Recipe flags"); in a configuration file the same name without dashes in front is a key.
+/// A recipe flag (docs/CLI.md, "Recipe flags"); in a configuration file the same name without
+/// dashes in front is a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flag {
     /// Without the leading dashes.
     pub name: &'static str,
-    /// A key with its section (one value for the whole run), or the name of a key that every stage has.
+    /// A key with its section (one value for the whole run), or the name of a key that every stage
+    /// has.
     key: &'static str,
     pub help: &'static str,
 }
@@ -31,7 +34,8 @@ impl Flag {
     }
 }
 
-/// The flags with a name of their own. Every other key of the tables can be set by [`Builder::key`].
+/// The flags with a name of their own. Every other key of the tables can be set by
+/// [`Builder::key`].
 pub const FLAGS: &[Flag] = &[
     Flag::new("encoder", "model.encoder", "awd-lstm or qrnn"),
     Flag::new("emb-size", "model.emb", "size of the embedding and of the last recurrent layer"),
@@ -84,8 +88,9 @@ struct Override {
     source: String,
 }
 
-/// A recipe in the making. Overrides win in the order of their sources' first appearance (configuration file, then command line);
-/// within one source those for a single stage win over those for all.
+/// A recipe in the making. Overrides win in the order of their sources' first appearance
+/// (configuration file, then command line); within one source those for a single stage win over
+/// those for all.
 #[derive(Clone, Debug)]
 pub struct Builder {
     name: String,
@@ -102,11 +107,12 @@ impl Builder {
         Ok(Builder { name: recipe.to_string(), rows: table(recipe)?, overrides: Vec::new() })
     }
 
-    /// Applies a flag of [`FLAGS`], for one stage or (`None`) for every stage. `source` is [`COMMAND_LINE`] or a file's name.
+    /// Applies a flag of [`FLAGS`], for one stage or (`None`) for every stage. `source` is
+    /// [`COMMAND_LINE`] or a file's name.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown flag, or a stage given to a flag that holds for the whole run. Values are judged by
-    /// [`build`](Self::build).
+    /// [`Error::Usage`] for an unknown flag, or a stage given to a flag that holds for the whole
+    /// run. Values are judged by [`build`](Self::build).
     pub fn flag(&mut self, stage: Option<Stage>, flag: &str, value: &str, source: &str) -> Result<()> {
         let prefix = stage.map(|s| format!("{}-", s.section())).unwrap_or_default();
         let written = if source == COMMAND_LINE {
@@ -138,7 +144,8 @@ impl Builder {
             if stage.is_none_or(|s| s == target) {
                 let section = target.section();
                 let key = |name: &str| format!("{section}.{name}");
-                // kept apart from a key's own syntax until `build`: "on" means the recipe's ladder, whatever else is overridden
+                // kept apart from a key's own syntax until `build`: "on" means the recipe's ladder,
+                // whatever else is overridden
                 if flag == "discriminative" {
                     self.overrides.push(over(stage, &key("discriminative"), value));
                 } else {
@@ -175,11 +182,13 @@ impl Builder {
         Ok(())
     }
 
-    /// Applies a configuration file: recipe flags as keys, stages as tables `[pretrain] [finetune] [classifier]`, in which keys of the
-    /// recipe's tables may stand too (`max_len = 800`). Returns the top-level keys that are no recipe flags, for the caller to judge.
+    /// Applies a configuration file: recipe flags as keys, stages as tables `[pretrain] [finetune]
+    /// [classifier]`, in which keys of the recipe's tables may stand too (`max_len = 800`). Returns
+    /// the top-level keys that are no recipe flags, for the caller to judge.
     ///
     /// # Errors
-    /// [`Error::Usage`] as [`flag`](Self::flag) and [`key`](Self::key); a value that is neither number, text, truth value nor a list.
+    /// [`Error::Usage`] as [`flag`](Self::flag) and [`key`](Self::key); a value that is neither
+    /// number, text, truth value nor a list.
     pub fn config(&mut self, table: &toml::Table, file: &str) -> Result<Vec<String>> {
         let mut others = Vec::new();
         for (name, value) in table {
@@ -279,7 +288,8 @@ fn assignments(recipe: &Recipe, o: &Override) -> Result<Vec<(String, Value)>> {
                 }
             }
         }
-        // a bare number: the epochs of the step in which everything trains, the earlier ones as they are
+        // a bare number: the epochs of the step in which everything trains, the earlier ones as
+        // they are
         "epochs" if !o.value.contains(',') => {
             let epochs = Value::from(whole(&o.value).ok_or_else(|| expected(o, "a whole number or a list of them"))?);
             let gradual = current(&format!("{section}.unfreezing")) == "gradual";

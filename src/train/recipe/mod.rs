@@ -200,7 +200,8 @@ impl Recipe {
     }
 }
 
-/// The rows of a recipe's tables, with `*` and `lm` spelled out, later ones winning; by section, then in the order of the tables.
+/// The rows of a recipe's tables, with `*` and `lm` spelled out, later ones winning; by section,
+/// then in the order of the tables.
 fn table(name: &str) -> Result<Vec<Row>> {
     let Some((_, tables)) = RECIPES.iter().find(|(n, _)| *n == name) else {
         let known: Vec<_> = names().collect();

@@ -1,7 +1,7 @@
 //! What a recipe resolves to: typed settings of the model, the text and the three stages.
 //!
-//! The names of the fields are the keys of the tables (`classifier.max_len`); `training` is flattened, so its keys stand directly
-//! under their stage (`pretrain.lr`).
+//! The names of the fields are the keys of the tables (`classifier.max_len`); `training` is
+//! flattened, so its keys stand directly under their stage (`pretrain.lr`).
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,8 @@ pub struct ModelSettings {
     pub layers: usize,
     /// Whether the (tied) decoder of the language model has a bias.
     pub decoder_bias: bool,
-    /// Probability that an element of a QRNN's state keeps its value for a step (docs/SPEC.md §1.5).
+    /// Probability that an element of a QRNN's state keeps its value for a step (docs/SPEC.md
+    /// §1.5).
     #[serde(default)]
     pub zoneout: f64,
     /// Large products in bf16 where the processor multiplies it and no precision is asked for.
@@ -114,10 +115,12 @@ impl TaskName {
 pub struct TextSettings {
     pub tokenizer: TokenizerName,
     pub rules: Rules,
-    /// Language of the word tokenizer: `en`, another code, or a table file (see [`crate::text::Language::by_name`]).
+    /// Language of the word tokenizer: `en`, another code, or a table file (see
+    /// [`crate::text::Language::by_name`]).
     #[serde(default = "english")]
     pub language: String,
-    /// Whether rules of the word and sub-word tokenizers take characters out that nobody sees. No source has such a rule.
+    /// Whether rules of the word and sub-word tokenizers take characters out that nobody sees. No
+    /// source has such a rule.
     #[serde(default)]
     pub invisible: Invisible,
     /// How sub-words are found where they are trained.
@@ -201,7 +204,8 @@ pub enum LadderName {
     SliceTop,
 }
 
-/// Which layer groups train when (docs/SPEC.md §4.3, §6 Table 7); see [`LmSettings::steps`] and [`ClassifierSettings::steps`].
+/// Which layer groups train when (docs/SPEC.md §4.3, §6 Table 7); see [`LmSettings::steps`] and
+/// [`ClassifierSettings::steps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unfreezing {
@@ -311,7 +315,8 @@ pub enum SamplerName {
 /// What every stage has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingSettings {
-    /// Rows of the vocabulary at most, special tokens included; none: no limit. Counts where a vocabulary is made.
+    /// Rows of the vocabulary at most, special tokens included; none: no limit. Counts where a
+    /// vocabulary is made.
     pub vocab_size: Option<usize>,
     /// Words seen less often are unknown.
     pub min_freq: u64,
@@ -424,7 +429,8 @@ pub struct LmSettings {
     #[serde(default)]
     pub fit_batch: bool,
     pub valid_average: Mean,
-    /// Whether texts of the test set join the corpus (never their labels): transductive (docs/SPEC.md §4.7).
+    /// Whether texts of the test set join the corpus (never their labels): transductive
+    /// (docs/SPEC.md §4.7).
     pub test_text: bool,
 }
 
@@ -435,7 +441,8 @@ pub struct ClassifierSettings {
     pub training: TrainingSettings,
     /// Steps that are pooled at most.
     pub max_len: usize,
-    /// Whether a chunk is kept only if it starts strictly after `length − max_len` (docs/SPEC.md §1.7).
+    /// Whether a chunk is kept only if it starts strictly after `length − max_len` (docs/SPEC.md
+    /// §1.7).
     pub max_len_strict: bool,
     pub masking: Masking,
     /// Inner layers of the head.
@@ -449,8 +456,9 @@ pub struct ClassifierSettings {
     pub sampler: SamplerName,
     /// Leave out the last batch of an epoch when it is short.
     pub drop_last: bool,
-    /// In how many folds the labelled documents are cut where there are fewer than `folds_below` and
-    /// no validation data: a network is trained for each, without its documents. 1: a share is held out.
+    /// In how many folds the labelled documents are cut where there are fewer than `folds_below`
+    /// and no validation data: a network is trained for each, without its documents. 1: a share is
+    /// held out.
     #[serde(default = "one_fold")]
     pub folds: usize,
     #[serde(default)]
@@ -478,7 +486,8 @@ pub struct ClassifierSettings {
 }
 
 impl TrainingSettings {
-    /// Drop rates times the multiplier; `output` as given (see [`LmSettings::drops`], [`ClassifierSettings::drops`]).
+    /// Drop rates times the multiplier; `output` as given (see [`LmSettings::drops`],
+    /// [`ClassifierSettings::drops`]).
     fn drops(&self, output: f64) -> DropRates {
         DropRates {
             embedding: self.drop_embedding,
@@ -525,7 +534,8 @@ impl TrainingSettings {
         if self.optimiser == OptimiserName::Adam { self.beta1 } else { self.momentum }
     }
 
-    /// The optimiser that training begins with. Exemptions from weight decay are the caller's (`decay_norm_and_bias`).
+    /// The optimiser that training begins with. Exemptions from weight decay are the caller's
+    /// (`decay_norm_and_bias`).
     pub(in crate::train) fn new_optimiser(&self, parameters: &Parameters) -> Result<Box<dyn Optimiser>> {
         let decoupled = self.weight_decay_decoupled;
         Ok(match self.optimiser {
@@ -569,15 +579,16 @@ impl ClassifierSettings {
         self.training.drops(self.head_drops.first().copied().unwrap_or(0.0))
     }
 
-    /// Dropout of every block of the head (docs/SPEC.md §1.6): the first multiplied, the others not.
+    /// Dropout of every block of the head (docs/SPEC.md §1.6): the first multiplied, the others
+    /// not.
     pub fn head_drops(&self) -> Vec<f64> {
         let multiplied = |(k, p): (usize, &f64)| if k == 0 { p * self.training.drop_mult } else { *p };
         self.head_drops.iter().enumerate().map(multiplied).collect()
     }
 }
 
-/// The value for step `step` of `steps` of a list: its last value belongs to the last step; earlier steps take the others in order,
-/// the last but one repeating.
+/// The value for step `step` of `steps` of a list: its last value belongs to the last step; earlier
+/// steps take the others in order, the last but one repeating.
 pub fn per_step<T: Copy>(values: &[T], step: usize, steps: usize) -> T {
     let last = values.len() - 1;
     if step + 1 >= steps { values[last] } else { values[step.min(last.saturating_sub(1))] }

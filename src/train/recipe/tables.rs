@@ -1,7 +1,8 @@
 //! The recipes, row by row: key, value, source.
 //!
-//! A recipe is a list of tables; a later row of the same key wins. In a key `*` stands for all three stages, `lm` for pretraining and
-//! fine-tuning. `§` refers to docs/SPEC.md, and the tags in brackets are explained there. "ours" marks what no source decides.
+//! A recipe is a list of tables; a later row of the same key wins. In a key `*` stands for all
+//! three stages, `lm` for pretraining and fine-tuning. `§` refers to docs/SPEC.md, and the tags in
+//! brackets are explained there. "ours" marks what no source decides.
 
 /// A value in a table.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +34,8 @@ pub(super) const RECIPES: [(&str, &[&[Row]]); 9] = [
     ("default", &[COMMON, FASTAI, FASTAI2, ALL_ROUND]),
 ];
 
-/// What is the same everywhere, and the numbers that stand ready for switches which a recipe leaves off.
+/// What is the same everywhere, and the numbers that stand ready for switches which a recipe leaves
+/// off.
 const COMMON: &[Row] = &[
     ("model.encoder", Text("awd-lstm"), "§1.1 [P]"),
     ("model.zoneout", Num(0.0), "§1.5 [A][F1][M]: of a QRNN alone, and off"),

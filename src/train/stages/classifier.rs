@@ -52,8 +52,8 @@ impl ClassifierSources {
     }
 }
 
-/// The language models that a classifier stands on: none, one, or, where words are tagged, one that reads forward and one that reads
-/// backward.
+/// The language models that a classifier stands on: none, one, or, where words are tagged, one that
+/// reads forward and one that reads backward.
 pub type From<'a> = [&'a Loaded<LanguageModel>];
 
 /// Stage 3: trains a classifier; with `from`, on top of a language model's encoder.
@@ -225,7 +225,8 @@ fn check_from(from: &From, task: TaskName) -> Result<()> {
     Ok(())
 }
 
-/// Which documents of the training file are trained on, and which are held out for validation: of classes a share of each, else of all.
+/// Which documents of the training file are trained on, and which are held out for validation: of
+/// classes a share of each, else of all.
 fn choose_documents(
     context: &mut Context,
     train: &Examples,
@@ -352,7 +353,8 @@ pub fn classifier_parts(recipe: &Recipe, seed: u64, sources: &ClassifierSources)
     Ok(ClassifierParts { train: all.part(&train), valid })
 }
 
-/// All labelled documents that stage 3 has, the held-out ones among them, or the subset of `--labels`.
+/// All labelled documents that stage 3 has, the held-out ones among them, or the subset of
+/// `--labels`.
 ///
 /// # Errors
 /// As [`classifier_parts`].
@@ -447,8 +449,8 @@ fn report_test(
 /// Pairs of classes that are told of in the place of a whole table.
 const PAIRS: usize = 50;
 
-/// Tells of the tables of an evaluation. With many classes those are the worst pairs and the worst classes; the whole table goes into a
-/// file of its own.
+/// Tells of the tables of an evaluation. With many classes those are the worst pairs and the worst
+/// classes; the whole table goes into a file of its own.
 fn show_measured(context: &mut Context, split: Split, measured: &Measured, names: &[String], out: &Path) -> Result<()> {
     let table = |title: String, columns: &[&str], rows| {
         let columns = columns.iter().map(ToString::to_string).collect();
@@ -489,7 +491,8 @@ fn show_measured(context: &mut Context, split: Split, measured: &Measured, names
     context.observer.observe(&table(title, &columns, shown.iter().map(row).collect()))
 }
 
-/// The result of the stage: errors of classes under the names that they have always had, every other score under its own.
+/// The result of the stage: errors of classes under the names that they have always had, every
+/// other score under its own.
 pub(super) fn classifier_json(
     progress: &Progress,
     test: Option<&Measured>,
@@ -526,4 +529,24 @@ pub(super) fn classifier_json(
         json[key] = value;
     }
     json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every document is held out once, but for the only one of a class.
+    #[test]
+    fn folds_hold_out_every_document_once() {
+        let labels: Vec<Option<u32>> = (0..23).map(|d| Some(if d == 7 { 2 } else { d % 2 })).collect();
+        let parts = |index| of_fold(Fold { index, count: 4 }, 5, &labels, (0..23).collect());
+        let mut times = [0; 23];
+        for (train, held) in (0..4).map(parts) {
+            let held = held.unwrap();
+            assert_eq!(train.len() + held.len(), 23);
+            assert!(train.contains(&7) && train.iter().all(|d| !held.contains(d)));
+            held.iter().for_each(|&d| times[d as usize] += 1);
+        }
+        assert!(times.iter().enumerate().all(|(d, &n)| n == u32::from(d != 7)), "{times:?}");
+    }
 }

@@ -21,7 +21,8 @@ pub(super) struct ExampleSets {
     pub data: Vec<DataRecord>,
 }
 
-/// Refuses sources whose labels are not of the task's kind. `labels`: size of the balanced subset (`--labels`).
+/// Refuses sources whose labels are not of the task's kind. `labels`: size of the balanced subset
+/// (`--labels`).
 ///
 /// # Errors
 /// Several labels a text where one is wanted; a balanced subset where there are no classes.

@@ -1,4 +1,5 @@
-//! How a run ends that does not end by itself: signals, full disks, limits of the system; and what stays behind.
+//! How a run ends that does not end by itself: signals, full disks, limits of the system; and what
+//! stays behind.
 
 use super::{Fault, calls, classifier_line, data, pretrain_line};
 use crate::support::{Data, json, refused, text, ulmfit, words};
@@ -8,7 +9,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// A run of its own, and the number of the call that puts the middle one of its checkpoints in place.
+/// A run of its own, and the number of the call that puts the middle one of its checkpoints in
+/// place.
 fn middle(data: &Data) -> (String, usize) {
     let (corpus, whole) = (data.path("corpus.txt"), data.path("whole"));
     let all = calls(&whole, &words(&[&pretrain_line(&corpus, &whole), &["--checkpoint-steps", "1"]]));
@@ -17,7 +19,8 @@ fn middle(data: &Data) -> (String, usize) {
     (whole, 1 + puts[puts.len() / 2])
 }
 
-/// A terminal that closes saves the state as an interrupt does, and the run goes on to the same bits.
+/// A terminal that closes saves the state as an interrupt does, and the run goes on to the same
+/// bits.
 #[test]
 fn signals_save_the_state() {
     let (_place, data) = data();
@@ -119,7 +122,8 @@ fn a_limit_of_memory() {
     panic!("{refusals} refusals, succeeded: {succeeded}");
 }
 
-/// What a process that was killed left among temporary files goes with the next one, and an interrupt leaves nothing.
+/// What a process that was killed left among temporary files goes with the next one, and an
+/// interrupt leaves nothing.
 #[test]
 fn temporary_folders() {
     let place = tempfile::tempdir().unwrap();

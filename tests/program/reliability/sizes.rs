@@ -11,7 +11,8 @@ fn many_classes(data: &Data, name: &str, classes: usize) -> String {
     data.write(name, format!("text,label\n{rows}"))
 }
 
-/// Above 50 classes reports have the pairs that are most confused, and the whole table is a file of its own.
+/// Above 50 classes reports have the pairs that are most confused, and the whole table is a file of
+/// its own.
 #[test]
 fn tables_of_many_classes() {
     let (_place, data) = data();
@@ -95,7 +96,8 @@ fn classes_by_the_thousand() {
     }
 }
 
-/// A `tokenizer.json` that would make texts grow without end, run for ever or fill the memory is refused before it does any of it.
+/// A `tokenizer.json` that would make texts grow without end, run for ever or fill the memory is
+/// refused before it does any of it.
 #[test]
 fn hostile_tokenizers() {
     let (_place, data) = data();

@@ -47,7 +47,8 @@ fn settings() -> &'static Settings {
         let number = |text: &[u8]| text.iter().fold(0u64, |n, b| n * 10 + u64::from(b.wrapping_sub(b'0')));
         let log = variable(c"FAULTS_LOG").map_or(-1, |path| {
             let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
-            // SAFETY: `path` ends with a zero, as every variable does; the call itself, so that nothing of this library is met.
+            // SAFETY: `path` ends with a zero, as every variable does; the call itself, so that
+            // nothing of this library is met.
             unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o644) as c_int }
         });
         Settings {
@@ -235,7 +236,8 @@ pub unsafe extern "C" fn linkat(a: c_int, from: *const c_char, b: c_int, to: *co
     result
 }
 
-/// Opens a file. (The mode is an argument that callers may leave out; where it is not given nobody reads it.)
+/// Opens a file. (The mode is an argument that callers may leave out; where it is not given nobody
+/// reads it.)
 macro_rules! opens {
     ($($name:ident $symbol:literal;)*) => {$(
         /// # Safety

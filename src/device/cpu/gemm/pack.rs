@@ -11,11 +11,11 @@ use crate::device::pages::Pages;
 use crate::device::refusal::no_memory;
 use crate::device::{DType, Real};
 
-/// Packs all of `matrix`, `[k, columns]`, as panels of `width` columns: `[k, width]` each, one behind the other. (Two rows of k make one of a
-/// panel in [`Form::Pairs`].)
+/// Packs all of `matrix`, `[k, columns]`, as panels of `width` columns: `[k, width]` each, one
+/// behind the other. (Two rows of k make one of a panel in [`Form::Pairs`].)
 ///
-/// The last panel may have fewer columns: it is filled with zeros to the full width if `fill`, otherwise it is narrower. Both operands are
-/// packed like this, the left one transposed.
+/// The last panel may have fewer columns: it is filled with zeros to the full width if `fill`,
+/// otherwise it is narrower. Both operands are packed like this, the left one transposed.
 pub fn pack_panels<T: Real>(
     isa: Isa,
     form: Form,
@@ -34,7 +34,8 @@ pub fn pack_panels<T: Real>(
     }
 }
 
-/// For any matrix that is not wider than the rows `to` of one panel; the rest of those becomes zero.
+/// For any matrix that is not wider than the rows `to` of one panel; the rest of those becomes
+/// zero.
 fn pack_any<'a, T: Real>(form: Form, matrix: Matrix<T>, to: impl Iterator<Item = &'a mut [MaybeUninit<T>]>) {
     for (row, to) in to.enumerate() {
         let (to, zeros) = to.split_at_mut(matrix.columns);
@@ -73,7 +74,8 @@ impl<T: Real> Kernel for Panels<'_, T> {
 
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        // the widths and heights of the micro-kernels' tiles, for which the inner loops have a fixed length
+        // the widths and heights of the micro-kernels' tiles, for which the inner loops have a
+        // fixed length
         match self.width {
             1 => self.pack::<1>(),
             2 => self.pack::<2>(),
@@ -131,7 +133,8 @@ fn by_rows<T: Real, const WIDTH: usize>(
 ) {
     let Matrix { data, rows: k, columns, row_stride, .. } = matrix;
     for row in 0..k {
-        // rows of a part of a matrix are too far from each other for the processor to see what comes next
+        // rows of a part of a matrix are too far from each other for the processor to see what
+        // comes next
         let ahead = data.as_ptr().wrapping_add((row + AHEAD) * row_stride);
         for column in (0..columns).step_by(64 / size_of::<T>()) {
             prefetch(ahead.wrapping_add(column).cast());
@@ -169,7 +172,8 @@ fn pair_rows<T: Real, const WIDTH: usize>(
     let columns = first.len();
     assert!(T::DTYPE == DType::F32 && second.is_none_or(|row| row.len() == columns) && columns.is_multiple_of(WIDTH));
     assert!(columns == 0 || to.len() > (columns / WIDTH - 1) * height);
-    // SAFETY: the lengths and the type were asserted; pairs are packed only for a processor that multiplies them.
+    // SAFETY: the lengths and the type were asserted; pairs are packed only for a processor that
+    // multiplies them.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         let second = second.map(|row| row.as_ptr().cast());
@@ -233,7 +237,8 @@ fn block<T: Real, const WIDTH: usize>(
         for first in (0..WIDTH).step_by(LANES) {
             let from = from[first * stride..].as_ptr().cast();
             let (width, to) = (LANES.min(WIDTH - first), to.wrapping_add(first));
-            // SAFETY: the lengths were asserted; T is f32; whoever packs for AVX-512, or pairs, has found that the processor has it.
+            // SAFETY: the lengths were asserted; T is f32; whoever packs for AVX-512, or pairs, has
+            // found that the processor has it.
             unsafe {
                 if form == Form::Pairs {
                     super::transpose::transpose_pairs(from, stride, width, to, WIDTH);
@@ -253,13 +258,14 @@ fn block<T: Real, const WIDTH: usize>(
     }
 }
 
-/// Most bytes of a packed block of the left operand: about half of a second-level cache, which it shares with a panel of the right one.
+/// Most bytes of a packed block of the left operand: about half of a second-level cache, which it
+/// shares with a panel of the right one.
 pub const LEFT_BYTES: usize = 576 << 10;
 /// Small products take less, so as not to touch pages in vain.
 const SMALL_LEFT_BYTES: usize = 32 << 10;
 
-/// Gives room for `elements` of a packed block of the left operand to `work`. It lies on the stack of the thread that multiplies it, so that
-/// nothing is allocated.
+/// Gives room for `elements` of a packed block of the left operand to `work`. It lies on the stack
+/// of the thread that multiplies it, so that nothing is allocated.
 pub fn with_left<T: Real>(elements: usize, work: impl FnOnce(&mut [MaybeUninit<T>])) {
     #[repr(C, align(64))]
     struct Room<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
@@ -277,21 +283,24 @@ pub fn with_left<T: Real>(elements: usize, work: impl FnOnce(&mut [MaybeUninit<T
     }
 }
 
-/// Bytes of a packed block of the right operand, which all threads share: a part of a third-level cache.
+/// Bytes of a packed block of the right operand, which all threads share: a part of a third-level
+/// cache.
 pub const RIGHT_BYTES: usize = 8 << 20;
 
-/// Gives room for a packed block of the right operand to `work`. Each thread keeps what it once allocated.
-/// Where the system refuses the memory the program ends.
+/// Gives room for a packed block of the right operand to `work`. Each thread keeps what it once
+/// allocated. Where the system refuses the memory the program ends.
 pub fn with_right<T: Real, R>(work: impl FnOnce(&mut [T]) -> R) -> R {
     thread_local! {
-        // More than one is in use if, while a thread waits for its helpers, it takes over another product that waits to be computed.
+        // More than one is in use if, while a thread waits for its helpers, it takes over another
+        // product that waits to be computed.
         static FREE: RefCell<Vec<Pages>> = const { RefCell::new(Vec::new()) };
     }
     let buffer = FREE
         .with_borrow_mut(Vec::pop)
         .unwrap_or_else(|| Pages::new(RIGHT_BYTES).unwrap_or_else(|_| no_memory(RIGHT_BYTES)));
     let length = RIGHT_BYTES / std::mem::size_of::<T>();
-    // SAFETY: RIGHT_BYTES zeroed bytes, aligned to 64; T is Pod; the buffer is not in the list while it is used.
+    // SAFETY: RIGHT_BYTES zeroed bytes, aligned to 64; T is Pod; the buffer is not in the list
+    // while it is used.
     let result = work(unsafe { std::slice::from_raw_parts_mut(buffer.pointer().cast(), length) });
     FREE.with_borrow_mut(|free| free.push(buffer));
     result

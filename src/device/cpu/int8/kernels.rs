@@ -87,8 +87,8 @@ impl Tile {
 
 /// `sums[r, n] = Σ_k left[r, k]·right[n, k]`.
 ///
-/// * `left`: unsigned `[rows, height]`; `right`: signed, `panels` panels of 16 rows, in each the columns
-///   by four: `[height / 4, 16, 4]`
+/// * `left`: unsigned `[rows, height]`; `right`: signed, `panels` panels of 16 rows, in each the
+///   columns by four: `[height / 4, 16, 4]`
 /// * `sums`: `[rows, 16·panels]`
 ///
 /// # Panics

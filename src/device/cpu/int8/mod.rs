@@ -38,8 +38,8 @@ const PARALLEL_FROM: usize = 1 << 20;
 /// Panels that a thread takes at a time.
 const TOGETHER: usize = 16;
 
-/// A weight `[N, K]`, quantised and packed: panels of 16 rows, in them four columns at a time; then the
-/// sums and the scales of the rows.
+/// A weight `[N, K]`, quantised and packed: panels of 16 rows, in them four columns at a time; then
+/// the sums and the scales of the rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a, T> {
     data: &'a [i8],
@@ -61,8 +61,9 @@ pub fn packed_len<T>(rows: usize, columns: usize) -> usize {
     (data + sums) / size_of::<T>() + rows.next_multiple_of(PANEL)
 }
 
-/// Quantises and packs a weight `[rows, columns]` into `buffer`, of [`packed_len`] elements. A row with a
-/// value that is not finite gets a scale that is no number: whatever is computed of it is none, either.
+/// Quantises and packs a weight `[rows, columns]` into `buffer`, of [`packed_len`] elements. A row
+/// with a value that is not finite gets a scale that is no number: whatever is computed of it is
+/// none, either.
 ///
 /// # Panics
 /// If a length does not fit.
@@ -239,7 +240,8 @@ fn multiply_on<T: Real>(path: Path, a: &Left<T>, rows: usize, w: &Weights<T>, z:
                 for (row, sums) in sums.chunks_exact(width * PANEL).enumerate() {
                     let (column, row) = (panel * PANEL, first + row);
                     let count = sums.len().min(n - column);
-                    // SAFETY: within z, whose length was asserted; these columns belong to this task.
+                    // SAFETY: within z, whose length was asserted; these columns belong to this
+                    // task.
                     let z = unsafe { std::slice::from_raw_parts_mut(target.0.add(row * n + column), count) };
                     let (offsets, scales) = (&w.sums[column..][..count], &w.scales[column..][..count]);
                     dispatch(Scale { sums: &sums[..count], offsets, scales, scale: a.scales[row], z });

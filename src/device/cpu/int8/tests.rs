@@ -70,8 +70,8 @@ fn product(path: Path, Sizes { rows, n, k }: &Sizes, x: &[f32], w: &[f32], fixed
     z
 }
 
-/// Odd sizes; the same bits on every path and any number of threads; the product but for half a step of
-/// each operand.
+/// Odd sizes; the same bits on every path and any number of threads; the product but for half a
+/// step of each operand.
 #[test]
 fn products_are_near_and_have_the_same_bits() {
     for sizes in [

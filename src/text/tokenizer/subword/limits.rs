@@ -1,10 +1,14 @@
-//! What a `tokenizer.json` may ask for, looked at before the library sees it: a file of a few lines could have a text grow a million
-//! times, a regular expression run for hours, or a table fill the memory.
+//! What a `tokenizer.json` may ask for, looked at before the library sees it: a file of a few lines
+//! could have a text grow a million times, a regular expression run for hours, or a table fill the
+//! memory.
 //!
-//! - Tables of tokens and merges have at most 1,048,576 entries each, tokens added to them 65,536; a token at most 4,096 bytes.
-//! - All else has at most 4,096 values, a text grows at most 64 times in all normalising and splitting steps together.
-//! - A regular expression has at most 4,096 bytes, no reference to a group, and no repetition without an end within another one. (What
-//!   the library matches by trying is then of bounded depth.)
+//! - Tables of tokens and merges have at most 1,048,576 entries each, tokens added to them 65,536;
+//!   a token at most 4,096 bytes.
+//! - All else has at most 4,096 values, a text grows at most 64 times in all normalising and
+//!   splitting steps together.
+//! - A regular expression has at most 4,096 bytes, no reference to a group, and no repetition
+//!   without an end within another one. (What the library matches by trying is then of bounded
+//!   depth.)
 //! - A word that pieces are looked for in by trying all has at most 10,000 characters.
 
 use std::cell::Cell;
@@ -231,7 +235,8 @@ impl<'de> Visitor<'de> for Count<'_> {
     }
 }
 
-/// Goes through steps, and through those within steps. `growth`: how much longer a text may be after them.
+/// Goes through steps, and through those within steps. `growth`: how much longer a text may be
+/// after them.
 fn walk(value: &Value, growth: &mut f64) -> Result<(), Fault> {
     match value {
         Value::Array(all) => all.iter().try_for_each(|value| walk(value, growth)),

@@ -1,9 +1,9 @@
-//! The sub-word tokenizer: a model of the `tokenizers` crate, kept as the bytes of its `tokenizer.json`, which other tools read as
-//! well.
+//! The sub-word tokenizer: a model of the `tokenizers` crate, kept as the bytes of its
+//! `tokenizer.json`, which other tools read as well.
 //!
-//! A file that this program made begins with the special tokens of a rule set (docs/SPEC.md §2.1, §2.2): text goes through these rules
-//! first, then piece by piece through the file. Any other file is given the text as it is, and `xxunk`, `xxpad`, `xxbos` stand before
-//! its tokens.
+//! A file that this program made begins with the special tokens of a rule set (docs/SPEC.md §2.1,
+//! §2.2): text goes through these rules first, then piece by piece through the file. Any other file
+//! is given the text as it is, and `xxunk`, `xxpad`, `xxbos` stand before its tokens.
 
 mod cache;
 mod guard;
@@ -36,7 +36,8 @@ pub use train::{SubwordAlgorithm, SubwordTraining};
 const LARGEST_FILE: u64 = 64 << 20;
 /// Ids of a file end here.
 const MOST_IDS: u32 = 1 << 22;
-/// So many bytes of text go through a file at once: what the crate keeps about a text is some hundred times its size.
+/// So many bytes of text go through a file at once: what the crate keeps about a text is some
+/// hundred times its size.
 const BLOCK: usize = 1 << 20;
 
 /// Special tokens that a file of another tool is given.
@@ -50,7 +51,8 @@ fn own_normalizer() -> Value {
     json!({ "type": "Sequence", "normalizers": [{ "type": "NFKC" }, { "type": "Lowercase" }] })
 }
 
-/// Words at white space; within them no piece goes across punctuation or from letters to digits (SentencePiece: from one script to another).
+/// Words at white space; within them no piece goes across punctuation or from letters to digits
+/// (SentencePiece: from one script to another).
 fn own_pre_tokenizer() -> Value {
     json!({ "type": "Sequence", "pretokenizers": [
         { "type": "WhitespaceSplit" },
@@ -71,8 +73,8 @@ fn own_added_token(id: usize, content: &str) -> Value {
 }
 
 impl Rules {
-    /// The special tokens of sub-words under these rules, in the order of their ids: those of the word tokenizer, and with 0.7 the
-    /// marks that its rules write.
+    /// The special tokens of sub-words under these rules, in the order of their ids: those of the
+    /// word tokenizer, and with 0.7 the marks that its rules write.
     fn subword_tokens(self) -> &'static [&'static str] {
         match self {
             Rules::V07 => &["_unk_", "_pad_", "xbos", "xfld", "tk_rep", "tk_wrep", "t_up"],
@@ -82,7 +84,8 @@ impl Rules {
     }
 }
 
-/// A sub-word tokenizer, by the hash of its file; in `vocab.json`: `{"kind":"subword","sha256":"…","tables":"en-1"}`.
+/// A sub-word tokenizer, by the hash of its file; in `vocab.json`:
+/// `{"kind":"subword","sha256":"…","tables":"en-1"}`.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Subword {
     /// Of `tokenizer.json`, in hexadecimal.
@@ -148,7 +151,8 @@ impl Subword {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// [`Error::File`] when it cannot be read or is not the file of a tokenizer that sub-words can come from.
+    /// [`Error::File`] when it cannot be read or is not the file of a tokenizer that sub-words can
+    /// come from.
     pub fn open(path: &Path) -> Result<Self> {
         Self::read(path, files::read(path, LARGEST_FILE)?)
     }
@@ -236,7 +240,8 @@ impl Subword {
         Ok(SubwordCutter { model, invisible: self.invisible })
     }
 
-    /// The words of a vocabulary, by id: the special tokens, then the tokens of the file in the order of their ids there.
+    /// The words of a vocabulary, by id: the special tokens, then the tokens of the file in the
+    /// order of their ids there.
     pub(in crate::text) fn words(&self) -> Result<impl ExactSizeIterator<Item = &str>> {
         self.model.as_ref().map(|model| model.words.iter().map(AsRef::as_ref)).ok_or_else(not_read)
     }
@@ -253,7 +258,8 @@ fn not_read() -> Error {
 
 impl SubwordModel {
     fn new(file: Vec<u8>) -> Result<Self, Fault> {
-        // first as JSON within limits: the library breaks off on some files that end too early, and asks nobody for memory
+        // first as JSON within limits: the library breaks off on some files that end too early, and
+        // asks nobody for memory
         limits::check(&file)?;
         let fault = |e| format!("is not a tokenizer: {}", in_words(e));
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(&file).map_err(fault)?;
@@ -375,7 +381,8 @@ fn works_on_bytes(tokenizer: &tokenizers::Tokenizer) -> bool {
     parts.iter().flatten().any(|part| part.contains("\"ByteLevel\""))
 }
 
-/// Whether a file is as this program makes them, so that white space parts a text into pieces which know nothing of each other.
+/// Whether a file is as this program makes them, so that white space parts a text into pieces which
+/// know nothing of each other.
 fn is_by_piece(tokenizer: &tokenizers::Tokenizer, rules: Rules) -> bool {
     let added: Value = serde_json::to_value(tokenizer.get_added_vocabulary()).unwrap_or_default();
     let own: Vec<Value> =
@@ -400,7 +407,8 @@ impl std::fmt::Debug for SubwordCutter {
 }
 
 impl SubwordCutter {
-    /// Hands the tokens of a document to `emit`. What the file cannot be applied to is one unknown token.
+    /// Hands the tokens of a document to `emit`. What the file cannot be applied to is one unknown
+    /// token.
     pub(super) fn tokenize(
         &self,
         document: &Document,
@@ -434,7 +442,8 @@ impl SubwordCutter {
         }
     }
 
-    /// A text that goes through the file as a whole, in blocks that end at white space where there is any.
+    /// A text that goes through the file as a whole, in blocks that end at white space where there
+    /// is any.
     fn whole(&self, text: &str, emit: &mut dyn FnMut(&str)) {
         let mut rest = text;
         while !rest.is_empty() {
@@ -450,7 +459,8 @@ impl SubwordCutter {
     /// `text` and what the tokens that follow it say.
     pub(super) fn continued(&self, text: &str, tokens: &[&str]) -> String {
         let Some(rules) = self.model.rules else {
-            // what the tokens add to the text's own, since a decoder may treat the first one of all in its own way
+            // what the tokens add to the text's own, since a decoder may treat the first one of all
+            // in its own way
             let mut all: Vec<String> = Vec::new();
             self.whole(text, &mut |token| all.push(token.to_string()));
             let begin = self.decode(all.clone());
@@ -539,7 +549,8 @@ fn pieces(text: &str, rules: Rules, each: &mut dyn FnMut(&str)) {
     }
 }
 
-/// Where the first block of a text ends: behind its last white space, or else anywhere between characters.
+/// Where the first block of a text ends: behind its last white space, or else anywhere between
+/// characters.
 fn block_end(text: &str) -> usize {
     if text.len() <= BLOCK {
         return text.len();
