@@ -265,6 +265,16 @@ fn both_models_of_a_folder_are_explained() {
     let expected: Vec<&str> = ["forward"; 4].into_iter().chain(["backward"; 4]).collect();
     assert_eq!(directions, expected);
     found["networks"].as_array().unwrap().iter().for_each(|network| comes_together(network, 1e-2));
+    // one class against another: the difference of the two logits
+    let logits = |flags: &[&str]| -> Vec<f64> {
+        let found = explained(&out, flags, &["a good film"]);
+        found[0]["networks"].as_array().unwrap().iter().map(|network| number(&network["logit"])).collect()
+    };
+    let (pos, neg) = (logits(&["--label", "pos"]), logits(&["--label", "neg"]));
+    let apart = logits(&["--label", "pos", "--against", "neg"]);
+    for ((pos, neg), apart) in pos.iter().zip(&neg).zip(&apart) {
+        assert!((pos - neg - apart).abs() < 1e-5 * (1.0 + apart.abs()), "{pos} - {neg} is not {apart}");
+    }
     let linear = &found["linear"];
     let total = number(&linear["bias"]) + sum(&linear["features"], "share");
     assert!((total - number(&linear["logit"])).abs() < 1e-9, "{linear}");
