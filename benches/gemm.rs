@@ -1,13 +1,16 @@
-//! Speed of the matrix products of an AWD-LSTM (400-1150-1150-400, batch 64, 70 time steps), on one thread and on all.
+//! Speed of the matrix products of an AWD-LSTM (400-1150-1150-400, batch 64, 70 time steps), on one
+//! thread and on all.
 //!
-//! `cargo bench --bench gemm [-- FILTER]`. Prints GFLOP/s and the share of what the processor can do, which is measured first by a
-//! loop of multiply-adds in registers; and how many times as fast as the crates `gemm` and `matrixmultiply` this is, all threads of each.
-//! Every product is verified before it is timed; the time is the shortest of many runs, of ours and theirs in turn.
+//! `cargo bench --bench gemm [-- FILTER]`. Prints GFLOP/s and the share of what the processor can
+//! do, which is measured first by a loop of multiply-adds in registers; and how many times as fast
+//! as the crates `gemm` and `matrixmultiply` this is, all threads of each. Every product is
+//! verified before it is timed; the time is the shortest of many runs, of ours and theirs in turn.
 //!
-//! Operands lie in tensors, as in the program: in huge pages where the system has any, for all three alike.
+//! Operands lie in tensors, as in the program: in huge pages where the system has any, for all
+//! three alike.
 //!
-//! `matrixmultiply` takes its threads from `MATMUL_NUM_THREADS`, four at most. Neither crate packs ahead: against a product whose right operand is
-//! packed before, they have the packing to do.
+//! `matrixmultiply` takes its threads from `MATMUL_NUM_THREADS`, four at most. Neither crate packs
+//! ahead: against a product whose right operand is packed before, they have the packing to do.
 
 use std::hint::black_box;
 use std::marker::PhantomData;
@@ -118,7 +121,8 @@ macro_rules! others {
                 let (a, b, c) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
                 let [a_row, a_column, b_row, b_column, width] =
                     [a_row, a_column, b_row, b_column, n].map(|s| s as isize);
-                // SAFETY: the slices hold whole matrices with these strides, as was asserted; `c` is borrowed mutably.
+                // SAFETY: the slices hold whole matrices with these strides, as was asserted; `c`
+                // is borrowed mutably.
                 match whose {
                     Whose::Ours => unreachable!("ours is called by its own name"),
                     Whose::Gemm => unsafe {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 /// Result of anything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong, as one sentence that names the thing, and a hint where a next step exists.
+/// Everything that can go wrong, as one sentence that names the thing, and a hint where a next step
+/// exists.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -1,9 +1,10 @@
 //! ULMFiT (Howard & Ruder 2018) on a numerical engine of its own.
 //!
-//! The floors, ground first (a room imports only from rooms below it; `tests/library/house.rs` checks that): [`error`] · [`random`],
-//! [`trace`], [`files`], [`temporary`] ·
-//! [`device`] · `tensor` · `autodiff` · `ops` · `nn` · `optim` · `check` · `text` · [`linear`] · [`models`] · [`answer`] · `train` · `report`, [`mod@bench`] · `cli`.
-//! See `DESIGN.md` for why, and `docs/SPEC.md` for what is computed.
+//! The floors, ground first (a room imports only from rooms below it; `tests/library/house.rs`
+//! checks that): [`error`] · [`random`], [`trace`], [`files`], [`temporary`] · [`device`] ·
+//! `tensor` · `autodiff` · `ops` · `nn` · `optim` · `check` · `text` · [`linear`] · [`models`] ·
+//! [`answer`] · `train` · `report`, [`mod@bench`] · `cli`. See `DESIGN.md` for why, and
+//! `docs/SPEC.md` for what is computed.
 //!
 //! # Asking a model that `ulmfit run` made
 //!

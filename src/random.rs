@@ -1,9 +1,10 @@
 //! Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011), sites, and dropout masks.
 //!
-//! Every random number of a run is a pure function of logical indices, so results do not depend on threads, tiles,
-//! devices or on where a run was stopped and resumed. Key: the run's seed mixed with the numbers of
-//! stage and direction. Counter: `[column / 4, row, step, site and chunk]`; the lane is the column
-//! mod 4 (DESIGN.md, "Randomness"). What does not fit into a counter is an error, never masked.
+//! Every random number of a run is a pure function of logical indices, so results do not depend on
+//! threads, tiles, devices or on where a run was stopped and resumed. Key: the run's seed mixed
+//! with the numbers of stage and direction. Counter: `[column / 4, row, step, site and chunk]`; the
+//! lane is the column mod 4 (DESIGN.md, "Randomness"). What does not fit into a counter is an
+//! error, never masked.
 
 use crate::error::{Error, Result};
 
@@ -12,7 +13,8 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     philox_together(counter.map(|c| [c]), key).map(|[c]| c)
 }
 
-/// Ten rounds of `N` counters, `[word][counter]`, in loops that a compiler turns into vector instructions.
+/// Ten rounds of `N` counters, `[word][counter]`, in loops that a compiler turns into vector
+/// instructions.
 #[inline(always)]
 fn philox_together<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[u32; N]; 4] {
     let (mut c, mut k) = (counters, key);
@@ -155,7 +157,8 @@ pub fn chunk_number(chunk: usize) -> Result<u16> {
 }
 
 /// A dropout mask that is computed, never stored: element `(row, column)` is kept iff
-/// `lane < floor((1-p)·2^32)`; kept elements are scaled by `1/(1-p)` (inverted dropout, docs/SPEC.md §1.2).
+/// `lane < floor((1-p)·2^32)`; kept elements are scaled by `1/(1-p)` (inverted dropout,
+/// docs/SPEC.md §1.2).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mask {
     pub key: Key,
@@ -187,7 +190,8 @@ impl Mask {
         philox4x32_10([quad, row, self.step, self.site], self.key.0)
     }
 
-    /// The lanes of `N` quads from `quad` on: `[lane][quad]`. The same numbers as [`lanes`](Self::lanes), drawn together.
+    /// The lanes of `N` quads from `quad` on: `[lane][quad]`. The same numbers as
+    /// [`lanes`](Self::lanes), drawn together.
     #[inline(always)]
     pub fn lanes_of<const N: usize>(&self, row: u32, quad: u32) -> [[u32; N]; 4] {
         let quads = std::array::from_fn(|n| quad.wrapping_add(n as u32));
@@ -244,7 +248,8 @@ impl Stream {
         }
     }
 
-    /// Standard normal (Box-Muller with the portable `libm`, so that bits do not depend on the C library).
+    /// Standard normal (Box-Muller with the portable `libm`, so that bits do not depend on the C
+    /// library).
     pub fn normal(&mut self) -> f64 {
         let u = 1.0 - self.uniform();
         let v = self.uniform();

@@ -1,16 +1,19 @@
 //! Where the time of a training step goes: spans, recorded while a profile asks for them.
 //!
-//! A span is a guard: it begins where it is made and ends where it is dropped. While nothing is recorded (always, but in `ulmfit profile`) it
-//! costs one relaxed load and no memory. The places that open one:
+//! A span is a guard: it begins where it is made and ends where it is dropped. While nothing is
+//! recorded (always, but in `ulmfit profile`) it costs one relaxed load and no memory. The places
+//! that open one:
 //!
 //! * an operation, forward ([`operation`]) and, by the tape, backward;
-//! * the work within a big operation, by kind ([`phase`]): matrix products and packing open theirs themselves;
-//! * work whose threads do not meet before its end ([`region`]): each thread opens the phases of its own part, and the wall time of the region
-//!   is shared out by thread time;
+//! * the work within a big operation, by kind ([`phase`]): matrix products and packing open theirs
+//!   themselves;
+//! * work whose threads do not meet before its end ([`region`]): each thread opens the phases of
+//!   its own part, and the wall time of the region is shared out by thread time;
 //! * the passes of a step ([`pass`]), which also say what direction the spans within count as.
 //!
-//! The driving thread is the one that starts the recording. What other threads record counts within regions alone, so a span in code that may
-//! run on any thread, as a product does, is never counted twice.
+//! The driving thread is the one that starts the recording. What other threads record counts within
+//! regions alone, so a span in code that may run on any thread, as a product does, is never counted
+//! twice.
 
 use std::cell::Cell;
 use std::sync::Mutex;
@@ -21,7 +24,8 @@ use std::time::Instant;
 pub const PRODUCTS: &str = "products";
 /// Copies of operands in the order in which products read them.
 pub const PACKING: &str = "packing";
-/// Work on every element of some tensors: non-linearities, softmax, masks that are applied, updates.
+/// Work on every element of some tensors: non-linearities, softmax, masks that are applied,
+/// updates.
 pub const ELEMENTWISE: &str = "elementwise";
 /// Masks drawn and applied to a weight.
 pub const MASKS: &str = "masks";
@@ -45,7 +49,8 @@ pub enum Pass {
     #[default]
     None,
     Forward,
-    /// Gradients; also where an operation computes them while it runs forward, as the tied softmax does.
+    /// Gradients; also where an operation computes them while it runs forward, as the tied softmax
+    /// does.
     Backward,
     Update,
 }
@@ -147,7 +152,8 @@ pub struct Recording {
 static ON: AtomicBool = AtomicBool::new(false);
 /// Pass (2 bits) and layer of the driving thread, for all threads.
 static CONTEXT: AtomicU32 = AtomicU32::new(0);
-/// The operation that is running, while spans are recorded: spans of operations are the driving thread's.
+/// The operation that is running, while spans are recorded: spans of operations are the driving
+/// thread's.
 static OPERATION: Mutex<Option<&'static str>> = Mutex::new(None);
 /// Bytes that the tape counts for the operation that is running.
 static TRAFFIC: AtomicU64 = AtomicU64::new(0);
@@ -168,8 +174,9 @@ fn thread() -> usize {
     })
 }
 
-/// Runs `work` on a thread of the pool in place of this one, which waits; spans count as this thread's. For loops over many small parallel parts:
-/// who waits for another thread within the pool waits awake.
+/// Runs `work` on a thread of the pool in place of this one, which waits; spans count as this
+/// thread's. For loops over many small parallel parts: who waits for another thread within the pool
+/// waits awake.
 pub fn in_the_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let number = thread();
     rayon::scope(|_| {
@@ -277,14 +284,16 @@ pub fn phase(name: &'static str) -> Span {
     Span::new(Kind::Phase, name)
 }
 
-/// Work that is divided among the threads, each of which opens phases of its own; they do not meet before its end.
+/// Work that is divided among the threads, each of which opens phases of its own; they do not meet
+/// before its end.
 #[inline(always)]
 pub fn region(name: &'static str) -> Span {
     Span::new(Kind::Region, name)
 }
 
-/// Counts bytes for the operation that is running; `bytes` is only called while spans are recorded. For the tape, which knows what every
-/// operation takes and gives. Where an operation opens phases, those count instead.
+/// Counts bytes for the operation that is running; `bytes` is only called while spans are recorded.
+/// For the tape, which knows what every operation takes and gives. Where an operation opens phases,
+/// those count instead.
 #[inline(always)]
 pub fn traffic(bytes: impl FnOnce() -> usize) {
     if is_on() {
@@ -356,7 +365,8 @@ fn operation_is(name: Option<&'static str>) -> Option<&'static str> {
     std::mem::replace(&mut *OPERATION.lock().expect("nobody panics while holding it"), name)
 }
 
-/// The operation that is running (`step` between them), the part of the model and the direction, while spans are recorded.
+/// The operation that is running (`step` between them), the part of the model and the direction,
+/// while spans are recorded.
 pub fn current() -> Option<(&'static str, Layer, Pass)> {
     is_on().then(|| {
         let context = CONTEXT.load(Ordering::Relaxed);
@@ -372,7 +382,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Begins to record; this thread is the driving one. `None` while another recording is in progress.
+    /// Begins to record; this thread is the driving one. `None` while another recording is in
+    /// progress.
     pub fn start() -> Option<Self> {
         static BUSY: Mutex<()> = Mutex::new(());
         let _busy = BUSY.lock().expect("nobody panics while holding it");

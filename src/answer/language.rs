@@ -120,7 +120,8 @@ impl Speaker {
         Ok(Score { tokens: count, loss, perplexity: loss.map(f64::exp), bits_per_byte: bits })
     }
 
-    /// Continues a text; ends at the token that opens a document. The prompt is given back as it was written.
+    /// Continues a text; ends at the token that opens a document. The prompt is given back as it
+    /// was written.
     pub fn generate(&mut self, prompt: &str, sampling: Sampling) -> Result<String> {
         if self.model.config.direction == Direction::Backward {
             return Err(Error::usage("a backward model reads from the end: it cannot continue a text")
@@ -190,7 +191,8 @@ pub fn evaluation_batches(
     LmBatches::new(store, documents, config)
 }
 
-/// Loss, perplexity, accuracy and bits per byte over a text, without dropout; the state is carried from window to window.
+/// Loss, perplexity, accuracy and bits per byte over a text, without dropout; the state is carried
+/// from window to window.
 pub fn evaluate(
     model: &LanguageModel,
     g: &mut Graph,

@@ -1,8 +1,9 @@
 //! Reverse-mode differentiation on a linear tape.
 //!
-//! [`Graph`] runs operations, keeps their results and records, for everything that a gradient has to flow through, one named node
-//! with what its backward needs. [`Graph::backward`] consumes the tape in reverse. Parameters live in [`Parameters`]: one slab of
-//! values, one of gradients, divided into layer groups with frozen flags. State leaves a step only through [`Graph::detach`].
+//! [`Graph`] runs operations, keeps their results and records, for everything that a gradient has
+//! to flow through, one named node with what its backward needs. [`Graph::backward`] consumes the
+//! tape in reverse. Parameters live in [`Parameters`]: one slab of values, one of gradients,
+//! divided into layer groups with frozen flags. State leaves a step only through [`Graph::detach`].
 //!
 //! # A new operation
 //!

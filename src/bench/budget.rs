@@ -1,4 +1,5 @@
-//! Where time goes: products, what moves data, and the rest; beside what the first two would take at the machine's peaks.
+//! Where time goes: products, what moves data, and the rest; beside what the first two would take
+//! at the machine's peaks.
 
 use serde::{Deserialize, Serialize};
 

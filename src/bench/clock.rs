@@ -54,7 +54,8 @@ pub struct Timing {
     pub median: f64,
     pub best: f64,
     pub runs: usize,
-    /// Processors that others had on the average while it was measured; `None` where that cannot be told, or the time was too short to.
+    /// Processors that others had on the average while it was measured; `None` where that cannot be
+    /// told, or the time was too short to.
     pub foreign: Option<f64>,
 }
 
@@ -68,7 +69,8 @@ impl Timing {
     }
 }
 
-/// Times `run`, which returns the seconds of its timed part. One run before the first that counts warms up, unless one is all there is.
+/// Times `run`, which returns the seconds of its timed part. One run before the first that counts
+/// warms up, unless one is all there is.
 pub fn time(effort: Effort, mut run: impl FnMut() -> Result<f64>) -> Result<Timing> {
     if effort.most > 1 {
         run()?;
@@ -80,7 +82,8 @@ pub fn time(effort: Effort, mut run: impl FnMut() -> Result<f64>) -> Result<Timi
     Ok(Timing::of(&seconds, watch.end()))
 }
 
-/// Measures work on a device, from when all before it is done until it is. On the simulated GPU the seconds are projected from what was counted.
+/// Measures work on a device, from when all before it is done until it is. On the simulated GPU the
+/// seconds are projected from what was counted.
 #[derive(Debug)]
 pub struct Stopwatch {
     format: Format,
@@ -150,7 +153,8 @@ impl Foreign {
         Foreign { begun: Instant::now(), before: busy() }
     }
 
-    /// Processors that others had on the average. The system counts in hundredths of a second, so a time of less than a fifth says nothing.
+    /// Processors that others had on the average. The system counts in hundredths of a second, so a
+    /// time of less than a fifth says nothing.
     pub fn end(&self) -> Option<f64> {
         let wall = self.begun.elapsed().as_secs_f64();
         let (before, after) = (self.before?, busy()?);
@@ -161,7 +165,8 @@ impl Foreign {
 /// Hundredths of a second, in which Linux counts processor time for programs.
 const TICK: f64 = 0.01;
 
-/// Seconds that all processors were busy (or taken away by a hypervisor), and seconds of this process.
+/// Seconds that all processors were busy (or taken away by a hypervisor), and seconds of this
+/// process.
 fn busy() -> Option<(f64, f64)> {
     let all = std::fs::read_to_string("/proc/stat").ok()?;
     let own = std::fs::read_to_string("/proc/self/stat").ok()?;

@@ -42,7 +42,8 @@ impl GpuPeaks {
     /// Verifies the probes, then measures; on the simulated GPU nothing is measured.
     ///
     /// # Errors
-    /// No such GPU, no memory for the arrays, what went wrong there, or a probe that computes something else.
+    /// No such GPU, no memory for the arrays, what went wrong there, or a probe that computes
+    /// something else.
     pub fn of(device: Device) -> Result<Self> {
         let Device::Cuda(ordinal) = device else { unreachable!("a CPU has peaks of its own") };
         let context = cuda::context(ordinal)?;

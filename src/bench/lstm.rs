@@ -1,5 +1,5 @@
-//! The recurrent core at the paper's sizes: layers forward and backward, the recurrent product, and the other large products of the step in
-//! every transposition it uses.
+//! The recurrent core at the paper's sizes: layers forward and backward, the recurrent product, and
+//! the other large products of the step in every transposition it uses.
 
 use super::clock::{Effort, Stopwatch, Timing, recorded, seconds, time};
 use super::format::Format;
@@ -59,8 +59,8 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Rows of a batch do not know each other: some of them, computed in f64 from the same numbers, must come out as they do among all in f32,
-/// and so must the gradients of what belongs to them.
+/// Rows of a batch do not know each other: some of them, computed in f64 from the same numbers,
+/// must come out as they do among all in f32, and so must the gradients of what belongs to them.
 fn sampled_rows(sizes: [usize; 4], case: &Case, format: Format) -> Result<f64> {
     let [t, b, i, h] = sizes;
     let rows = SAMPLED.min(b);
@@ -118,7 +118,8 @@ impl Layout {
     }
 }
 
-/// Operands of a product of `[m, k]` and `[k, n]`, as they lie; in tensors, because those have huge pages where the system has any.
+/// Operands of a product of `[m, k]` and `[k, n]`, as they lie; in tensors, because those have huge
+/// pages where the system has any.
 struct Operands {
     sizes: [usize; 3],
     layout: Layout,
@@ -144,7 +145,8 @@ impl Operands {
         if self.layout == Layout::Added { Store::Add } else { Store::Set }
     }
 
-    /// Compares about a thousand elements of a product with f64; returns the error. (What is added to is zero at first.)
+    /// Compares about a thousand elements of a product with f64; returns the error. (What is added
+    /// to is zero at first.)
     fn verify(&self, what: &str, precision: Precision, c: &[f32]) -> Result<f64> {
         let [m, k, n] = self.sizes;
         let (a, b) = (self.a.read::<f32>(), self.b.read::<f32>());

@@ -1,8 +1,10 @@
-//! Instruments of speed: benchmarks that verify before they time (`ulmfit bench`), and the profile of a training step (`ulmfit profile`),
-//! of which on the simulated GPU nothing is timed: both count there what kernels do and project it ([`projection`]).
+//! Instruments of speed: benchmarks that verify before they time (`ulmfit bench`), and the profile
+//! of a training step (`ulmfit profile`), of which on the simulated GPU nothing is timed: both
+//! count there what kernels do and project it ([`projection`]).
 //!
-//! Useful operations are those of `train::plan`: matrix products, a multiply-add counted as two, nothing that is computed twice. Times are
-//! medians of several warm runs. Shares are of peaks measured in the same run ([`peaks`]).
+//! Useful operations are those of `train::plan`: matrix products, a multiply-add counted as two,
+//! nothing that is computed twice. Times are medians of several warm runs. Shares are of peaks
+//! measured in the same run ([`peaks`]).
 
 pub mod budget;
 pub mod clock;
@@ -84,10 +86,12 @@ pub struct Options<'a> {
     pub compare: Option<&'a Path>,
 }
 
-/// Runs suites. `told` hears of every row as soon as it is measured (its share of the peak is not known yet).
+/// Runs suites. `told` hears of every row as soon as it is measured (its share of the peak is not
+/// known yet).
 ///
 /// # Errors
-/// No row of the name asked for; a result that is not that of f64; an earlier run's file that is none (before anything is measured); `told`'s.
+/// No row of the name asked for; a result that is not that of f64; an earlier run's file that is
+/// none (before anything is measured); `told`'s.
 pub fn run(options: &Options, told: &mut dyn FnMut(&Row) -> Result<()>) -> Result<Report> {
     let earlier = options.compare.map(Earlier::read).transpose()?;
     let gpu = options.formats.iter().map(|format| format.device).find(|device| *device != Device::Cpu);
@@ -108,7 +112,8 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&Row) -> Result<()>) -> Resul
     let mut probe = Probe::new(options.reduced);
     for suite in &options.suites {
         suite.run(&mut bench)?;
-        // a machine that was disturbed, or not yet awake, while the peaks were measured would flatter every share
+        // a machine that was disturbed, or not yet awake, while the peaks were measured would
+        // flatter every share
         probe.again();
     }
     let (mut rows, skipped, peaks) = (bench.rows, bench.skipped, probe.peaks);

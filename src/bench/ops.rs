@@ -13,7 +13,8 @@ use crate::ops::case::{Case, Data};
 use crate::tensor::Tensor;
 use crate::trace::{Kind, Recorder, Recording};
 
-/// Walks `ops::ALL`: for each operation all its small cases are compared with f64, then the large ones are compared and timed.
+/// Walks `ops::ALL`: for each operation all its small cases are compared with f64, then the large
+/// ones are compared and timed.
 pub fn run(bench: &mut Bench) -> Result<()> {
     for entry in ops::ALL {
         if !bench.wants(entry.operation.name()) {
@@ -35,7 +36,8 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Verifies and times a case in every format, forward (with what it saves for the backward pass) and backward. `verified` returns the error.
+/// Verifies and times a case in every format, forward (with what it saves for the backward pass)
+/// and backward. `verified` returns the error.
 pub fn timed(bench: &mut Bench, suite: &str, case: &Case, verified: impl Fn(Format) -> Result<f64>) -> Result<()> {
     for &format in bench.formats {
         let error = match verified(format) {
@@ -69,7 +71,8 @@ pub fn timed(bench: &mut Bench, suite: &str, case: &Case, verified: impl Fn(Form
     Ok(())
 }
 
-/// Runs `work` once and counts what its last pass computes and moves: the forward pass's operations, or the backward pass's.
+/// Runs `work` once and counts what its last pass computes and moves: the forward pass's
+/// operations, or the backward pass's.
 fn counted(work: impl FnOnce() -> Result<f64>) -> Result<Work> {
     let recorder = Recorder::start().ok_or_else(|| Error::data("something else is being recorded"))?;
     work()?;
@@ -177,7 +180,8 @@ impl<'a> Subject<'a> {
 /// Named tensors.
 type Values = Vec<(String, Tensor)>;
 
-/// Compares tensors with those in f64; returns the largest relative difference. `naive`: see [`verify::tolerance`].
+/// Compares tensors with those in f64; returns the largest relative difference. `naive`: see
+/// [`verify::tolerance`].
 pub(super) fn same_values(
     what: &str,
     found: Values,
@@ -197,7 +201,8 @@ pub(super) fn same_values(
     Ok(error)
 }
 
-/// Compares outputs and gradients of a case with those in f64; returns the largest relative difference.
+/// Compares outputs and gradients of a case with those in f64; returns the largest relative
+/// difference.
 fn compare(case: &Case, format: Format) -> Result<f64> {
     let values = |format| Subject::new(case, format)?.values();
     same_values(&format!("{} {}", case.operation, case.name), values(format)?, values(Format::F64)?, || {

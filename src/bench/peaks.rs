@@ -1,4 +1,5 @@
-//! What the machine can do at most: multiply-adds on registers and memory bandwidth. Every share of a peak is of one measured in the same run.
+//! What the machine can do at most: multiply-adds on registers and memory bandwidth. Every share of
+//! a peak is of one measured in the same run.
 
 use std::hint::black_box;
 
@@ -32,10 +33,12 @@ pub struct Peaks {
     pub isa: &'static str,
     /// Fused multiply-adds of f32 on registers, GFLOP/s.
     pub f32: Rate,
-    /// The same of pairs of bf16 that are added to f32; none where the processor has no instruction for it.
+    /// The same of pairs of bf16 that are added to f32; none where the processor has no instruction
+    /// for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bf16: Option<Rate>,
-    /// `a = b + s·c` over arrays that no cache holds, normal stores, three transfers an element, GB/s.
+    /// `a = b + s·c` over arrays that no cache holds, normal stores, three transfers an element,
+    /// GB/s.
     pub triad: Rate,
 }
 
@@ -48,7 +51,8 @@ pub struct AllPeaks {
 }
 
 impl AllPeaks {
-    /// Share of the device's peak that bounds the work: of multiply-adds where it has any that count, else of bandwidth. `seconds` is the time taken.
+    /// Share of the device's peak that bounds the work: of multiply-adds where it has any that
+    /// count, else of bandwidth. `seconds` is the time taken.
     pub fn share(&self, format: Format, flop: u64, bytes: u64, seconds: f64) -> Option<f64> {
         let Some(gpu) = self.cuda.as_ref().filter(|_| format.device != Device::Cpu) else {
             return self.cpu.share(format, flop, bytes, seconds);
@@ -72,8 +76,8 @@ const TRIAD: usize = 16 << 20;
 /// Samples of which the median counts.
 const SAMPLES: usize = 7;
 
-/// Measures peaks, as often as asked: a peak is what the machine can do, so the highest of all rounds counts, each round's being the median of
-/// its samples.
+/// Measures peaks, as often as asked: a peak is what the machine can do, so the highest of all
+/// rounds counts, each round's being the median of its samples.
 #[derive(Debug)]
 pub struct Probe {
     pub peaks: Peaks,
@@ -81,7 +85,8 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Measures for the first time. `reduced`: over small arrays, which some cache may hold (for tests).
+    /// Measures for the first time. `reduced`: over small arrays, which some cache may hold (for
+    /// tests).
     pub fn new(reduced: bool) -> Self {
         let length = if reduced { TRIAD >> 6 } else { TRIAD };
         let peaks = Peaks {
@@ -161,7 +166,8 @@ fn median(mut sample: impl FnMut() -> f64) -> f64 {
     all[SAMPLES / 2]
 }
 
-/// GFLOP/s of independent multiply-adds in the registers of so many threads (one, or all of the pool).
+/// GFLOP/s of independent multiply-adds in the registers of so many threads (one, or all of the
+/// pool).
 pub fn fma<T: Real>(threads: usize) -> f64 {
     const STEPS: usize = 1 << 20;
     let (lanes, vectors) = match isa() {

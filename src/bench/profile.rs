@@ -1,4 +1,5 @@
-//! One training step taken apart: from recorded spans to rows that do not overlap and add up to the step.
+//! One training step taken apart: from recorded spans to rows that do not overlap and add up to the
+//! step.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ use crate::trace::Recording;
 use crate::train::stages::Context;
 use crate::train::trial::Trial;
 
-/// Pairs of a plain and a recorded step: so many at least; more, up to the limits, while no recorded one took about as long as a plain one.
+/// Pairs of a plain and a recorded step: so many at least; more, up to the limits, while no
+/// recorded one took about as long as a plain one.
 const PAIRS: Effort = Effort { least: 3, most: 8, within: Duration::from_secs(90) };
 /// "About as long".
 const NEAR: f64 = 0.02;
@@ -64,7 +66,8 @@ fn in_words<S: serde::Serializer>(format: &Format, serializer: S) -> std::result
     serializer.collect_str(format)
 }
 
-/// Measures steps of a stage that stands ready: plain and recorded ones in turn, all with the same batch, after two to warm up.
+/// Measures steps of a stage that stands ready: plain and recorded ones in turn, all with the same
+/// batch, after two to warm up.
 pub fn measure(context: &mut Context, trial: Trial) -> Result<StepProfile> {
     let Trial { stage, training, task, parameters, graph, step, vocabulary, .. } = trial;
     let format = Format { operands: context.precision, ..Format::F32 };
@@ -110,7 +113,8 @@ pub fn measure(context: &mut Context, trial: Trial) -> Result<StepProfile> {
     })
 }
 
-/// The recorded step that took most nearly as long as the median of the plain ones, and the relative difference.
+/// The recorded step that took most nearly as long as the median of the plain ones, and the
+/// relative difference.
 fn nearest(plain: &[f64], recorded: &[Recording]) -> Option<(usize, f64)> {
     if plain.is_empty() {
         return None;
@@ -153,7 +157,8 @@ mod tests {
         Peaks { threads: 2, isa: "x", f32: rate, bf16: None, triad: rate }
     }
 
-    /// Driver 1: a pass with an operation that has a phase, a phase within that, and a region of two threads.
+    /// Driver 1: a pass with an operation that has a phase, a phase within that, and a region of
+    /// two threads.
     fn recording() -> Recording {
         let mut events = vec![
             event(Kind::Phase, "elementwise", 0, 420, 520),

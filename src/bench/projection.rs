@@ -1,5 +1,5 @@
-//! A training step on the simulated GPU: what its kernels did, counted, and the time that a real GPU would need at least by its published peaks.
-//! Nothing here is timed.
+//! A training step on the simulated GPU: what its kernels did, counted, and the time that a real
+//! GPU would need at least by its published peaks. Nothing here is timed.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,8 @@ const NOTE: &str = "projected from counts; nothing was timed";
 
 /// Bytes of a sector, the unit in which a GPU moves memory.
 const SECTOR: u64 = 32;
-/// Warp instructions that a multiprocessor issues a clock (CUDA programming guide, compute capabilities 7.0 to 9.0).
+/// Warp instructions that a multiprocessor issues a clock (CUDA programming guide, compute
+/// capabilities 7.0 to 9.0).
 const ISSUED: f64 = 4.0;
 
 /// The presented GPU and its published peaks (tools/cudasim/src/devices.rs).
@@ -87,9 +88,10 @@ impl Bound {
 }
 
 impl Gpu {
-    /// Milliseconds at least, and what decides them: the largest of the times at each peak, plus the launches. Launches of fewer blocks than there
-    /// are multiprocessors have only so many of these. Latencies of memory and of barriers, a last wave of blocks that fills no GPU, and what the L1
-    /// cache saves are left out.
+    /// Milliseconds at least, and what decides them: the largest of the times at each peak, plus
+    /// the launches. Launches of fewer blocks than there are multiprocessors have only so many of
+    /// these. Latencies of memory and of barriers, a last wave of blocks that fills no GPU, and
+    /// what the L1 cache saves are left out.
     fn project(&self, c: &Counters) -> (f64, Bound) {
         let busy = match c.blocks {
             0 => self.multiprocessors as f64,
@@ -177,12 +179,13 @@ pub struct Projection {
     pub documents: u64,
 }
 
-/// The most steps of a window, and documents of a classifier's batch, that are counted unless the user asks for others.
+/// The most steps of a window, and documents of a classifier's batch, that are counted unless the
+/// user asks for others.
 const STEPS: usize = 2;
 const DOCUMENTS: usize = 2;
 
-/// Makes a recipe so small that the simulator counts a step of it within minutes, but for lines that the user gave. Returns what is smaller now, in
-/// words.
+/// Makes a recipe so small that the simulator counts a step of it within minutes, but for lines
+/// that the user gave. Returns what is smaller now, in words.
 pub fn reduce(recipe: &mut Recipe, stage: Stage) -> Result<Vec<String>> {
     let (key, most) = match stage {
         // a document is read whole, in chunks: there are fewer of them
@@ -331,7 +334,8 @@ mod tests {
         }
     }
 
-    /// A hundredth of a second at one peak after another: each decides in its turn, and the launch comes on top.
+    /// A hundredth of a second at one peak after another: each decides in its turn, and the launch
+    /// comes on top.
     #[test]
     fn the_slowest_part_decides() {
         let some = Counters { launches: 1, blocks: 20, ..Counters::default() };

@@ -5,7 +5,8 @@ use super::format::Format;
 use super::report::Row;
 use crate::error::{Error, Result};
 
-/// Steps of a window where work is counted on the simulated GPU, so that it takes minutes; the rows say so.
+/// Steps of a window where work is counted on the simulated GPU, so that it takes minutes; the rows
+/// say so.
 pub(super) const COUNTED: usize = 2;
 
 /// A benchmark in progress.

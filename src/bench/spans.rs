@@ -16,8 +16,9 @@ pub(super) struct Sum {
     pub calls: u64,
 }
 
-/// Shares out the time of a recording: every nanosecond of the driving thread goes to the innermost span that is open, and within a region
-/// to the spans of all threads by thread time. So the sums add up to the step.
+/// Shares out the time of a recording: every nanosecond of the driving thread goes to the innermost
+/// span that is open, and within a region to the spans of all threads by thread time. So the sums
+/// add up to the step.
 pub(super) fn sums(recording: &Recording) -> impl Iterator<Item = (Key, Sum)> {
     let mut sums = Sums::default();
     share_out(recording, &mut sums);

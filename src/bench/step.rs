@@ -64,7 +64,8 @@ impl Sizes {
         format!("V{} {} {}x{} tokens", self.vocabulary, self.widths(), self.batch, self.length)
     }
 
-    /// The paper's recipe (all dropouts, AR and TAR, clipping, Adam) at these sizes, with windows of one length.
+    /// The paper's recipe (all dropouts, AR and TAR, clipping, Adam) at these sizes, with windows
+    /// of one length.
     pub fn recipe(&self) -> Result<Recipe> {
         let mut builder = Builder::new("paper")?;
         let numbers = [
@@ -174,7 +175,8 @@ fn store(vocabulary: usize, documents: usize, length: usize) -> Result<Arc<Token
     Ok(Arc::new(writer.finish(&names, &[0, 1])?))
 }
 
-/// The whole step at reduced width in f64 and in `format`: loss, all gradients, and the loss after the update.
+/// The whole step at reduced width in f64 and in `format`: loss, all gradients, and the loss after
+/// the update.
 fn reduced_language_model(format: Format) -> Result<f64> {
     let two = |format| {
         let mut subject = LmSubject::new(Sizes::REDUCED, format)?;
@@ -223,7 +225,8 @@ fn same_steps(what: &str, format: Format, two: impl Fn(Format) -> Result<TwoStep
 /// Rows of the batch that are compared with f64 at full width.
 const SAMPLED: usize = 2;
 
-/// Some rows of the batch at full width: the encoder's output with all dropouts, and the losses of an evaluation, against f64.
+/// Some rows of the batch at full width: the encoder's output with all dropouts, and the losses of
+/// an evaluation, against f64.
 fn sampled_rows(subject: &mut LmSubject, format: Format, name: &str) -> Result<f64> {
     let Sizes { vocabulary, batch, bptt, .. } = subject.sizes;
     let rows = SAMPLED.min(batch);
@@ -307,8 +310,8 @@ fn language_model(
     bench.row(row.counting(predicted as f64, "tokens/s").verified(error).recorded(recording.as_ref()))
 }
 
-/// Times updates: some to warm up (the second is the first that takes no fresh memory), then those that count; one more is recorded. Returns the tokens
-/// of one, too.
+/// Times updates: some to warm up (the second is the first that takes no fresh memory), then those
+/// that count; one more is recorded. Returns the tokens of one, too.
 fn timed_updates(
     bench: &Bench,
     format: Format,

@@ -35,8 +35,8 @@ pub enum Next {
     Stop,
 }
 
-/// Trains on the first batch of the task's first epoch again and again, at the largest rates of `step`, and asks `next` after every update
-/// what is to follow. The first update is a plain one.
+/// Trains on the first batch of the task's first epoch again and again, at the largest rates of
+/// `step`, and asks `next` after every update what is to follow. The first update is a plain one.
 pub fn run(
     stage: Stage,
     training: &TrainingSettings,

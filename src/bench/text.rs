@@ -67,8 +67,8 @@ fn wrong(name: &str, what: &str) -> Error {
     Error::CheckFailed { message: format!("tokenizer {name}: {what}; nothing is timed that is not right") }
 }
 
-/// No letter may be lost or come to be: the tokens put together, marks left out, are the text without its spaces, in small letters. Returns
-/// the number of tokens.
+/// No letter may be lost or come to be: the tokens put together, marks left out, are the text
+/// without its spaces, in small letters. Returns the number of tokens.
 fn verify(name: &str, tokenizer: &Tokenizer, documents: &[Document]) -> Result<usize> {
     let mut count = 0;
     for document in documents {

@@ -1,4 +1,5 @@
-//! A recording in the Chrome trace format (chrome://tracing, ui.perfetto.dev): one bar for every span, nested, a lane for every thread.
+//! A recording in the Chrome trace format (chrome://tracing, ui.perfetto.dev): one bar for every
+//! span, nested, a lane for every thread.
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,8 @@
 use crate::check::ROUNDING_BF16;
 use crate::error::{Error, Result};
 
-/// Largest difference allowed between f32 and f64, relative to the largest value: far above rounding, far below any mistake.
+/// Largest difference allowed between f32 and f64, relative to the largest value: far above
+/// rounding, far below any mistake.
 pub const TOLERANCE: f64 = 1e-4;
 
 /// Largest difference between two lists of values, relative to the largest of `right`.
@@ -15,8 +16,10 @@ fn largest(values: &[f64]) -> f64 {
     values.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()))
 }
 
-/// What is allowed: [`TOLERANCE`], or, where operands were rounded to bf16, twice the error of a naive computation ([`ROUNDING_BF16`]) of the same work.
-/// `naive`: the largest error of f64 with operands rounded in the same way, over all that is compared, because that of a small tensor may be small by luck.
+/// What is allowed: [`TOLERANCE`], or, where operands were rounded to bf16, twice the error of a
+/// naive computation ([`ROUNDING_BF16`]) of the same work. `naive`: the largest error of f64 with
+/// operands rounded in the same way, over all that is compared, because that of a small tensor may
+/// be small by luck.
 pub fn tolerance(naive: Option<f64>) -> f64 {
     naive.map_or(TOLERANCE, |naive| 2.0 * (naive + ROUNDING_BF16))
 }

@@ -31,7 +31,8 @@ pub struct GradientRow {
     pub failed: usize,
     /// Largest error, as in [`Worst`].
     pub error: f64,
-    /// Smallest median |gradient| of a checked tensor, over its non-zero elements, after scaling the loss; none if all are zero.
+    /// Smallest median |gradient| of a checked tensor, over its non-zero elements, after scaling
+    /// the loss; none if all are zero.
     pub median: Option<f64>,
     /// Largest power of two that a case's loss was scaled by.
     pub scale: f64,
@@ -52,7 +53,8 @@ pub struct GradientReport {
     pub cases: usize,
     /// Compared elements.
     pub elements: usize,
-    /// Cases with a wrong element, or that the check cannot vouch for (see [`MEDIAN`](super::MEDIAN)).
+    /// Cases with a wrong element, or that the check cannot vouch for (see
+    /// [`MEDIAN`](super::MEDIAN)).
     pub failed: usize,
     pub worst: Option<Worst>,
     pub rows: Vec<GradientRow>,
@@ -87,8 +89,8 @@ impl Subject {
     }
 }
 
-/// All cases of the operations chosen (all, or one by name). A name that no operation has, cases that share a name, and an operation
-/// without cases are errors.
+/// All cases of the operations chosen (all, or one by name). A name that no operation has, cases
+/// that share a name, and an operation without cases are errors.
 pub(super) fn cases(op: Option<&str>) -> Result<Vec<Case>> {
     let mut all = Vec::new();
     for entry in ops::ALL.iter().filter(|e| op.is_none_or(|name| e.operation.name() == name)) {
@@ -116,8 +118,9 @@ fn distinct<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
     Ok(())
 }
 
-/// Compares gradients with finite differences in f64: every case of every operation and every model, or of the one named `op`.
-/// Cases run in parallel; the result does not depend on the number of threads.
+/// Compares gradients with finite differences in f64: every case of every operation and every
+/// model, or of the one named `op`. Cases run in parallel; the result does not depend on the number
+/// of threads.
 pub fn gradient(op: Option<&str>, device: Device) -> Result<GradientReport> {
     let models: Vec<ModelCheck> = model::all().into_iter().filter(|m| op.is_none_or(|name| m.model == name)).collect();
     distinct(models.iter().map(|m| (m.model, m.case.as_str())))?;

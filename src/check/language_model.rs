@@ -262,7 +262,8 @@ mod tests {
         }
     }
 
-    /// Finite differences through both windows: what a gradient would be if the state were not detached.
+    /// Finite differences through both windows: what a gradient would be if the state were not
+    /// detached.
     struct Attached(Windows);
 
     impl CheckedModel for Attached {

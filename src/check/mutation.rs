@@ -1,4 +1,5 @@
-//! Does the gradient check notice an error? One sign is flipped in each backward, and the check has to fail.
+//! Does the gradient check notice an error? One sign is flipped in each backward, and the check has
+//! to fail.
 
 use std::collections::BTreeMap;
 
@@ -31,11 +32,13 @@ pub struct MutationReport {
     pub mutants: usize,
     /// Those that the check did not notice.
     pub survivors: Vec<Mutant>,
-    /// Differentiable inputs (`operation.input`) whose gradient no planted error reaches in any case.
+    /// Differentiable inputs (`operation.input`) whose gradient no planted error reaches in any
+    /// case.
     pub unreached: Vec<String>,
 }
 
-/// Flips one sign in the gradient of each input of each operation, in every case, and compares with finite differences again.
+/// Flips one sign in the gradient of each input of each operation, in every case, and compares with
+/// finite differences again.
 pub fn mutation(op: Option<&str>, device: Device) -> Result<MutationReport> {
     let cases = cases(op)?;
     let mutants = cases.par_iter().map(|case| mutate(case, device)).collect::<Result<Vec<_>>>()?;
@@ -58,7 +61,8 @@ fn mutate(case: &Case, device: Device) -> Result<Vec<Mutant>> {
     let compared = stencil.compare()?;
     let right = stencil.analytic(None)?;
     let mut mutants = Vec::new();
-    // a node's inputs are not numbered like the case's (lists, inputs used twice): try more than there are
+    // a node's inputs are not numbered like the case's (lists, inputs used twice): try more than
+    // there are
     for input in 0..2 * case.inputs.len() + 4 {
         let wrong = stencil.analytic(Some(Fault { operation: case.operation, input }))?;
         let Some(hit) = (0..wrong.len()).find(|&i| wrong[i].1 != right[i].1) else { continue };

@@ -1,12 +1,15 @@
-//! Every operation on a GPU against the CPU: its gradients cannot be held to finite differences, which need f64, but to those of the CPU, which are.
+//! Every operation on a GPU against the CPU: its gradients cannot be held to finite differences,
+//! which need f64, but to those of the CPU, which are.
 //!
-//! The truth is the CPU in f64. The bound is twice the error that the CPU makes in f32 on the same case, in any element of the tensor, and four
-//! roundings of the tensor's largest value: `2·max|cpu32 − f64| + 2⁻²²·max|f64|`. One run of a small case can be exact by luck, so the CPU's error
-//! is the largest of four: of the case as it is, and with every input moved by up to one unit in its last place, which is what any f32
-//! computation of it must be expected to do.
+//! The truth is the CPU in f64. The bound is twice the error that the CPU makes in f32 on the same
+//! case, in any element of the tensor, and four roundings of the tensor's largest value:
+//! `2·max|cpu32 − f64| + 2⁻²²·max|f64|`. One run of a small case can be exact by luck, so the CPU's
+//! error is the largest of four: of the case as it is, and with every input moved by up to one unit
+//! in its last place, which is what any f32 computation of it must be expected to do.
 //!
-//! In bf16 the bound is twice the error of a naive computation as well, which errs by the rounding of its operands (measured in f64, on the same four) and
-//! by that of its result: `2·(max|rounded − f64| + 2⁻⁹·max|f64|)`.
+//! In bf16 the bound is twice the error of a naive computation as well, which errs by the rounding
+//! of its operands (measured in f64, on the same four) and by that of its result:
+//! `2·(max|rounded − f64| + 2⁻⁹·max|f64|)`.
 
 use serde::Serialize;
 
@@ -73,7 +76,8 @@ pub struct ParityReport {
     pub rows: Vec<ParityRow>,
 }
 
-/// Compares outputs and gradients of all operations, or of the one named `op`, on `device` in this precision with the CPU in f64.
+/// Compares outputs and gradients of all operations, or of the one named `op`, on `device` in this
+/// precision with the CPU in f64.
 ///
 /// # Errors
 /// No operation has that name, or an operation fails.
@@ -147,14 +151,16 @@ fn to(tensor: &Tensor, dtype: DType, device: Device) -> Result<Tensor> {
     copy.to_device(device)
 }
 
-/// The case with every differentiable input moved by up to one unit in the last place (of f32), or as it is.
+/// The case with every differentiable input moved by up to one unit in the last place (of f32), or
+/// as it is.
 #[derive(Clone, Copy)]
 enum Inputs {
     Exact,
     Moved(u64),
 }
 
-/// Runs a case twice and differentiates w·y₁ + 2·w·y₂ for random w: the first gradient of an input is set, the second added.
+/// Runs a case twice and differentiates w·y₁ + 2·w·y₂ for random w: the first gradient of an input
+/// is set, the second added.
 fn run(
     case: &Case,
     device: Device,
@@ -207,14 +213,16 @@ fn difference(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).fold(0.0f64, |m, (a, b)| if (a - b).abs() <= m { m } else { (a - b).abs() })
 }
 
-/// Runs a case in f64 and f32 on the CPU and in this precision on `device`, there with a planted fault if one is given.
+/// Runs a case in f64 and f32 on the CPU and in this precision on `device`, there with a planted
+/// fault if one is given.
 ///
 /// # Errors
 /// Of the runs.
 pub fn compare(case: &Case, device: Device, precision: Precision, fault: Option<Fault>) -> Result<Vec<Compared>> {
     let truth = run(case, Device::Cpu, (DType::F64, Precision::Full), Inputs::Exact, None)?;
     let ways = [Inputs::Exact, Inputs::Moved(1), Inputs::Moved(2), Inputs::Moved(3)];
-    // what a naive computation errs: in f32; or in f64, which errs by the rounding of operands alone
+    // what a naive computation errs: in f32; or in f64, which errs by the rounding of operands
+    // alone
     let naive = match precision {
         Precision::Full => DType::F32,
         Precision::Bf16 => DType::F64,
@@ -242,9 +250,10 @@ pub fn compare(case: &Case, device: Device, precision: Precision, fault: Option<
         .collect())
 }
 
-/// Of every tensor of a case in bf16 its name, and how far `device` is from the same computation in f64 with operands rounded to bf16, over how far that is
-/// from one that rounds nothing; both as norms. A device that rounds the same operands is far below 1, one that rounds others is not. `None` where rounding
-/// changes nothing.
+/// Of every tensor of a case in bf16 its name, and how far `device` is from the same computation in
+/// f64 with operands rounded to bf16, over how far that is from one that rounds nothing; both as
+/// norms. A device that rounds the same operands is far below 1, one that rounds others is not.
+/// `None` where rounding changes nothing.
 ///
 /// # Errors
 /// Of the runs.

@@ -11,11 +11,13 @@ use crate::tensor::Tensor;
 /// Compared elements per tensor; of larger ones a fixed random sample is taken.
 pub(super) const ELEMENTS: usize = 4000;
 
-/// Positions of the stencil in steps, and their weights over the step: `f′ ≈ Σ weight·f(x + position·h) / h`, error `h⁴·f⁽⁵⁾/30`.
+/// Positions of the stencil in steps, and their weights over the step:
+/// `f′ ≈ Σ weight·f(x + position·h) / h`, error `h⁴·f⁽⁵⁾/30`.
 pub(super) const STENCIL: [(f64, f64); 4] =
     [(1.0, 8.0 / 12.0), (-1.0, -8.0 / 12.0), (2.0, -1.0 / 12.0), (-2.0, 1.0 / 12.0)];
 
-/// The step at `x`. Truncation (~h⁴) and rounding (~2⁻⁵²/h) are both near 1e-13 here, far below the tolerance of 1e-6.
+/// The step at `x`. Truncation (~h⁴) and rounding (~2⁻⁵²/h) are both near 1e-13 here, far below the
+/// tolerance of 1e-6.
 pub(super) fn step(x: f64) -> f64 {
     1e-3 * x.abs().max(1.0)
 }
@@ -24,7 +26,8 @@ fn key() -> Key {
     Key::apart(0x6772_6164)
 }
 
-/// The elements of a tensor that are compared: all, or [`ELEMENTS`] of them; always the one of the largest gradient.
+/// The elements of a tensor that are compared: all, or [`ELEMENTS`] of them; always the one of the
+/// largest gradient.
 pub(super) fn sample(gradient: &[f64]) -> Vec<usize> {
     let mut all: Vec<usize> = (0..gradient.len()).collect();
     if all.len() > ELEMENTS {
@@ -37,11 +40,13 @@ pub(super) fn sample(gradient: &[f64]) -> Vec<usize> {
     all
 }
 
-/// One case with private inputs, and the scalar `f = Σ_k ⟨w_k, output_k⟩` with fixed random weights that is differentiated.
+/// One case with private inputs, and the scalar `f = Σ_k ⟨w_k, output_k⟩` with fixed random weights
+/// that is differentiated.
 pub(super) struct Stencil<'a> {
     case: &'a Case,
     graph: Graph,
-    /// Private copies, restored before every evaluation (an operation may update what it is given, like running statistics).
+    /// Private copies, restored before every evaluation (an operation may update what it is given,
+    /// like running statistics).
     inputs: Vec<Tensor>,
     weights: Vec<Vec<f64>>,
 }
@@ -74,8 +79,9 @@ impl<'a> Stencil<'a> {
         }
     }
 
-    /// Analytic gradients of all differentiable inputs, whole, with an error planted where one is given. The case runs twice on the same
-    /// inputs and the sum is halved (which is exact): the first gradient is set, the second is added to it, and both ways are checked.
+    /// Analytic gradients of all differentiable inputs, whole, with an error planted where one is
+    /// given. The case runs twice on the same inputs and the sum is halved (which is exact): the
+    /// first gradient is set, the second is added to it, and both ways are checked.
     pub fn analytic(&mut self, fault: Option<Fault>) -> Result<Vec<(usize, Vec<f64>)>> {
         self.restore();
         self.graph.plant(fault);
@@ -129,7 +135,8 @@ impl<'a> Stencil<'a> {
     fn numeric(&mut self, input: usize, element: usize) -> Result<f64> {
         let x = self.case.inputs[input].tensor.read::<f64>()[element];
         let h = step(x);
-        // outputs are subtracted before they are weighted and summed: those that do not depend on x cancel exactly
+        // outputs are subtracted before they are weighted and summed: those that do not depend on x
+        // cancel exactly
         let mut derivative: Vec<Vec<f64>> = self.weights.iter().map(|w| vec![0.0; w.len()]).collect();
         for pair in STENCIL.chunks_exact(2) {
             let (mut sides, weight) = (Vec::with_capacity(2), pair[0].1);

@@ -1,11 +1,13 @@
 //! When a gradient counts as right.
 
-/// A gradient is right where `|a − n| ≤ ABSOLUTE + RELATIVE·max(|a|, |n|)`; `a` analytic, `n` numeric.
+/// A gradient is right where `|a − n| ≤ ABSOLUTE + RELATIVE·max(|a|, |n|)`; `a` analytic, `n`
+/// numeric.
 pub const ABSOLUTE: f64 = 1e-7;
 /// See [`ABSOLUTE`].
 pub const RELATIVE: f64 = 1e-6;
-/// The loss of a case is scaled until the median |gradient| of every checked tensor, over its non-zero elements, is at least this.
-/// (Masks, padding and words that do not occur make exact zeros by construction; they are compared too, but say nothing of size.)
+/// The loss of a case is scaled until the median |gradient| of every checked tensor, over its
+/// non-zero elements, is at least this. (Masks, padding and words that do not occur make exact
+/// zeros by construction; they are compared too, but say nothing of size.)
 pub const MEDIAN: f64 = 1e-2;
 /// At most this share of a case's elements may pass only because of the absolute term.
 pub const ABSOLUTE_SHARE: f64 = 0.01;
@@ -28,7 +30,8 @@ pub(super) struct Verdict {
     pub wrong: usize,
     /// Elements inside it only because of the absolute term.
     pub absolute: usize,
-    /// Largest `|a − n| / (0.1 + max(|a|, |n|))`: the criterion holds iff this is at most [`RELATIVE`].
+    /// Largest `|a − n| / (0.1 + max(|a|, |n|))`: the criterion holds iff this is at most
+    /// [`RELATIVE`].
     pub error: f64,
     /// Tensor and flat index of that element.
     pub at: Option<(String, usize)>,
@@ -39,7 +42,8 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// Compares. The loss is scaled by a power of two, which is exact: gradients scale with it, bit for bit.
+    /// Compares. The loss is scaled by a power of two, which is exact: gradients scale with it, bit
+    /// for bit.
     pub fn of(tensors: &[Compared]) -> Self {
         let smallest = tensors.iter().filter_map(median).fold(f64::INFINITY, f64::min);
         let mut scale = 1.0;

@@ -36,7 +36,8 @@ impl std::fmt::Display for DType {
     }
 }
 
-/// Format of the operands of large matrix products. Sums, and all other arithmetic, are in the type of the tensors.
+/// Format of the operands of large matrix products. Sums, and all other arithmetic, are in the type
+/// of the tensors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// That of the tensors.

@@ -1,5 +1,6 @@
-//! Memory of the host. Large allocations are mapped apart and ask for huge pages: fresh memory costs a page fault for every page, and products that
-//! walk over matrices with long rows a miss of the address cache for every row.
+//! Memory of the host. Large allocations are mapped apart and ask for huge pages: fresh memory
+//! costs a page fault for every page, and products that walk over matrices with long rows a miss of
+//! the address cache for every row.
 
 use std::alloc::Layout;
 
@@ -26,7 +27,8 @@ enum Owner {
     },
 }
 
-// SAFETY: the allocation belongs to this value alone; who accesses it through the pointer answers for the rest.
+// SAFETY: the allocation belongs to this value alone; who accesses it through the pointer answers
+// for the rest.
 unsafe impl Send for Pages {}
 // SAFETY: as above.
 unsafe impl Sync for Pages {}

@@ -1,4 +1,5 @@
-//! The memory pool: blocks are kept and given out again, so that a training step after the first makes no heap call.
+//! The memory pool: blocks are kept and given out again, so that a training step after the first
+//! makes no heap call.
 
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ pub struct PoolStatistics {
     pub bytes: usize,
 }
 
-/// Largest block that a request takes while the pool is filled. (2.5 times: of the factors from 1.25 to 8 the one with which the paper's
-/// two models need the least memory.)
+/// Largest block that a request takes while the pool is filled. (2.5 times: of the factors from
+/// 1.25 to 8 the one with which the paper's two models need the least memory.)
 fn shared_limit(bytes: usize) -> usize {
     bytes.saturating_add(bytes / 2 * 3 + 256)
 }
@@ -78,9 +79,9 @@ impl Pool {
         self.blocks.iter().filter(|b| Arc::strong_count(b) > 1).map(|b| b.bytes()).sum()
     }
 
-    /// While reserving (the first step of a stage, run at its largest sizes) blocks are only shared between requests of similar size
-    /// (at most 2.5 times as large), so that the pool ends up with a fitting block for every request;
-    /// afterwards any block that is large enough will do.
+    /// While reserving (the first step of a stage, run at its largest sizes) blocks are only shared
+    /// between requests of similar size (at most 2.5 times as large), so that the pool ends up with
+    /// a fitting block for every request; afterwards any block that is large enough will do.
     pub fn set_reserving(&mut self, reserving: bool) {
         self.reserving = reserving;
     }

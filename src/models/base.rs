@@ -1,8 +1,8 @@
 //! The language model that training starts from: one in the program, or one of the user's.
 //!
-//! The models in the program are the files `src/models/box/*.ulmfit` ([`super::packed`]); `ulmfit
-//! pack` makes them, docs/models.md describes them. An empty file stands for a model that this build
-//! does not have.
+//! The models in the program are the files `src/models/box/*.ulmfit` ([`super::packed`]);
+//! `ulmfit pack` makes them, docs/models.md describes them. An empty file stands for a model that
+//! this build does not have.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! Back-propagation through time for documents (BPT3C, docs/SPEC.md §1.7): any encoder, chunk by chunk, over a batch.
+//! Back-propagation through time for documents (BPT3C, docs/SPEC.md §1.7): any encoder, chunk by
+//! chunk, over a batch.
 
 use super::documents::{DocumentBatch, Layout};
 use super::encoder::Encoder;
@@ -11,12 +12,14 @@ use crate::error::Result;
 /// What an encoder has made of a batch of documents.
 #[derive(Clone, Debug)]
 pub(super) struct Encoded {
-    /// The kept chunks of the encoder's output, `[T, rows, E]`, in the order of time; where nothing is recorded, they may be parts of
-    /// chunks. A chunk holds the rows that reach it, the first ones.
+    /// The kept chunks of the encoder's output, `[T, rows, E]`, in the order of time; where nothing
+    /// is recorded, they may be parts of chunks. A chunk holds the rows that reach it, the first
+    /// ones.
     pub chunks: Vec<Var>,
     /// Position in the batch of every row: padded at the end, rows are sorted by length.
     pub rows: Vec<u32>,
-    /// Steps of every row that count, from `start` on (padded at the end), or of the whole document (padded in front).
+    /// Steps of every row that count, from `start` on (padded at the end), or of the whole document
+    /// (padded in front).
     pub lengths: Vec<u32>,
     /// Step at which the first of the chunks begins.
     pub start: usize,
@@ -34,9 +37,10 @@ pub(super) struct Walk<'a> {
 impl Walk<'_> {
     /// Runs the documents.
     ///
-    /// The state starts at zero for every document, is detached after every chunk, and the last steps are kept. While nothing is
-    /// recorded, memory does not grow with the documents' lengths beyond the kept steps; chunks that are not kept are never recorded
-    /// (their gradient is zero; docs/SPEC.md §1.7).
+    /// The state starts at zero for every document, is detached after every chunk, and the last
+    /// steps are kept. While nothing is recorded, memory does not grow with the documents' lengths
+    /// beyond the kept steps; chunks that are not kept are never recorded (their gradient is zero;
+    /// docs/SPEC.md §1.7).
     pub(super) fn run(&self, g: &mut Graph) -> Result<Encoded> {
         let &Walk { encoder, parameters, batch, layout, noise } = self;
         let mut state = State::zeros_for(g, encoder.slots(), batch.len(), parameters.dtype())?;
@@ -93,8 +97,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Padded at the end: documents longer than the cap run up to their first kept step, the longest prefix first; their states are
-    /// then those that their kept part begins with.
+    /// Padded at the end: documents longer than the cap run up to their first kept step, the
+    /// longest prefix first; their states are then those that their kept part begins with.
     fn run_long_documents(&self, g: &mut Graph, state: &mut State) -> Result<()> {
         let &Walk { encoder, parameters, batch, layout, noise } = self;
         let mut long: Vec<usize> = (0..layout.rows.len()).filter(|&r| layout.rows[r].prefix > 0).collect();

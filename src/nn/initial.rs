@@ -1,4 +1,5 @@
-//! Initial values (docs/SPEC.md §1.1, row "init"), from counters: a function of seed, stage and parameter alone.
+//! Initial values (docs/SPEC.md §1.1, row "init"), from counters: a function of seed, stage and
+//! parameter alone.
 
 use super::sites;
 use crate::autodiff::{ParameterId, Parameters};

@@ -1,4 +1,5 @@
-//! What random numbers of models are for (see [`Site`]): every dropout and every start value has a number of its own.
+//! What random numbers of models are for (see [`Site`]): every dropout and every start value has a
+//! number of its own.
 
 use crate::random::{Site, Sites};
 
@@ -12,7 +13,8 @@ pub const OUTPUT: Site = Site::new(3);
 pub const HEAD: Sites = Sites::new("block of a head", (16, 16), (0x0100, 0x0100));
 /// Output of layer `l` of an encoder, locked over time, (B, H).
 pub const HIDDEN: Sites = Sites::new("layer", (32, 32), (0x1000, 0x1000));
-/// Recurrent weight of layer `l`: hidden-to-hidden of an LSTM, (4H, H); the gates' matrix of a QRNN, (3H, columns).
+/// Recurrent weight of layer `l`: hidden-to-hidden of an LSTM, (4H, H); the gates' matrix of a
+/// QRNN, (3H, columns).
 pub const WEIGHT: Sites = Sites::new("layer", (64, 32), (0x2000, 0x1000));
 /// Zoneout of layer `l`, (T·B, H).
 pub const ZONEOUT: Sites = Sites::new("layer", (0, 0), (0x3000, 0x1000));

@@ -32,7 +32,8 @@ impl State {
         Ok(State { slots: slots.clone(), tensors: slots.iter().map(zeros).collect::<Result<_>>()? })
     }
 
-    /// All zero, for one step: on a GPU in memory of the graph's pool, because memory of its own would be taken anew at every step.
+    /// All zero, for one step: on a GPU in memory of the graph's pool, because memory of its own
+    /// would be taken anew at every step.
     ///
     /// # Errors
     /// No memory left.
@@ -83,8 +84,9 @@ impl State {
         self.tensors.clone_from(&of.tensors);
     }
 
-    /// What a window has left in `next` becomes the state of the next one; `next` is empty then. On a GPU the values move when the
-    /// backward pass is over, because a graph of a step finds the state always at one place.
+    /// What a window has left in `next` becomes the state of the next one; `next` is empty then. On
+    /// a GPU the values move when the backward pass is over, because a graph of a step finds the
+    /// state always at one place.
     pub fn advance(&mut self, next: &mut State, g: &mut Graph) {
         match g.device() {
             Device::Cpu => std::mem::swap(self, next),

@@ -1,4 +1,5 @@
-//! Test cases of operations: one list drives gradient check, parity between devices, and benchmarks.
+//! Test cases of operations: one list drives gradient check, parity between devices, and
+//! benchmarks.
 
 use crate::autodiff::{Graph, Var};
 use crate::error::Result;

@@ -1,4 +1,5 @@
-//! What the operations' `cuda.rs` share: launches over elements and rows, sums, masks and indices as kernels take them, operands of products.
+//! What the operations' `cuda.rs` share: launches over elements and rows, sums, masks and indices
+//! as kernels take them, operands of products.
 
 use crate::autodiff::{Graph, Keep, Store};
 use crate::device::Precision;
@@ -68,9 +69,10 @@ pub(super) fn numbers(g: &mut Graph, values: &[f64]) -> Result<Tensor> {
 /// Columns of a word's row that a warp adds up: `WARP_COLUMNS` of kernels/common.cuh.
 const WARP_COLUMNS: usize = 256;
 
-/// The places of words (which live on the host) in the order of words, those of a word in their own: u32 `[N, 2]` on the graph's device, each place with
-/// its word above it. Sorted by the host, which prepares a step while the GPU is busy with the one before; the kernels that add up a word's rows then
-/// find them side by side.
+/// The places of words (which live on the host) in the order of words, those of a word in their
+/// own: u32 `[N, 2]` on the graph's device, each place with its word above it. Sorted by the host,
+/// which prepares a step while the GPU is busy with the one before; the kernels that add up a
+/// word's rows then find them side by side.
 pub(super) fn sorted_places(g: &mut Graph, words: &[&Tensor]) -> Result<Tensor> {
     let n = words.iter().map(|part| part.len()).sum::<usize>();
     let host = g.indices([n, 2])?;
@@ -96,7 +98,8 @@ pub(super) fn quads_grid(n: usize, e: usize) -> Grid {
     Grid::elements(n * e.div_ceil(4))
 }
 
-/// The grid of a kernel that adds up the rows of `n` sorted places, of `e` columns: a warp for each place and [`WARP_COLUMNS`].
+/// The grid of a kernel that adds up the rows of `n` sorted places, of `e` columns: a warp for each
+/// place and [`WARP_COLUMNS`].
 pub(super) fn places_grid(n: usize, e: usize) -> Grid {
     Grid::elements(n * e.div_ceil(WARP_COLUMNS) * 32)
 }
@@ -108,7 +111,8 @@ fn mask_span(context: &Context, blocks: usize, outer: usize) -> usize {
     outer.div_ceil(wanted).max(4).min(outer.max(1))
 }
 
-/// `y (+)= x ⊙ mask`, the `[rows, columns]` mask repeated over what of `x` is before it. `mask`: with its words.
+/// `y (+)= x ⊙ mask`, the `[rows, columns]` mask repeated over what of `x` is before it. `mask`:
+/// with its words.
 pub(super) fn multiply(
     context: &Context,
     x: &Tensor,
@@ -204,7 +208,8 @@ struct CopyWords {
     nothing: u32,
 }
 
-/// A matrix `[rows, columns]` that products take: as it is, or in bf16 where the graph's products are.
+/// A matrix `[rows, columns]` that products take: as it is, or in bf16 where the graph's products
+/// are.
 pub(super) struct Operand {
     tensor: Tensor,
     /// Element that it begins at.
@@ -246,7 +251,8 @@ impl Operand {
     }
 }
 
-/// Where a kernel puts the copy in bf16 of what it computes, from row `first` of an operand on; nowhere if the operand has none.
+/// Where a kernel puts the copy in bf16 of what it computes, from row `first` of an operand on;
+/// nowhere if the operand has none.
 pub(super) fn rounded_copy(operand: &Operand, first: usize) -> Argument<'_> {
     if !operand.is_rounded() {
         return no_copy();
@@ -350,7 +356,8 @@ impl<'a> Products<'a> {
         Ok(Some(Operand { tensor, first: 0, rows, columns }))
     }
 
-    /// An operand of what a kernel computes into `x`, from its beginning: its copy, or where products are in f32 itself.
+    /// An operand of what a kernel computes into `x`, from its beginning: its copy, or where
+    /// products are in f32 itself.
     pub fn of_copy(x: &Tensor, [rows, columns]: [usize; 2], copy: Option<Operand>) -> Operand {
         copy.unwrap_or_else(|| Operand { tensor: x.clone(), first: 0, rows, columns })
     }

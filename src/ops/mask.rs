@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::random::{Key, Mask};
 use crate::tensor::{Real, Tensor};
 
-/// A dropout: off, from the counters (computed when needed, never stored), or a given multiplicative mask (fixtures, checks).
+/// A dropout: off, from the counters (computed when needed, never stored), or a given
+/// multiplicative mask (fixtures, checks).
 #[derive(Clone, Debug, Default)]
 pub enum Dropout {
     #[default]
@@ -98,7 +99,8 @@ impl Dropout {
     }
 }
 
-/// `out (+)= values ⊙ factors` for one row of a mask, on the calling thread; without values the factors themselves.
+/// `out (+)= values ⊙ factors` for one row of a mask, on the calling thread; without values the
+/// factors themselves.
 pub(super) fn mask_row<T: Real>(mask: &Mask, row: usize, values: Option<&[T]>, out: &mut [T], store: Store) {
     dispatch(MaskRow { mask, row: row as u32, values, out, store });
 }

@@ -1,9 +1,11 @@
-//! What operations over sequences share on the CPU: rows that threads own through all steps, and loops over registers' worth of columns.
+//! What operations over sequences share on the CPU: rows that threads own through all steps, and
+//! loops over registers' worth of columns.
 
 use crate::device::cpu::gemm::Store;
 use crate::tensor::Real;
 
-/// Shared mutable access to the rows of a `[T, B, N]` buffer, for threads that own different rows of the batch, or columns of them.
+/// Shared mutable access to the rows of a `[T, B, N]` buffer, for threads that own different rows
+/// of the batch, or columns of them.
 pub(super) struct Rows<T> {
     pointer: *mut T,
     length: usize,
@@ -27,8 +29,8 @@ impl<T> Rows<T> {
     }
 }
 
-/// Elements that loops work on at once, in arrays of their own: nothing can overlap them, so that the loops become vector instructions
-/// (of seven slices a compiler cannot know that).
+/// Elements that loops work on at once, in arrays of their own: nothing can overlap them, so that
+/// the loops become vector instructions (of seven slices a compiler cannot know that).
 pub(super) const LANES: usize = 16;
 
 /// Up to [`LANES`] elements, the rest zeros.

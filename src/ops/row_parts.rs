@@ -1,5 +1,6 @@
-//! Rows of logits over a vocabulary on a GPU: the product tells what a softmax needs to know about them, tile by tile, and one launch makes losses and
-//! gradients of that. So logits are read once, and where no gradient is wanted they are not even stored.
+//! Rows of logits over a vocabulary on a GPU: the product tells what a softmax needs to know about
+//! them, tile by tile, and one launch makes losses and gradients of that. So logits are read once,
+//! and where no gradient is wanted they are not even stored.
 
 use super::gpu::{Operand, Products, arguments, no_copy, rounded_copy};
 use crate::device::cuda::gemm::{Matrix, ROW_PART, Tile, logits};
@@ -7,7 +8,8 @@ use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
 
-/// What a row of logits becomes, as kernels/tied_softmax.cu takes it: nothing else, its gradient, or that in bf16 alone.
+/// What a row of logits becomes, as kernels/tied_softmax.cu takes it: nothing else, its gradient,
+/// or that in bf16 alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RowGradient {
     None = 0,
@@ -28,7 +30,8 @@ impl RowGradient {
     }
 }
 
-/// What products that compute rows of logits over `words` words tell about each of them (kernels/row_parts.cuh), for the kernel that comes after.
+/// What products that compute rows of logits over `words` words tell about each of them
+/// (kernels/row_parts.cuh), for the kernel that comes after.
 pub(super) struct RowParts {
     /// `[rows, tiles, ROW_PART]`
     parts: Tensor,
@@ -86,7 +89,8 @@ pub(super) struct SoftmaxRows<'a> {
 }
 
 impl SoftmaxRows<'_> {
-    /// `logits`: not read without a gradient. `d`: where that goes in the precision of the products.
+    /// `logits`: not read without a gradient. `d`: where that goes in the precision of the
+    /// products.
     pub fn launch(&self, context: &Context, rows: usize, logits: Option<&Tensor>, d: Option<&Operand>) -> Result<()> {
         let &SoftmaxRows { parts, targets, losses, correct, scale, gradient } = self;
         let [of_rows, tiles] = parts.arguments();

@@ -3,7 +3,8 @@
 use crate::device::cpu::isa::Kernel;
 use crate::tensor::Real;
 
-/// Independent partial sums of a row: a fixed shape of the reduction, wide enough for every vector register.
+/// Independent partial sums of a row: a fixed shape of the reduction, wide enough for every vector
+/// register.
 const LANES: usize = 16;
 
 /// `row = exp(row − max)`; gives the maximum and the sum of the exponentials.

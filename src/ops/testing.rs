@@ -1,4 +1,5 @@
-//! What the unit tests of operations share: gradients of their cases against central differences, and f32 against f64.
+//! What the unit tests of operations share: gradients of their cases against central differences,
+//! and f32 against f64.
 
 use super::case::{Case, Data};
 use crate::autodiff::{Graph, Parameters, Var};
@@ -46,8 +47,9 @@ fn weigh(g: &Graph, outputs: &[Var], weights: &[Tensor]) -> f64 {
     outputs.iter().zip(weights).map(|(&y, w)| dot(g.tensor(y), w)).sum()
 }
 
-/// Panics unless every gradient of every case agrees with central differences in f64 (`|a − n| ≤ 1e-7 + 1e-6·max(|a|, |n|)`), both
-/// when it is set and when it is added to what is there, and unless f32 agrees with f64 to `1e-5` of the largest value.
+/// Panics unless every gradient of every case agrees with central differences in f64
+/// (`|a − n| ≤ 1e-7 + 1e-6·max(|a|, |n|)`), both when it is set and when it is added to what is
+/// there, and unless f32 agrees with f64 to `1e-5` of the largest value.
 pub fn check(cases: Vec<Case>) {
     let mut parameters = Parameters::builder().build(DType::F64).unwrap();
     for case in cases {

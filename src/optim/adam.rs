@@ -1,4 +1,5 @@
-//! Adam (Kingma & Ba 2015), with weight decay inside the gradient or decoupled (Loshchilov & Hutter 2019).
+//! Adam (Kingma & Ba 2015), with weight decay inside the gradient or decoupled (Loshchilov & Hutter
+//! 2019).
 
 use rayon::prelude::*;
 
@@ -15,14 +16,15 @@ use crate::trace;
 pub struct AdamSettings {
     pub beta2: f64,
     pub eps: f64,
-    /// `true`: `p ← p·(1 − lr·wd)` before the update (AdamW, fastai 2); `false`: `g ← g + wd·p` (the authors' scripts).
+    /// `true`: `p ← p·(1 − lr·wd)` before the update (AdamW, fastai 2); `false`: `g ← g + wd·p`
+    /// (the authors' scripts).
     pub decoupled: bool,
 }
 
 /// `m ← β1·m + (1−β1)·g`, `v ← β2·v + (1−β2)·g²`, `p ← p − lr/(1−β1^t) · m/(√(v/(1−β2^t)) + eps)`.
 ///
-/// `t` counts the updates of that parameter: one that is unfrozen late starts its bias correction late. β1 may change from step to
-/// step; the correction uses the present one (as fastai).
+/// `t` counts the updates of that parameter: one that is unfrozen late starts its bias correction
+/// late. β1 may change from step to step; the correction uses the present one (as fastai).
 #[derive(Debug)]
 pub struct Adam {
     settings: AdamSettings,

@@ -1,5 +1,5 @@
-//! Averaged stochastic gradient descent as AWD-LSTM uses it (docs/SPEC.md §4.5): plain SGD steps, and beside them an average of the
-//! iterates, with which evaluation and saving work.
+//! Averaged stochastic gradient descent as AWD-LSTM uses it (docs/SPEC.md §4.5): plain SGD steps,
+//! and beside them an average of the iterates, with which evaluation and saving work.
 
 use rayon::prelude::*;
 
@@ -16,15 +16,17 @@ use crate::trace;
 pub struct AsgdSettings {
     /// Averaging begins after this many steps.
     pub t0: u32,
-    /// PyTorch refreshes the averaging weight and the learning rate at the end of a step, so both take effect one step late:
-    /// `ax_k = mean(p_2 … p_k)`, and a rescaled learning rate reaches the next batch (SPEC §3.1). It keeps both in f32, whatever the
-    /// parameters' type. `false`: neither is late, `ax_k = mean(p_1 … p_k)`.
+    /// PyTorch refreshes the averaging weight and the learning rate at the end of a step, so both
+    /// take effect one step late: `ax_k = mean(p_2 … p_k)`, and a rescaled learning rate reaches
+    /// the next batch (SPEC §3.1). It keeps both in f32, whatever the parameters' type. `false`:
+    /// neither is late, `ax_k = mean(p_1 … p_k)`.
     pub as_pytorch: bool,
     /// `true`: `p ← p·(1 − lr·wd)` before the update; `false` (PyTorch): `g ← g + wd·p`.
     pub decoupled: bool,
 }
 
-/// `p ← p − lr·(g + wd·p)`, `ax ← ax + (p − ax)/max(1, t − t0)`; PyTorch's `lambd` is 0, so the rate does not decay.
+/// `p ← p − lr·(g + wd·p)`, `ax ← ax + (p − ax)/max(1, t − t0)`; PyTorch's `lambd` is 0, so the
+/// rate does not decay.
 #[derive(Debug)]
 pub struct Asgd {
     settings: AsgdSettings,

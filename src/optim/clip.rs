@@ -28,8 +28,8 @@ impl GradientNorm {
         Ok(GradientNorm { partial: vec![0.0; most], squares })
     }
 
-    /// The norm, summed in f64 in an order that does not depend on threads. It is finite if and only if every gradient is (f32). On a GPU this waits
-    /// for what was launched before.
+    /// The norm, summed in f64 in an order that does not depend on threads. It is finite if and
+    /// only if every gradient is (f32). On a GPU this waits for what was launched before.
     pub fn compute(&mut self, parameters: &Parameters) -> Result<f64> {
         let _span = trace::operation("gradient_norm");
         if let (Some(squares), Device::Cuda(gpu)) = (&mut self.squares, parameters.device()) {
@@ -87,14 +87,15 @@ fn sum_of_squares<T: Real>(values: &[T]) -> f64 {
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
-/// What every gradient is multiplied by so that their norm is at most `limit`: `min(1, limit/(norm + 1e-6))`, as PyTorch. No
-/// limit: 1.
+/// What every gradient is multiplied by so that their norm is at most `limit`:
+/// `min(1, limit/(norm + 1e-6))`, as PyTorch. No limit: 1.
 pub fn clip_scale(norm: f64, limit: Option<f64>) -> f64 {
     limit.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0))
 }
 
-/// Multiplies the gradients of all trainable parameters, for those who want to see clipped gradients; training uses
-/// [`StepRates::gradient_scale`](super::StepRates::gradient_scale) instead.
+/// Multiplies the gradients of all trainable parameters, for those who want to see clipped
+/// gradients; training uses [`StepRates::gradient_scale`](super::StepRates::gradient_scale)
+/// instead.
 pub fn scale_gradients(parameters: &mut Parameters, scale: f64) -> Result<()> {
     for id in parameters.ids() {
         if parameters.is_trainable(id) && parameters.has_gradient(id) {
@@ -112,7 +113,8 @@ pub fn scale_gradients(parameters: &mut Parameters, scale: f64) -> Result<()> {
     Ok(())
 }
 
-/// The first trainable parameter with a gradient that is NaN or infinite, and the first such element. From a GPU the gradients are copied.
+/// The first trainable parameter with a gradient that is NaN or infinite, and the first such
+/// element. From a GPU the gradients are copied.
 pub fn first_non_finite(parameters: &Parameters) -> Result<Option<(ParameterId, usize)>> {
     for id in parameters.ids() {
         if parameters.is_trainable(id) && parameters.has_gradient(id) {

@@ -1,4 +1,5 @@
-//! Updates and norms on a GPU (kernels/optim.cu, kernels/sums.cu), in f32: all parameters in one launch.
+//! Updates and norms on a GPU (kernels/optim.cu, kernels/sums.cu), in f32: all parameters in one
+//! launch.
 
 use crate::device::cuda::{Argument, Context, Grid, context};
 use crate::error::Result;
@@ -48,7 +49,8 @@ struct Part {
     scalars: Scalars,
 }
 
-/// What one launch over several parameters reads: where they are, and this step's scalars, in memory of the GPU.
+/// What one launch over several parameters reads: where they are, and this step's scalars, in
+/// memory of the GPU.
 #[derive(Debug)]
 pub(super) struct Table {
     parts: Vec<Part>,
@@ -85,7 +87,8 @@ impl Table {
         self.blocks += value.len().div_ceil(CHUNK);
     }
 
-    /// Launches kernels over what was added, and forgets it. `more`: arguments that follow the table.
+    /// Launches kernels over what was added, and forgets it. `more`: arguments that follow the
+    /// table.
     pub(super) fn run(&mut self, kernels: &[&'static str], more: &[Argument]) -> Result<()> {
         let Some(gpu) = gpu_of(&self.device)? else { return Ok(()) };
         self.device.upload::<u32>(0, bytemuck::cast_slice(&self.parts));
@@ -121,7 +124,8 @@ pub(super) struct Squares {
 }
 
 impl Squares {
-    /// For sums over at most as many tensors and chunks as there are of these lengths; none on the CPU.
+    /// For sums over at most as many tensors and chunks as there are of these lengths; none on the
+    /// CPU.
     pub(super) fn new(device: Device, lengths: &[usize]) -> Result<Option<Self>> {
         let Some(table) = Table::new(device, lengths.len())? else { return Ok(None) };
         let chunks: usize = lengths.iter().map(|n| n.div_ceil(CHUNK)).sum();
@@ -129,7 +133,8 @@ impl Squares {
         Ok(Some(Squares { table, parts, total: Tensor::zeros_on(device, [1], DType::F64)? }))
     }
 
-    /// Σ x² over all elements of the tensors, in f64 and in an order that their sizes fix. Waits for the GPU.
+    /// Σ x² over all elements of the tensors, in f64 and in an order that their sizes fix. Waits
+    /// for the GPU.
     pub(super) fn of<'a>(&mut self, context: &Context, tensors: impl Iterator<Item = &'a Tensor>) -> Result<f64> {
         tensors.for_each(|tensor| self.table.push(tensor, tensor, &[], Scalars::default()));
         let chunks = self.table.blocks;

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// Learning rates of the layer groups relative to one rate. Group 0 is nearest to the input.
 ///
-/// The groups of a language model: `lstm 1 … lstm L`, `decoder with tied embedding`; of a classifier: `embedding`,
-/// `lstm 1 … lstm L`, `head`.
+/// The groups of a language model: `lstm 1 … lstm L`, `decoder with tied embedding`; of a
+/// classifier: `embedding`, `lstm 1 … lstm L`, `head`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ladder {
@@ -13,12 +13,15 @@ pub enum Ladder {
     Off,
     /// Each group learns at the rate of the one above divided by this (2.6 in the paper).
     Factor(f64),
-    /// The authors' language-model fine-tuning: [1/6, 1/3, 1, 1/2]. For any number of layers: the last group 1/2, the top LSTM 1,
-    /// the one below it 1/3, and from there every layer half of the one above.
+    /// The authors' language-model fine-tuning: [1/6, 1/3, 1, 1/2]. For any number of layers: the
+    /// last group 1/2, the top LSTM 1, the one below it 1/3, and from there every layer half of the
+    /// one above.
     LmCode,
-    /// The authors' pretraining: as [`LmCode`](Self::LmCode), but the last group learns at the full rate: [1/6, 1/3, 1, 1].
+    /// The authors' pretraining: as [`LmCode`](Self::LmCode), but the last group learns at the full
+    /// rate: [1/6, 1/3, 1, 1].
     PretrainCode,
-    /// fastai's `slice(lr/span, lr)`: equal ratios between neighbours, from `1/span` in the first group to 1 in the last.
+    /// fastai's `slice(lr/span, lr)`: equal ratios between neighbours, from `1/span` in the first
+    /// group to 1 in the last.
     Slice(f64),
     /// fastai's `slice(lr)`: the last group at the full rate, all others at a tenth.
     SliceTop,

@@ -1,10 +1,11 @@
 //! Optimisers over [`Parameters`], gradient clipping, learning-rate schedules and ladders.
 //!
-//! Element-wise work runs in parallel over fixed chunks of a parameter, sums over chunks are added in a fixed order: one thread and
-//! many give the same bits. Nothing is allocated per step once an optimiser exists.
+//! Element-wise work runs in parallel over fixed chunks of a parameter, sums over chunks are added
+//! in a fixed order: one thread and many give the same bits. Nothing is allocated per step once an
+//! optimiser exists.
 //!
-//! A step: [`GradientNorm::compute`] → [`clip_scale`] → [`Optimiser::step`] with the scale in [`StepRates::gradient_scale`], so that
-//! clipping costs no pass of its own over the gradients.
+//! A step: [`GradientNorm::compute`] → [`clip_scale`] → [`Optimiser::step`] with the scale in
+//! [`StepRates::gradient_scale`], so that clipping costs no pass of its own over the gradients.
 
 mod adam;
 mod asgd;
@@ -30,7 +31,8 @@ use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
-/// Elements that one task works on. Part of the definition of [`GradientNorm`] (it fixes the order of its sum), so not a tuning knob.
+/// Elements that one task works on. Part of the definition of [`GradientNorm`] (it fixes the order
+/// of its sum), so not a tuning knob.
 const CHUNK: usize = 1 << 14;
 
 /// Hyper-parameters that may change at every step.
@@ -61,32 +63,37 @@ impl StepRates<'_> {
     }
 }
 
-/// What all optimisers offer. Parameters that are frozen, that are buffers or that have no gradient are left alone, as is their state.
+/// What all optimisers offer. Parameters that are frozen, that are buffers or that have no gradient
+/// are left alone, as is their state.
 pub trait Optimiser: Send + std::fmt::Debug {
     /// Name in configurations and checkpoints.
     fn name(&self) -> &'static str;
 
-    /// One update of every trainable parameter that has a gradient. Panics if `rates` has too few groups (a bug in the trainer).
+    /// One update of every trainable parameter that has a gradient. Panics if `rates` has too few
+    /// groups (a bug in the trainer).
     fn step(&mut self, parameters: &mut Parameters, rates: &StepRates) -> Result<()>;
 
-    /// Weight decay leaves this parameter alone from now on, also after [`reset`](Self::reset) (fastai 2: batch norm and the decoder's
-    /// bias).
+    /// Weight decay leaves this parameter alone from now on, also after [`reset`](Self::reset)
+    /// (fastai 2: batch norm and the decoder's bias).
     fn exempt_from_decay(&mut self, id: ParameterId);
 
     /// Calls of [`step`](Self::step) since construction or [`reset`](Self::reset).
     fn steps(&self) -> u64;
 
-    /// Everything that a resumed run needs, as named tensors (`adam.m/<parameter>`). They share the optimiser's memory.
+    /// Everything that a resumed run needs, as named tensors (`adam.m/<parameter>`). They share the
+    /// optimiser's memory.
     fn state(&self) -> Vec<(String, &Tensor)>;
 
-    /// Takes over a saved state. A missing tensor, or one of another shape or type, is an error and leaves the state as it was.
+    /// Takes over a saved state. A missing tensor, or one of another shape or type, is an error and
+    /// leaves the state as it was.
     fn restore(&mut self, saved: &dyn Fn(&str) -> Option<Tensor>) -> Result<()>;
 
     /// Back to the state after construction (SPEC §4.1: Adam restarts at every stage).
     fn reset(&mut self);
 
-    /// Exchanges the parameters with their averages, for evaluation and saving; a second call exchanges them back. Tells whether
-    /// there was anything to exchange: an optimiser without averages does nothing.
+    /// Exchanges the parameters with their averages, for evaluation and saving; a second call
+    /// exchanges them back. Tells whether there was anything to exchange: an optimiser without
+    /// averages does nothing.
     fn swap_averages(&mut self, parameters: &mut Parameters) -> Result<bool> {
         let _ = parameters;
         Ok(false)

@@ -20,14 +20,16 @@ pub enum Schedule {
     Range { ratio: f64 },
 }
 
-/// Rate: `1/div → 1` over the fraction `pct` of the updates, then `1 → 1/div_final`; momentum: `start → middle → end`.
+/// Rate: `1/div → 1` over the fraction `pct` of the updates, then `1 → 1/div_final`; momentum:
+/// `start → middle → end`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OneCycle {
     pub div: f64,
     pub pct: f64,
     pub div_final: f64,
     pub momentum: [f64; 3],
-    /// fastai 1: the first leg has a whole number of updates, `⌊T·pct⌋`. fastai 2: it ends at the fraction itself.
+    /// fastai 1: the first leg has a whole number of updates, `⌊T·pct⌋`. fastai 2: it ends at the
+    /// fraction itself.
     pub whole_steps: bool,
 }
 
@@ -95,8 +97,9 @@ fn cosine_leg(from: f64, to: f64, x: f64) -> f64 {
     from + (1.0 + libm::cos(PI * (1.0 - x))) * (to - from) / 2.0
 }
 
-/// Equation 3 of the paper as it stands: η_t/η_max at update `t` of `total`. Where `total·cut_frac` is no whole number the end falls
-/// below zero, and below `1/cut_frac` updates there is no value at all (NaN). Fixtures hold this; training uses [`stlr`].
+/// Equation 3 of the paper as it stands: η_t/η_max at update `t` of `total`. Where `total·cut_frac`
+/// is no whole number the end falls below zero, and below `1/cut_frac` updates there is no value at
+/// all (NaN). Fixtures hold this; training uses [`stlr`].
 pub fn stlr_raw(t: u64, total: u64, cut_frac: f64, ratio: f64) -> f64 {
     let cut = (total as f64 * cut_frac).floor();
     let t = t as f64;
@@ -104,8 +107,8 @@ pub fn stlr_raw(t: u64, total: u64, cut_frac: f64, ratio: f64) -> f64 {
     (1.0 + p * (ratio - 1.0)) / ratio
 }
 
-/// Equation 3 for every length of training: `cut = max(1, ⌊T·cut_frac⌋)`, `p` kept within [0, 1], a single update takes η_max
-/// (docs/SPEC.md §4.1).
+/// Equation 3 for every length of training: `cut = max(1, ⌊T·cut_frac⌋)`, `p` kept within [0, 1], a
+/// single update takes η_max (docs/SPEC.md §4.1).
 pub fn stlr(t: u64, total: u64, cut_frac: f64, ratio: f64) -> f64 {
     if total <= 1 {
         return 1.0;

@@ -1,4 +1,5 @@
-//! Optimisers against PyTorch and fastai (tests/golden/README.md), and their promises: state, threads, frozen groups.
+//! Optimisers against PyTorch and fastai (tests/golden/README.md), and their promises: state,
+//! threads, frozen groups.
 
 use std::path::Path;
 
@@ -459,7 +460,8 @@ fn frozen_groups_buffers_and_missing_gradients_are_left_alone() {
         let after = values(&p);
         assert_eq!((&before[0], &before[2]), (&after[0], &after[2]), "{}", optimiser.name());
         assert!(before[1] != after[1] && before[3] != after[3], "{}", optimiser.name());
-        // unfrozen late: its bias correction starts then, so a first Adam step has the size of its learning rate
+        // unfrozen late: its bias correction starts then, so a first Adam step has the size of its
+        // learning rate
         p.set_frozen(0, false);
         train(&mut p, &mut *optimiser, 2..3);
         assert!(before[0] != values(&p)[0]);

@@ -1,9 +1,10 @@
-//! Decisions from the history of validation losses. Serialisable: a resumed run decides as an uninterrupted one.
+//! Decisions from the history of validation losses. Serialisable: a resumed run decides as an
+//! uninterrupted one.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// The non-monotone trigger of NT-ASGD (Merity et al. 2018; docs/SPEC.md §4.5): fires when the loss is worse than the best of all
-/// but the last `n` earlier ones.
+/// The non-monotone trigger of NT-ASGD (Merity et al. 2018; docs/SPEC.md §4.5): fires when the loss
+/// is worse than the best of all but the last `n` earlier ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NonMonotone {
     n: usize,
@@ -23,8 +24,8 @@ impl NonMonotone {
         NonMonotone { n, history: Vec::new(), fired: false }
     }
 
-    /// Checks the loss of one more validation, then remembers it. True once, when the trigger fires; from then on nothing is
-    /// remembered and the answer is false.
+    /// Checks the loss of one more validation, then remembers it. True once, when the trigger
+    /// fires; from then on nothing is remembered and the answer is false.
     pub fn check(&mut self, loss: f64) -> bool {
         if self.fired {
             return false;
@@ -51,7 +52,8 @@ impl EarlyStopping {
         EarlyStopping { patience, best: None, since_best: 0 }
     }
 
-    /// Takes the loss of one more epoch; tells whether it is the best so far (one that is not finite never is).
+    /// Takes the loss of one more epoch; tells whether it is the best so far (one that is not
+    /// finite never is).
     pub fn is_best(&mut self, loss: f64) -> bool {
         let better = loss.is_finite() && self.best.is_none_or(|best| loss < best);
         if better {

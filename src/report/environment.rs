@@ -10,7 +10,8 @@ pub fn processor() -> String {
     info.lines().find_map(value).unwrap_or_else(|| std::env::consts::ARCH.to_string())
 }
 
-/// The environment of this process; `isa` is the instruction set in use and `device` the device chosen, in words.
+/// The environment of this process; `isa` is the instruction set in use and `device` the device
+/// chosen, in words.
 pub fn event(isa: &str, device: &str, precision: Precision) -> Event {
     let products = match precision {
         Precision::Full => "f32",

@@ -1,4 +1,5 @@
-//! The log: what happens in a training, at the levels that `ULMFIT_LOG` asks for (nothing without it).
+//! The log: what happens in a training, at the levels that `ULMFIT_LOG` asks for (nothing without
+//! it).
 
 use tracing::{debug, info, trace, warn};
 
@@ -8,7 +9,8 @@ use crate::train::observer::{Event, Observer};
 /// Target of the log's lines, as `ULMFIT_LOG=ulmfit::train=debug` names it.
 const TARGET: &str = "ulmfit::train";
 
-/// Writes events to the log: warnings; stages, notes and evaluations (`info`); checkpoints and thawed layers (`debug`); updates (`trace`).
+/// Writes events to the log: warnings; stages, notes and evaluations (`info`); checkpoints and
+/// thawed layers (`debug`); updates (`trace`).
 #[derive(Clone, Copy, Debug)]
 pub struct Log;
 

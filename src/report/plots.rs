@@ -11,8 +11,8 @@ const SIZE: (u32, u32) = (600, 270);
 /// More points than this are averaged by neighbourhoods: a curve cannot show more.
 const MOST_POINTS: usize = 600;
 
-/// Colours of a chart. In the SVG each becomes a CSS variable with this value as its fallback, so that a page can
-/// recolour (dark mode) what also stands alone.
+/// Colours of a chart. In the SVG each becomes a CSS variable with this value as its fallback, so
+/// that a page can recolour (dark mode) what also stands alone.
 const INK: RGBColor = RGBColor(0x44, 0x4B, 0x57);
 const GRID: RGBColor = RGBColor(0xE2, 0xE5, 0xEA);
 const COLOURS: [RGBColor; 6] = [
@@ -231,8 +231,8 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// The charts of one stage's events: loss, perplexity or error, learning rates, gradient norm. `groups` are the names of
-/// the layer groups.
+/// The charts of one stage's events: loss, perplexity or error, learning rates, gradient norm.
+/// `groups` are the names of the layer groups.
 pub(super) fn charts(events: &[Event], groups: &[String]) -> Vec<Chart> {
     let steps: Vec<&Step> = events.iter().filter_map(|e| if let Event::Step(s) = e { Some(s) } else { None }).collect();
     let evaluated: Vec<&Evaluated> =

@@ -50,7 +50,8 @@ impl axum::serve::Listener for Limited {
     }
 }
 
-/// A connection that ends where a request takes longer than it may, from its first byte to its answer.
+/// A connection that ends where a request takes longer than it may, from its first byte to its
+/// answer.
 pub struct Timed {
     stream: TcpStream,
     _place: OwnedSemaphorePermit,

@@ -1,7 +1,8 @@
-//! A classifier behind HTTP: one thread answers, many connections wait for it (docs/CLI.md, `serve`).
+//! A classifier behind HTTP: one thread answers, many connections wait for it (docs/CLI.md,
+//! `serve`).
 //!
-//! Answers are those of `ulmfit predict`, bit for bit: a text's answer depends on nothing but its text,
-//! so that texts of several requests can be answered together. No text is logged.
+//! Answers are those of `ulmfit predict`, bit for bit: a text's answer depends on nothing but its
+//! text, so that texts of several requests can be answered together. No text is logged.
 
 mod connection;
 mod engine;
@@ -49,9 +50,9 @@ struct Shared {
     draining: AtomicBool,
 }
 
-/// Serves until SIGINT or SIGTERM. What was taken is answered then. `load`: makes the model, within the
-/// thread that answers; again where its files have changed. `about`: what `/info` tells. `ready`: told
-/// the address once it listens.
+/// Serves until SIGINT or SIGTERM. What was taken is answered then. `load`: makes the model, within
+/// the thread that answers; again where its files have changed. `about`: what `/info` tells.
+/// `ready`: told the address once it listens.
 ///
 /// # Errors
 /// The model's, an address that cannot be listened on.

@@ -27,8 +27,8 @@ fn file_type(dtype: DType) -> Dtype {
     }
 }
 
-/// Named tensors on their way into a safetensors file. They are written from where they lie: a model of gigabytes takes no memory
-/// besides. The order of names does not matter to the bytes.
+/// Named tensors on their way into a safetensors file. They are written from where they lie: a
+/// model of gigabytes takes no memory besides. The order of names does not matter to the bytes.
 struct Saved<'a> {
     tensors: Vec<(String, &'a Tensor)>,
     /// Its length and padding included.
@@ -50,7 +50,8 @@ impl<'a> Saved<'a> {
             let (dtype, shape) = (file_type(tensor.dtype()), tensor.dims().to_vec());
             (name.clone(), TensorInfo { dtype, shape, data_offsets: (start, end) })
         });
-        // one entry at most: the format's metadata is a hash map, and two entries would come in any order
+        // one entry at most: the format's metadata is a hash map, and two entries would come in any
+        // order
         let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_string(), value)]));
         let described = Metadata::new(metadata, described.collect()).map_err(std::io::Error::other)?;
         let mut header = vec![0; 8];

@@ -1,4 +1,5 @@
-//! Tensors: a contiguous buffer, a run-time shape and an element type, on a device. No strides, no type parameters.
+//! Tensors: a contiguous buffer, a run-time shape and an element type, on a device. No strides, no
+//! type parameters.
 
 pub mod file;
 mod shape;
@@ -69,7 +70,8 @@ impl Tensor {
         Ok(tensor)
     }
 
-    /// The same values on a device: the tensor itself if it is there, else a copy with memory of its own.
+    /// The same values on a device: the tensor itself if it is there, else a copy with memory of
+    /// its own.
     ///
     /// # Errors
     /// No memory, or what went wrong on the GPU that it comes from.
@@ -132,7 +134,8 @@ impl Tensor {
         self.is_dry() && self.dtype != DType::U32
     }
 
-    /// The elements as an argument of a kernel. Panics unless the tensor is on a GPU (a bug in an operation).
+    /// The elements as an argument of a kernel. Panics unless the tensor is on a GPU (a bug in an
+    /// operation).
     pub fn argument(&self) -> Argument<'_> {
         self.block.argument(0)
     }
@@ -167,13 +170,15 @@ impl Tensor {
         self.block.upload(first * size_of::<T>(), bytemuck::cast_slice(values));
     }
 
-    /// The elements, shared. Panics on another element type, while somebody writes, or on a GPU (bugs in an operation).
+    /// The elements, shared. Panics on another element type, while somebody writes, or on a GPU
+    /// (bugs in an operation).
     pub fn read<T: Element>(&self) -> Read<'_, T> {
         assert_eq!(T::DTYPE, self.dtype, "a {} tensor is read as {}", self.dtype, T::DTYPE);
         self.block.read(self.shape.len())
     }
 
-    /// The elements, exclusive. Panics on another element type, while somebody else reads or writes, or on a GPU (bugs in an operation).
+    /// The elements, exclusive. Panics on another element type, while somebody else reads or
+    /// writes, or on a GPU (bugs in an operation).
     pub fn write<T: Element>(&self) -> Write<'_, T> {
         assert_eq!(T::DTYPE, self.dtype, "a {} tensor is written as {}", self.dtype, T::DTYPE);
         self.block.write(self.shape.len())
@@ -203,8 +208,9 @@ impl Tensor {
         Arc::ptr_eq(&self.block, &other.block)
     }
 
-    /// All elements as f64 (u32, f32 and bf16 convert exactly). From a GPU they are copied, after all that was launched before; if that
-    /// fails, they are zeros and the next launch returns the error.
+    /// All elements as f64 (u32, f32 and bf16 convert exactly). From a GPU they are copied, after
+    /// all that was launched before; if that fails, they are zeros and the next launch returns the
+    /// error.
     pub fn to_f64(&self) -> Vec<f64> {
         if self.device != Device::Cpu {
             return match self.dtype {
@@ -321,7 +327,8 @@ impl Tensor {
     }
 }
 
-/// Runs `$body` with `$t` standing for f32 or f64, by the run-time type of a tensor; any other type is a shape error of `$operation`.
+/// Runs `$body` with `$t` standing for f32 or f64, by the run-time type of a tensor; any other type
+/// is a shape error of `$operation`.
 #[macro_export]
 macro_rules! real_type {
     ($operation:expr, $argument:expr, $dtype:expr, $t:ident => $body:expr) => {

@@ -1,4 +1,5 @@
-//! Batches for classifiers: documents of like length together (docs/SPEC.md §3.2). How a batch is padded is the model's business (§1.6).
+//! Batches for classifiers: documents of like length together (docs/SPEC.md §3.2). How a batch is
+//! padded is the model's business (§1.6).
 
 use std::sync::Arc;
 
@@ -12,10 +13,11 @@ use crate::random::{Key, Site, Stream};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SampleOrder {
-    /// fastai 0.7 and v1: shuffle; cut into pieces of 50 batches; sort each by falling length; cut into batches; the batch with
-    /// the longest document goes first, the others are shuffled.
+    /// fastai 0.7 and v1: shuffle; cut into pieces of 50 batches; sort each by falling length; cut
+    /// into batches; the batch with the longest document goes first, the others are shuffled.
     Sortish,
-    /// fastai v2: as `Sortish`, but the longest document opens the first piece, and the last batch (the short one) stays last.
+    /// fastai v2: as `Sortish`, but the longest document opens the first piece, and the last batch
+    /// (the short one) stays last.
     SortishShortLast,
     /// By falling length; equal lengths in the order of the store. For validation and prediction.
     Sorted,
@@ -28,8 +30,9 @@ pub enum SampleOrder {
 pub struct ClassifierConfig {
     pub batch_size: usize,
     pub order: SampleOrder,
-    /// Leave out the last batch when it is short (v2 in training), unless it is the only one. Otherwise, in training, a last batch of a single
-    /// document joins the one before: a batch norm has nothing to learn from it.
+    /// Leave out the last batch when it is short (v2 in training), unless it is the only one.
+    /// Otherwise, in training, a last batch of a single document joins the one before: a batch norm
+    /// has nothing to learn from it.
     pub drop_last: bool,
     pub key: Key,
 }
@@ -172,7 +175,8 @@ impl ClassifierBatches {
         self.batches_of = Some(epoch);
     }
 
-    /// The documents of the next batch of this epoch (indices into the store, in falling order of length); `None` at its end.
+    /// The documents of the next batch of this epoch (indices into the store, in falling order of
+    /// length); `None` at its end.
     pub fn next_documents(&mut self) -> Option<&[u32]> {
         let documents = self.batches.get(self.cursor.batch as usize)?;
         self.cursor.batch += 1;

@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// Distinct words in the order in which they came, numbered from 0. A string of its own for each word would cost more, in
-/// allocations and in memory touched, than everything else that is done with it.
+/// Distinct words in the order in which they came, numbered from 0. A string of its own for each
+/// word would cost more, in allocations and in memory touched, than everything else that is done
+/// with it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Interner {
     /// Numbers of words, by the words.
@@ -17,7 +18,8 @@ pub(super) struct Interner {
     hasher: DefaultHashBuilder,
 }
 
-/// Where the word of a number stands. (Words are compared as bytes: cutting a string would look for borders of characters.)
+/// Where the word of a number stands. (Words are compared as bytes: cutting a string would look for
+/// borders of characters.)
 fn place(ends: &[usize], number: usize) -> Range<usize> {
     let start = if number == 0 { 0 } else { ends[number - 1] };
     start..ends[number]
@@ -56,7 +58,8 @@ impl Interner {
         self.table.find(self.hasher.hash_one(of), same).map(|&n| n as usize)
     }
 
-    /// The number of a word; a new word is put at the end, and gets the number that [`Interner::len`] was.
+    /// The number of a word; a new word is put at the end, and gets the number that
+    /// [`Interner::len`] was.
     pub(super) fn insert(&mut self, new: &str) -> usize {
         let Interner { table, ends, text, hasher } = self;
         let hash = hasher.hash_one(new);

@@ -13,19 +13,20 @@ use crate::text::Direction;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LmLayout {
-    /// AWD-LSTM and fastai 0.7: documents in their order, cut into B columns of ⌊n/B⌋ tokens, the tail dropped; a column's
-    /// last token has no target, so a column makes ⌊n/B⌋ − 1 predictions.
+    /// AWD-LSTM and fastai 0.7: documents in their order, cut into B columns of ⌊n/B⌋ tokens, the
+    /// tail dropped; a column's last token has no target, so a column makes ⌊n/B⌋ − 1 predictions.
     Fixed,
-    /// fastai v1 and v2 (`LMDataLoader`): documents shuffled every epoch; columns of ⌊(n−1)/B⌋ predictions, the last target
-    /// of a column being the first token of the next column.
+    /// fastai v1 and v2 (`LMDataLoader`): documents shuffled every epoch; columns of ⌊(n−1)/B⌋
+    /// predictions, the last target of a column being the first token of the next column.
     Shuffled,
-    /// As `Shuffled`, but in the order of the documents: validation, and the exact mean over all tokens but fewer than B
-    /// (none for B = 1).
+    /// As `Shuffled`, but in the order of the documents: validation, and the exact mean over all
+    /// tokens but fewer than B (none for B = 1).
     InOrder,
 }
 
 impl LmLayout {
-    /// The distance between two columns of the stream of so many tokens, and the predictions of one.
+    /// The distance between two columns of the stream of so many tokens, and the predictions of
+    /// one.
     ///
     /// # Errors
     /// A batch of so many columns is larger than the text.
@@ -51,10 +52,11 @@ impl LmLayout {
 pub enum Windows {
     /// Every window is `bptt` long; the last one is what is left.
     Fixed,
-    /// AWD-LSTM: base = bptt with probability .95, else bptt/2; length = max(5, ⌊N(base, 5)⌋), at most bptt + 25; the numbers are
-    /// in [`VariableWindows`].
+    /// AWD-LSTM: base = bptt with probability .95, else bptt/2; length = max(5, ⌊N(base, 5)⌋), at
+    /// most bptt + 25; the numbers are in [`VariableWindows`].
     Variable,
-    /// As `Variable`; the first window of an epoch is bptt + 25, and there are at most ⌊n/bptt⌋ − 1 windows (fastai 0.7).
+    /// As `Variable`; the first window of an epoch is bptt + 25, and there are at most ⌊n/bptt⌋ − 1
+    /// windows (fastai 0.7).
     VariableFirstLong,
 }
 
@@ -72,7 +74,8 @@ pub struct VariableWindows {
 }
 
 impl VariableWindows {
-    /// Length of one window: normal around bptt, or with a small probability around half of it, within the limits.
+    /// Length of one window: normal around bptt, or with a small probability around half of it,
+    /// within the limits.
     pub fn draw(&self, bptt: usize, random: &mut Stream) -> usize {
         let base = if random.uniform() < self.half_probability { bptt as f64 / 2.0 } else { bptt as f64 };
         let most = bptt + self.excess;
@@ -173,7 +176,8 @@ impl LmBatches {
         self.tokens
     }
 
-    /// Predictions per epoch: columns × time steps (windows that fastai 0.7 leaves out at the end included).
+    /// Predictions per epoch: columns × time steps (windows that fastai 0.7 leaves out at the end
+    /// included).
     pub fn predictions(&self) -> u64 {
         self.column * self.config.batch_size as u64
     }
@@ -275,8 +279,8 @@ impl LmBatches {
         self.order_of = Some(epoch);
     }
 
-    /// The next window of this epoch: fills `inputs` and `targets`, both (T, B) time-major, and returns T; `None` at the end of
-    /// the epoch. The buffers are resized (their capacity is kept).
+    /// The next window of this epoch: fills `inputs` and `targets`, both (T, B) time-major, and
+    /// returns T; `None` at the end of the epoch. The buffers are resized (their capacity is kept).
     ///
     /// # Errors
     /// Those of [`TokenStore::read`].

@@ -47,7 +47,8 @@ fn fixed_layout_is_batchify() {
 #[test]
 fn in_order_layout_is_the_data_loader_of_fastai_v2() {
     let dir = tempfile::tempdir().unwrap();
-    // 11 tokens: (11-1)/2 = 5 predictions a column, the last target of column 0 is the first token of column 1
+    // 11 tokens: (11-1)/2 = 5 predictions a column, the last target of column 0 is the first token
+    // of column 1
     let mut b = LmBatches::new(store(&dir, &[4, 7]), None, config(2, 4, LmLayout::InOrder, Windows::Fixed)).unwrap();
     let windows = epoch(&mut b);
     assert_eq!(windows[0].0, [0, 5, 1, 6, 2, 7, 3, 8]);

@@ -1,5 +1,5 @@
-//! What a set of documents is like: sizes, classes, repeated and empty texts, lengths. Texts are kept as fingerprints alone, so
-//! memory grows by some fifty bytes a document, whatever its length.
+//! What a set of documents is like: sizes, classes, repeated and empty texts, lengths. Texts are
+//! kept as fingerprints alone, so memory grows by some fifty bytes a document, whatever its length.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,8 @@ pub const QUANTILES: [f64; 7] = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0];
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
     pub documents: u64,
-    /// Documents with nothing but white space. They count among [`Profile::documents`] and nowhere else.
+    /// Documents with nothing but white space. They count among [`Profile::documents`] and nowhere
+    /// else.
     pub empty: u64,
     /// Documents with a text but without a class.
     pub unlabelled: u64,
@@ -110,7 +111,8 @@ impl Profile {
         self.texts.overlap(&other.texts)
     }
 
-    /// Words of a document at [`QUANTILES`] (nearest rank), empty documents left out; nothing without a document.
+    /// Words of a document at [`QUANTILES`] (nearest rank), empty documents left out; nothing
+    /// without a document.
     pub fn quantiles(&self) -> Vec<u32> {
         let mut sorted = self.lengths.clone();
         sorted.sort_unstable();
@@ -121,7 +123,8 @@ impl Profile {
             .collect()
     }
 
-    /// Documents by length, empty ones left out: (least words, most words, documents); every range ends at twice the last one's end.
+    /// Documents by length, empty ones left out: (least words, most words, documents); every range
+    /// ends at twice the last one's end.
     pub fn histogram(&self) -> Vec<(u32, u32, u64)> {
         let mut ranges = [0u64; 33];
         self.lengths.iter().for_each(|&n| ranges[n.max(1).ilog2() as usize] += 1);

@@ -65,7 +65,8 @@ impl WordCounts {
         self.counts.is_empty()
     }
 
-    /// Words by falling count; equal counts in the order of first sight (Python's `Counter.most_common`).
+    /// Words by falling count; equal counts in the order of first sight (Python's
+    /// `Counter.most_common`).
     pub fn most_common(&self) -> Vec<(&str, u64)> {
         let mut sorted: Vec<(&str, u64)> = self.iter().collect();
         sorted.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
@@ -102,12 +103,14 @@ impl PartialEq for Vocabulary {
 }
 
 impl Vocabulary {
-    /// Makes a vocabulary of at most `max_size` entries (special tokens included) from words seen at least `min_count` times.
-    /// As fastai's `make_vocab`: the `max_size` most common words with enough occurrences, special tokens moved or put to the
-    /// front, cut to `max_size`. The words of a sub-word tokenizer are its own, whatever their number and counts.
+    /// Makes a vocabulary of at most `max_size` entries (special tokens included) from words seen
+    /// at least `min_count` times. As fastai's `make_vocab`: the `max_size` most common words with
+    /// enough occurrences, special tokens moved or put to the front, cut to `max_size`. The words
+    /// of a sub-word tokenizer are its own, whatever their number and counts.
     ///
     /// # Errors
-    /// [`Error::Usage`] when `max_size` has no place beside the special tokens; [`Error::Data`] when no word is left.
+    /// [`Error::Usage`] when `max_size` has no place beside the special tokens; [`Error::Data`]
+    /// when no word is left.
     pub fn from_counts(counts: &WordCounts, tokenizer: TokenizerKind, max_size: usize, min_count: u64) -> Result<Self> {
         if let TokenizerKind::Subword(subword) = &tokenizer {
             let words: Vec<Box<str>> = subword.words()?.map(Box::from).collect();
@@ -142,7 +145,8 @@ impl Vocabulary {
         Ok(Self::build(words, counts, tokenizer))
     }
 
-    /// Filled up with `xxfake` to a multiple of `n` entries, as fastai v1 and v2 do (docs/SPEC.md §2.2). No text reaches those rows.
+    /// Filled up with `xxfake` to a multiple of `n` entries, as fastai v1 and v2 do (docs/SPEC.md
+    /// §2.2). No text reaches those rows.
     #[must_use]
     pub fn filled_up(self, n: usize) -> Self {
         let missing = self.words.len().next_multiple_of(n.max(1)) - self.words.len();
@@ -156,8 +160,8 @@ impl Vocabulary {
     }
 
     /// The words of a vocabulary in their order, then those of `counts` that it lacks: by falling
-    /// count, seen at least `min_count` times, up to `max_size` entries in all. The counts are those
-    /// given. The words of a sub-word tokenizer stay as they are.
+    /// count, seen at least `min_count` times, up to `max_size` entries in all. The counts are
+    /// those given. The words of a sub-word tokenizer stay as they are.
     #[must_use]
     pub fn united(old: &Vocabulary, counts: &WordCounts, max_size: usize, min_count: u64) -> Self {
         let of_old: Vec<u64> = old.words().map(|word| counts.get(word)).collect();
@@ -173,7 +177,8 @@ impl Vocabulary {
         Self::build(words, all, old.tokenizer.clone())
     }
 
-    /// A vocabulary from a word list (imported models). Of a word that occurs twice the first id counts.
+    /// A vocabulary from a word list (imported models). Of a word that occurs twice the first id
+    /// counts.
     ///
     /// # Errors
     /// [`Error::Data`] when the list holds no words beside unknown and padding.
@@ -238,7 +243,8 @@ impl Vocabulary {
         &self.tokenizer
     }
 
-    /// SHA-256 over the words in order, and the file of a sub-word tokenizer: what models and token files are compared by.
+    /// SHA-256 over the words in order, and the file of a sub-word tokenizer: what models and token
+    /// files are compared by.
     pub fn hash(&self) -> [u8; 32] {
         self.hash
     }
@@ -248,14 +254,14 @@ impl Vocabulary {
         self.hash.iter().map(|b| format!("{b:02x}")).collect()
     }
 
-    /// For every word of this vocabulary its id in `old`, `None` where `old` lacks it: such rows start from the mean of all
-    /// rows (docs/SPEC.md §2.3).
+    /// For every word of this vocabulary its id in `old`, `None` where `old` lacks it: such rows
+    /// start from the mean of all rows (docs/SPEC.md §2.3).
     pub fn map_from(&self, old: &Vocabulary) -> Vec<Option<u32>> {
         self.words.iter().map(|w| old.get(w)).collect()
     }
 
-    /// Writes `vocab.json` beside the file and renames it. Before that, in the same way, the `tokenizer.json` of sub-words
-    /// ([`tokenizer_path`]).
+    /// Writes `vocab.json` beside the file and renames it. Before that, in the same way, the
+    /// `tokenizer.json` of sub-words ([`tokenizer_path`]).
     ///
     /// # Errors
     /// [`Error::File`] when it cannot be written.
@@ -335,7 +341,8 @@ impl Vocabulary {
     }
 }
 
-/// Where the sub-word tokenizer of a vocabulary lies: `vocab.json` → `tokenizer.json`, `a.vocab.json` → `a.tokenizer.json`.
+/// Where the sub-word tokenizer of a vocabulary lies: `vocab.json` → `tokenizer.json`,
+/// `a.vocab.json` → `a.tokenizer.json`.
 pub fn tokenizer_path(vocabulary: &Path) -> PathBuf {
     let name = vocabulary.file_name().unwrap_or_default().to_string_lossy();
     match name.strip_suffix("vocab.json") {
@@ -364,7 +371,8 @@ mod tests {
         let v = Vocabulary::from_counts(&c, TokenizerKind::Whitespace, 100, 2).unwrap();
         assert_eq!(words(&v), ["xxunk", "xxpad", "xxbos", "b", "a", "c"]);
         assert_eq!(v.counts(), [0, 0, 2, 2, 2, 2]);
-        // max_size counts before special tokens are moved (make_vocab): of the 4 most common, 3 are ordinary, 1 fits
+        // max_size counts before special tokens are moved (make_vocab): of the 4 most common, 3 are
+        // ordinary, 1 fits
         let v = Vocabulary::from_counts(&c, TokenizerKind::Whitespace, 4, 1).unwrap();
         assert_eq!(words(&v), ["xxunk", "xxpad", "xxbos", "b"]);
         assert_eq!((v.id("b"), v.id("zzz"), v.word(9)), (3, UNKNOWN_ID, None));

@@ -40,7 +40,8 @@ pub struct LmTask<'a> {
 }
 
 impl<'a> LmTask<'a> {
-    /// `unigram`: probability of every word, for the sampled softmax. `parameters`: of the model; the state is where they are.
+    /// `unigram`: probability of every word, for the sampled softmax. `parameters`: of the model;
+    /// the state is where they are.
     pub(super) fn new(
         model: &'a LanguageModel,
         settings: LmTaskSettings,

@@ -1,5 +1,6 @@
-//! Learning-rate range test (Smith 2015, as fastai's `lr_find`): a short training whose rate grows by the same factor every update,
-//! until the loss runs away. It is the stage's own loop; nothing of it is kept.
+//! Learning-rate range test (Smith 2015, as fastai's `lr_find`): a short training whose rate grows
+//! by the same factor every update, until the loss runs away. It is the stage's own loop; nothing
+//! of it is kept.
 
 use serde::Serialize;
 
@@ -14,7 +15,8 @@ use crate::nn::LanguageModel;
 use crate::optim::Schedule;
 use crate::text::Source;
 
-/// First and last learning rate of the test (of the last layer group; the recipe's ladder holds between the groups).
+/// First and last learning rate of the test (of the last layer group; the recipe's ladder holds
+/// between the groups).
 pub const RATES: (f64, f64) = (1e-7, 10.0);
 /// Updates of the test.
 const UPDATES: u64 = 100;
@@ -34,7 +36,8 @@ pub struct RangePoint {
 /// What the test found; serialises to the JSON of `ulmfit lr-find`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RangeTest {
-    /// The rate at which the smoothed loss falls most steeply; where it never falls, `minimum_over_10`.
+    /// The rate at which the smoothed loss falls most steeply; where it never falls,
+    /// `minimum_over_10`.
     pub suggestion: f64,
     /// A tenth of the rate at which the smoothed loss is lowest.
     pub minimum_over_10: f64,
@@ -58,7 +61,8 @@ pub fn classifier(context: &mut Context, source: &Source, from: Option<&Loaded<L
     trial::classifier(context, source, from, |_| {}, range_test)
 }
 
-/// Trains as the last step of unfreezing does (all groups, unless the recipe never thaws some), at growing rates.
+/// Trains as the last step of unfreezing does (all groups, unless the recipe never thaws some), at
+/// growing rates.
 fn range_test(context: &mut Context, trial: Trial) -> Result<RangeTest> {
     let Trial { stage, training, task, parameters, graph, step, .. } = trial;
     let top = step.lr.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
@@ -106,8 +110,9 @@ impl Observer for Recorder {
     }
 }
 
-/// Reads the rates off the curve. The first tenth of the points is left out, for there the mean is of few updates; and the steepest place is
-/// looked for in the last fall to the lowest loss alone, where nine tenths of it lie ahead: before that, what slope there is is noise.
+/// Reads the rates off the curve. The first tenth of the points is left out, for there the mean is
+/// of few updates; and the steepest place is looked for in the last fall to the lowest loss alone,
+/// where nine tenths of it lie ahead: before that, what slope there is is noise.
 fn evaluate(points: Vec<RangePoint>, diverged: bool) -> RangeTest {
     let skip = (points.len() / 10).min(points.len().saturating_sub(1));
     let loss = |i: usize| points[i].smoothed;

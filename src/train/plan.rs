@@ -20,8 +20,8 @@ use crate::train::Stage;
 
 /// Bytes that every thread keeps for the packed operand of a matrix product.
 const PACKING: usize = 4 << 20;
-/// Bytes of code, stacks, vocabulary and pages of the token file: what a run takes beside its model. (Measured: 12 MiB at 3,000 words, 24 after two million tokens
-/// of WikiText-2 with 29,111.)
+/// Bytes of code, stacks, vocabulary and pages of the token file: what a run takes beside its
+/// model. (Measured: 12 MiB at 3,000 words, 24 after two million tokens of WikiText-2 with 29,111.)
 const PROGRAM: usize = 16 << 20;
 
 /// What cannot be read from a recipe.
@@ -73,7 +73,8 @@ pub struct Bytes {
     pub optimiser: usize,
     /// Copy of the best epoch's parameters (`restore_best`).
     pub best: usize,
-    /// The model to start from, which is kept while the stage runs; taken to have the same vocabulary.
+    /// The model to start from, which is kept while the stage runs; taken to have the same
+    /// vocabulary.
     pub start: usize,
     /// What the forward pass leaves for the backward pass.
     pub activations: usize,
@@ -105,7 +106,8 @@ pub struct Flop {
 /// Plans a stage.
 ///
 /// # Errors
-/// A recipe without a limit of the vocabulary; sizes that no model can have; a loss that is not there.
+/// A recipe without a limit of the vocabulary; sizes that no model can have; a loss that is not
+/// there.
 pub fn plan(recipe: &Recipe, stage: Stage, options: &PlanOptions) -> Result<Plan> {
     let training = recipe.training(stage);
     let v = training.vocab_size.ok_or_else(|| {
@@ -199,7 +201,8 @@ struct Planned {
     length: Option<usize>,
 }
 
-/// State tensors of the size of the parameters. Where averaging may take over, its state counts, too.
+/// State tensors of the size of the parameters. Where averaging may take over, its state counts,
+/// too.
 fn optimiser_slots(training: &TrainingSettings) -> usize {
     let momentum = usize::from(training.momentum > 0.0);
     match training.optimiser {

@@ -14,7 +14,8 @@ use crate::train::Stage;
 
 /// Words that a recipe without a limit is first taken to find.
 const MANY_WORDS: usize = 1 << 20;
-/// Files of a checkpoint that are there at a time at most: the last two, and the next one while it is written.
+/// Files of a checkpoint that are there at a time at most: the last two, and the next one while it
+/// is written.
 const CHECKPOINTS: u64 = 3;
 
 /// Bytes.
@@ -47,8 +48,9 @@ struct Room {
     disk: Option<u64>,
 }
 
-/// Refuses a run that the disk at `work.out` or the memory has no room for. The sizes of the vocabularies are those of the recipe;
-/// where these do not fit, the words of the text are counted first.
+/// Refuses a run that the disk at `work.out` or the memory has no room for. The sizes of the
+/// vocabularies are those of the recipe; where these do not fit, the words of the text are counted
+/// first.
 ///
 /// # Errors
 /// [`Error::Data`] and [`Error::Memory`] with what is needed and what there is; those of reading.
@@ -113,7 +115,8 @@ fn words(sources: &[Source], recipe: &Recipe, stage: Stage, counted: bool) -> Re
     Ok(words.next_multiple_of(recipe.text.vocab_multiple.max(1)))
 }
 
-/// What lies in a folder and its sub-folders: a run that goes on has written a part of what it needs.
+/// What lies in a folder and its sub-folders: a run that goes on has written a part of what it
+/// needs.
 fn bytes_in(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let size = |entry: std::fs::DirEntry| match entry.metadata() {

@@ -2,8 +2,8 @@
 
 use std::io::Read;
 
-/// High-water mark of the resident set in MiB (`VmHWM` of /proc/self/status); 0 where the system does not tell.
-/// Takes nothing from the heap, so that it may be called in every training step.
+/// High-water mark of the resident set in MiB (`VmHWM` of /proc/self/status); 0 where the system
+/// does not tell. Takes nothing from the heap, so that it may be called in every training step.
 pub fn peak_rss_mb() -> f64 {
     let mut buffer = [0u8; 4096];
     let mut filled = 0;
@@ -17,7 +17,8 @@ pub fn peak_rss_mb() -> f64 {
     high_water_kib(&buffer[..filled]).map_or(0.0, |kib| kib as f64 / 1024.0)
 }
 
-/// Memory in bytes that the system can give to a process without swapping (`MemAvailable` of /proc/meminfo), where it tells.
+/// Memory in bytes that the system can give to a process without swapping (`MemAvailable` of
+/// /proc/meminfo), where it tells.
 pub(super) fn available_bytes() -> Option<usize> {
     let kib = kib_after(b"MemAvailable:", &std::fs::read("/proc/meminfo").ok()?)?;
     usize::try_from(kib).ok()?.checked_mul(1024)

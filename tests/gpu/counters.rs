@@ -1,12 +1,17 @@
-//! Bounds of what kernels move and compute, at widths of the paper's model (400, 1150; few time steps and rows, so that it takes seconds).
+//! Bounds of what kernels move and compute, at widths of the paper's model (400, 1150; few time
+//! steps and rows, so that it takes seconds).
 //!
-//! * memory: the sectors that a launch touches, each once, are at most 1.15 times the least that its shapes allow;
-//! * requested: so are all sectors that its warps ask for, which the L2 cache serves (kernels bound by memory, not products);
+//! * memory: the sectors that a launch touches, each once, are at most 1.15 times the least that
+//!   its shapes allow;
+//! * requested: so are all sectors that its warps ask for, which the L2 cache serves (kernels bound
+//!   by memory, not products);
 //! * sectors: a request has no more sectors than its bytes fill;
 //! * conflicts: shared memory has no bank conflicts;
-//! * useful: of the floating-point operations of a product, 85 % or more are those of the product itself.
+//! * useful: of the floating-point operations of a product, 85 % or more are those of the product
+//!   itself.
 //!
-//! Where a kernel does not keep one of them, the table says which, the bound that it does keep, and why.
+//! Where a kernel does not keep one of them, the table says which, the bound that it does keep, and
+//! why.
 
 use std::collections::BTreeSet;
 
@@ -87,7 +92,8 @@ fn added_parts(precision: Precision, [m, n, k]: [usize; 3]) -> usize {
     }
 }
 
-/// What the cells of the step-wise backward read beside one gradient of h: those that blocks have of their parts of the product (see `Split`).
+/// What the cells of the step-wise backward read beside one gradient of h: those that blocks have
+/// of their parts of the product (see `Split`).
 fn other_parts(precision: Precision, [t, b, h]: [usize; 3]) -> usize {
     let split = Split::choose(cuda::context(0).unwrap(), precision, [b, h, 4 * h]);
     (split.count - 1) * (t - 1) * b * h
@@ -322,7 +328,8 @@ fn kernels_move_and_compute_little_more_than_they_must() {
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
-/// fo-pooling of 1152 units (rows of gates begin at a sector), of 1150, and a window of two: T6 B32 I400.
+/// fo-pooling of 1152 units (rows of gates begin at a sector), of 1150, and a window of two: T6 B32
+/// I400.
 fn qrnn(failures: &mut Vec<String>) {
     for (h, uneven) in [(1152, false), (1150, true)] {
         let [t, b] = [6, 32];
@@ -355,7 +362,8 @@ fn qrnn(failures: &mut Vec<String>) {
     check("with_previous", &table, failures);
 }
 
-/// A window of the paper's model, T70 B64 E400: with all words different, and with words as frequent as those of a text.
+/// A window of the paper's model, T70 B64 E400: with all words different, and with words as
+/// frequent as those of a text.
 fn embeddings(failures: &mut Vec<String>) {
     let (t, b, e, v) = (70, 64, 400, 5000);
     let n = t * b;
@@ -383,7 +391,8 @@ fn embeddings(failures: &mut Vec<String>) {
     }
 }
 
-/// The first layer of a classifier's head, for 128 documents: 1200 to 64 features (the paper's 50 leave a fifth of a tile of 64 idle).
+/// The first layer of a classifier's head, for 128 documents: 1200 to 64 features (the paper's 50
+/// leave a fifth of a tile of 64 idle).
 fn linear(failures: &mut Vec<String>) {
     let [n, i, o] = [128, 1200, 64];
     let mut data = Data::new(1);
@@ -462,7 +471,8 @@ fn adaptive([n, v, e]: [usize; 3], splits: &'static [usize]) -> Case {
     })
 }
 
-/// 256 rows over 4096 words, of which 1024 are in the head, with two tails, E400; then their log-probabilities, and what an evaluation makes of them.
+/// 256 rows over 4096 words, of which 1024 are in the head, with two tails, E400; then their
+/// log-probabilities, and what an evaluation makes of them.
 fn adaptive_softmax(failures: &mut Vec<String>) {
     let splits = &[1024, 2048];
     let [n, v, e] = [256, 4096, 400];

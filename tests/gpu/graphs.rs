@@ -1,4 +1,5 @@
-//! Training steps as graphs on the simulated GPU: the same bits as without, new masks every time, bounded in number, and few launches.
+//! Training steps as graphs on the simulated GPU: the same bits as without, new masks every time,
+//! bounded in number, and few launches.
 
 use ulmfit::autodiff::Graph;
 use ulmfit::device::Precision;
@@ -33,7 +34,8 @@ fn no_findings() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Losses, norms and bits of the model of a stage, with graphs or without, and what became of its work.
+/// Losses, norms and bits of the model of a stage, with graphs or without, and what became of its
+/// work.
 fn train(stage: Stage, data: &Data, spoilt: Option<u32>, graphs: bool) -> (Heard, Vec<u8>, [u64; 3]) {
     let file = data.directory.path().join("model.safetensors");
     let before = gpu().graphs();
@@ -62,7 +64,8 @@ fn graphs_give_the_bits_of_single_launches() {
             assert_eq!(once + launched, 2 * STEPS, "{stage:?}");
             let again = launched - captured;
             assert!(captured >= 2 && again >= STEPS / 2, "{stage:?}, {name}");
-            // updates are two kinds of work, one for each set of frozen layers; batches of one shape add as many
+            // updates are two kinds of work, one for each set of frozen layers; batches of one
+            // shape add as many
             let few = stage == Stage::Classifier && name.ends_with("one length");
             assert!(!few || again >= 2 * STEPS - 3 * 4, "{stage:?}, {name}");
             assert_eq!((&plain.steps, &plain.valid), (&heard.steps, &heard.valid), "{stage:?}");
@@ -89,7 +92,8 @@ fn graphs_end_with_their_memory() {
     no_findings();
 }
 
-/// An update whose loss is no number is left out, as without graphs: its step was a graph, its update is none.
+/// An update whose loss is no number is left out, as without graphs: its step was a graph, its
+/// update is none.
 #[test]
 fn an_update_is_left_out() {
     let _sim = Sim::new("h100");
@@ -120,7 +124,8 @@ fn no_memory_is_taken_after_the_first_steps() {
     no_findings();
 }
 
-/// A driver that refuses captures: the same bits piece by piece, nothing captured, nothing kept for a graph.
+/// A driver that refuses captures: the same bits piece by piece, nothing captured, nothing kept for
+/// a graph.
 #[test]
 fn a_refused_capture_is_done_piece_by_piece() {
     if sim::lacks_simulator("a driver that refuses captures") {
@@ -178,7 +183,8 @@ fn replays_draw_new_masks() {
     no_findings();
 }
 
-/// Other work every time: only the last of it is remembered, and the graphs of what is forgotten are given back.
+/// Other work every time: only the last of it is remembered, and the graphs of what is forgotten
+/// are given back.
 #[test]
 fn graphs_are_bounded_in_number() {
     if sim::lacks_simulator("memory of forgotten graphs") {
@@ -242,7 +248,8 @@ fn memory_outlives_the_work_for_it() {
     no_findings();
 }
 
-/// What goes wrong in a graph is one sentence, whether the driver tells at once or when it is waited for.
+/// What goes wrong in a graph is one sentence, whether the driver tells at once or when it is
+/// waited for.
 #[test]
 fn a_kernel_that_fails_in_a_graph_is_a_sentence() {
     if sim::lacks_simulator("errors of graphs") {
@@ -272,7 +279,8 @@ fn a_kernel_that_fails_in_a_graph_is_a_sentence() {
     no_findings();
 }
 
-/// Launches of a step of the language model with three layers, all dropouts, both regularisations and a decoder's bias, by name.
+/// Launches of a step of the language model with three layers, all dropouts, both regularisations
+/// and a decoder's bias, by name.
 fn launches(stage: Stage, precision: Precision, plan: Force) -> Vec<(String, u64)> {
     let _forced = Forced::new(plan);
     let data = Data::of_length(17);
@@ -307,7 +315,8 @@ fn a_step_of_the_language_model_has_few_launches() {
             println!("{n:3} {name}");
         }
         println!("{precision:?}: {kernels} launches, {pieces} pieces of work");
-        // here one block of rows holds all logits; 4480 rows of WikiText-103's 60 000 words are three blocks of five launches
+        // here one block of rows holds all logits; 4480 rows of WikiText-103's 60 000 words are
+        // three blocks of five launches
         assert!(kernels + 2 * 5 <= MOST, "{persistent:?}");
         // the bound says something: two launches a step and layer are too many
         let (kernels, _) = count(&launches(Stage::Pretrain, precision, Force::StepWise));

@@ -1,5 +1,6 @@
-//! The kernels for compute capability 7.0, each test in a process that opens a V100: see kernels/mod.rs, and kernels/compared.rs for the bound.
-//! `ULMFIT_PARITY=full` runs three orders of blocks.
+//! The kernels for compute capability 7.0, each test in a process that opens a V100: see
+//! kernels/mod.rs, and kernels/compared.rs for the bound. `ULMFIT_PARITY=full` runs three orders of
+//! blocks.
 
 use crate::alone::{alone, is_inside};
 use crate::sim;

@@ -1,5 +1,6 @@
-//! The simulated CUDA driver in a test's process: loaded in the place of a real one, one test at a time. With `ULMFIT_REQUIRE_CUDA=1` it is the real
-//! driver and its first GPU, which has no switches and finds nothing: what only the simulator can show is then not asked.
+//! The simulated CUDA driver in a test's process: loaded in the place of a real one, one test at a
+//! time. With `ULMFIT_REQUIRE_CUDA=1` it is the real driver and its first GPU, which has no
+//! switches and finds nothing: what only the simulator can show is then not asked.
 
 use std::ffi::{CString, c_char, c_uint};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -52,7 +53,8 @@ pub fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The simulated driver for as long as this lives, with every switch as it begins; other tests of the process wait.
+/// The simulated driver for as long as this lives, with every switch as it begins; other tests of
+/// the process wait.
 pub struct Sim {
     _turn: MutexGuard<'static, ()>,
 }

@@ -1,5 +1,6 @@
-//! The three stages of a very small model on the simulated GPU and on the CPU: the same losses, a run that changes its device on the way, and
-//! the same bits every time; then the commands, through the binary.
+//! The three stages of a very small model on the simulated GPU and on the CPU: the same losses, a
+//! run that changes its device on the way, and the same bits every time; then the commands, through
+//! the binary.
 
 use ulmfit::device::Precision;
 use ulmfit::tensor::Device;
@@ -10,8 +11,9 @@ use crate::stages::{GPU, Heard, STAGES, STEPS, Share, all_of, all_on, run};
 use crate::support;
 use crate::tasks::Data;
 
-/// Of losses and gradient norms between the two devices, relative. (At six times these rates the classifier, in batches of five, makes more of the
-/// last bits: 2e-3 of the norms between two runs of the CPU that begin with models which differ by roundings.)
+/// Of losses and gradient norms between the two devices, relative. (At six times these rates the
+/// classifier, in batches of five, makes more of the last bits: 2e-3 of the norms between two runs
+/// of the CPU that begin with models which differ by roundings.)
 const TOLERANCE: f64 = 1e-4;
 
 /// Losses and norms of both devices are alike, and the losses move.
@@ -86,7 +88,8 @@ fn three_stages_on_both_devices() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// The other encoder, in both precisions. Every stage starts from the CPU's model: what differs is its own.
+/// The other encoder, in both precisions. Every stage starts from the CPU's model: what differs is
+/// its own.
 #[test]
 fn three_stages_of_a_qrnn() {
     let _sim = sim::Sim::new("h100");
@@ -113,7 +116,8 @@ fn three_stages_of_a_qrnn() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// With products in bf16: a sum that ends on the other side of a rounding moves an element by 2^-8 of it, which these losses do not show.
+/// With products in bf16: a sum that ends on the other side of a rounding moves an element by 2^-8
+/// of it, which these losses do not show.
 #[test]
 fn three_stages_in_bf16() {
     let _sim = sim::Sim::new("h100");

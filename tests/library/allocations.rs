@@ -1,5 +1,6 @@
-//! After its first steps, training a language model takes nothing from the heap: forward, backward, clipping, optimiser and the loop around
-//! them run in memory that is there, although windows differ in length.
+//! After its first steps, training a language model takes nothing from the heap: forward, backward,
+//! clipping, optimiser and the loop around them run in memory that is there, although windows
+//! differ in length.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;

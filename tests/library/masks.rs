@@ -1,5 +1,5 @@
-//! The random streams are part of what a resumed run relies on: keys and masks equal a table that an implementation of
-//! its own made (`tests/golden/make_masks.py`), bit for bit.
+//! The random streams are part of what a resumed run relies on: keys and masks equal a table that
+//! an implementation of its own made (`tests/golden/make_masks.py`), bit for bit.
 
 use serde::Deserialize;
 use ulmfit::nn::sites;

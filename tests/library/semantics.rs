@@ -1,5 +1,5 @@
-//! What the models mean, beyond their gradients: weight drop, freezing, padding, tying, transfer, independence of predictions from their
-//! batch, and the same bits on any number of threads.
+//! What the models mean, beyond their gradients: weight drop, freezing, padding, tying, transfer,
+//! independence of predictions from their batch, and the same bits on any number of threads.
 
 use ulmfit::autodiff::{Graph, ParameterId, Parameters, Var};
 use ulmfit::nn::weights::transfer;
@@ -405,9 +405,10 @@ fn predict(model: &Classifier, g: &mut Graph, parameters: &Parameters, documents
     all
 }
 
-/// Tail-padded (v2), a document's prediction is a function of the document alone, bit for bit: not of the others in its batch, their order,
-/// their number, or how much padding they cause. Documents longer than the cap included, and chunks long enough to be run in parts where
-/// documents end within; a recording, which has no parts, finds the same.
+/// Tail-padded (v2), a document's prediction is a function of the document alone, bit for bit: not
+/// of the others in its batch, their order, their number, or how much padding they cause. Documents
+/// longer than the cap included, and chunks long enough to be run in parts where documents end
+/// within; a recording, which has no parts, finds the same.
 #[test]
 fn predictions_do_not_depend_on_the_batch() {
     for (bptt, cap, strict_cap) in [(4, 12, false), (4, 12, true), (20, 40, false)] {
@@ -451,7 +452,8 @@ fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
 }
 
-/// Three steps of a language model that is large enough for every parallel path; losses, gradients and parameters, as bits.
+/// Three steps of a language model that is large enough for every parallel path; losses, gradients
+/// and parameters, as bits.
 fn language_model_steps() -> Vec<Vec<u64>> {
     let encoder = AwdLstmSettings { vocabulary: 700, embedding: 72, hidden: 136, layers: 2, pad: Some(1) };
     let (model, mut parameters) = language_model(encoder, DType::F32);

@@ -1,4 +1,5 @@
-//! Every operation shows up in a profile, forward and backward, and nothing is recorded that nobody asked for.
+//! Every operation shows up in a profile, forward and backward, and nothing is recorded that nobody
+//! asked for.
 
 use ulmfit::autodiff::{Graph, Parameters, Var};
 use ulmfit::ops::{self, Case};

@@ -1,4 +1,5 @@
-//! Runs at the edges of the method, through the binary: they train, or are refused before anything is lost.
+//! Runs at the edges of the method, through the binary: they train, or are refused before anything
+//! is lost.
 
 use std::path::Path;
 

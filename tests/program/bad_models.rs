@@ -1,4 +1,5 @@
-//! Models that were damaged or made by an enemy, through the binary: one sentence that names the thing, exit status 1 or 2, nothing changed.
+//! Models that were damaged or made by an enemy, through the binary: one sentence that names the
+//! thing, exit status 1 or 2, nothing changed.
 
 use std::path::Path;
 
@@ -20,7 +21,8 @@ fn damaged(parts: &[&str], damage: impl FnOnce(&Path)) {
     assert!(snapshot(&model) == before, "the model is left as it is");
 }
 
-/// Takes checksums out, as a model of an earlier version has none: what is wrong is then found by what it does.
+/// Takes checksums out, as a model of an earlier version has none: what is wrong is then found by
+/// what it does.
 fn unseal(model: &Path) {
     damage_config(model, |config| {
         let all = config.as_object_mut().unwrap();

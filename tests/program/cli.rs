@@ -1,4 +1,5 @@
-//! The command line through the binary: usage errors, help, exit statuses, standard output and standard error.
+//! The command line through the binary: usage errors, help, exit statuses, standard output and
+//! standard error.
 
 use std::path::Path;
 
@@ -17,7 +18,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// A fault: its exit status, one `error:` line, at most one `hint:` line, nothing on standard output. Returns standard error.
+/// A fault: its exit status, one `error:` line, at most one `hint:` line, nothing on standard
+/// output. Returns standard error.
 fn fault(assert: Assert, status: i32) -> String {
     let output = assert.code(status).get_output().clone();
     let message = text(&output.stderr);
@@ -156,7 +158,8 @@ fn configuration_files() {
     fault(ulmfit(&["info", "--config"]).assert(), 2);
 }
 
-/// Flags as keys: everything in the committed recipe of the peer is known to the commands it is for.
+/// Flags as keys: everything in the committed recipe of the peer is known to the commands it is
+/// for.
 #[test]
 fn the_peers_recipe_is_accepted() {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/peer/trec.toml");
@@ -201,7 +204,8 @@ fn tokenize_and_vocab() {
     assert!(message.contains("none.csv: cannot open: no such file"), "{message}");
 }
 
-/// docs/CLI.md, "Beyond the contract": the table of another language is recorded, and used again with the vocabulary.
+/// docs/CLI.md, "Beyond the contract": the table of another language is recorded, and used again
+/// with the vocabulary.
 #[test]
 fn tokenize_in_another_language() {
     let dir = tempfile::tempdir().unwrap();

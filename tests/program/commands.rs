@@ -123,7 +123,8 @@ fn a_rate_is_found_for_every_stage() {
     let (corpus, train) = (data.write("larger.txt", corpus), data.path("train.csv"));
     let plot = root.path().join("lr.svg");
     let pretrain = range_test(&["lr-find", "--model", "none", "--text", &corpus], &plot);
-    // enough text for a curve without much noise: the model learns the words at once at rates that are usual for Adam
+    // enough text for a curve without much noise: the model learns the words at once at rates that
+    // are usual for Adam
     let suggestion = number(&pretrain["suggestion"]);
     assert!((1e-3..1.0).contains(&suggestion), "{suggestion}");
     assert_eq!(pretrain, range_test(&["lr-find", "--model", "none", "--text", &corpus, "--threads", "1"], &plot));
@@ -134,7 +135,8 @@ fn a_rate_is_found_for_every_stage() {
     range_test(&["lr-find", "--model", &out, "--train", &train], &plot);
 }
 
-/// An adaptive softmax in both language-model stages: trained, measured, asked, and carried over to another vocabulary.
+/// An adaptive softmax in both language-model stages: trained, measured, asked, and carried over to
+/// another vocabulary.
 #[test]
 fn a_vocabulary_may_be_cut() {
     let (root, data) = place();
@@ -153,7 +155,8 @@ fn a_vocabulary_may_be_cut() {
     let measured = json(&["evaluate", "--model", &lm, "--data", &corpus]);
     let (perplexity, accuracy) = (number(&measured["perplexity"]), number(&measured["accuracy"]));
     assert!(perplexity > 1.0 && perplexity < 18.0 && (0.0..=100.0).contains(&accuracy), "{measured}");
-    // twelve words, drawn alike, and the ends of the lines: the model soon knows them from the rest of the vocabulary
+    // twelve words, drawn alike, and the ends of the lines: the model soon knows them from the rest
+    // of the vocabulary
     assert!(number(&pretraining["perplexity"]) < 18.0, "{pretraining}");
     let line = ["finetune-lm", "--model", &lm, "--text", &train, "--out", &tuned, "--recipe", "tiny"];
     let tuning = json(&words(&[&line, &STAGE[..4], &STAGE[6..], LONGER]));
@@ -176,7 +179,8 @@ fn splits_must_ascend() {
     assert!(text(&assert.get_output().stderr).contains("pretrain.splits"));
 }
 
-/// Every command that computes does so in the format asked for: results near those of f32, but not the same; one thread and two give the same bits.
+/// Every command that computes does so in the format asked for: results near those of f32, but not
+/// the same; one thread and two give the same bits.
 #[test]
 fn products_in_bf16_reach_every_stage() {
     let (root, data) = place();

@@ -1,4 +1,5 @@
-//! The stages, one after another and as one run, through the binary: results, files, exact repetition, going on after a stop.
+//! The stages, one after another and as one run, through the binary: results, files, exact
+//! repetition, going on after a stop.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -312,8 +313,8 @@ mod stopped {
     use std::os::unix::fs::MetadataExt;
     use std::process::{Child, Stdio};
 
-    /// Starts the program and sends it a signal once it has written a checkpoint that was not there before. Returns its exit status
-    /// (`None`: killed) and standard error.
+    /// Starts the program and sends it a signal once it has written a checkpoint that was not there
+    /// before. Returns its exit status (`None`: killed) and standard error.
     fn stop(line: &[&str], state: &Path, signal: &str) -> (Option<i32>, String) {
         let version = || std::fs::metadata(state).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
         let before = version();
@@ -363,7 +364,8 @@ mod stopped {
         go_on(&data, &words(&[&line, &["--out", &parts]]), &expected);
     }
 
-    /// Kills the run in `parts`, interrupts it, lets it end, and compares it with the one in `whole`.
+    /// Kills the run in `parts`, interrupts it, lets it end, and compares it with the one in
+    /// `whole`.
     fn go_on(data: &Data, line: &[&str], expected: &Value) {
         let parts = PathBuf::from(data.path("parts"));
         let state = parts.join("state.safetensors");

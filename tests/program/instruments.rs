@@ -1,4 +1,5 @@
-//! `ulmfit bench` and `ulmfit profile` through the binary: keys, counts, what they leave behind. No test looks at a time.
+//! `ulmfit bench` and `ulmfit profile` through the binary: keys, counts, what they leave behind. No
+//! test looks at a time.
 
 use std::collections::BTreeSet;
 

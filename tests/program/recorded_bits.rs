@@ -239,7 +239,8 @@ fn runs_of_every_kind_have_the_recorded_bits() {
     assert!(other.is_empty(), "these runs have other bits than those recorded:\n{}", other.join("\n"));
 }
 
-/// Models of an earlier version (see `tests/old`): whatever the code is like, they load and answer as they did.
+/// Models of an earlier version (see `tests/old`): whatever the code is like, they load and answer
+/// as they did.
 #[test]
 fn old_models_answer_as_they_did() {
     if !avx2() {
@@ -267,7 +268,8 @@ fn old_models_answer_as_they_did() {
     assert_eq!((score["tokens"].as_u64(), score["loss"].as_f64()), (Some(4), Some(3.1726510524749756)));
 }
 
-/// A run that an earlier version began: it goes on to the bits that that version would have come to.
+/// A run that an earlier version began: it goes on to the bits that that version would have come
+/// to.
 #[test]
 fn an_old_checkpoint_goes_on() {
     if !avx2() {

@@ -1,5 +1,5 @@
-//! Sub-words through the binary: languages without spaces from text to class, the same bytes for any number of threads, files from elsewhere
-//! and files that are none.
+//! Sub-words through the binary: languages without spaces from text to class, the same bytes for
+//! any number of threads, files from elsewhere and files that are none.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use tokenizers::Tokenizer;
 
 const ALGORITHMS: [&str; 2] = ["unigram", "bpe"];
 
-/// Sentences of one language: what is spoken of, what is said of it, well or badly, and what follows; and some that say something else.
+/// Sentences of one language: what is spoken of, what is said of it, well or badly, and what
+/// follows; and some that say something else.
 struct Language {
     name: &'static str,
     subjects: &'static [&'static str],
@@ -203,7 +204,8 @@ fn threads_do_not_matter() {
     }
 }
 
-/// Perplexities of two vocabularies are not comparable, bits per byte are: nats of all tokens / ln 2 / bytes of the text.
+/// Perplexities of two vocabularies are not comparable, bits per byte are: nats of all tokens / ln
+/// 2 / bytes of the text.
 #[test]
 fn bits_per_byte_by_hand() {
     let temporary = tempfile::tempdir().unwrap();
@@ -227,7 +229,8 @@ fn bits_per_byte_by_hand() {
         assert!((number(&score["bits_per_byte"]) - expected).abs() < 1e-9, "{name}: {score}");
         tokens_of.push(tokens);
 
-        // a stream of documents: the bytes belong to all its tokens, of which the last columns' ends are not predicted
+        // a stream of documents: the bytes belong to all its tokens, of which the last columns'
+        // ends are not predicted
         let out = data.path(&format!("{name}.tok"));
         let vocabulary = data.path(&format!("{name}/vocab.json"));
         let all = number(&json(&["tokenize", "--input", &held_out, "--vocab", &vocabulary, "--out", &out])["tokens"]);
@@ -302,7 +305,8 @@ fn files_from_elsewhere() {
     let line =
         ["tokenize", "--input", &input, "--print", "--tokenizer", "subword", "--tokenizer-file", &file, "--quiet"];
     let printed = text(&ulmfit(&line).assert().success().get_output().stdout);
-    // its own lower case, none of our marks, the unknown token under our name; its limit of two tokens is for batches
+    // its own lower case, none of our marks, the unknown token under our name; its limit of two
+    // tokens is for batches
     assert_eq!(printed, "[\"xxbos\",\"▁the\",\"▁\",\"good\",\"▁\",\"do\",\"g\"]\n[\"xxbos\",\"▁a\",\"▁\",\"xxunk\"]\n");
 
     let line = ["pretrain", "--corpus", &corpus, "--out", &lm, "--tokenizer", "subword", "--tokenizer-file", &file];

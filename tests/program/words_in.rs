@@ -1,4 +1,5 @@
-//! What becomes of words, through the binary: characters that nobody sees, words that a model does not know.
+//! What becomes of words, through the binary: characters that nobody sees, words that a model does
+//! not know.
 
 use crate::support::{self, Data, SIZES, STAGE, classifier, json, text, ulmfit, words};
 use serde_json::Value;

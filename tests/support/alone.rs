@@ -1,11 +1,13 @@
-//! A test that needs a process for itself: because it counts what the whole process does, or because a process can open only one GPU.
+//! A test that needs a process for itself: because it counts what the whole process does, or
+//! because a process can open only one GPU.
 
 use std::process::Command;
 
 /// Tells a process that was started which test it is for.
 const INSIDE: &str = "ULMFIT_TEST_ALONE";
 
-/// A test's name for the harness, which leaves the crate out. `test`: its path, module_path!() and name.
+/// A test's name for the harness, which leaves the crate out. `test`: its path, module_path!() and
+/// name.
 fn name(test: &str) -> &str {
     test.split_once("::").expect("a path in a crate").1
 }

@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use assert_cmd::Command;
 use serde_json::Value;
 
-/// The repository, or, where the tests run without it (tools/gpu-day.sh), the folder that holds what they need of it.
+/// The repository, or, where the tests run without it (tools/gpu-day.sh), the folder that holds
+/// what they need of it.
 pub fn root() -> PathBuf {
     std::env::var_os("ULMFIT_TEST_ROOT").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
@@ -50,8 +51,8 @@ pub fn words<'a>(parts: &[&[&'a str]]) -> Vec<&'a str> {
     parts.concat()
 }
 
-/// A folder with small texts: `corpus.txt`; `train.csv` (two classes, 16 documents each) and `test.csv` (6 each) with a column for the
-/// label and one for the text.
+/// A folder with small texts: `corpus.txt`; `train.csv` (two classes, 16 documents each) and
+/// `test.csv` (6 each) with a column for the label and one for the text.
 pub struct Data {
     directory: PathBuf,
 }
@@ -131,7 +132,8 @@ pub fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// The program refuses: this exit status, one `error:` line that holds these parts, at most a hint besides. Returns standard error.
+/// The program refuses: this exit status, one `error:` line that holds these parts, at most a hint
+/// besides. Returns standard error.
 pub fn refused(command: &mut Command, status: i32, parts: &[&str]) -> String {
     let output = command.output().unwrap();
     let message = text(&output.stderr);
@@ -146,7 +148,8 @@ pub fn refused(command: &mut Command, status: i32, parts: &[&str]) -> String {
     message
 }
 
-/// A small classifier in the build directory, trained once for all tests of a process; none changes it.
+/// A small classifier in the build directory, trained once for all tests of a process; none changes
+/// it.
 pub fn classifier() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| {

@@ -1,4 +1,5 @@
-//! What the tests of the training loop share: documents to learn from, and a task that ends a run where it likes.
+//! What the tests of the training loop share: documents to learn from, and a task that ends a run
+//! where it likes.
 #![allow(dead_code, reason = "each of two binaries uses a part")]
 
 use std::path::Path;

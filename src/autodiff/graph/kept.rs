@@ -16,13 +16,14 @@ pub(crate) enum Keep {
 }
 
 impl Graph {
-    /// A promise that nobody changes the parameters that this graph computes with, as nobody does in prediction. Then what products pack of them
-    /// is packed once and kept.
+    /// A promise that nobody changes the parameters that this graph computes with, as nobody does
+    /// in prediction. Then what products pack of them is packed once and kept.
     pub fn promise_constant_parameters(&mut self) {
         self.packed = Some(Vec::new());
     }
 
-    /// What is packed of a weight for `purpose`, `len` elements: packed by `pack`, unless it was before and is kept.
+    /// What is packed of a weight for `purpose`, `len` elements: packed by `pack`, unless it was
+    /// before and is kept.
     ///
     /// # Errors
     /// No memory left.
@@ -47,9 +48,10 @@ impl Graph {
         Ok(buffer)
     }
 
-    /// The copy of a matrix in bf16, of this shape: made by `round`, unless there is one. In a step that is recorded a copy of what is to be kept serves to
-    /// the end of its backward pass, because until then nobody may change what it was made of; under the promise of constant parameters, that of a weight
-    /// serves for good.
+    /// The copy of a matrix in bf16, of this shape: made by `round`, unless there is one. In a step
+    /// that is recorded a copy of what is to be kept serves to the end of its backward pass,
+    /// because until then nobody may change what it was made of; under the promise of constant
+    /// parameters, that of a weight serves for good.
     ///
     /// # Errors
     /// No memory left, or of `round`.
@@ -81,7 +83,8 @@ impl Graph {
         Ok(copy)
     }
 
-    /// Keeps a copy in bf16 that a kernel wrote along with a matrix, for the rest of a recorded step.
+    /// Keeps a copy in bf16 that a kernel wrote along with a matrix, for the rest of a recorded
+    /// step.
     pub(crate) fn keep_rounded(&mut self, of: &Tensor, copy: &Tensor) {
         if self.recording {
             self.rounded.push((of.clone(), copy.clone()));

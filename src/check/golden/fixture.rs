@@ -66,7 +66,8 @@ impl Fixture {
         Ok(())
     }
 
-    /// Sets the tolerances of a replay in bf16: twice the errors that the same fixture has in a naive one.
+    /// Sets the tolerances of a replay in bf16: twice the errors that the same fixture has in a
+    /// naive one.
     pub(in crate::check) fn allow_twice(&mut self, naive: &Fixture) {
         self.naive_errors = Some(naive.differences.iter().map(|d| (d.tensor.clone(), d.error)).collect());
     }

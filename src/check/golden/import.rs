@@ -1,5 +1,5 @@
-//! Models of other programs, as `make_import.py` saves them beside the fixture: what they compute here
-//! and there, and files that must be refused.
+//! Models of other programs, as `make_import.py` saves them beside the fixture: what they compute
+//! here and there, and files that must be refused.
 
 use super::fixture::{ANY, Fixture, transpose};
 use super::models::columns;

@@ -1,8 +1,10 @@
-//! Reference fixtures made with PyTorch and fastai (`tests/golden/README.md`), replayed with this engine and compared, tensor by tensor.
+//! Reference fixtures made with PyTorch and fastai (`tests/golden/README.md`), replayed with this
+//! engine and compared, tensor by tensor.
 //!
-//! A fixture is a safetensors file whose `__metadata__` names the case (`case`), the type it was computed in (`dtype`) and the
-//! hyper-parameters. Sizes are read from the tensors: any file of the same form works. Every tensor of a file is either an input or
-//! compared; one that a case does not know is an error, so that nothing goes unseen.
+//! A fixture is a safetensors file whose `__metadata__` names the case (`case`), the type it was
+//! computed in (`dtype`) and the hyper-parameters. Sizes are read from the tensors: any file of the
+//! same form works. Every tensor of a file is either an input or compared; one that a case does not
+//! know is an error, so that nothing goes unseen.
 
 mod fixture;
 mod import;
@@ -21,13 +23,16 @@ use crate::autodiff::Graph;
 use crate::device::{DType, Device, Precision};
 use crate::error::{Error, Result};
 
-/// Largest difference allowed, relative to the tensor's largest value, for fixtures computed in f64.
+/// Largest difference allowed, relative to the tensor's largest value, for fixtures computed in
+/// f64.
 pub const TOLERANCE_F64: f64 = 1e-9;
-/// As [`TOLERANCE_F64`], for fixtures computed in f32: their own order of rounding differs from ours.
+/// As [`TOLERANCE_F64`], for fixtures computed in f32: their own order of rounding differs from
+/// ours.
 pub const TOLERANCE_F32: f64 = 2e-5;
 
-/// A computation in bf16 has at least this error, relative to a tensor's largest value, because its result is in bf16: half a unit in the last
-/// place. A naive one has besides what its operands lose in products: that is measured, in f64 with operands rounded to bf16.
+/// A computation in bf16 has at least this error, relative to a tensor's largest value, because its
+/// result is in bf16: half a unit in the last place. A naive one has besides what its operands lose
+/// in products: that is measured, in f64 with operands rounded to bf16.
 pub const ROUNDING_BF16: f64 = 1.0 / 512.0;
 
 /// A compared tensor of a file.
@@ -94,12 +99,14 @@ const CASES: &[(&str, Replay)] = &[
     ("stlr", optimisers::stlr),
 ];
 
-/// Replays fixtures: files, or directories whose `.safetensors` files are taken in the order of their names. A GPU computes in f32: files of
-/// f64 are skipped there. In [`Precision::Bf16`] a tensor may have twice the error of a naive computation ([`ROUNDING_BF16`]), and files of f64 are
+/// Replays fixtures: files, or directories whose `.safetensors` files are taken in the order of
+/// their names. A GPU computes in f32: files of f64 are skipped there. In [`Precision::Bf16`] a
+/// tensor may have twice the error of a naive computation ([`ROUNDING_BF16`]), and files of f64 are
 /// skipped.
 ///
 /// # Errors
-/// A file that is missing, cut off, of an unknown case, or not of that case's form. A difference is no error; it is counted.
+/// A file that is missing, cut off, of an unknown case, or not of that case's form. A difference is
+/// no error; it is counted.
 pub fn golden(paths: &[PathBuf], device: Device, precision: Precision) -> Result<GoldenReport> {
     let mut files = Vec::new();
     for path in paths {
@@ -205,7 +212,8 @@ mod tests {
         }
     }
 
-    /// Copies of the fixtures in which one value of one compared tensor is wrong by a little more than the tolerance.
+    /// Copies of the fixtures in which one value of one compared tensor is wrong by a little more
+    /// than the tolerance.
     #[test]
     fn a_wrong_value_is_noticed() {
         let dir = tempfile::tempdir().unwrap();

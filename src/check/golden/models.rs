@@ -1,4 +1,5 @@
-//! Fixtures of whole models: two windows of the language model over either encoder, one step of the classifier.
+//! Fixtures of whole models: two windows of the language model over either encoder, one step of the
+//! classifier.
 
 use super::fixture::{ANY, Fixture, transpose};
 use super::losses::tensor;
@@ -193,7 +194,8 @@ fn masks(f: &mut Fixture, encoder: &EncoderSettings, [steps, b]: [usize; 2], pre
     Ok(masks)
 }
 
-/// Compares what is carried with `pattern`, in which `%` is the kind of a state, followed by its layer.
+/// Compares what is carried with `pattern`, in which `%` is the kind of a state, followed by its
+/// layer.
 fn compare_state(f: &mut Fixture, state: &State, pattern: &str) -> Result<()> {
     for (at, slot) in state.slots().iter().enumerate() {
         let (kind, layer) = slot.name.split_at(slot.name.find(|c: char| c.is_ascii_digit()).unwrap_or(slot.name.len()));
@@ -202,7 +204,8 @@ fn compare_state(f: &mut Fixture, state: &State, pattern: &str) -> Result<()> {
     Ok(())
 }
 
-/// A classifier fixture's data, rows in the order in which the classifier runs them: by length, descending.
+/// A classifier fixture's data, rows in the order in which the classifier runs them: by length,
+/// descending.
 struct Documents {
     tokens: Vec<Vec<u32>>,
     lengths: Vec<usize>,
@@ -274,7 +277,8 @@ const HEAD_NAMES: [(&str, &str); 8] = [
     ("head.1.linear.bias", "lin2.bias"),
 ];
 
-/// One training step of the classifier, with state detached between chunks and without, then its head in evaluation.
+/// One training step of the classifier, with state detached between chunks and without, then its
+/// head in evaluation.
 pub(super) fn classifier(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     let encoder = encoder_settings(f, Some(f.size("pad")? as u32))?;
     let e = encoder.width();
@@ -376,7 +380,8 @@ pub(super) fn classifier(f: &mut Fixture, g: &mut Graph) -> Result<()> {
 }
 
 impl Documents {
-    /// Chunks `[T_c, B_c, E]` of our rows as `[B, T, E]` of the fixture's; zero where a chunk does not hold a row.
+    /// Chunks `[T_c, B_c, E]` of our rows as `[B, T, E]` of the fixture's; zero where a chunk does
+    /// not hold a row.
     fn batch_first(&self, chunks: &[Tensor], e: usize) -> Vec<f64> {
         let mut all = vec![0.0; self.order.len() * self.steps * e];
         let mut from = 0;
@@ -394,7 +399,8 @@ impl Documents {
         all
     }
 
-    /// Whether an element of `[B, T, E]` belongs to a token; what comes after the end is junk by the fixture's description.
+    /// Whether an element of `[B, T, E]` belongs to a token; what comes after the end is junk by
+    /// the fixture's description.
     fn real_positions(&self, e: usize) -> Vec<bool> {
         let position = |row: usize| (0..self.steps * e).map(move |k| k / e < self.lengths[row]);
         (0..self.order.len()).flat_map(position).collect()
@@ -426,7 +432,8 @@ fn compare_moments(f: &mut Fixture, name: &str, x: &[f64], b: usize) -> Result<(
 
 /// The two blocks of the head from single operations.
 struct Head {
-    /// Weight, bias, running mean and variance of the batch norm; weight and bias of the linear layer.
+    /// Weight, bias, running mean and variance of the batch norm; weight and bias of the linear
+    /// layer.
     blocks: Vec<[Tensor; 6]>,
 }
 

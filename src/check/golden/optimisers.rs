@@ -24,7 +24,8 @@ fn parameters(values: &[Tensor], device: Device, dtype: DType) -> Result<(Parame
 /// Learning rate, momentum (β1) and weight decay of one step.
 type Rates = (f64, f64, f64);
 
-/// Runs an optimiser over the fixture's gradients; compares the parameter after each step, and states as `(tensor, state)`.
+/// Runs an optimiser over the fixture's gradients; compares the parameter after each step, and
+/// states as `(tensor, state)`.
 fn replay(
     f: &mut Fixture,
     name: &str,
@@ -117,7 +118,8 @@ pub(super) fn adam_l2(f: &mut Fixture, _: &mut Graph) -> Result<()> {
     replay(f, "adam_l2", &|_| (lr, beta1, wd), &adam(beta2, eps, decoupled), &states)
 }
 
-/// The slanted triangular schedule, the formula as it stands: `lr_T100`, `lr_T100_cut0.25_ratio20_max0.004`.
+/// The slanted triangular schedule, the formula as it stands: `lr_T100`,
+/// `lr_T100_cut0.25_ratio20_max0.004`.
 pub(super) fn stlr(f: &mut Fixture, _: &mut Graph) -> Result<()> {
     for name in f.names("lr_T") {
         let (mut cut, mut ratio, mut max) = (f.number("cut_frac")?, f.number("ratio")?, f.number("lr_max")?);

@@ -27,7 +27,8 @@ pub(super) fn lstm(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     let mask = f.real("mask_hh", &[4 * h, h])?;
     let upstream = [f.real("gy", &[t, b, h])?, f.real("gh", &[b, h])?, f.real("gc", &[b, h])?];
     let dropped = f.real("w_hh_dropped", &[4 * h, h])?;
-    // gates of a step are internal to the operation; what they do is seen in every output and gradient
+    // gates of a step are internal to the operation; what they do is seen in every output and
+    // gradient
     f.skip("gates");
 
     let (vars, out) = run(g, &tensors, &Dropout::Given(mask))?;
@@ -72,7 +73,8 @@ fn run(g: &mut Graph, tensors: &[Tensor], weight: &Dropout) -> Result<(Vec<Var>,
     Ok((vars, out))
 }
 
-/// One QRNN layer with a window of two, weight drop and zoneout; then as in evaluation, and with a window of one.
+/// One QRNN layer with a window of two, weight drop and zoneout; then as in evaluation, and with a
+/// window of one.
 pub(super) fn qrnn(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     let x = f.real("x", &[ANY, ANY, ANY])?;
     let (t, b, i) = (x.dims()[0], x.dims()[1], x.dims()[2]);

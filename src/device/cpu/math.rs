@@ -1,9 +1,11 @@
 //! Elementary functions of our own, so that bits do not depend on the C library.
 //!
-//! exp, tanh and sigmoid are straight-line code without branches or tables: inside a [`Kernel`](super::isa::Kernel) the compiler
-//! turns a loop over them into vector instructions, and an element's bits do not depend on its place in the slice.
+//! exp, tanh and sigmoid are straight-line code without branches or tables: inside a
+//! [`Kernel`](super::isa::Kernel) the compiler turns a loop over them into vector instructions, and
+//! an element's bits do not depend on its place in the slice.
 //!
-//! Bounds, in units in the last place of the true result (tests below hold them against a reference):
+//! Bounds, in units in the last place of the true result (tests below hold them against a
+//! reference):
 //!
 //! | | f32 | f64 |
 //! |---|---|---|
@@ -11,13 +13,15 @@
 //! | tanh | 3 | 4 |
 //! | sigmoid | 3 | 4 |
 //!
-//! All three are exact at ±0 and ±∞, let NaN pass, and underflow gradually. exp overflows to ∞ and underflows to 0; tanh keeps the
-//! sign of zero, and of small numbers every bit.
+//! All three are exact at ±0 and ±∞, let NaN pass, and underflow gradually. exp overflows to ∞ and
+//! underflows to 0; tanh keeps the sign of zero, and of small numbers every bit.
 //!
-//! Method. `e^x = 2^n · e^r` with `n = round(x / ln 2)` and `|r| ≤ ln 2 / 2`, `e^r` by its Taylor series (cut where the next term is
-//! below a tenth of a unit in the last place), as in Cephes (Moshier 1989) and fdlibm. `tanh x = m / (m + 2)` with
-//! `m = e^(2x) - 1 = 2^n · (e^r - 1) + (2^n - 1)`, which does not cancel. `sigmoid x` is `1 / (1 + e^-|x|)` or, for negative `x`,
-//! `e^-|x| / (1 + e^-|x|)`, which neither overflows nor cancels.
+//! Method. `e^x = 2^n · e^r` with `n = round(x / ln 2)` and `|r| ≤ ln 2 / 2`, `e^r` by its Taylor
+//! series (cut where the next term is below a tenth of a unit in the last place), as in Cephes
+//! (Moshier 1989) and fdlibm. `tanh x = m / (m + 2)` with
+//! `m = e^(2x) - 1 = 2^n · (e^r - 1) + (2^n - 1)`, which does not cancel. `sigmoid x` is
+//! `1 / (1 + e^-|x|)` or, for negative `x`, `e^-|x| / (1 + e^-|x|)`, which neither overflows nor
+//! cancels.
 
 /// Elementary functions; `FMA` says whether the caller is compiled for fused multiply-add.
 pub trait Math: Copy {
@@ -53,8 +57,9 @@ macro_rules! math {
                 let x = if self < $lowest { $lowest } else { self };
                 let x: $t = if x > $highest { $highest } else { x };
                 let (n, e) = $t::reduce::<FMA>(x);
-                // 2^n leaves the range of normal numbers at both ends of the domain, so it is multiplied in two halves; the offset
-                // makes the shifted number positive, because AVX2 has no arithmetic shift of 64 bits.
+                // 2^n leaves the range of normal numbers at both ends of the domain, so it is
+                // multiplied in two halves; the offset makes the shifted number positive, because
+                // AVX2 has no arithmetic shift of 64 bits.
                 let half = (n.wrapping_add(4096) >> 1).wrapping_sub(2048);
                 (e + 1.0) * $t::power(half) * $t::power(n.wrapping_sub(half))
             }
@@ -84,7 +89,8 @@ macro_rules! math {
         mod $t {
             use super::Math;
 
-            /// `(n, e^r - 1)` with `x = n·ln 2 + r` and `n` the nearest integer; `n` as a two's complement number.
+            /// `(n, e^r - 1)` with `x = n·ln 2 + r` and `n` the nearest integer; `n` as a two's
+            /// complement number.
             #[inline(always)]
             pub fn reduce<const FMA: bool>(x: $t) -> ($bits, $t) {
                 // Adding 1.5·2^mantissa leaves the nearest integer in the low bits.
@@ -106,8 +112,9 @@ macro_rules! math {
     };
 }
 
-// The first part of ln 2 has few bits, so that its product with n is exact even without fused multiply-add. The ends of exp's domain
-// lie just beyond the points where the result rounds to 0 and to infinity. The series are factorials, from the last term to r²/2!.
+// The first part of ln 2 has few bits, so that its product with n is exact even without fused
+// multiply-add. The ends of exp's domain lie just beyond the points where the result rounds to 0
+// and to infinity. The series are factorials, from the last term to r²/2!.
 math!(
     f32, u32,
     mantissa: 23, bias: 127,
@@ -164,7 +171,8 @@ mod tests {
         y
     }
 
-    /// In f64, with an error below one unit in its last place (twice that for the logistic function).
+    /// In f64, with an error below one unit in its last place (twice that for the logistic
+    /// function).
     fn reference(function: Function, x: f64) -> f64 {
         match function {
             Exp => libm::exp(x),
@@ -205,7 +213,8 @@ mod tests {
 
     #[test]
     fn f32_errors_are_within_the_bounds() {
-        // every 997th of all bit patterns whose value is a number in the interesting range, and a dense grid
+        // every 997th of all bit patterns whose value is a number in the interesting range, and a
+        // dense grid
         let patterns = (0..=u32::MAX).step_by(997).map(f32::from_bits).filter(|x| x.abs() < 120.0);
         let grid = (-1_300_000..=1_300_000).map(|i| i as f32 * 1e-4 * 0.87);
         let x: Vec<f32> = patterns.chain(grid).collect();
@@ -225,7 +234,8 @@ mod tests {
         let dense = (-1_000_000..=1_000_000).map(|i| i as f64 * 2.2e-5);
         let x: Vec<f64> = patterns.filter(|x| x.abs() < 800.0).chain(grid).chain(dense).collect();
         for_each_isa(|isa| {
-            // one unit more than the bounds promised, because the reference is itself off by up to that
+            // one unit more than the bounds promised, because the reference is itself off by up to
+            // that
             for (function, bound) in [(Exp, 3.0), (Tanh, 5.0), (Sigmoid, 5.0)] {
                 let (error, at) = largest_error_f64(isa, function, &x);
                 eprintln!("{isa} {function:?} f64: {error:.3} at {at}");

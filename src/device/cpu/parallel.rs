@@ -1,4 +1,5 @@
-//! Loops over slices on all threads: the bits of a result depend on neither the number of threads nor who computed what.
+//! Loops over slices on all threads: the bits of a result depend on neither the number of threads
+//! nor who computed what.
 //!
 //! Nothing here allocates. Slices of at most one chunk are computed by the calling thread alone.
 

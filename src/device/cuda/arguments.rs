@@ -109,8 +109,8 @@ pub(super) enum Parameter {
     Bytes(usize),
 }
 
-/// The kernels of a PTX text and their parameters, in the order of the text. Panics on a declaration that it does not know: the text is part
-/// of the program, and a test reads all of it.
+/// The kernels of a PTX text and their parameters, in the order of the text. Panics on a
+/// declaration that it does not know: the text is part of the program, and a test reads all of it.
 pub(super) fn declared(ptx: &'static str) -> Vec<(&'static str, Vec<Parameter>)> {
     let mut all = Vec::new();
     for entry in ptx.split("\n.visible .entry ").skip(1) {
@@ -134,7 +134,8 @@ pub(super) fn declared(ptx: &'static str) -> Vec<(&'static str, Vec<Parameter>)>
     all
 }
 
-/// Number and sizes of the arguments against the declaration; their values as the driver takes them, of which structures are left in place.
+/// Number and sizes of the arguments against the declaration; their values as the driver takes
+/// them, of which structures are left in place.
 pub(super) fn check(kernel: &str, declared: &[Parameter], given: &[Argument], values: &mut Vec<u64>) -> Result<()> {
     if declared.len() != given.len() {
         let (takes, has) = (declared.len(), given.len());

@@ -59,12 +59,14 @@ pub struct Copies {
     pub fills: u64,
 }
 
-/// While this lives, work is collected, to be done as one graph: when somebody asks for a result, and at the end.
+/// While this lives, work is collected, to be done as one graph: when somebody asks for a result,
+/// and at the end.
 #[derive(Debug)]
 pub struct Collecting(&'static Context);
 
 impl Collecting {
-    /// Gives the stream what there is to do. Without this, an error of then is returned by the next call that can return one.
+    /// Gives the stream what there is to do. Without this, an error of then is returned by the next
+    /// call that can return one.
     pub fn finish(self) -> Result<()> {
         self.0.submit(&mut lock(&self.0.queue))
     }
@@ -95,7 +97,8 @@ struct Kernel {
 /// Bytes of dynamic shared memory that a kernel may have without asking.
 const SHARED: usize = 48 * 1024;
 
-// SAFETY: handles of the driver may be used from any thread, once it has made the context its current one (`bind`).
+// SAFETY: handles of the driver may be used from any thread, once it has made the context its
+// current one (`bind`).
 unsafe impl Send for Context {}
 // SAFETY: as above; what changes is behind locks.
 unsafe impl Sync for Context {}
@@ -119,7 +122,8 @@ pub fn context(ordinal: usize) -> Result<&'static Context> {
     }
 }
 
-/// Gives back what this process has of the driver besides memory, at its end: whoever uses a GPU afterwards gets an error.
+/// Gives back what this process has of the driver besides memory, at its end: whoever uses a GPU
+/// afterwards gets an error.
 ///
 /// # Errors
 /// What went wrong on a GPU and was not yet told.
@@ -183,7 +187,8 @@ impl Context {
         Ok(())
     }
 
-    /// Makes this the thread's current context, and returns an error that an earlier call could not.
+    /// Makes this the thread's current context, and returns an error that an earlier call could
+    /// not.
     fn bind(&self) -> Result<()> {
         thread_local!(static CURRENT: Cell<Option<usize>> = const { Cell::new(None) });
         if let Some(message) = &*lock(&self.fault) {
@@ -244,7 +249,8 @@ impl Context {
         let freed = self
             .bind()
             .and_then(|()| settle())
-            // SAFETY: the address is that of an allocation that nobody uses any more; the driver waits for what still runs.
+            // SAFETY: the address is that of an allocation that nobody uses any more; the driver
+            // waits for what still runs.
             .and_then(|()| unsafe { driver::free(address) }.map_err(|e| failed("giving memory back", e)));
         self.keep(freed);
     }
@@ -257,7 +263,8 @@ impl Context {
         })
     }
 
-    /// Turns graphs on or off: without them, all work is done as it comes. Off from the beginning with `ULMFIT_CUDA_GRAPHS=off`.
+    /// Turns graphs on or off: without them, all work is done as it comes. Off from the beginning
+    /// with `ULMFIT_CUDA_GRAPHS=off`.
     pub fn set_graphs(&self, on: bool) {
         self.with_graphs.store(on, Ordering::Relaxed);
     }
@@ -324,7 +331,8 @@ impl Context {
         self.bind()?;
         let mut queue = lock(&self.queue);
         self.submit(&mut queue)?;
-        // SAFETY: the caller's block holds the range; the bytes are not looked at before the stream is done.
+        // SAFETY: the caller's block holds the range; the bytes are not looked at before the stream
+        // is done.
         unsafe { driver::download(bytes, address, self.stream) }.map_err(|e| failed("copying from the GPU", e))?;
         queue.graphs.wait(self.stream)
     }
@@ -340,7 +348,8 @@ impl Context {
         })
     }
 
-    /// Waits until everything has run; returns what went wrong on the way. For the border of a step.
+    /// Waits until everything has run; returns what went wrong on the way. For the border of a
+    /// step.
     pub fn synchronise(&self) -> Result<()> {
         self.bind()?;
         let mut queue = lock(&self.queue);
@@ -348,8 +357,9 @@ impl Context {
         queue.graphs.wait(self.stream)
     }
 
-    /// Runs a kernel, after holding the arguments against what its PTX declares. A grid without blocks does nothing. Device code reaches
-    /// memory of the device alone, so that a wrong size cannot harm this process's memory.
+    /// Runs a kernel, after holding the arguments against what its PTX declares. A grid without
+    /// blocks does nothing. Device code reaches memory of the device alone, so that a wrong size
+    /// cannot harm this process's memory.
     ///
     /// # Errors
     /// Wrong arguments, or the driver's: also one of an earlier kernel.
@@ -357,7 +367,8 @@ impl Context {
         self.run(kernel, grid, arguments, false)
     }
 
-    /// As [`launch`](Self::launch), with all blocks at the same time, so that they may wait for each other.
+    /// As [`launch`](Self::launch), with all blocks at the same time, so that they may wait for
+    /// each other.
     pub fn launch_cooperative(&self, kernel: &'static str, grid: Grid, arguments: &[Argument]) -> Result<()> {
         self.run(kernel, grid, arguments, true)
     }
@@ -406,8 +417,10 @@ impl Context {
         Ok(function)
     }
 
-    /// Why a kernel's blocks cannot all run at the same time here, if they cannot. Asked of the driver once for every kernel and grid: how many of the blocks
-    /// fit; then it has to launch them with nothing to do, all their sizes being zero. (It may refuse what fits: where programs share the GPU, for one.)
+    /// Why a kernel's blocks cannot all run at the same time here, if they cannot. Asked of the
+    /// driver once for every kernel and grid: how many of the blocks fit; then it has to launch
+    /// them with nothing to do, all their sizes being zero. (It may refuse what fits: where
+    /// programs share the GPU, for one.)
     ///
     /// # Errors
     /// The driver's, other than that it refuses.
@@ -440,7 +453,8 @@ impl Context {
         let count = kernels[kernel].parameters.len();
         let mut arguments: Vec<*mut c_void> = vec![nothing.as_ptr().cast_mut().cast(); count];
         super::simulate::expect_launch(count, None);
-        // SAFETY: as many arguments as the kernel has, none of which is larger than what is pointed at.
+        // SAFETY: as many arguments as the kernel has, none of which is larger than what is pointed
+        // at.
         match unsafe { driver::launch(function, shape, self.stream, &mut arguments) } {
             Ok(()) => Ok(None),
             Err(code) if code.is_refusal() => {
@@ -476,7 +490,8 @@ impl Context {
         lock(&self.queue).graphs.clear(self.stream)?;
         lock(&self.fault).get_or_insert_with(|| format!("cuda:{}: this process has closed it", self.gpu.ordinal));
         for Module(module) in lock(&self.modules).drain(..) {
-            // SAFETY: the module was loaded and is unloaded once; nothing runs, and the fault keeps later launches away.
+            // SAFETY: the module was loaded and is unloaded once; nothing runs, and the fault keeps
+            // later launches away.
             unsafe { driver::unload(module) }.map_err(|e| failed("unloading the kernels", e))?;
         }
         // SAFETY: as above, for the stream.
@@ -514,7 +529,8 @@ fn shape(grid: Grid, cooperative: bool) -> Shape {
 
 fn open_driver(ordinal: usize) -> Answer<(CUcontext, CUstream)> {
     let device = driver::device(ordinal as i32)?;
-    // SAFETY: the device was just handed out by the initialised driver; the context is never released.
+    // SAFETY: the device was just handed out by the initialised driver; the context is never
+    // released.
     let handle = unsafe { driver::retain_context(device) }?;
     // SAFETY: as above.
     unsafe { driver::set_context(handle) }?;

@@ -1,5 +1,6 @@
-//! The driver's functions that this room calls. cudarc finds the driver and has the types; its own functions return an enumeration, and a code that a
-//! newer driver adds would be none of its values, which Rust forbids to exist. Here a code is a number, whatever it is.
+//! The driver's functions that this room calls. cudarc finds the driver and has the types; its own
+//! functions return an enumeration, and a code that a newer driver adds would be none of its
+//! values, which Rust forbids to exist. Here a code is a number, whatever it is.
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
@@ -15,9 +16,11 @@ impl Code {
     /// What a driver says that does not have the function at all.
     const NOT_FOUND: Code = Code(500);
 
-    /// Whether a launch or a capture was refused for what it is, so that another one may be tried: nothing has run, and nothing is spoilt.
+    /// Whether a launch or a capture was refused for what it is, so that another one may be tried:
+    /// nothing has run, and nothing is spoilt.
     pub fn is_refusal(self) -> bool {
-        // invalid value, device function or resources; not so many blocks at a time; not permitted; not supported; the captures' own codes
+        // invalid value, device function or resources; not so many blocks at a time; not permitted;
+        // not supported; the captures' own codes
         matches!(self.0, 1 | 98 | 400 | 701 | 720 | 800 | 801 | 900..=908)
     }
 }
@@ -34,7 +37,8 @@ macro_rules! functions {
             unsafe fn $name($($argument: $type),*) -> Answer {
                 type Function = unsafe extern "C" fn($($type),*) -> u32;
                 static FUNCTION: OnceLock<Option<Function>> = OnceLock::new();
-                // SAFETY: the driver is loaded (`is_present`, or the simulator's), and this is the function's type; a `CUresult` is an unsigned number.
+                // SAFETY: the driver is loaded (`is_present`, or the simulator's), and this is the
+                // function's type; a `CUresult` is an unsigned number.
                 let load = || unsafe { sys::culib().get::<Function>(concat!(stringify!($name), "\0").as_bytes()) }.ok().map(|f| *f);
                 let function = FUNCTION.get_or_init(load).ok_or(Code::NOT_FOUND)?;
                 // SAFETY: as the caller promises.

@@ -1,5 +1,6 @@
-//! Matrix products of our own on a GPU, all transpositions, bias and accumulation in the epilogue: true f32 (kernels/gemm.cu), and of operands in bf16 by
-//! tensor cores with sums in f32 (kernels/gemm_bf16.cu).
+//! Matrix products of our own on a GPU, all transpositions, bias and accumulation in the epilogue:
+//! true f32 (kernels/gemm.cu), and of operands in bf16 by tensor cores with sums in f32
+//! (kernels/gemm_bf16.cu).
 
 use super::arguments::{Argument, Grid};
 use super::context::Context;
@@ -7,7 +8,8 @@ use crate::device::Precision;
 use crate::device::cpu::gemm::Store;
 use crate::error::Result;
 
-/// Elements from row to row of an operand in bf16: a multiple of 16, so that every row begins at a sector of memory and can be copied by eights.
+/// Elements from row to row of an operand in bf16: a multiple of 16, so that every row begins at a
+/// sector of memory and can be copied by eights.
 pub fn rounded_pitch(columns: usize) -> usize {
     columns.next_multiple_of(16)
 }
@@ -89,7 +91,8 @@ impl Tile {
         [m.div_ceil(rows), n.div_ceil(columns)]
     }
 
-    /// What its blocks compute, the unused edges included, weighed by what a smaller tile loses to traffic (an estimate, not measured).
+    /// What its blocks compute, the unused edges included, weighed by what a smaller tile loses to
+    /// traffic (an estimate, not measured).
     fn cost(self, m: usize, n: usize) -> usize {
         let ([rows, columns], [of_rows, of_columns]) = (self.edges(), self.counts(m, n));
         let weight = match self {
@@ -100,8 +103,9 @@ impl Tile {
         rows * of_rows * columns * of_columns * weight
     }
 
-    /// Of the larger ones that give every multiprocessor a block the cheapest, else the small one. (In f32 the large one costs no less than it gains: it is
-    /// taken wherever it gives enough blocks.)
+    /// Of the larger ones that give every multiprocessor a block the cheapest, else the small one.
+    /// (In f32 the large one costs no less than it gains: it is taken wherever it gives enough
+    /// blocks.)
     pub fn choose(context: &Context, format: Precision, m: usize, n: usize) -> Self {
         let multiprocessors = context.multiprocessors();
         let enough = |tile: &&Tile| tile.counts(m, n).iter().product::<usize>() >= multiprocessors;
@@ -110,8 +114,9 @@ impl Tile {
     }
 }
 
-/// `c (+)= a·b (+ bias in every row)`: `a` `[m, k]`, `b` `[k, n]`, both of one format, `bias` `[n]`, `c` `[m, n]`. In f32 every element is one sum over k in
-/// order, whatever the tile; in bf16 tensor cores sum 16 products at a time, in that order.
+/// `c (+)= a·b (+ bias in every row)`: `a` `[m, k]`, `b` `[k, n]`, both of one format, `bias`
+/// `[n]`, `c` `[m, n]`. In f32 every element is one sum over k in order, whatever the tile; in bf16
+/// tensor cores sum 16 products at a time, in that order.
 pub fn gemm(context: &Context, a: Matrix, b: Matrix, bias: Option<Argument>, c: Argument, store: Store) -> Result<()> {
     gemm_tiled(context, Tile::choose(context, a.format, a.rows, b.columns), a, b, bias, c, store)
 }
@@ -132,7 +137,8 @@ pub fn gemm_tiled(
     launch(context, tile, [a, b], bias, c, store, Split::none(a.columns))
 }
 
-/// How the inner dimension of a product is shared out: `count` parts of `part` each, the last one of what is left.
+/// How the inner dimension of a product is shared out: `count` parts of `part` each, the last one
+/// of what is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
     pub part: usize,
@@ -161,7 +167,8 @@ impl Split {
         if part >= k { Split::none(k) } else { Split { part, count: k.div_ceil(part) } }
     }
 
-    /// For a product `[m, n, k]`: one part where its tiles give every multiprocessor a block, else as many as give it about two.
+    /// For a product `[m, n, k]`: one part where its tiles give every multiprocessor a block, else
+    /// as many as give it about two.
     pub fn choose(context: &Context, format: Precision, [m, n, k]: [usize; 3]) -> Self {
         let multiprocessors = context.multiprocessors();
         let tiles = Tile::choose(context, format, m, n).counts(m, n).iter().product::<usize>().max(1);
@@ -170,8 +177,8 @@ impl Split {
     }
 }
 
-/// `a·b` as a sum of [`Split::count`] matrices `[m, n]`, one after the other from `parts` on. Who adds them from the first to the last gets the same bits every
-/// time.
+/// `a·b` as a sum of [`Split::count`] matrices `[m, n]`, one after the other from `parts` on. Who
+/// adds them from the first to the last gets the same bits every time.
 pub fn gemm_parts(context: &Context, a: Matrix, b: Matrix, parts: Argument, split: Split) -> Result<()> {
     let tile = Tile::choose(context, a.format, a.rows, b.columns);
     launch(context, tile, [a, b], None, parts, Store::Set, split)
@@ -203,12 +210,14 @@ fn launch(
     context.launch(kernel, grid, &[&[a.data, b.data, bias, c][..], &sizes, pitches, &last].concat())
 }
 
-/// What [`logits`] tells about a row and a tile's columns, in words of four bytes: `RowPart` of kernels/row_parts.cuh.
+/// What [`logits`] tells about a row and a tile's columns, in words of four bytes: `RowPart` of
+/// kernels/row_parts.cuh.
 pub const ROW_PART: usize = 4;
 
-/// `x·wᵀ (+ bias in every row)`, `x` `[m, k]`, `w` `[n, k]` (as it lies), and of every row what a softmax needs to know beforehand: largest, sum and target,
-/// one [`ROW_PART`] for each of the tile's columns, into `parts` `[m, n / columns of the tile]`. The logits themselves are stored in `c` `[m, n]` where one is
-/// given. `targets`: u32 `[m]`.
+/// `x·wᵀ (+ bias in every row)`, `x` `[m, k]`, `w` `[n, k]` (as it lies), and of every row what a
+/// softmax needs to know beforehand: largest, sum and target, one [`ROW_PART`] for each of the
+/// tile's columns, into `parts` `[m, n / columns of the tile]`. The logits themselves are stored in
+/// `c` `[m, n]` where one is given. `targets`: u32 `[m]`.
 ///
 /// # Panics
 /// If shapes or formats do not fit.
@@ -250,7 +259,8 @@ pub fn logits(
     }
 }
 
-/// The grid of a product of so many tiles of rows and columns, and the flag that says which of them its first dimension counts.
+/// The grid of a product of so many tiles of rows and columns, and the flag that says which of them
+/// its first dimension counts.
 fn grid(format: Precision, [of_rows, of_columns]: [usize; 2]) -> (Grid, u32) {
     const ROWS_FIRST: u32 = 4;
     match format {
@@ -278,7 +288,8 @@ pub fn kernel(format: Precision, tile: Tile, a_transposed: bool, b_transposed: b
     of_tile[usize::from(a_transposed) * 2 + usize::from(b_transposed)]
 }
 
-/// Rounds a matrix `[rows, columns]` of f32 to an operand in bf16, of `rows` times [`rounded_pitch`] elements.
+/// Rounds a matrix `[rows, columns]` of f32 to an operand in bf16, of `rows` times
+/// [`rounded_pitch`] elements.
 pub fn round_operand(context: &Context, x: Argument, rounded: Argument, [rows, columns]: [usize; 2]) -> Result<()> {
     let pitch = rounded_pitch(columns);
     let fits = |n: &usize| columns.is_multiple_of(*n) && x.address().is_multiple_of(4 * *n as u64);

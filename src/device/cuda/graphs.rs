@@ -1,9 +1,11 @@
 //! Work that comes again becomes a graph, which the driver launches as a whole.
 //!
-//! Work is recognised by what it does: kernels, grids, arguments, places in memory. The first time it runs piece by piece, the second time it is
-//! captured, from then on its graph is launched. So a graph can never do anything else than the pieces would have done, and who collects work need not
-//! know whether there is one. What may differ between two times is what is uploaded: the graph copies it from page-locked memory of its own, which is
-//! written before each launch. A driver that refuses a capture has said so once: all work then runs piece by piece.
+//! Work is recognised by what it does: kernels, grids, arguments, places in memory. The first time
+//! it runs piece by piece, the second time it is captured, from then on its graph is launched. So a
+//! graph can never do anything else than the pieces would have done, and who collects work need not
+//! know whether there is one. What may differ between two times is what is uploaded: the graph
+//! copies it from page-locked memory of its own, which is written before each launch. A driver that
+//! refuses a capture has said so once: all work then runs piece by piece.
 
 use std::ffi::c_void;
 use std::ops::Range;
@@ -13,9 +15,11 @@ use super::error::failed;
 use super::work::Work;
 use crate::error::{Error, Result};
 
-/// Work that is remembered at most; what was not met for longest goes first. A training has two graphs for every window length and set of frozen
-/// layers: 64 hold the lengths that variable windows draw (70 ± 15). More would cost page-locked memory and memory of the driver, about 100 KB each, and
-/// batches of documents, which seldom have the same shape twice, would fill any number of them.
+/// Work that is remembered at most; what was not met for longest goes first. A training has two
+/// graphs for every window length and set of frozen layers: 64 hold the lengths that variable
+/// windows draw (70 ± 15). More would cost page-locked memory and memory of the driver, about 100
+/// KB each, and batches of documents, which seldom have the same shape twice, would fill any number
+/// of them.
 pub const GRAPHS: usize = 64;
 
 /// What became of collected work since the process began, and how much of it is remembered.
@@ -60,7 +64,8 @@ impl Staging {
     }
 
     fn slice(&mut self) -> &mut [u8] {
-        // SAFETY: an allocation of that size, which nobody else has; bytes have no invalid values, and all are written by `fill` first.
+        // SAFETY: an allocation of that size, which nobody else has; bytes have no invalid values,
+        // and all are written by `fill` first.
         unsafe { std::slice::from_raw_parts_mut(self.address.cast(), self.bytes) }
     }
 
@@ -197,7 +202,8 @@ impl Graphs {
     }
 }
 
-/// Has the driver record the work instead of doing it; or its refusal, after which it may still do the work.
+/// Has the driver record the work instead of doing it; or its refusal, after which it may still do
+/// the work.
 fn capture(stream: CUstream, work: &Work) -> Result<std::result::Result<Graph, Error>> {
     let mut staging = Staging::new(work.host().len())?;
     staging.fill(work.host());
@@ -208,7 +214,8 @@ fn capture(stream: CUstream, work: &Work) -> Result<std::result::Result<Graph, E
         }
         Err(error.hint("set ULMFIT_CUDA_GRAPHS=off: a step is then launched piece by piece"))
     };
-    // SAFETY: the stream is not captured: nothing else captures it, and a capture ends below whatever happens.
+    // SAFETY: the stream is not captured: nothing else captures it, and a capture ends below
+    // whatever happens.
     if let Err(code) = unsafe { driver::begin_capture(stream) } {
         return capturing(code);
     }
@@ -222,7 +229,8 @@ fn capture(stream: CUstream, work: &Work) -> Result<std::result::Result<Graph, E
                 // SAFETY: the graph was just made; what cannot be given back is the lesser error.
                 let _ = unsafe { driver::destroy_graph(graph) };
             }
-            // a piece may be refused in a capture alone: done by itself, it tells what is wrong with it
+            // a piece may be refused in a capture alone: done by itself, it tells what is wrong
+            // with it
             return Ok(Err(error));
         }
     };

@@ -1,11 +1,13 @@
 //! CUDA: the only room that touches `cudarc`.
 //!
-//! One [`Context`] per GPU and process, with one stream on which everything happens in order; memory blocks; the kernels of `kernels/`, as
-//! PTX text within the program; and one way to [launch](Context::launch) them, which holds the arguments against the PTX. The driver is
-//! loaded at run time; [`simulate`] puts the simulated one (tools/cudasim) in its place.
+//! One [`Context`] per GPU and process, with one stream on which everything happens in order;
+//! memory blocks; the kernels of `kernels/`, as PTX text within the program; and one way to
+//! [launch](Context::launch) them, which holds the arguments against the PTX. The driver is loaded
+//! at run time; [`simulate`] puts the simulated one (tools/cudasim) in its place.
 //!
-//! Some calls cannot return an error (a tensor's host copy, the end of a block). What fails there is kept and returned by the next call
-//! that can: as with the driver itself, an error is never lost, and everything after it fails.
+//! Some calls cannot return an error (a tensor's host copy, the end of a block). What fails there
+//! is kept and returned by the next call that can: as with the driver itself, an error is never
+//! lost, and everything after it fails.
 //!
 //! A training step is [collected](Context::collect) and launched as graphs.
 

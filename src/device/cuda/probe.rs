@@ -53,7 +53,8 @@ impl Probe {
     /// The GPU of that number, if this program can use it.
     ///
     /// # Errors
-    /// An old driver, no such GPU, or one that is too old: one sentence each, that begins with the GPU's number.
+    /// An old driver, no such GPU, or one that is too old: one sentence each, that begins with the
+    /// GPU's number.
     pub fn usable(&self, ordinal: usize) -> Result<&Gpu> {
         let version = self.driver.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
         if version.is_none_or(|v: (u32, u32)| v < DRIVER) {

@@ -20,13 +20,15 @@ static SIMULATOR: OnceLock<Simulator> = OnceLock::new();
 
 const FILE: &str = "libcudasim.so";
 
-/// Loads the simulated driver: from `$ULMFIT_CUDASIM`, or from beside the program. Must come before every other call of this room, because
-/// the first call decides on the driver for the whole life of the process.
+/// Loads the simulated driver: from `$ULMFIT_CUDASIM`, or from beside the program. Must come before
+/// every other call of this room, because the first call decides on the driver for the whole life
+/// of the process.
 ///
 /// # Errors
 /// Where the library is not found or cannot be loaded.
 ///
-/// `gpu`: which one it presents (`v100`, `a100`, `h100`, `rtx4090`; tools/cudasim/README.md); its own choice where none is named.
+/// `gpu`: which one it presents (`v100`, `a100`, `h100`, `rtx4090`; tools/cudasim/README.md); its
+/// own choice where none is named.
 pub fn simulate(gpu: Option<&str>) -> Result<()> {
     if SIMULATOR.get().is_some() {
         return Ok(());
@@ -72,8 +74,9 @@ pub fn kernel_counters() -> Result<String> {
     simulator()?.text(b"cudasim_counters_json")
 }
 
-/// What was counted since, as JSON, by the operation that launched a kernel and by kernel. Operations are known while
-/// [spans](crate::trace) are recorded; a label is `operation|layer|direction`. Copies and fills are under none.
+/// What was counted since, as JSON, by the operation that launched a kernel and by kernel.
+/// Operations are known while [spans](crate::trace) are recorded; a label is
+/// `operation|layer|direction`. Copies and fills are under none.
 pub fn counters() -> Result<String> {
     simulator()?.text(b"cudasim_labelled_json")
 }
@@ -140,7 +143,8 @@ pub fn is_simulated() -> bool {
     SIMULATOR.get().is_some()
 }
 
-/// Tells the simulated driver, where it is there, how many arguments the next launch has, and what it is for.
+/// Tells the simulated driver, where it is there, how many arguments the next launch has, and what
+/// it is for.
 pub(super) fn expect_launch(arguments: usize, purpose: Option<(&'static str, Layer, Pass)>) {
     let Some(simulator) = SIMULATOR.get() else { return };
     if let Some(expect) = simulator.expect_arguments {

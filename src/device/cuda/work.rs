@@ -1,4 +1,5 @@
-//! Work for the stream: launches, copies, fills, in their order, each with what it needs to be done or compared.
+//! Work for the stream: launches, copies, fills, in their order, each with what it needs to be done
+//! or compared.
 
 use std::ffi::c_void;
 use std::ops::Range;
@@ -38,7 +39,8 @@ pub(super) struct Launch {
     pub purpose: Option<(&'static str, Layer, Pass)>,
 }
 
-/// Pieces of work in their order. Two of them are equal if they do the same to the same memory; what is uploaded may differ.
+/// Pieces of work in their order. Two of them are equal if they do the same to the same memory;
+/// what is uploaded may differ.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     pieces: Vec<Piece>,
@@ -88,7 +90,8 @@ impl Work {
         self.pieces.is_empty()
     }
 
-    /// Whether it touches this memory. An argument that only looks like one of its addresses counts.
+    /// Whether it touches this memory. An argument that only looks like one of its addresses
+    /// counts.
     pub fn uses(&self, memory: &Range<u64>) -> bool {
         let touches = |piece: &Piece| match *piece {
             Piece::Launch(_) => false,
@@ -123,7 +126,8 @@ impl Work {
         }
     }
 
-    /// Gives all of it to a stream, in order. Uploads are read from `host`, which is as long as [`host`](Self::host).
+    /// Gives all of it to a stream, in order. Uploads are read from `host`, which is as long as
+    /// [`host`](Self::host).
     pub fn issue(&self, stream: CUstream, host: &[u8]) -> Result<()> {
         let (mut host, mut launches) = (host, self.launches.iter());
         let mut pointers: Vec<*mut c_void> = Vec::with_capacity(32);
@@ -140,12 +144,14 @@ impl Work {
                 Piece::Upload { to, bytes } => {
                     let (these, rest) = host.split_at(bytes);
                     host = rest;
-                    // SAFETY: the block that the work was made for holds the range. Bytes that can be swapped out are staged before the call
-                    // returns; those of a graph stay where they are (see `Graphs`).
+                    // SAFETY: the block that the work was made for holds the range. Bytes that can
+                    // be swapped out are staged before the call returns; those of a graph stay
+                    // where they are (see `Graphs`).
                     unsafe { driver::upload(to, these, stream) }.map_err(|e| failed("copying to the GPU", e))?;
                 }
                 Piece::Copy { to, from, bytes } => {
-                    // SAFETY: the blocks that the work was made for hold the ranges, and are not the same.
+                    // SAFETY: the blocks that the work was made for hold the ranges, and are not
+                    // the same.
                     unsafe { driver::copy(to, from, bytes, stream) }
                         .map_err(|e| failed("copying within the GPU", e))?;
                 }
@@ -162,8 +168,8 @@ impl Work {
 impl Launch {
     fn issue(&self, stream: CUstream, arguments: &mut [*mut c_void]) -> Result<()> {
         simulate::expect_launch(arguments.len(), self.purpose);
-        // SAFETY: the function is loaded (no work is made or issued once it is not); number and sizes of the arguments are those that its PTX
-        // declares.
+        // SAFETY: the function is loaded (no work is made or issued once it is not); number and
+        // sizes of the arguments are those that its PTX declares.
         unsafe { driver::launch(self.function, self.shape, stream, arguments) }
             .map_err(|e| failed(&format!("kernel '{}'", self.kernel), e))
     }

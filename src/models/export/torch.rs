@@ -1,5 +1,5 @@
-//! Writes what `torch.load` reads: a ZIP archive with a pickle that names tensors, and their bytes. The
-//! pickle calls only what torch allows with `weights_only=True`.
+//! Writes what `torch.load` reads: a ZIP archive with a pickle that names tensors, and their bytes.
+//! The pickle calls only what torch allows with `weights_only=True`.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write as _};

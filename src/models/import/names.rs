@@ -1,5 +1,5 @@
-//! Names of other programs for the tensors of an AWD-LSTM and its heads, and what they tell about the
-//! model: its kind, its sizes.
+//! Names of other programs for the tensors of an AWD-LSTM and its heads, and what they tell about
+//! the model: its kind, its sizes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +37,8 @@ pub struct Found {
     pub embedding: usize,
     pub hidden: usize,
     pub layers: usize,
-    /// Widths of a classifier's head, from the pooled vector to the classes; empty for a language model.
+    /// Widths of a classifier's head, from the pooled vector to the classes; empty for a language
+    /// model.
     pub head: Vec<usize>,
     /// Whose head it is, by its names: pooling and padding follow from it.
     pub masking: Masking,
@@ -87,8 +88,8 @@ fn shaped(name: &str, found: Array, expected: &[usize]) -> Result<Array, String>
 /// Looks through the tensors of a file.
 ///
 /// # Errors
-/// The end of a sentence about the file: a tensor that is missing, of a shape that does not fit, not
-/// finite, or of no model that is known.
+/// The end of a sentence about the file: a tensor that is missing, of a shape that does not fit,
+/// not finite, or of no model that is known.
 pub fn find(named: Named) -> Result<Found, String> {
     let mut all = BTreeMap::new();
     for (name, array) in named {
@@ -193,8 +194,8 @@ pub fn find(named: Named) -> Result<Found, String> {
     Ok(Found { kind, tensors, vocabulary, embedding: width, hidden, layers, head, masking, decoder })
 }
 
-/// The blocks of a classifier's head, each a batch norm and a linear layer: `1.layers.N.{bn,lin}` of the
-/// scripts, `1.layers.N` in a row of fastai 1, `1.layers.N.M` of fastai 2.
+/// The blocks of a classifier's head, each a batch norm and a linear layer: `1.layers.N.{bn,lin}`
+/// of the scripts, `1.layers.N` in a row of fastai 1, `1.layers.N.M` of fastai 2.
 fn head(t: &mut Tensors, to: &mut BTreeMap<String, Array>, pooled: usize) -> Result<(Vec<usize>, Masking), String> {
     let module = |name: &String| Some(name.strip_prefix("1.layers.")?.rsplit_once('.')?.0.to_string());
     let modules: BTreeSet<String> = t.all.keys().filter_map(module).collect();

@@ -1,5 +1,5 @@
-//! Tensors by name from what `torch.save` writes: a ZIP archive, or the older format of pickles in a
-//! row. No code of the file is run (see [`pickle`](super::pickle)).
+//! Tensors by name from what `torch.save` writes: a ZIP archive, or the older format of pickles in
+//! a row. No code of the file is run (see [`pickle`](super::pickle)).
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
@@ -28,8 +28,8 @@ pub fn is_archive(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
 }
 
-/// Reads all tensors of a file that `torch.save` wrote: of a state dict, also under `model`, or of a
-/// whole module.
+/// Reads all tensors of a file that `torch.save` wrote: of a state dict, also under `model`, or of
+/// a whole module.
 ///
 /// # Errors
 /// The end of a sentence about the file.

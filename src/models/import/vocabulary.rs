@@ -65,8 +65,8 @@ fn pickled(bytes: &[u8]) -> Result<Words, String> {
     Err(other(root))
 }
 
-/// The tokenizer that the special tokens at the front of a vocabulary speak of; `None` where they do
-/// not tell.
+/// The tokenizer that the special tokens at the front of a vocabulary speak of; `None` where they
+/// do not tell.
 pub fn tokenizer(words: &[String]) -> Option<TokenizerKind> {
     let begins = |kind: &TokenizerKind| {
         let special = kind.special_tokens();
@@ -75,9 +75,9 @@ pub fn tokenizer(words: &[String]) -> Option<TokenizerKind> {
     [Rules::V2, Rules::V1, Rules::V07].into_iter().map(TokenizerKind::word).find(begins)
 }
 
-/// Where the words of awd-lstm-lm stand here: for every id the one there, `None` for one that is not
-/// there. Unknown words have id 0 here and padding id 1; awd-lstm-lm numbers words as it meets them,
-/// has `<unk>` and `<eos>`, and no padding.
+/// Where the words of awd-lstm-lm stand here: for every id the one there, `None` for one that is
+/// not there. Unknown words have id 0 here and padding id 1; awd-lstm-lm numbers words as it meets
+/// them, has `<unk>` and `<eos>`, and no padding.
 pub fn from_awd(words: &[String]) -> Result<(Vec<String>, Vec<Option<u32>>), String> {
     let find = |word: &str| words.iter().position(|w| w == word);
     let unknown = find("<unk>").ok_or("has neither '<unk>' nor the special tokens of fastai")?;

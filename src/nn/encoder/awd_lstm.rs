@@ -1,4 +1,5 @@
-//! The AWD-LSTM encoder: embedding and L LSTM layers with the dropouts of docs/SPEC.md §1.2 (Merity et al. 2017).
+//! The AWD-LSTM encoder: embedding and L LSTM layers with the dropouts of docs/SPEC.md §1.2 (Merity
+//! et al. 2017).
 
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ use crate::random::Key;
 use crate::tensor::Tensor;
 use crate::trace;
 
-/// Sizes of an AWD-LSTM. Layers are E→H→…→H→E: the last one has the embedding's size, so that the decoder can be tied.
+/// Sizes of an AWD-LSTM. Layers are E→H→…→H→E: the last one has the embedding's size, so that the
+/// decoder can be tied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AwdLstmSettings {

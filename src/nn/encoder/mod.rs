@@ -1,6 +1,7 @@
 //! Encoders: from a window of tokens to a vector for each of them.
 //!
-//! A new one is a file beside this, an arm of [`EncoderSettings`], and a line in each of its methods (DESIGN.md, "An encoder is a file").
+//! A new one is a file beside this, an arm of [`EncoderSettings`], and a line in each of its
+//! methods (DESIGN.md, "An encoder is a file").
 
 mod awd_lstm;
 mod qrnn;
@@ -36,7 +37,8 @@ pub trait Encoder: std::fmt::Debug + Send + Sync {
     ///
     /// * `embedding`: the embedding matrix, already on the graph
     /// * `tokens`: u32 `[T, B]`
-    /// * `state`: of `B` rows or more (the first B are used); afterwards that of the window's end, detached, of B rows
+    /// * `state`: of `B` rows or more (the first B are used); afterwards that of the window's end,
+    ///   detached, of B rows
     ///
     /// Returns the last layer's output without dropout, `[T, B, E]`.
     ///
@@ -79,7 +81,8 @@ impl dyn Encoder + '_ {
     }
 }
 
-/// What an encoder is made of, as `config.json` holds it: tagged by `kind`; without one it is an AWD-LSTM.
+/// What an encoder is made of, as `config.json` holds it: tagged by `kind`; without one it is an
+/// AWD-LSTM.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum EncoderSettings {
@@ -186,7 +189,8 @@ impl EncoderSettings {
         }
     }
 
-    /// Names of the layers above the embedding, in order; each is a layer group (docs/SPEC.md §4.2).
+    /// Names of the layers above the embedding, in order; each is a layer group (docs/SPEC.md
+    /// §4.2).
     pub fn layer_names(&self) -> Vec<String> {
         match self {
             EncoderSettings::AwdLstm(settings) => settings.layer_names(),
@@ -194,7 +198,8 @@ impl EncoderSettings {
         }
     }
 
-    /// Declares the parameters. `embedding` and `layers`: their layer groups, which differ between a language model and a classifier.
+    /// Declares the parameters. `embedding` and `layers`: their layer groups, which differ between
+    /// a language model and a classifier.
     pub fn declare(&self, builder: &mut ParametersBuilder, embedding: Group, layers: &[Group]) -> Arc<dyn Encoder> {
         match *self {
             EncoderSettings::AwdLstm(settings) => Arc::new(AwdLstm::declare(builder, settings, embedding, layers)),

@@ -1,4 +1,5 @@
-//! The next word after every token: locked dropout, then a decoder that is tied to the embedding (docs/SPEC.md §1.3, §1.4).
+//! The next word after every token: locked dropout, then a decoder that is tied to the embedding
+//! (docs/SPEC.md §1.3, §1.4).
 
 use super::super::noise::Noise;
 use super::super::{initial, sites};
@@ -26,7 +27,8 @@ pub struct WordResults {
 }
 
 impl WordResults {
-    /// Sum of the losses, in nats, and number of hits. On a GPU they are summed there; two numbers are copied.
+    /// Sum of the losses, in nats, and number of hits. On a GPU they are summed there; two numbers
+    /// are copied.
     ///
     /// # Errors
     /// No memory left.
@@ -50,8 +52,8 @@ pub struct NextWord {
 }
 
 impl NextWord {
-    /// Declares the parameters. `embedding`: the matrix `[V, E]` (`shape`) that the decoder is tied to; `splits`: where an adaptive
-    /// softmax cuts the vocabulary, empty for the full one.
+    /// Declares the parameters. `embedding`: the matrix `[V, E]` (`shape`) that the decoder is tied
+    /// to; `splits`: where an adaptive softmax cuts the vocabulary, empty for the full one.
     pub fn declare(
         builder: &mut ParametersBuilder,
         group: Group,
@@ -71,7 +73,8 @@ impl NextWord {
         NextWord { width, embedding, bias: own, tails, splits: splits.to_vec(), part }
     }
 
-    /// Mean cross-entropy of the words that follow rows of the decoder's input, `[.., E]`, in nats. `negatives`: of a sampled softmax.
+    /// Mean cross-entropy of the words that follow rows of the decoder's input, `[.., E]`, in nats.
+    /// `negatives`: of a sampled softmax.
     ///
     /// # Errors
     /// No memory left, words outside of the vocabulary.

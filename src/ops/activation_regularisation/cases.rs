@@ -3,7 +3,8 @@ use crate::ops::case::{Case, Data, Input};
 
 const NAMES: [[&str; 3]; 2] = [["h0", "h1", "h2"], ["dropped0", "dropped1", "dropped2"]];
 
-/// AR alone, TAR alone and both; on the same values and on others; one chunk, several, and rows that end.
+/// AR alone, TAR alone and both; on the same values and on others; one chunk, several, and rows
+/// that end.
 pub fn cases() -> Vec<Case> {
     let layouts: [&[[usize; 3]]; 5] = [
         &[[1, 1, 1]],

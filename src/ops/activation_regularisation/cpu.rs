@@ -13,7 +13,8 @@ pub(super) fn first_step<T>(h: &[T], steps: usize) -> &[T] {
     &h[..h.len() / steps.max(1)]
 }
 
-/// `Σ f(i)` over `0..n`, in 16 lanes that are added in order: vectorises, and the shape of the sum depends on `n` alone.
+/// `Σ f(i)` over `0..n`, in 16 lanes that are added in order: vectorises, and the shape of the sum
+/// depends on `n` alone.
 #[inline(always)]
 fn lanes<T: Real>(n: usize, f: impl Fn(usize) -> T) -> f64 {
     const LANES: usize = 16;
@@ -37,8 +38,8 @@ pub(super) fn squares<T: Real>(h: &[T], sums: &mut [f64]) -> f64 {
     if h.is_empty() { 0.0 } else { sums.iter().sum() }
 }
 
-/// `Σ (h[t] − h[t−1])²` over the time steps `t` of a chunk; `last` is the step before its first, where there is one, with as many rows or
-/// more.
+/// `Σ (h[t] − h[t−1])²` over the time steps `t` of a chunk; `last` is the step before its first,
+/// where there is one, with as many rows or more.
 pub(super) fn differences<T: Real>(h: &[T], last: Option<&[T]>, sums: &mut [f64]) -> f64 {
     let step = h.len() / sums.len().max(1);
     if step == 0 {
@@ -70,8 +71,9 @@ pub(super) fn squares_backward<T: Real>(h: &[T], factor: T, dh: &mut [T], store:
     });
 }
 
-/// `dh[t] = factor·((h[t] − h[t−1]) − (h[t+1] − h[t]))`, each difference where it exists: `last` is the step before the chunk (as many rows or
-/// more), `next` the one after it (as many rows or fewer).
+/// `dh[t] = factor·((h[t] − h[t−1]) − (h[t+1] − h[t]))`, each difference where it exists: `last` is
+/// the step before the chunk (as many rows or more), `next` the one after it (as many rows or
+/// fewer).
 pub(super) fn differences_backward<T: Real>(
     h: &[T],
     steps: usize,

@@ -27,7 +27,8 @@ fn step(h: &Tensor) -> usize {
     h.len() / h.dims()[0].max(1)
 }
 
-/// `parts = c·Σ (h[t] − h[t−1])²`, in [`parts`] pieces; `before` is the chunk before, where there is one.
+/// `parts = c·Σ (h[t] − h[t−1])²`, in [`parts`] pieces; `before` is the chunk before, where there
+/// is one.
 pub(super) fn differences(context: &Context, h: &Tensor, before: Option<&Tensor>, c: f64, to: Argument) -> Result<()> {
     let last = before.map_or(h.argument(), last_step);
     let arguments = arguments![h.argument(), last, c as f32, to, h.len(), step(h), before.is_some()];
@@ -47,7 +48,8 @@ pub(super) fn squares_backward(
     context.launch("regularisation_squares_backward", Grid::elements(h.len()), arguments)
 }
 
-/// `dh[t] (+)= c·dy·((h[t] − h[t−1]) − (h[t+1] − h[t]))`, each difference where it exists; `around`: the chunks before and after.
+/// `dh[t] (+)= c·dy·((h[t] − h[t−1]) − (h[t+1] − h[t]))`, each difference where it exists;
+/// `around`: the chunks before and after.
 pub(super) fn differences_backward(
     context: &Context,
     h: &Tensor,

@@ -1,4 +1,5 @@
-//! Activation and temporal activation regularisation (AR and TAR; Merity et al. 2017, docs/SPEC.md §1.3).
+//! Activation and temporal activation regularisation (AR and TAR; Merity et al. 2017, docs/SPEC.md
+//! §1.3).
 
 pub mod cases;
 mod cpu;
@@ -14,14 +15,16 @@ use crate::real_type;
 /// See [`activation_regularisation`].
 pub struct ActivationRegularisation;
 
-/// When TAR is left out although β is not zero. Every version tests `len(h) > 1`, but of differently laid out outputs.
+/// When TAR is left out although β is not zero. Every version tests `len(h) > 1`, but of
+/// differently laid out outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TarGuard {
     /// Where there is one time step or none (time-major outputs: fastai 0.7).
     #[default]
     Time,
-    /// Where the batch has one row or none (batch-first outputs: fastai v1 and v2), and as [`Time`](Self::Time).
+    /// Where the batch has one row or none (batch-first outputs: fastai v1 and v2), and as
+    /// [`Time`](Self::Time).
     Batch,
 }
 
@@ -49,13 +52,15 @@ struct Saved {
 
 /// `α·mean(h̃²) + β·mean((h[t+1] − h[t])²)` of the last layer's output, given in chunks of time.
 ///
-/// * `raw`: the chunks of h in order, `[T_c, B_c, E]`; of each the rows are the first `B_c` of the batch, `B = B_0 ≥ B_1 ≥ …` (documents of
-///   a batch end one after the other, the longest first)
-/// * `dropped`: the chunks of h̃, on which AR is taken: after the output dropout (AWD-LSTM, fastai v2) or the same as `raw` (fastai 0.7 and v1,
-///   and every classifier); shapes like `raw`. May be empty where α is 0.
+/// * `raw`: the chunks of h in order, `[T_c, B_c, E]`; of each the rows are the first `B_c` of the
+///   batch, `B = B_0 ≥ B_1 ≥ …` (documents of a batch end one after the other, the longest first)
+/// * `dropped`: the chunks of h̃, on which AR is taken: after the output dropout (AWD-LSTM, fastai
+///   v2) or the same as `raw` (fastai 0.7 and v1, and every classifier); shapes like `raw`. May be
+///   empty where α is 0.
 ///
-/// Differences run across borders of chunks, row `b` to row `b`, over rows that both have. The means are over all `T·B·E` and
-/// `(T−1)·B·E` elements, `T = Σ T_c`, also where later chunks have fewer rows. TAR is 0 for `T ≤ 1`, and see [`TarGuard`].
+/// Differences run across borders of chunks, row `b` to row `b`, over rows that both have. The
+/// means are over all `T·B·E` and `(T−1)·B·E` elements, `T = Σ T_c`, also where later chunks have
+/// fewer rows. TAR is 0 for `T ≤ 1`, and see [`TarGuard`].
 ///
 /// Returns a scalar, `[1]`. Gradients: all chunks of both lists.
 pub fn activation_regularisation(g: &mut Graph, raw: &[Var], dropped: &[Var], r: Regularisation) -> Result<Var> {

@@ -3,7 +3,8 @@ use crate::ops::case::{Case, Data};
 
 const SPLITS: [&[usize]; 5] = [&[], &[1], &[10, 25], &[4, 5, 9], &[6]];
 
-/// No split, one tail, several, a tail of one word, a tail without a target, and more rows than a block (261).
+/// No split, one tail, several, a tail of one word, a tail without a target, and more rows than a
+/// block (261).
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for (splits, (n, v, e, targets)) in
@@ -16,7 +17,8 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
-/// `targets`: those below this only: what lies above is a tail without a row. `spread`: of the weights.
+/// `targets`: those below this only: what lies above is a tail without a row. `spread`: of the
+/// weights.
 fn case(seed: u64, [n, v, e]: [usize; 3], targets: u32, spread: f64, splits: &'static [usize], bias: bool) -> Case {
     let mut data = Data::new(seed);
     let tails = splits.len();

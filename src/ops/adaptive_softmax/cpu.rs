@@ -34,7 +34,8 @@ pub(super) struct Decoder<'a, T> {
     pub precision: Precision,
 }
 
-/// Buffers: `w_head` `[S0+n, E]`, `b_head` `[S0+n]`, `logits` `[block_rows, widest part]`, `rows` and `d_rows` `[block_rows, E]`, `order` `[N]`.
+/// Buffers: `w_head` `[S0+n, E]`, `b_head` `[S0+n]`, `logits` `[block_rows, widest part]`, `rows`
+/// and `d_rows` `[block_rows, E]`, `order` `[N]`.
 pub(super) struct Scratch<'a, T> {
     pub w_head: Write<'a, T>,
     pub b_head: Write<'a, T>,
@@ -44,7 +45,8 @@ pub(super) struct Scratch<'a, T> {
     pub order: Write<'a, u32>,
 }
 
-/// Of the mean loss: `dh` `[N, E]`, `dw` `[V, E]`, `db` `[V]`, and of the head's words and tombstones `d_head` `[S0+n, E]`, `db_head` `[S0+n]`.
+/// Of the mean loss: `dh` `[N, E]`, `dw` `[V, E]`, `db` `[V]`, and of the head's words and
+/// tombstones `d_head` `[S0+n, E]`, `db_head` `[S0+n]`.
 pub(super) struct Gradients<'a, T> {
     pub dh: &'a mut [T],
     pub dw: &'a mut [T],
@@ -81,7 +83,8 @@ pub(super) fn forward<T: Real>(
     let Scratch { w_head, b_head, logits, rows, d_rows, order } = scratch;
     gather_head(d, head, w_head, b_head);
     for (i, words) in parts(d.splits, d.v).enumerate() {
-        // the rows that this part concerns: all of them for the head, those with a target in it for a tail
+        // the rows that this part concerns: all of them for the head, those with a target in it for
+        // a tail
         let mut count = 0;
         for (row, &y) in targets.iter().enumerate() {
             if i == 0 || words.contains(&(y as usize)) {
@@ -164,7 +167,8 @@ impl<T: Real> Part<'_, T> {
             let h = Matrix::new(gathered, rows, e);
             let logits = &mut logits[..rows * width];
             decode(self.precision, h, weight, self.bias, width, logits);
-            // the losses of scattered rows: computed in parallel into the other buffer, then added in order
+            // the losses of scattered rows: computed in parallel into the other buffer, then added
+            // in order
             let losses = &mut d_gathered[..rows];
             let span = trace::phase(trace::ELEMENTWISE).elements::<T>(2 * rows * width);
             logits.par_chunks_mut(width).zip(order).zip(&mut *losses).for_each(|((logits, &row), loss)| {

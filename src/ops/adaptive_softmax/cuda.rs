@@ -11,7 +11,8 @@ use crate::tensor::{DType, Tensor};
 /// No tombstone, as kernels/adaptive_softmax.cu takes it.
 const NO_TOMBSTONE: u32 = u32::MAX;
 
-/// On the device. Buffers: `w_head` `[S0+n, E]`, `b_head` `[S0+n]`, `logits` `[block_rows, widest part]`, `rows` and `d_rows` `[block_rows, E]`.
+/// On the device. Buffers: `w_head` `[S0+n, E]`, `b_head` `[S0+n]`, `logits`
+/// `[block_rows, widest part]`, `rows` and `d_rows` `[block_rows, E]`.
 pub(super) struct Scratch<'a> {
     pub w_head: &'a Tensor,
     pub b_head: &'a Tensor,
@@ -119,7 +120,8 @@ pub(super) fn forward(
     let (block_losses, correct) = (g.uninitialised([block], DType::F32)?, g.uninitialised([block], DType::U32)?);
     let scale = (1.0 / n as f64) as f32;
     for (i, words) in parts(decoder.splits, v).enumerate() {
-        // the rows that this part concerns, and their targets in it: all of them for the head, those with a target in it for a tail
+        // the rows that this part concerns, and their targets in it: all of them for the head,
+        // those with a target in it for a tail
         let (mut concerned, mut wanted) = (Vec::with_capacity(n), Vec::with_capacity(n));
         for (row, &y) in targets.read::<u32>().iter().enumerate() {
             let word = y as usize;
@@ -175,7 +177,8 @@ pub(super) fn forward(
     sum(context, losses, n, scale, loss)
 }
 
-/// Buffers: `[S0+n, E]`, `[S0+n]`, `[block_rows, widest part]`, `[block_rows, S0+n]`; `out` `[N, V]`.
+/// Buffers: `[S0+n, E]`, `[S0+n]`, `[block_rows, widest part]`, `[block_rows, S0+n]`; `out`
+/// `[N, V]`.
 pub(super) fn log_probabilities(
     products: &mut Products,
     decoder: &AdaptiveDecoder<Tensor>,

@@ -17,10 +17,11 @@ const NAME: &str = "adaptive_softmax";
 /// See [`adaptive_softmax`].
 pub struct AdaptiveSoftmax;
 
-/// Where a vocabulary of `v` words (frequent ones first) is split: the ends of all parts but the last; empty for a plain softmax.
+/// Where a vocabulary of `v` words (frequent ones first) is split: the ends of all parts but the
+/// last; empty for a plain softmax.
 ///
-/// `V > 500,000`: 4,200, 35,000, 180,000; `V > 75,000`: 2,800, 20,000, 76,000 (AWD-LSTM's main.py). A split beyond the vocabulary, which would
-/// make a part without words, is left out.
+/// `V > 500,000`: 4,200, 35,000, 180,000; `V > 75,000`: 2,800, 20,000, 76,000 (AWD-LSTM's main.py).
+/// A split beyond the vocabulary, which would make a part without words, is left out.
 pub fn splits(v: usize) -> Vec<usize> {
     let all: &[usize] = match v {
         500_001.. => &[4_200, 35_000, 180_000],
@@ -30,8 +31,8 @@ pub fn splits(v: usize) -> Vec<usize> {
     all.iter().copied().filter(|&split| split < v).collect()
 }
 
-/// Where a vocabulary of any size `v` (frequent ones first) is split: at a twelfth and at a third of
-/// its words, or above 75,000 words as [`splits`] does.
+/// Where a vocabulary of any size `v` (frequent ones first) is split: at a twelfth and at a third
+/// of its words, or above 75,000 words as [`splits`] does.
 ///
 /// By Zipf's law about three quarters of a text are among the first twelfth and nine tenths among
 /// the first third, so that a text costs about a fifth of the products of a full softmax. Below 24
@@ -47,7 +48,8 @@ pub fn splits_of_any(v: usize) -> Vec<usize> {
 ///
 /// * `weight`: `[V, E]`, the (tied) embedding
 /// * `bias`: `[V]`, or none
-/// * `tail_vectors`: `[n, E]`, row `i` the tombstone of tail `i` (they start at 0 in training; AWD-LSTM numbers them from the end)
+/// * `tail_vectors`: `[n, E]`, row `i` the tombstone of tail `i` (they start at 0 in training;
+///   AWD-LSTM numbers them from the end)
 /// * `tail_bias`: `[n]`; given iff `bias` is
 #[derive(Clone, Copy, Debug)]
 pub struct AdaptiveDecoder<'a, V> {
@@ -55,29 +57,32 @@ pub struct AdaptiveDecoder<'a, V> {
     pub bias: Option<V>,
     /// Tombstones and their bias; none where there are no splits.
     pub tails: Option<(V, Option<V>)>,
-    /// Ends of all parts but the last, ascending, between 0 and V: head = words `[0, splits[0])`, tail `i` = `[splits[i], splits[i+1])`, the last
-    /// tail up to V.
+    /// Ends of all parts but the last, ascending, between 0 and V: head = words `[0, splits[0])`,
+    /// tail `i` = `[splits[i], splits[i+1])`, the last tail up to V.
     pub splits: &'a [usize],
 }
 
 /// Outputs of [`adaptive_softmax`].
 #[derive(Clone, Debug)]
 pub struct AdaptiveLoss {
-    /// Mean of −log p over the rows, in nats, `[1]`; a true cross-entropy over the whole vocabulary.
+    /// Mean of −log p over the rows, in nats, `[1]`; a true cross-entropy over the whole
+    /// vocabulary.
     pub loss: Var,
     /// −log p of every row's target, in nats, `[N]`; no gradient flows through it.
     pub row_losses: Tensor,
 }
 
-/// Mean of −log p(target). A word of the head has its log-softmax among the head's words and one tombstone per tail; a word of tail `i`
-/// has the log-softmax of tombstone `i` there plus its own within the tail.
+/// Mean of −log p(target). A word of the head has its log-softmax among the head's words and one
+/// tombstone per tail; a word of tail `i` has the log-softmax of tombstone `i` there plus its own
+/// within the tail.
 ///
 /// * `hidden`: decoder input, `[.., E]`, N rows in all
 /// * `decoder`: see [`AdaptiveDecoder`]
 /// * `targets`: u32, N in all, each below V
 ///
-/// Gradients: `hidden`, and all tensors of the decoder. Where they are needed, they are computed in the forward pass, by blocks of rows
-/// while the logits are in cache, for an upstream gradient of one; the backward pass scales them.
+/// Gradients: `hidden`, and all tensors of the decoder. Where they are needed, they are computed in
+/// the forward pass, by blocks of rows while the logits are in cache, for an upstream gradient of
+/// one; the backward pass scales them.
 pub fn adaptive_softmax(
     g: &mut Graph,
     hidden: Var,
@@ -198,7 +203,8 @@ fn count<V>(g: &mut Graph, decoder: &AdaptiveDecoder<V>, targets: &[u32], [v, e]
     }
 }
 
-/// Log-probabilities of the whole vocabulary, `[N, V]`, for evaluation; nothing is recorded. `hidden` is `[N, E]`.
+/// Log-probabilities of the whole vocabulary, `[N, V]`, for evaluation; nothing is recorded.
+/// `hidden` is `[N, E]`.
 pub fn log_probabilities(g: &mut Graph, hidden: &Tensor, decoder: &AdaptiveDecoder<Tensor>) -> Result<Tensor> {
     check(decoder)?;
     let (v, e) = (decoder.weight.dims()[0], decoder.weight.dims()[1]);
@@ -256,7 +262,8 @@ pub fn log_probabilities(g: &mut Graph, hidden: &Tensor, decoder: &AdaptiveDecod
     Ok(out)
 }
 
-/// From log-probabilities `[rows, V]`: −log p of the targets of rows `from..from + rows`, and whether each is the first of the likeliest words.
+/// From log-probabilities `[rows, V]`: −log p of the targets of rows `from..from + rows`, and
+/// whether each is the first of the likeliest words.
 ///
 /// * `targets`: u32, on the host; `row_losses`, `correct` (u32): of all rows
 pub fn row_results(

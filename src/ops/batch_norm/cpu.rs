@@ -20,7 +20,8 @@ pub(super) fn moments<T: Real>(x: &[T], mean: &mut [T], variance: &mut [T]) {
     variance.iter_mut().for_each(|sum| *sum = *sum / count);
 }
 
-/// Lets a batch of `rows` rows into the running statistics; its variance becomes unbiased on the way.
+/// Lets a batch of `rows` rows into the running statistics; its variance becomes unbiased on the
+/// way.
 pub(super) fn update<T: Real>(
     rows: usize,
     mean: &[T],

@@ -12,7 +12,8 @@ use crate::ops::gpu::put_scaled;
 use crate::real_type;
 use crate::tensor::Tensor;
 
-/// Added to the variance (PyTorch's default, which every version of the head keeps; docs/SPEC.md §1.6).
+/// Added to the variance (PyTorch's default, which every version of the head keeps; docs/SPEC.md
+/// §1.6).
 pub const EPSILON: f64 = 1e-5;
 
 /// Share of the new batch in the running statistics (PyTorch's default).
@@ -28,8 +29,9 @@ pub enum Mode {
     Train,
     /// The running ones.
     Eval,
-    /// The running ones, in training: a frozen layer group (docs/SPEC.md §1.2, the trap of 0.7). Computes what `Eval` computes;
-    /// gradients flow to `x`, and to `weight` and `bias` where they are trainable.
+    /// The running ones, in training: a frozen layer group (docs/SPEC.md §1.2, the trap of 0.7).
+    /// Computes what `Eval` computes; gradients flow to `x`, and to `weight` and `bias` where they
+    /// are trainable.
     Frozen,
 }
 
@@ -37,12 +39,15 @@ pub enum Mode {
 ///
 /// * `x`: `[B, F]`
 /// * `weight`, `bias`: `[F]`
-/// * `running_mean`, `running_variance`: `[F]`, in `x`'s type. In training mode they become `0.9·old + 0.1·(the batch's)`, in place.
+/// * `running_mean`, `running_variance`: `[F]`, in `x`'s type. In training mode they become
+///   `0.9·old + 0.1·(the batch's)`, in place.
 ///
-/// In training mode the batch's biased variance (divided by B) normalises, and the unbiased one (by B-1) enters the running
-/// statistics, as in PyTorch. A batch of one sample has no variance: an error in training mode.
+/// In training mode the batch's biased variance (divided by B) normalises, and the unbiased one (by
+/// B-1) enters the running statistics, as in PyTorch. A batch of one sample has no variance: an
+/// error in training mode.
 ///
-/// Returns `y`: `[B, F]`. Gradients: `x`, `weight`, `bias`; in training mode also through the batch's statistics.
+/// Returns `y`: `[B, F]`. Gradients: `x`, `weight`, `bias`; in training mode also through the
+/// batch's statistics.
 pub fn batch_norm(
     g: &mut Graph,
     x: Var,

@@ -3,7 +3,8 @@ use crate::ops::case::{Case, Data, Input};
 use crate::random::{Key, Site, Stream};
 use crate::tensor::Tensor;
 
-/// Chunks `[T_c, B_c, E]` whose values, over time, are at least 0.06 apart in every column: no two are near a tie.
+/// Chunks `[T_c, B_c, E]` whose values, over time, are at least 0.06 apart in every column: no two
+/// are near a tie.
 fn chunks(seed: u32, start: usize, shapes: &[(usize, usize)], size: usize) -> Vec<Input> {
     let names = ["chunk 0", "chunk 1", "chunk 2", "chunk 3"];
     let (total, rows): (usize, usize) = (shapes.iter().map(|s| s.0).sum(), shapes[0].1);

@@ -13,8 +13,8 @@ pub(super) struct Chunk {
     pub size: usize,
 }
 
-/// Goes on with the pooling of all rows over one more chunk: `spans` is `[B, 2]`, `y` `[B, 3E]`, `argmax` (a time) `[B, E]`. The mean is a
-/// sum until a row's last step.
+/// Goes on with the pooling of all rows over one more chunk: `spans` is `[B, 2]`, `y` `[B, 3E]`,
+/// `argmax` (a time) `[B, E]`. The mean is a sum until a row's last step.
 pub(super) fn forward<T: Real>(chunk: Chunk, x: &[T], spans: &[u32], y: &mut [T], argmax: &mut [u32]) {
     let Chunk { begin, steps, rows, size } = chunk;
     if size == 0 {
@@ -49,7 +49,8 @@ pub(super) fn forward<T: Real>(chunk: Chunk, x: &[T], spans: &[u32], y: &mut [T]
     });
 }
 
-/// The chunk's gradient from `dy` `[B, 3E]`: the mean's everywhere in the span, the maximum's where it was, the last state's at the end.
+/// The chunk's gradient from `dy` `[B, 3E]`: the mean's everywhere in the span, the maximum's where
+/// it was, the last state's at the end.
 pub(super) fn backward<T: Real>(chunk: Chunk, dy: &[T], spans: &[u32], argmax: &[u32], dx: &mut [T], store: Store) {
     let Chunk { begin, rows, size, .. } = chunk;
     if store == Store::Set {

@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::ops::gpu::{adds, arguments};
 use crate::tensor::Tensor;
 
-/// Goes on with the pooling of all rows over one more chunk; arguments as on the CPU, all on the device.
+/// Goes on with the pooling of all rows over one more chunk; arguments as on the CPU, all on the
+/// device.
 pub(super) fn forward(
     context: &Context,
     chunk: Chunk,

@@ -18,30 +18,37 @@ pub struct ConcatPool;
 /// How padding is treated (docs/SPEC.md §1.6). Let `end` be the step after the last chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Masking {
-    /// fastai 0.7, the paper's code: documents end at `end`, padded at the front; pads enter mean and maximum. Pools `first .. end`;
-    /// lengths play no part.
+    /// fastai 0.7, the paper's code: documents end at `end`, padded at the front; pads enter mean
+    /// and maximum. Pools `first .. end`; lengths play no part.
     #[serde(rename = "0.7")]
     Version07,
-    /// fastai v1: documents end at `end`, padded at the front; real tokens only. Pools `max(first, end - length) .. end`.
+    /// fastai v1: documents end at `end`, padded at the front; real tokens only. Pools
+    /// `max(first, end - length) .. end`.
     #[serde(rename = "v1")]
     Version1,
-    /// fastai v2: documents begin at step 0, padded at the end; real tokens only. Pools `first .. length`.
+    /// fastai v2: documents begin at step 0, padded at the end; real tokens only. Pools
+    /// `first .. length`.
     #[serde(rename = "v2")]
     Version2,
 }
 
-/// `y[b] = [h_last, max_t h_t, mean_t h_t]` over a span of the time steps of row `b` (paper eq. 4; docs/SPEC.md §1.6, 1.7).
+/// `y[b] = [h_last, max_t h_t, mean_t h_t]` over a span of the time steps of row `b` (paper eq. 4;
+/// docs/SPEC.md §1.6, 1.7).
 ///
-/// * `chunks`: `[T_c, B_c, E]` each, consecutive in time; `B_c` may shrink from chunk to chunk, but never grows: chunk `c` holds the
-///   first `B_c` rows (tail-padded batches sorted by length, descending). Every step that is pooled must be there.
-/// * `start`: time of the first step of `chunks[0]` (earlier chunks only supplied state); `end = start + Σ T_c`
+/// * `chunks`: `[T_c, B_c, E]` each, consecutive in time; `B_c` may shrink from chunk to chunk, but
+///   never grows: chunk `c` holds the first `B_c` rows (tail-padded batches sorted by length,
+///   descending). Every step that is pooled must be there.
+/// * `start`: time of the first step of `chunks[0]` (earlier chunks only supplied state);
+///   `end = start + Σ T_c`
 /// * `lengths`: u32 `[B]`, tokens of each document, counted from its beginning (not from `start`)
-/// * `first`: u32 `[B]`, time of the first step that may be pooled, `start ≤ first[b]`. Padded at the front, all rows have the same,
-///   usually `start`; padded at the end, a document longer than the cap has its own: of its last blocks' first step.
+/// * `first`: u32 `[B]`, time of the first step that may be pooled, `start ≤ first[b]`. Padded at
+///   the front, all rows have the same, usually `start`; padded at the end, a document longer than
+///   the cap has its own: of its last blocks' first step.
 /// * `masking`: which of these steps count; it also decides where a document ends
 ///
-/// Returns `y`: `[B, 3E]`. `h_last` is the last pooled step; among equal values the first is the maximum. Gradients: all chunks
-/// (steps that are not pooled get 0). Sums run over time in order, whatever the number of threads.
+/// Returns `y`: `[B, 3E]`. `h_last` is the last pooled step; among equal values the first is the
+/// maximum. Gradients: all chunks (steps that are not pooled get 0). Sums run over time in order,
+/// whatever the number of threads.
 pub fn concat_pool(
     g: &mut Graph,
     chunks: &[Var],

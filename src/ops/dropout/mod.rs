@@ -15,7 +15,8 @@ use crate::tensor::Tensor;
 /// See [`dropout`].
 pub struct OrdinaryDropout;
 
-/// `y[r, c] = x[r, c]·mask[r, c]`, with a mask that is 0 with probability p, else `1/(1-p)` (inverted; docs/SPEC.md §1.2).
+/// `y[r, c] = x[r, c]·mask[r, c]`, with a mask that is 0 with probability p, else `1/(1-p)`
+/// (inverted; docs/SPEC.md §1.2).
 ///
 /// * `x`: `[.., C]`, all leading axes are rows
 /// * `mask`: over `[rows, C]`; [`Dropout::Off`] gives `x` back
@@ -30,7 +31,8 @@ pub fn dropout(g: &mut Graph, x: Var, mask: &Dropout) -> Result<Var> {
     masked(g, &OrdinaryDropout, x, mask, xs.len() / columns.max(1), columns)
 }
 
-/// `y = x·mask`, the `[rows, columns]` mask repeated over the leading axis of `x`: what both dropouts do.
+/// `y = x·mask`, the `[rows, columns]` mask repeated over the leading axis of `x`: what both
+/// dropouts do.
 pub(super) fn masked(
     g: &mut Graph,
     operation: &'static dyn Operation,

@@ -3,7 +3,8 @@ use crate::ops::case::{Case, Data};
 use crate::ops::mask::Dropout;
 use crate::random::{Key, Mask, Site};
 
-/// The last one has every word more than four times, and rows that two warps of a GPU share, by fours.
+/// The last one has every word more than four times, and rows that two warps of a GPU share, by
+/// fours.
 pub fn cases() -> Vec<Case> {
     let key = Key::apart(11);
     let mut all = Vec::new();
@@ -17,7 +18,8 @@ pub fn cases() -> Vec<Case> {
                 data.mask("input", &[b, e], 0.4),
             ];
             if pad.is_some() {
-                // the suppressed gradient of the pad row is no derivative: its token stays out of a case for finite differences
+                // the suppressed gradient of the pad row is no derivative: its token stays out of a
+                // case for finite differences
                 inputs[1]
                     .tensor
                     .write::<u32>()

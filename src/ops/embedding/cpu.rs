@@ -47,7 +47,8 @@ pub(super) fn forward<T: Real>(
     });
 }
 
-/// Columns that one task accumulates: every element of `dw` is summed in the order of the tokens, by one thread.
+/// Columns that one task accumulates: every element of `dw` is summed in the order of the tokens,
+/// by one thread.
 const COLUMNS: usize = 64;
 
 #[allow(clippy::too_many_arguments)]
@@ -84,7 +85,8 @@ pub(super) fn backward<T: Real>(
             let (dy, locked) = (&dy[i * e..][..e][columns.clone()], &locked[i % batch * e..][..e][columns.clone()]);
             let at = token as usize * e + columns.start;
             assert!(at + columns.len() <= matrix.length);
-            // SAFETY: tasks own disjoint column ranges of every row, so no element is touched by two of them; the range was checked.
+            // SAFETY: tasks own disjoint column ranges of every row, so no element is touched by
+            // two of them; the range was checked.
             let dw = unsafe { std::slice::from_raw_parts_mut(matrix.pointer.add(at), columns.len()) };
             for ((dw, &dy), &m) in dw.iter_mut().zip(dy).zip(locked) {
                 *dw += dy * m * factor;

@@ -65,7 +65,8 @@ pub(super) fn forward(context: &Context, tokens: &Tensor, w: &Tensor, masks: &Ma
     )
 }
 
-/// `places`: those of the tokens, sorted ([`sorted_places`](crate::ops::gpu::sorted_places)). Nothing for the word `pad`.
+/// `places`: those of the tokens, sorted ([`sorted_places`](crate::ops::gpu::sorted_places)).
+/// Nothing for the word `pad`.
 pub(super) fn backward(
     context: &Context,
     places: &Tensor,

@@ -30,7 +30,8 @@ struct Words {
 ///
 /// * `tokens`: u32 `[T, B]`, each below V
 /// * `w`: `[V, E]`
-/// * `rows`: dropout of whole word types, mask `(V, 1)`: a dropped word is dropped wherever it stands (`dropoute`)
+/// * `rows`: dropout of whole word types, mask `(V, 1)`: a dropped word is dropped wherever it
+///   stands (`dropoute`)
 /// * `input`: locked dropout, mask `(B, E)`, the same at every step (`dropouti`)
 /// * `pad`: a row whose gradient stays zero
 ///

@@ -15,7 +15,8 @@ pub fn cases() -> Vec<Case> {
             let inputs = vec![
                 data.normal("gates", &[t, b, 3 * h], 1.0),
                 data.normal("c0", &[b, h], 1.0),
-                // factors of zoneout are 0 and 1: the mask of p = 0.3 is 0 or 1/0.7, so any factors are covered
+                // factors of zoneout are 0 and 1: the mask of p = 0.3 is 0 or 1/0.7, so any factors
+                // are covered
                 data.mask("mask", &[t, b, h], 0.3),
             ];
             all.push(Case::new("forget_mult", format!("T{t} B{b} H{h} zoneout={kind}"), inputs, move |g, v| {

@@ -1,5 +1,6 @@
-//! fo-pooling on slices. A thread takes some columns of `[B, H]` through all steps: nothing is shared between columns, so no two threads meet, and a column's
-//! bits do not depend on who computed it. At every step a thread's columns lie side by side, in row after row.
+//! fo-pooling on slices. A thread takes some columns of `[B, H]` through all steps: nothing is
+//! shared between columns, so no two threads meet, and a column's bits do not depend on who
+//! computed it. At every step a thread's columns lie side by side, in row after row.
 
 use std::ops::Range;
 
@@ -188,7 +189,8 @@ impl<T: Real> Kernel for Step<'_, T> {
     }
 }
 
-/// From the last step to the first. `d_gates` `[T, B, 3H]`, if it is wanted; `carried` `[B, H]` becomes the gradient of c0.
+/// From the last step to the first. `d_gates` `[T, B, 3H]`, if it is wanted; `carried` `[B, H]`
+/// becomes the gradient of c0.
 pub(super) fn backward<T: Real>(
     layer: Layer<T>,
     states: &[T],
@@ -237,7 +239,8 @@ pub(super) fn backward<T: Real>(
     });
 }
 
-/// One step of the backward pass, of the columns from `from` on: `carried` is the gradient of c, and becomes that of `c_before`.
+/// One step of the backward pass, of the columns from `from` on: `carried` is the gradient of c,
+/// and becomes that of `c_before`.
 struct StepBackward<'a, T> {
     h: usize,
     row: usize,

@@ -33,7 +33,8 @@ impl Layer<'_> {
         )
     }
 
-    /// `d_gates` `[T, B, 3H]`, if it is wanted; `carried` `[B, H]` becomes the gradient of c0. `upstream`: of y and of the last state; absent means zero.
+    /// `d_gates` `[T, B, 3H]`, if it is wanted; `carried` `[B, H]` becomes the gradient of c0.
+    /// `upstream`: of y and of the last state; absent means zero.
     pub(super) fn backward(
         &self,
         context: &Context,

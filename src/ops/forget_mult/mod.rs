@@ -24,14 +24,15 @@ pub struct ForgetMultOutputs {
     pub c: Var,
 }
 
-/// Elements of the state that keep their value for a step (Krueger et al. 2016; Bradbury et al. 2017, §2.1): there the gate `f` is zero. Unlike in
-/// dropout, what is kept of the gate is not scaled.
+/// Elements of the state that keep their value for a step (Krueger et al. 2016; Bradbury et al.
+/// 2017, §2.1): there the gate `f` is zero. Unlike in dropout, what is kept of the gate is not
+/// scaled.
 #[derive(Clone, Debug, Default)]
 pub enum Zoneout {
     #[default]
     Off,
-    /// Training: the gate is zero where the mask is. A random mask `(T·B, H)` counts with factors 0 and 1, whatever its scale; a given one
-    /// `[T, B, H]` is multiplied as it is.
+    /// Training: the gate is zero where the mask is. A random mask `(T·B, H)` counts with factors 0
+    /// and 1, whatever its scale; a given one `[T, B, H]` is multiplied as it is.
     Sampled(Dropout),
     /// Evaluation, with this probability p: the gate's expectation, `(1-p)·f`.
     Expected(f64),
@@ -86,8 +87,9 @@ struct Words {
 /// * `gates`: `[T, B, 3H]`, the pre-activations a_z, a_f, a_o side by side
 /// * `c0`: `[B, H]`
 ///
-/// `f` is the share of what is new, as in awd-lstm-lm; the paper's f is `1-f`. Gradients: both inputs. Saved: the states `[T, B, H]`; the backward pass
-/// computes the gates again, which costs less than to write and read them, and draws the mask again.
+/// `f` is the share of what is new, as in awd-lstm-lm; the paper's f is `1-f`. Gradients: both
+/// inputs. Saved: the states `[T, B, H]`; the backward pass computes the gates again, which costs
+/// less than to write and read them, and draws the mask again.
 pub fn forget_mult(g: &mut Graph, gates: Var, c0: Var, zoneout: &Zoneout) -> Result<ForgetMultOutputs> {
     let _span = crate::trace::operation(NAME);
     let (shape, dtype) = (g.shape(gates), g.dtype(gates));

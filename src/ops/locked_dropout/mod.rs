@@ -10,11 +10,12 @@ use crate::error::{Error, Result};
 /// See [`locked_dropout`].
 pub struct LockedDropout;
 
-/// `y[t, b, f] = x[t, b, f]·mask[b, f]`: one mask for all time steps of a segment ("locked", variational; docs/SPEC.md §1.2:
-/// `dropouti`, `dropouth`, and `dropout` of the language model).
+/// `y[t, b, f] = x[t, b, f]·mask[b, f]`: one mask for all time steps of a segment ("locked",
+/// variational; docs/SPEC.md §1.2: `dropouti`, `dropouth`, and `dropout` of the language model).
 ///
 /// * `x`: `[T, B, F]`
-/// * `mask`: over `[B, F]` (row = batch row), factors 0 or `1/(1-p)`; [`Dropout::Off`] gives `x` back
+/// * `mask`: over `[B, F]` (row = batch row), factors 0 or `1/(1-p)`; [`Dropout::Off`] gives `x`
+///   back
 ///
 /// Returns `y`: `[T, B, F]`. Gradient: `x`. The backward pass computes the mask again.
 pub fn locked_dropout(g: &mut Graph, x: Var, mask: &Dropout) -> Result<Var> {

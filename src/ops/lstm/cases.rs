@@ -27,7 +27,8 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
-/// x, h0, c0, w_ih, w_hh, b_ih, b_hh of a layer of `T, B, I, H`. `scales`: standard deviations of x and of h0 and c0; the largest weight and bias times √H.
+/// x, h0, c0, w_ih, w_hh, b_ih, b_hh of a layer of `T, B, I, H`. `scales`: standard deviations of x
+/// and of h0 and c0; the largest weight and bias times √H.
 pub fn inputs(data: &mut Data, [t, b, i, h]: [usize; 4], scales: [f64; 3]) -> Vec<Input> {
     let [of_x, of_state, of_weights] = scales;
     let range = of_weights / (h as f64).sqrt();
@@ -47,7 +48,8 @@ pub fn large() -> Vec<Case> {
     vec![one([70, 64, 400, 1150])]
 }
 
-/// A layer of `T, B, I, H` with half of its hidden-to-hidden weights dropped. Inputs: x, h0, c0, w_ih, w_hh, b_ih, b_hh.
+/// A layer of `T, B, I, H` with half of its hidden-to-hidden weights dropped. Inputs: x, h0, c0,
+/// w_ih, w_hh, b_ih, b_hh.
 pub fn one([t, b, i, h]: [usize; 4]) -> Case {
     let mut data = Data::new(0);
     let inputs = inputs(&mut data, [t, b, i, h], [0.5, 0.1, 1.0]);
@@ -67,8 +69,9 @@ mod tests {
     use crate::ops::tied_softmax::log_probabilities;
     use crate::tensor::{DType, Tensor};
 
-    /// Under the promise that parameters are constant a second pass takes what the first has packed: its results are the same bits, also of a
-    /// graph without the promise, and a weight that was changed against it is not looked at.
+    /// Under the promise that parameters are constant a second pass takes what the first has
+    /// packed: its results are the same bits, also of a graph without the promise, and a weight
+    /// that was changed against it is not looked at.
     #[test]
     fn what_is_packed_of_constant_parameters_is_kept() {
         let mut data = Data::new(77);

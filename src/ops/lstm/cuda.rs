@@ -1,5 +1,6 @@
-//! The LSTM on a GPU: the input's product for all steps at once, then the recurrence by one of two plans. Step-wise: one launch a step, in which the
-//! cell is the epilogue of the product with W_hh; backward, two launches a step. Persistent: one cooperative launch for all steps.
+//! The LSTM on a GPU: the input's product for all steps at once, then the recurrence by one of two
+//! plans. Step-wise: one launch a step, in which the cell is the epilogue of the product with W_hh;
+//! backward, two launches a step. Persistent: one cooperative launch for all steps.
 
 use super::Sizes;
 use super::plan::{LstmPlan, Pass, Persistent, decide};
@@ -28,8 +29,8 @@ pub(super) struct Layer<'a> {
     pub words: MaskWords,
 }
 
-/// What the backward carries from step to step: the gradients of h and c, in the end those of h0 and c0; and the counter of its grid barrier. One tensor, so
-/// that one launch zeroes it.
+/// What the backward carries from step to step: the gradients of h and c, in the end those of h0
+/// and c0; and the counter of its grid barrier. One tensor, so that one launch zeroes it.
 pub(super) struct Carried {
     /// `[2·B·H + 1]`
     all: Tensor,
@@ -67,7 +68,8 @@ impl Carried {
     }
 }
 
-/// How many neighbouring floats of rows of `row` floats can be read at a time, from all of these places.
+/// How many neighbouring floats of rows of `row` floats can be read at a time, from all of these
+/// places.
 fn vector(row: usize, places: &[Argument]) -> usize {
     let fits = |n: &usize| row.is_multiple_of(*n) && places.iter().all(|p| p.address().is_multiple_of(4 * *n as u64));
     [4, 2].into_iter().find(fits).unwrap_or(1)
@@ -160,7 +162,8 @@ impl Layer<'_> {
         Ok(states)
     }
 
-    /// A given mask (or something else that is not read), whether it is one, and the mask of the counters.
+    /// A given mask (or something else that is not read), whether it is one, and the mask of the
+    /// counters.
     fn mask(&self) -> (Argument<'_>, bool, Argument<'_>) {
         let given = self.weight.given();
         let argument = given.map_or(self.w_hh.argument(), |mask| mask.argument());
@@ -253,7 +256,8 @@ impl Layer<'_> {
         Ok(())
     }
 
-    /// Turns `gates` into the gradients of the pre-activations, and returns them as an operand. `upstream`: of `y`, `h`, `c`; absent means zero.
+    /// Turns `gates` into the gradients of the pre-activations, and returns them as an operand.
+    /// `upstream`: of `y`, `h`, `c`; absent means zero.
     pub(super) fn backward_recurrence(
         &self,
         products: &mut Products,
@@ -352,8 +356,8 @@ impl Layer<'_> {
         }
     }
 
-    /// Two launches a step. `parts`: where blocks of a step's product have matrices of their own, which the next step adds up; without, `carried` has
-    /// the whole gradient of h.
+    /// Two launches a step. `parts`: where blocks of a step's product have matrices of their own,
+    /// which the next step adds up; without, `carried` has the whole gradient of h.
     fn backward_steps(
         &self,
         context: &Context,
@@ -425,7 +429,8 @@ impl Layer<'_> {
         gemm(products.context, dz.matrix().t(), x.matrix(), None, dw.argument(), store)
     }
 
-    /// `dW_hh (+)= (Σ_t dz_tᵀ·h_{t-1}) ⊙ mask`; `total` `[4H, H]` is a buffer. h_{t-1} is h0 for the first step, then y shifted by one.
+    /// `dW_hh (+)= (Σ_t dz_tᵀ·h_{t-1}) ⊙ mask`; `total` `[4H, H]` is a buffer. h_{t-1} is h0 for
+    /// the first step, then y shifted by one.
     pub(super) fn backward_w_hh(
         &self,
         products: &mut Products,

@@ -68,16 +68,18 @@ struct Words {
     weight: DropoutWords,
 }
 
-/// One LSTM layer over T steps, its hidden-to-hidden weight dropped element by element with one mask for all steps (DropConnect):
+/// One LSTM layer over T steps, its hidden-to-hidden weight dropped element by element with one
+/// mask for all steps (DropConnect):
 ///
 /// ```text
 /// z_t = W_ih·x_t + b_ih + (W_hh ⊙ mask)·h_{t-1} + b_hh        i, f, o = σ(z)   g = tanh(z)
 /// c_t = f ⊙ c_{t-1} + i ⊙ g                                    h_t = o ⊙ tanh(c_t)
 /// ```
 ///
-/// `weight`: mask `(4H, H)`. Gradients: all seven inputs; that of `w_hh` is of the raw weight, so it is zero exactly where the mask
-/// is. Saved: the activated gates `[T, B, 4H]` and the cell states `[T, B, H]`; the backward pass turns the gates into their
-/// gradients in place and draws the mask again.
+/// `weight`: mask `(4H, H)`. Gradients: all seven inputs; that of `w_hh` is of the raw weight, so
+/// it is zero exactly where the mask is. Saved: the activated gates `[T, B, 4H]` and the cell
+/// states `[T, B, H]`; the backward pass turns the gates into their gradients in place and draws
+/// the mask again.
 pub fn lstm(g: &mut Graph, inputs: LstmInputs, weight: &Dropout) -> Result<LstmOutputs> {
     const NAME: &str = "lstm";
     let _span = crate::trace::operation(NAME);

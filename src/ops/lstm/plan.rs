@@ -28,7 +28,8 @@ impl std::fmt::Display for Pass {
 pub enum LstmPlan {
     /// One or two launches a step; W_hh is read again by each.
     StepWise,
-    /// One cooperative launch for all steps; W_hh stays in shared memory, or a part of it in registers.
+    /// One cooperative launch for all steps; W_hh stays in shared memory, or a part of it in
+    /// registers.
     Persistent(Persistent),
 }
 
@@ -47,7 +48,8 @@ pub struct Persistent {
     pub in_registers: usize,
 }
 
-/// Units of a block that kernels/lstm_persistent.cu and kernels/lstm_persistent_bf16.cu are compiled for.
+/// Units of a block that kernels/lstm_persistent.cu and kernels/lstm_persistent_bf16.cu are
+/// compiled for.
 pub const fn units(precision: Precision, pass: Pass) -> &'static [usize] {
     match (precision, pass) {
         (Precision::Full, _) => &[4, 9],
@@ -60,20 +62,25 @@ pub const fn units(precision: Precision, pass: Pass) -> &'static [usize] {
 const ROWS: [usize; 2] = [16, 64];
 /// Rows at a time of kernels/lstm_persistent_bf16.cu.
 const ROWS_BF16: usize = 32;
-/// Slices of 32 of the inner dimension that a block of `lstm_backward_bf16_16_registers` has in registers: twelve of each of the four warps that share
-/// rows, so that twice 48 KiB of the 256 of a multiprocessor hold what a block of 1150 units would lack in the 99 KiB of shared memory of an RTX 4090.
+/// Slices of 32 of the inner dimension that a block of `lstm_backward_bf16_16_registers` has in
+/// registers: twelve of each of the four warps that share rows, so that twice 48 KiB of the 256 of
+/// a multiprocessor hold what a block of 1150 units would lack in the 99 KiB of shared memory of an
+/// RTX 4090.
 const SLICES_IN_REGISTERS: usize = 48;
 
-/// Whether there is a kernel that has a part of W_hh in registers. Not in f32: a lane needs every weight of its columns for each of its rows, eight lanes the
-/// same ones, so that registers would hold each of them eight times; and there a step is bound by the multiply-adds, not by reading W_hh (DESIGN.md).
+/// Whether there is a kernel that has a part of W_hh in registers. Not in f32: a lane needs every
+/// weight of its columns for each of its rows, eight lanes the same ones, so that registers would
+/// hold each of them eight times; and there a step is bound by the multiply-adds, not by reading
+/// W_hh (DESIGN.md).
 fn has_registers(precision: Precision, pass: Pass, units: usize) -> bool {
     (precision, pass, units) == (Precision::Bf16, Pass::Backward, 16)
 }
 
 impl Persistent {
-    /// The sizes of a block; shared memory as the kernels divide it. In f32: the block's weights, the inner dimension padded to whole chunks, and two
-    /// chunks of the other operand. In bf16: the block's weights, the inner dimension padded to slices of 32, and the sums of its columns; what goes to
-    /// registers, if `registers`, passes through the memory of the rest.
+    /// The sizes of a block; shared memory as the kernels divide it. In f32: the block's weights,
+    /// the inner dimension padded to whole chunks, and two chunks of the other operand. In bf16:
+    /// the block's weights, the inner dimension padded to slices of 32, and the sums of its
+    /// columns; what goes to registers, if `registers`, passes through the memory of the rest.
     fn new(precision: Precision, pass: Pass, [units, batch, hidden]: [usize; 3], registers: bool) -> Self {
         let (inner, columns) = match pass {
             Pass::Forward => (hidden, 4 * units),
@@ -122,8 +129,9 @@ impl Persistent {
 }
 
 impl LstmPlan {
-    /// The plan for a layer of `hidden` units and a batch of `batch` rows, and the reason in words. The persistent one wherever it fits, because a
-    /// step-wise step reads all of W_hh and pays for one or two launches.
+    /// The plan for a layer of `hidden` units and a batch of `batch` rows, and the reason in words.
+    /// The persistent one wherever it fits, because a step-wise step reads all of W_hh and pays for
+    /// one or two launches.
     pub fn choose(gpu: &Gpu, precision: Precision, pass: Pass, batch: usize, hidden: usize) -> (LstmPlan, String) {
         match persistent(gpu, precision, pass, [batch, hidden], units(precision, pass), Registers::IfNeeded) {
             Ok(plan) => {
@@ -140,7 +148,8 @@ impl LstmPlan {
     }
 }
 
-/// The plan of one layer and pass, for people and scripts to read; serialises to an entry of `lstm` in the JSON of `ulmfit info` and `ulmfit plan`.
+/// The plan of one layer and pass, for people and scripts to read; serialises to an entry of `lstm`
+/// in the JSON of `ulmfit info` and `ulmfit plan`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Described {
     pub hidden: usize,
@@ -156,7 +165,8 @@ pub struct Described {
     pub reason: String,
 }
 
-/// The plans for layers of these sizes, forward and backward: what [`LstmPlan::choose`] takes, or `ULMFIT_LSTM_PLAN` wants.
+/// The plans for layers of these sizes, forward and backward: what [`LstmPlan::choose`] takes, or
+/// `ULMFIT_LSTM_PLAN` wants.
 ///
 /// # Errors
 /// A value of the variable that it does not have, or a plan that does not fit.
@@ -237,7 +247,8 @@ fn does_not_run(gpu: &Gpu, pass: Pass, reason: &str) -> Error {
 /// When to have a part of W_hh in registers, where there is a kernel for that.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Registers {
-    /// Where shared memory alone is too small; which is faster where both fit, nobody has measured on a GPU.
+    /// Where shared memory alone is too small; which is faster where both fit, nobody has measured
+    /// on a GPU.
     IfNeeded,
     Never,
     Always,
@@ -256,7 +267,8 @@ fn persistent(
         return Err("the driver offers no cooperative launch".into());
     }
     let multiprocessors = gpu.multiprocessors.max(0) as usize;
-    // the fewest units that leave every multiprocessor one block: a step takes as long as its largest block
+    // the fewest units that leave every multiprocessor one block: a step takes as long as its
+    // largest block
     let Some(&units) = units.iter().find(|&&units| hidden.div_ceil(units) <= multiprocessors) else {
         let most = units[units.len() - 1];
         return Err(format!(
@@ -282,7 +294,8 @@ fn persistent(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Force {
     StepWise,
-    /// With so many units in a block, forward and backward, of those that there are [`units`] for; all of W_hh in shared memory.
+    /// With so many units in a block, forward and backward, of those that there are [`units`] for;
+    /// all of W_hh in shared memory.
     Persistent([usize; 2]),
     /// The same with a part of W_hh in registers, wherever there is a kernel for it.
     Registers([usize; 2]),
@@ -290,13 +303,15 @@ pub enum Force {
 
 static FORCED: Mutex<Option<Force>> = Mutex::new(None);
 
-/// For tests: one plan for all executions of this process from now on, or the choice again. A persistent plan that does not fit is then an error.
+/// For tests: one plan for all executions of this process from now on, or the choice again. A
+/// persistent plan that does not fit is then an error.
 pub fn force(plan: Option<Force>) {
     *FORCED.lock().expect("nothing panics while it is held") = plan;
 }
 
-/// The plan to run: [`LstmPlan::choose`]'s, that of `ULMFIT_LSTM_PLAN`, or the forced one. A persistent plan whose launch the driver refuses becomes the step-wise one,
-/// which is said once, unless it was asked for.
+/// The plan to run: [`LstmPlan::choose`]'s, that of `ULMFIT_LSTM_PLAN`, or the forced one. A
+/// persistent plan whose launch the driver refuses becomes the step-wise one, which is said once,
+/// unless it was asked for.
 pub(super) fn decide(
     context: &Context,
     precision: Precision,

@@ -17,7 +17,8 @@ const NAME: &str = "pair_features";
 /// See [`pair_features`].
 pub struct PairFeatures;
 
-/// `y[b] = [u; v; |u − v|; u ⊙ v]` with `u = x[first[b]]` and `v = x[second[b]]` (Conneau et al. 2017, section 3.1).
+/// `y[b] = [u; v; |u − v|; u ⊙ v]` with `u = x[first[b]]` and `v = x[second[b]]` (Conneau et al.
+/// 2017, section 3.1).
 ///
 /// * `x`: `[2B, F]`
 /// * `first`, `second`: B rows of x each; every row is one of the two once

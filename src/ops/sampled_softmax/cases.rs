@@ -1,7 +1,8 @@
 use super::sampled_softmax;
 use crate::ops::case::{Case, Data};
 
-/// Among the targets some are negatives too, and some come twice, or often; 261 rows are more than one block.
+/// Among the targets some are negatives too, and some come twice, or often; 261 rows are more than
+/// one block.
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for (n, v, e, k) in [(1, 3, 2, 2), (7, 30, 5, 8), (19, 33, 17, 21), (19, 9, 12, 21), (261, 11, 3, 4)] {

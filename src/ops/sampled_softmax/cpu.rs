@@ -10,7 +10,8 @@ use crate::trace;
 /// How often a negative counts (docs/SPEC.md §1.4).
 const NEGATIVE_WEIGHT: f64 = 2.0;
 
-/// Rows of a block: few enough for the scores to stay near the processor, enough to amortise a pass over the negatives.
+/// Rows of a block: few enough for the scores to stay near the processor, enough to amortise a pass
+/// over the negatives.
 pub(super) fn block_rows(n: usize) -> usize {
     n.clamp(1, 256)
 }
@@ -33,7 +34,8 @@ pub(super) struct Scratch<'a, T> {
     pub scores: &'a mut [T],
 }
 
-/// Of the mean loss: `dh` `[N, E]`; `dw` `[K, E]` and `db` `[K]` of the negatives alone; `dy` `[N]`, the gradient of the target's score.
+/// Of the mean loss: `dh` `[N, E]`; `dw` `[K, E]` and `db` `[K]` of the negatives alone; `dy`
+/// `[N]`, the gradient of the target's score.
 pub(super) struct Gradients<'a, T> {
     pub dh: &'a mut [T],
     pub dw: &'a mut [T],
@@ -117,12 +119,13 @@ pub(super) fn forward<T: Real>(
     row_losses.iter().map(|l| l.to_f64()).sum()
 }
 
-/// Turns the scores of the negatives into their exponentials; returns the loss, what to multiply the exponentials by to get the
-/// gradients of the scores, and the gradient of the target's score.
+/// Turns the scores of the negatives into their exponentials; returns the loss, what to multiply
+/// the exponentials by to get the gradients of the scores, and the gradient of the target's score.
 fn softmax<T: Real>(scores: &mut [T], of_target: T, scale: T) -> (T, T, T) {
     let (max, sum) = dispatch(Exponentiate(scores));
     let top = if of_target > max { of_target } else { max };
-    // the exponentials are relative to their own maximum; bring them and the target's to the common one
+    // the exponentials are relative to their own maximum; bring them and the target's to the common
+    // one
     let shift = T::from_f64(NEGATIVE_WEIGHT) * (max - top).exp::<false>();
     let target = (of_target - top).exp::<false>();
     let total = shift * sum + target;

@@ -8,7 +8,8 @@ use crate::ops::gpu::{
 use crate::ops::row_parts::RowParts;
 use crate::tensor::Tensor;
 
-/// `hidden` `[N, E]`, `weight` `[V, E]`, `bias` `[V]`, and `words` `[K + N]`: the negatives, then the targets. All on the device.
+/// `hidden` `[N, E]`, `weight` `[V, E]`, `bias` `[V]`, and `words` `[K + N]`: the negatives, then
+/// the targets. All on the device.
 pub(super) struct Inputs<'a> {
     pub hidden: &'a Tensor,
     pub weight: &'a Tensor,
@@ -96,8 +97,9 @@ pub(super) fn forward(
     sum(context, losses, n, scale, loss)
 }
 
-/// Adds the gradients of the negatives `d` `[K, E]` and of the rows' targets, `d_target` `[N]` times `hidden` `[N, E]`, times `factor` to their words' rows
-/// of `out`. `places`: those of the words (as in [`Inputs`]), sorted. For a bias E is 1, and there is no `hidden`.
+/// Adds the gradients of the negatives `d` `[K, E]` and of the rows' targets, `d_target` `[N]`
+/// times `hidden` `[N, E]`, times `factor` to their words' rows of `out`. `places`: those of the
+/// words (as in [`Inputs`]), sorted. For a bias E is 1, and there is no `hidden`.
 pub(super) fn scatter(
     context: &Context,
     places: &Tensor,

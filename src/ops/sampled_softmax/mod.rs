@@ -1,4 +1,5 @@
-//! Sampled softmax of the authors' pre-training script (docs/SPEC.md §1.4): the target against a few thousand shared negatives.
+//! Sampled softmax of the authors' pre-training script (docs/SPEC.md §1.4): the target against a
+//! few thousand shared negatives.
 
 pub mod cases;
 mod cpu;
@@ -23,24 +24,28 @@ pub struct SampledSoftmax;
 /// Outputs of [`sampled_softmax`].
 #[derive(Clone, Debug)]
 pub struct SampledLoss {
-    /// Mean loss over the rows, in nats, `[1]`. Not comparable with a cross-entropy: evaluation uses the full softmax.
+    /// Mean loss over the rows, in nats, `[1]`. Not comparable with a cross-entropy: evaluation
+    /// uses the full softmax.
     pub loss: Var,
     /// Loss of every row, in nats, `[N]`; no gradient flows through it.
     pub row_losses: Tensor,
 }
 
-/// `loss = mean_n( log(e^{s_y} + Σ_k 2·e^{s_k}) − s_y )`, `s_v = hidden_n·w_v + b_v`, `y` the target of row `n`, `k` over the negatives.
+/// `loss = mean_n( log(e^{s_y} + Σ_k 2·e^{s_k}) − s_y )`, `s_v = hidden_n·w_v + b_v`, `y` the
+/// target of row `n`, `k` over the negatives.
 ///
 /// * `hidden`: decoder input, `[.., E]`, N rows in all
 /// * `weight`: `[V, E]`
 /// * `bias`: `[V]`, or none (as the script)
 /// * `targets`: u32, N in all, each below V
-/// * `negatives`: u32 `[K]`, each below V, shared by all rows ([`sample_negatives`]). One that equals a row's target is not treated specially:
-///   it counts as target and, twice weighted, as negative (as the script).
+/// * `negatives`: u32 `[K]`, each below V, shared by all rows ([`sample_negatives`]). One that
+///   equals a row's target is not treated specially: it counts as target and, twice weighted, as
+///   negative (as the script).
 ///
-/// Gradients: `hidden`, `weight`, `bias`; only rows of targets and negatives are non-zero in the latter two. Where they are needed, they are
-/// computed in the forward pass, by blocks of rows while the scores are in cache, for an upstream gradient of one; the backward pass
-/// scales and scatters them.
+/// Gradients: `hidden`, `weight`, `bias`; only rows of targets and negatives are non-zero in the
+/// latter two. Where they are needed, they are computed in the forward pass, by blocks of rows
+/// while the scores are in cache, for an upstream gradient of one; the backward pass scales and
+/// scatters them.
 pub fn sampled_softmax(
     g: &mut Graph,
     hidden: Var,

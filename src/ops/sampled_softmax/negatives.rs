@@ -6,13 +6,14 @@ use crate::random::{Key, Site, philox4x32_10};
 /// Added to every probability, so that a word that never occurs still has a key (of the last rank).
 const FLOOR: f64 = 1e-10;
 
-/// Key of a word of unigram probability `p` with the uniform number `u` in (0, 1): `−ln u / (p + 1e-10)`.
+/// Key of a word of unigram probability `p` with the uniform number `u` in (0, 1):
+/// `−ln u / (p + 1e-10)`.
 pub fn exponential_key(p: f64, u: f64) -> f64 {
     -libm::log(u) / (p + FLOOR)
 }
 
-/// Draws `K` distinct words: word `v` gets the key [`exponential_key`]`(p_v, u_v)`, the `K` smallest keys win. Word `v` is drawn first with
-/// probability `p_v`, and so on among those left.
+/// Draws `K` distinct words: word `v` gets the key [`exponential_key`]`(p_v, u_v)`, the `K`
+/// smallest keys win. Word `v` is drawn first with probability `p_v`, and so on among those left.
 #[derive(Clone, Debug)]
 pub struct NegativeSampler {
     unigram: Vec<f64>,
@@ -29,7 +30,8 @@ impl NegativeSampler {
         Ok(NegativeSampler { keys: Vec::with_capacity(unigram.len()), unigram })
     }
 
-    /// Fills `negatives` with distinct words, smallest key first. A function of key, step and probabilities alone.
+    /// Fills `negatives` with distinct words, smallest key first. A function of key, step and
+    /// probabilities alone.
     pub fn sample(&mut self, key: Key, step: u32, negatives: &mut [u32]) -> Result<()> {
         let site = Site::NEGATIVES.word(0);
         let uniform = |word: usize| {
@@ -62,7 +64,8 @@ impl NegativeSampler {
     }
 }
 
-/// `k` distinct words from the unigram distribution at a step of a training; see [`NegativeSampler`], which reuses its memory.
+/// `k` distinct words from the unigram distribution at a step of a training; see
+/// [`NegativeSampler`], which reuses its memory.
 pub fn sample_negatives(key: Key, step: u32, unigram: &[f64], k: usize) -> Result<Vec<u32>> {
     if k > unigram.len() {
         return Err(Error::data(format!("{k} distinct negatives cannot be drawn from {} words", unigram.len())));

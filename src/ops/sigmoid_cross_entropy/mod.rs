@@ -33,7 +33,8 @@ pub struct SigmoidCrossEntropy;
 /// Returns the loss: `[1]`. Gradient: `logits`.
 ///
 /// # Errors
-/// Shapes that do not fit; a target outside of [0, 1]; a weight that is not above zero; γ below zero.
+/// Shapes that do not fit; a target outside of [0, 1]; a weight that is not above zero; γ below
+/// zero.
 pub fn sigmoid_cross_entropy(g: &mut Graph, logits: Var, targets: &[f64], weights: &[f64], focal: f64) -> Result<Var> {
     let _span = crate::trace::operation(NAME);
     let classes = columns(g, logits)?;

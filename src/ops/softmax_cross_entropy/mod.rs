@@ -15,7 +15,8 @@ use crate::tensor::Tensor;
 /// See [`softmax_cross_entropy`].
 pub struct SoftmaxCrossEntropy;
 
-/// `loss = mean_b -ln softmax(logits[b])[labels[b]]`, natural logarithm (docs/SPEC.md §1.6: the softmax lives in the loss).
+/// `loss = mean_b -ln softmax(logits[b])[labels[b]]`, natural logarithm (docs/SPEC.md §1.6: the
+/// softmax lives in the loss).
 ///
 /// * `logits`: `[B, C]`
 /// * `labels`: u32 `[B]`, below C
@@ -25,8 +26,8 @@ pub fn softmax_cross_entropy(g: &mut Graph, logits: Var, labels: Var) -> Result<
     smoothed_cross_entropy(g, logits, labels, 0.0)
 }
 
-/// As [`softmax_cross_entropy`], against smoothed labels (Szegedy et al. 2016; docs/SPEC.md §1.6): a label counts `1-ε`, and ε is shared by all C
-/// classes alike, that of the label among them.
+/// As [`softmax_cross_entropy`], against smoothed labels (Szegedy et al. 2016; docs/SPEC.md §1.6):
+/// a label counts `1-ε`, and ε is shared by all C classes alike, that of the label among them.
 ///
 /// ```text
 /// loss = mean_b -Σ_c target[b, c]·ln softmax(logits[b])[c]        target = (1-ε)·1[label] + ε/C

@@ -10,7 +10,8 @@ pub fn cases() -> Vec<Case> {
     }
     // over several tiles of a GPU's product
     all.push(case(308, [9, 150, 4], 0.7, true));
-    // over so many words that a GPU shares the gradient of x out along them, with a ragged last part
+    // over so many words that a GPU shares the gradient of x out along them, with a ragged last
+    // part
     all.push(case(310, [3, 533, 5], 0.7, true));
     all
 }

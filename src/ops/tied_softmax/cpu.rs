@@ -8,7 +8,8 @@ use crate::ops::softmax_row::exponentiate;
 use crate::tensor::Real;
 use crate::trace::{self, Pass};
 
-/// Elements of the buffers that the weight is packed into, once for all blocks: for the logits, and for dx.
+/// Elements of the buffers that the weight is packed into, once for all blocks: for the logits, and
+/// for dx.
 pub(super) fn packed_lens<T: Real>(precision: Precision, v: usize, e: usize) -> [usize; 2] {
     [gemm::packed_len::<T>(precision, e, v), gemm::packed_len::<T>(precision, v, e)]
 }
@@ -106,8 +107,8 @@ pub(super) fn forward<T: Real>(
     }
 }
 
-/// One row of logits, which lack the bias: its loss, whether the target is the most probable; with `gradient`, the row becomes
-/// `(softmax − onehot)·gradient`.
+/// One row of logits, which lack the bias: its loss, whether the target is the most probable; with
+/// `gradient`, the row becomes `(softmax − onehot)·gradient`.
 struct SoftmaxRow<'a, T> {
     row: &'a mut [T],
     bias: Option<&'a [T]>,

@@ -1,4 +1,5 @@
-//! Tied linear layer, softmax and cross-entropy in one, by row blocks: the logits of a batch never exist (docs/SPEC.md §1.1, §1.3).
+//! Tied linear layer, softmax and cross-entropy in one, by row blocks: the logits of a batch never
+//! exist (docs/SPEC.md §1.1, §1.3).
 
 pub mod cases;
 mod cpu;
@@ -31,12 +32,13 @@ pub struct TiedLoss {
 ///
 /// * `x`: decoder input, `[.., E]`, N rows in all
 /// * `w`: the embedding matrix, `[V, E]`
-/// * `b`: decoder bias `[V]`, or none (docs/SPEC.md §1.1: none in 0.7, present in v1, v2 and the AWD code)
+/// * `b`: decoder bias `[V]`, or none (docs/SPEC.md §1.1: none in 0.7, present in v1, v2 and the
+///   AWD code)
 /// * `targets`: u32, N in all, each below V
 ///
-/// Gradients: `x`, `w`, `b`. Where they are needed, they are computed in the forward pass while a block's logits are in cache, for an
-/// upstream gradient of one; the backward pass scales them (that of `w` is in place already where
-/// [`Graph::promise_unit_loss`] holds).
+/// Gradients: `x`, `w`, `b`. Where they are needed, they are computed in the forward pass while a
+/// block's logits are in cache, for an upstream gradient of one; the backward pass scales them
+/// (that of `w` is in place already where [`Graph::promise_unit_loss`] holds).
 pub fn tied_softmax(g: &mut Graph, x: Var, w: Var, b: Option<Var>, targets: &Tensor) -> Result<TiedLoss> {
     const NAME: &str = "tied_softmax";
     let _span = crate::trace::operation(NAME);
@@ -130,7 +132,8 @@ fn packed_for_logits<T: Real>(g: &mut Graph, w: &Tensor, [v, e]: [usize; 2]) -> 
     g.packed(w, "logits", len, |to| cpu::pack_for_logits::<T>(precision, &w.read::<T>(), [v, e], &mut to.write::<T>()))
 }
 
-/// Natural-log probabilities of every word after every row, `[N, V]`: for generation and for tests; this does hold all logits.
+/// Natural-log probabilities of every word after every row, `[N, V]`: for generation and for tests;
+/// this does hold all logits.
 pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (v, e) = (w.dims()[0], w.dims()[1]);
     let n = x.len() / e.max(1);
@@ -153,8 +156,8 @@ pub fn log_probabilities(g: &mut Graph, x: &Tensor, w: &Tensor, b: Option<&Tenso
     Ok(out)
 }
 
-/// Sum of row losses `[N]`, in nats, and number of rows that are `correct` (u32 `[N]`). On a GPU they are summed there, in f64 and in an order that N
-/// fixes; two numbers are copied.
+/// Sum of row losses `[N]`, in nats, and number of rows that are `correct` (u32 `[N]`). On a GPU
+/// they are summed there, in f64 and in an order that N fixes; two numbers are copied.
 pub fn totals(g: &mut Graph, row_losses: &Tensor, correct: &Tensor) -> Result<(f64, u64)> {
     let Device::Cuda(gpu) = g.device() else {
         let hits = correct.read::<u32>().iter().map(|&c| u64::from(c)).sum();
@@ -167,9 +170,10 @@ pub fn totals(g: &mut Graph, row_losses: &Tensor, correct: &Tensor) -> Result<(f
     Ok((totals[0], totals[1] as u64))
 }
 
-/// Rows of a block of `n` rows over `v` words on the CPU: few enough for the logits to stay in a third-level cache (about 16 MiB in f32) until
-/// their gradient is consumed, enough to amortise a pass over dW, which is read and written once for every block. Below the most, 512,
-/// a multiple of 28, so that two threads have whole tiles of the product that gives dx.
+/// Rows of a block of `n` rows over `v` words on the CPU: few enough for the logits to stay in a
+/// third-level cache (about 16 MiB in f32) until their gradient is consumed, enough to amortise a
+/// pass over dW, which is read and written once for every block. Below the most, 512, a multiple of
+/// 28, so that two threads have whole tiles of the product that gives dx.
 pub(crate) fn block_rows(n: usize, v: usize) -> usize {
     const ROWS: usize = 28;
     let tiles = ((4 << 20) + ROWS / 2 * v) / (ROWS * v.max(1));

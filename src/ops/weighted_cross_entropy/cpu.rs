@@ -41,7 +41,8 @@ impl<'a, T: Real> Settings<'a, T> {
         }
     }
 
-    /// `p·d/dp` of `−(1 − p)^γ·ln p`, by the logarithm of p: `γ·p·(1 − p)^γ·ln p/(1 − p) − (1 − p)^γ`.
+    /// `p·d/dp` of `−(1 − p)^γ·ln p`, by the logarithm of p:
+    /// `γ·p·(1 − p)^γ·ln p/(1 − p) − (1 − p)^γ`.
     fn slope(&self, log: T) -> T {
         let p = log.exp::<false>();
         let (rest, focus) = (T::ONE - p, self.focus(p));

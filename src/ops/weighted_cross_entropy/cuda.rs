@@ -10,7 +10,8 @@ fn target(smoothing: f64, classes: usize) -> (f32, f32) {
     ((1.0 - smoothing + share) as f32, share as f32)
 }
 
-/// All tensors on the device: logits, labels, weights, logarithms `[B, C]`, losses of the rows, loss.
+/// All tensors on the device: logits, labels, weights, logarithms `[B, C]`, losses of the rows,
+/// loss.
 pub(super) fn forward(
     context: &Context,
     [z, labels, weights, logs, losses, loss]: [&Tensor; 6],

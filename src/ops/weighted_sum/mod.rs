@@ -18,7 +18,8 @@ pub struct WeightedSum;
 
 /// `y = Σ_i c_i·x_i`, added in the given order: cross-entropy + α·AR + β·TAR (docs/SPEC.md §1.3).
 ///
-/// * `terms`: pairs of a scalar (`[1]`, all of one type) and its coefficient; 1 to [`TERMS`] of them
+/// * `terms`: pairs of a scalar (`[1]`, all of one type) and its coefficient; 1 to [`TERMS`] of
+///   them
 ///
 /// Returns `y`: `[1]`. Gradients: all terms.
 pub fn weighted_sum(g: &mut Graph, terms: &[(Var, f64)]) -> Result<Var> {

@@ -1,8 +1,9 @@
 //! Folders, tar and zip archives as lists of files and streams of their contents.
 //!
-//! A folder is read in sorted order of its paths, an archive in the order of its members (so that it is one streaming pass with
-//! bounded memory; both orders depend on the data alone). Nothing is ever unpacked to disk and no member path is followed:
-//! a path only names its member. Links, `..` and archives within archives are refused.
+//! A folder is read in sorted order of its paths, an archive in the order of its members (so that
+//! it is one streaming pass with bounded memory; both orders depend on the data alone). Nothing is
+//! ever unpacked to disk and no member path is followed: a path only names its member. Links, `..`
+//! and archives within archives are refused.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use super::bytes::{Blob, Budget, Bytes, decompress, is_tar, is_zip, printable, read_error};
 use crate::error::{Error, Result};
 
-/// Limits of an archive or folder: bytes of a path, folders in a path, bytes of all paths (each with `PATH_COST` besides).
+/// Limits of an archive or folder: bytes of a path, folders in a path, bytes of all paths (each
+/// with `PATH_COST` besides).
 const MAX_PATH: usize = 4096;
 const MAX_DEPTH: usize = 64;
 const MAX_PATHS: usize = 512 << 20;
@@ -83,8 +85,8 @@ impl Container {
         Ok(files)
     }
 
-    /// Hands the content of every file whose path is `wanted` to `visit`, in reading order, until it says false. Files of
-    /// a folder come decompressed, members of an archive as they are.
+    /// Hands the content of every file whose path is `wanted` to `visit`, in reading order, until
+    /// it says false. Files of a folder come decompressed, members of an archive as they are.
     pub(super) fn read(
         &self,
         wanted: &mut dyn FnMut(&str) -> bool,
@@ -163,7 +165,8 @@ fn walk(root: &Path, prefix: &str, depth: usize, push: &mut dyn FnMut(&str) -> R
     Ok(())
 }
 
-/// A member's path as the tree sees it: no leading `/` or `./`; `None` for names that never are data.
+/// A member's path as the tree sees it: no leading `/` or `./`; `None` for names that never are
+/// data.
 ///
 /// # Errors
 /// `..`, or a path beyond the limits.
@@ -208,8 +211,8 @@ impl<R: Read> Read for Exact<R> {
 type Wanted<'a> = dyn FnMut(&str) -> Result<bool> + 'a;
 type Visit<'a> = dyn FnMut(&str, &mut dyn Read) -> Result<bool> + 'a;
 
-/// Walks the regular files of a tar archive, itself possibly compressed. Raw entries: the extensions are read here, where
-/// their size is bounded.
+/// Walks the regular files of a tar archive, itself possibly compressed. Raw entries: the
+/// extensions are read here, where their size is bounded.
 fn tar_members(blob: &Blob, wanted: &mut Wanted, visit: &mut Visit) -> Result<()> {
     use tar::EntryType;
     let shown = blob.name();
@@ -325,7 +328,8 @@ fn zip_members(blob: &Blob, wanted: &mut Wanted, visit: &mut Visit) -> Result<()
     Ok(())
 }
 
-/// What is read of a zip archive's members, together, counts against the archive's size: members may overlap.
+/// What is read of a zip archive's members, together, counts against the archive's size: members
+/// may overlap.
 struct Spent<'a, R> {
     inner: R,
     budget: &'a mut Budget,

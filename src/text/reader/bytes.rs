@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 /// Largest single document or line, in bytes. A file without line ends must not fill the memory.
 pub(super) const MAX_DOCUMENT: usize = 64 << 20;
 
-/// Unpacked bytes that are always allowed, and those allowed for every packed byte beyond. Text packs at about 3 to 10 to
-/// one; what goes beyond this was made to fill memory or time.
+/// Unpacked bytes that are always allowed, and those allowed for every packed byte beyond. Text
+/// packs at about 3 to 10 to one; what goes beyond this was made to fill memory or time.
 const UNPACKED_FREE: u64 = 64 << 20;
 const UNPACKED_RATIO: u64 = 250;
 
@@ -171,7 +171,8 @@ fn is_cut(e: &io::Error) -> bool {
             .any(|part| text().contains(part))
 }
 
-/// A text of unknown origin as a part of a message: control characters spelled out, and not too long.
+/// A text of unknown origin as a part of a message: control characters spelled out, and not too
+/// long.
 pub(super) fn printable(text: &str) -> String {
     let short: String = text.chars().take(200).collect();
     short.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
@@ -182,7 +183,8 @@ pub(super) fn is_zip(head: &[u8]) -> bool {
     head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06")
 }
 
-/// Whether bytes begin like a tar archive: the `ustar` mark, or (before POSIX) a header whose check sum holds.
+/// Whether bytes begin like a tar archive: the `ustar` mark, or (before POSIX) a header whose check
+/// sum holds.
 pub(super) fn is_tar(head: &[u8]) -> bool {
     if head.get(257..262) == Some(b"ustar") {
         return true;

@@ -37,7 +37,8 @@ impl Columns {
         self.text.iter().chain(&self.label).chain(&self.more_labels)
     }
 
-    /// Where several columns say with 0 or 1 whether their label is there: their indices among `names`, else nothing.
+    /// Where several columns say with 0 or 1 whether their label is there: their indices among
+    /// `names`, else nothing.
     pub(super) fn marks(&self, names: &[&str]) -> Result<Vec<usize>, String> {
         if self.more_labels.is_empty() {
             return Ok(Vec::new());
@@ -96,7 +97,8 @@ impl Columns {
         }
     }
 
-    /// Indices in a table without a header: the class first, the text columns after it (AG News, DBpedia, Yelp); a single column is text.
+    /// Indices in a table without a header: the class first, the text columns after it (AG News,
+    /// DBpedia, Yelp); a single column is text.
     pub(super) fn by_number(&self, width: usize) -> Result<(Vec<usize>, Option<usize>), String> {
         let number = |flag: &str, name: &String| match name.parse::<usize>() {
             Ok(n) if (1..=width).contains(&n) => Ok(n - 1),
@@ -116,7 +118,8 @@ impl Columns {
         Ok((if text.is_empty() { (0..width).filter(is_text).collect() } else { text }, label))
     }
 
-    /// Whether a header row names columns that can be told apart without flags (or that the flags name).
+    /// Whether a header row names columns that can be told apart without flags (or that the flags
+    /// name).
     pub(super) fn fits_header(&self, fields: &[&str]) -> bool {
         let named = |n: &String| n.parse::<usize>().is_err();
         if self.all().any(named) {

@@ -1,5 +1,6 @@
-//! Every file of the data sets the project is tried on: documents, classes and words as documented with the data. The data are
-//! not part of the project: where they are absent each test says so and passes. (More of them in `text/peer_tests.rs`.)
+//! Every file of the data sets the project is tried on: documents, classes and words as documented
+//! with the data. The data are not part of the project: where they are absent each test says so and
+//! passes. (More of them in `text/peer_tests.rs`.)
 
 use std::path::Path;
 
@@ -46,7 +47,8 @@ fn labelled_files() {
     for (path, n, words, fewest, most) in [
         ("dbpedia/train_subset.csv.zst", 23_585, 1_146_301, 1640, 1731),
         ("dbpedia/test_subset.csv.zst", 5000, 243_952, 320, 388),
-        // documented as 3,252,415: eleven words of it hold a separator that is white space beyond ASCII
+        // documented as 3,252,415: eleven words of it hold a separator that is white space beyond
+        // ASCII
         ("20newsgroups/20news-bydate.tar.zst::20news-bydate-train", 11_314, 3_252_426, 377, 600),
         ("20newsgroups/20news-bydate.tar.zst::20news-bydate-test", 7532, 2_093_332, 251, 399),
     ] {

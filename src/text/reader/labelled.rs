@@ -1,6 +1,7 @@
 //! Lines that begin with their label: TREC questions, `label text`, fastText.
 //!
-//! Where no labels are wanted, a line that begins with a number or a word and a colon is text like any other, and stays whole.
+//! Where no labels are wanted, a line that begins with a number or a word and a colon is text like
+//! any other, and stays whole.
 
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ fn split_label(line: &str) -> Option<(&str, &str)> {
     (!label.is_empty() && label.len() <= 3 && label.bytes().all(|b| b.is_ascii_digit())).then_some((label, text))
 }
 
-/// Whether lines look like `label text`: every one begins with a small number, and the numbers are not those of a list.
+/// Whether lines look like `label text`: every one begins with a small number, and the numbers are
+/// not those of a list.
 pub(super) fn are_labelled(lines: &[&str]) -> bool {
     let Some(labels) = lines.iter().map(|l| split_label(l)?.0.parse::<u32>().ok()).collect::<Option<Vec<u32>>>() else {
         return false;
@@ -94,7 +96,8 @@ pub(super) fn is_fasttext(look: &Look) -> Result<Option<Layout>> {
     if_so(look.full.first().is_some_and(marked) || (count > 0 && count * 2 >= look.full.len()))
 }
 
-/// `__label__CLASS text`. A line without a label is a document without a class. Several labels are refused where one is wanted.
+/// `__label__CLASS text`. A line without a label is a document without a class. Several labels are
+/// refused where one is wanted.
 pub(super) fn read_fasttext(opened: Opened) -> Result<Documents> {
     let (wanted, several) = (opened.role == Role::Dataset, opened.columns.several);
     let (mut lines, file): (_, Arc<str>) = opened.lines();

@@ -31,7 +31,8 @@ pub(super) fn recognise(look: &Look) -> Result<Option<Layout>> {
     if_so(true)
 }
 
-/// In a corpus blank lines are no documents, and every line is one to be closed; elsewhere a blank line is a document without a text.
+/// In a corpus blank lines are no documents, and every line is one to be closed; elsewhere a blank
+/// line is a document without a text.
 pub(super) fn read(opened: Opened) -> Result<Documents> {
     let corpus = opened.role == Role::Corpus;
     let (mut lines, file) = opened.lines();

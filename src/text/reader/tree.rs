@@ -115,8 +115,8 @@ fn train_beside_test<'a>(folders: &[&'a str]) -> Option<&'a str> {
     folder_of(folders, &["train"]).filter(|_| folder_of(folders, &["test"]).is_some())
 }
 
-/// The train, validation and test sets that stand side by side under `member`, by their part of a split's name and their paths; nothing
-/// unless there are a train set and a test set.
+/// The train, validation and test sets that stand side by side under `member`, by their part of a
+/// split's name and their paths; nothing unless there are a train set and a test set.
 pub(super) fn splits(container: &Container, member: &str) -> Result<Vec<(&'static str, String)>> {
     const NAMES: [(&str, &[&str]); 3] =
         [("train", &["train"]), ("valid", &["valid", "validation", "dev"]), ("test", &["test"])];
@@ -155,7 +155,8 @@ pub(super) struct TreeDocuments {
 }
 
 impl TreeDocuments {
-    /// `classes`: the folder right under `prefix` is the label, and files beside the folders are not documents.
+    /// `classes`: the folder right under `prefix` is the label, and files beside the folders are
+    /// not documents.
     pub(super) fn new(container: Container, prefix: String, classes: bool, encoding: Encoding) -> Self {
         let (sender, receiver) = sync_channel(RUNS_WAITING);
         let (container_, prefix_) = (container.clone(), prefix.clone());

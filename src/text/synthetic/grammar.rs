@@ -1,4 +1,5 @@
-//! Sentences: agreement, relative clauses, negation, and evaluations whose sense is polarity × frame.
+//! Sentences: agreement, relative clauses, negation, and evaluations whose sense is polarity ×
+//! frame.
 
 use super::lexicon::{Lexicon, Number, TARGET_DOMAIN};
 use crate::random::Stream;
@@ -8,7 +9,8 @@ pub(super) const DETERMINERS: [[&str; 5]; 2] =
     [["the", "a", "this", "every", "one"], ["the", "some", "these", "many", "two"]];
 pub(super) const PREPOSITIONS: [&str; 6] = ["of", "near", "with", "behind", "for", "under"];
 
-/// Pairs of expressions that frame an evaluative word: the first keeps its polarity, the second inverts it.
+/// Pairs of expressions that frame an evaluative word: the first keeps its polarity, the second
+/// inverts it.
 pub(super) type Frames = [[&'static str; 2]];
 /// Between copula and evaluative word.
 pub(super) const DEGREES: [[&str; 2]; 6] = [
@@ -31,10 +33,11 @@ pub(super) const WITNESSES: [[&str; 2]; 2] = [["everybody who", "nobody who"], [
 /// Verbs before "to be".
 pub(super) const ACHIEVEMENTS: [[&str; 2]; 2] = [["managed", "failed"], ["turned out", "ceased"]];
 
-/// What people say at once to a bad (0) and to a good (1) experience. Close to the evaluative word and few: these words are
-/// what a language model learns polarity from first.
+/// What people say at once to a bad (0) and to a good (1) experience. Close to the evaluative word
+/// and few: these words are what a language model learns polarity from first.
 pub(super) const EXCLAMATIONS: [[&str; 2]; 2] = [["alas", "sadly"], ["hurrah", "luckily"]];
-/// What people do after a bad (0) and after a good (1) experience, most frequent first; only the general corpus tells.
+/// What people do after a bad (0) and after a good (1) experience, most frequent first; only the
+/// general corpus tells.
 pub(super) const CONSEQUENCES: [[&str; 3]; 2] = [["sighed", "wept", "groaned"], ["smiled", "sang", "laughed"]];
 const CONSEQUENCE_WEIGHTS: [u32; 3] = [6, 3, 2];
 /// What a closing sentence weighs against each other: bad, good.
@@ -198,7 +201,8 @@ impl<'a> Writer<'a> {
         self.push(".");
     }
 
-    /// A sentence that names both moods; their order decides, so that its words are the same whatever the mood.
+    /// A sentence that names both moods; their order decides, so that its words are the same
+    /// whatever the mood.
     pub(super) fn closing(&mut self, mood: usize) {
         let pair = VERDICTS[self.below(VERDICTS.len() as u32) as usize];
         self.push("all in all more");
@@ -253,7 +257,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The subject of a clause, often with an attractor of either number or a relative clause between it and its verb.
+    /// The subject of a clause, often with an attractor of either number or a relative clause
+    /// between it and its verb.
     fn subject(&mut self) -> Number {
         let number = self.noun_phrase();
         match self.below(10) {

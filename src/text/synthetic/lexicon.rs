@@ -100,7 +100,8 @@ impl Lexicon {
         let evaluative = [0, 1].map(|_| Words::new(mint.words(EVALUATIVE)));
         let mut nouns: Vec<_> = (0..=GENERAL_DOMAINS).map(|_| mint.nouns()).collect();
         let mut verbs: Vec<_> = (0..=GENERAL_DOMAINS).map(|_| mint.verbs()).collect();
-        // Every other noun and verb of the target domain is known from a general one; the rest is new to a pretrained model.
+        // Every other noun and verb of the target domain is known from a general one; the rest is
+        // new to a pretrained model.
         for table in [&mut nouns, &mut verbs] {
             for rank in (0..table[TARGET_DOMAIN].len()).step_by(2) {
                 table[TARGET_DOMAIN][rank] = table[rank / 2 % GENERAL_DOMAINS][rank].clone();
@@ -118,8 +119,8 @@ impl Lexicon {
         }
     }
 
-    /// Every eighth evaluative word is heard only in the target domain: its sense can be learned from the unlabelled text
-    /// alone.
+    /// Every eighth evaluative word is heard only in the target domain: its sense can be learned
+    /// from the unlabelled text alone.
     pub(super) fn only_in_target(rank: usize) -> bool {
         rank % 8 == 7
     }
@@ -132,8 +133,9 @@ struct Mint<'a> {
 }
 
 impl Mint<'_> {
-    /// Two or three syllables. Never an `x` (the special tokens start with it), never a doubled letter (so that "cannot",
-    /// "gonna" and their like, which English tokenizers split, cannot appear), never a final `s`.
+    /// Two or three syllables. Never an `x` (the special tokens start with it), never a doubled
+    /// letter (so that "cannot", "gonna" and their like, which English tokenizers split, cannot
+    /// appear), never a final `s`.
     fn stem(&mut self) -> String {
         const ONSETS: [&str; 22] = [
             "b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "dr", "fl", "gr", "kl", "pl",

@@ -1,17 +1,22 @@
-//! The generated corpus of `ulmfit demo`: a made-up language in which pretraining pays, and it is known why.
+//! The generated corpus of `ulmfit demo`: a made-up language in which pretraining pays, and it is
+//! known why.
 //!
-//! Every document has a mood, good or bad. An *evaluation* is an evaluative word (400 of them, by Zipf's law) in a
-//! *frame* that keeps or inverts its polarity ("was very …", "was far from …", "nobody who saw … called it …"); polarity ×
-//! frame amounts to the mood of the document. In the target domain the mood is the label, and half of the frames invert, by
-//! a fair coin for each evaluation. So every single word is independent of the label: only word and frame together tell, and
-//! with a hundred labelled documents most evaluative words of a test document have never been seen.
+//! Every document has a mood, good or bad. An *evaluation* is an evaluative word (400 of them, by
+//! Zipf's law) in a *frame* that keeps or inverts its polarity ("was very …", "was far from …",
+//! "nobody who saw … called it …"); polarity × frame amounts to the mood of the document. In the
+//! target domain the mood is the label, and half of the frames invert, by a fair coin for each
+//! evaluation. So every single word is independent of the label: only word and frame together tell,
+//! and with a hundred labelled documents most evaluative words of a test document have never been
+//! seen.
 //!
-//! The general corpus is about other things, but its evaluations are mostly not inverted, often come in pairs of one polarity, and
-//! are followed by what people did then ("so we smiled"). To predict the next word a language model must learn which words are
-//! good, which frames invert, and carry the mood along; that is what the classifier takes over. Words that only the target
-//! domain uses leave something to learn for the second stage. The target domain has no such consequences; a third of its documents
-//! close with a sentence in which only the order of two words tells the mood ("more joy than grief"): this a classifier
-//! learns from a hundred documents without any pretraining, and it is nearly all that it learns.
+//! The general corpus is about other things, but its evaluations are mostly not inverted, often
+//! come in pairs of one polarity, and are followed by what people did then ("so we smiled"). To
+//! predict the next word a language model must learn which words are good, which frames invert, and
+//! carry the mood along; that is what the classifier takes over. Words that only the target domain
+//! uses leave something to learn for the second stage. The target domain has no such consequences;
+//! a third of its documents close with a sentence in which only the order of two words tells the
+//! mood ("more joy than grief"): this a classifier learns from a hundred documents without any
+//! pretraining, and it is nearly all that it learns.
 
 mod grammar;
 mod lexicon;
@@ -30,7 +35,8 @@ pub const LABELS: [&str; 2] = ["negative", "positive"];
 /// How much text there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyntheticSizes {
-    /// Tokens (words and punctuation) of the general corpus; the last document is complete, so there may be a few more.
+    /// Tokens (words and punctuation) of the general corpus; the last document is complete, so
+    /// there may be a few more.
     pub general_tokens: usize,
     /// Tokens of its held-out part.
     pub general_valid_tokens: usize,
@@ -82,8 +88,8 @@ enum Part {
 /// A labelled document: label, text.
 pub type Labelled = (String, String);
 
-/// The corpus of one seed. Texts are lower-case words and punctuation between single spaces, one document each, and are made
-/// when they are asked for; the same seed gives the same texts.
+/// The corpus of one seed. Texts are lower-case words and punctuation between single spaces, one
+/// document each, and are made when they are asked for; the same seed gives the same texts.
 pub struct Synthetic {
     key: Key,
     sizes: SyntheticSizes,
@@ -127,7 +133,8 @@ impl Synthetic {
             .take(self.sizes.unlabelled)
     }
 
-    /// Labelled documents for training; labels are balanced and in random order, as in the other two sets.
+    /// Labelled documents for training; labels are balanced and in random order, as in the other
+    /// two sets.
     pub fn train(&self) -> Vec<Labelled> {
         self.labelled[0].clone()
     }

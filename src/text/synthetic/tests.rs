@@ -1,4 +1,5 @@
-//! What the generated corpus promises: agreement, labels that only word and frame together tell, Zipf's law, disjoint sets.
+//! What the generated corpus promises: agreement, labels that only word and frame together tell,
+//! Zipf's law, disjoint sets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -43,7 +44,8 @@ impl Reader {
         }
     }
 
-    /// Reads one sentence with a stack of open subjects; an error names the word that does not agree.
+    /// Reads one sentence with a stack of open subjects; an error names the word that does not
+    /// agree.
     fn check_agreement(&self, sentence: &str) -> Result<(), String> {
         let words: Vec<&str> = sentence.split(' ').collect();
         let before = |i: usize| if i == 0 { "" } else { words[i - 1] };
@@ -170,8 +172,9 @@ fn word_and_frame_together_tell_the_label() {
     }
 }
 
-/// Mutual information in nats of the label with the presence of each word (or, `n = 3`, of each three words in a row),
-/// times 2·documents: the G statistic, χ² of one degree of freedom if they are independent.
+/// Mutual information in nats of the label with the presence of each word (or, `n = 3`, of each
+/// three words in a row), times 2·documents: the G statistic, χ² of one degree of freedom if they
+/// are independent.
 fn g_statistics(documents: &[Labelled], n: usize) -> Vec<(f64, String)> {
     let mut counts: BTreeMap<String, [f64; 2]> = BTreeMap::new();
     let mut totals = [0.0; 2];
@@ -215,7 +218,8 @@ fn no_single_word_tells_the_label() {
     assert!(words[0].0 < 25.0, "{:?}", words[0]);
     let mean = words.iter().map(|w| w.0).sum::<f64>() / words.len() as f64;
     assert!((0.8..1.2).contains(&mean), "the mean of χ²(1) is 1, found {mean}");
-    // all evaluative words together: as many as not are of the label's polarity, within four standard deviations
+    // all evaluative words together: as many as not are of the label's polarity, within four
+    // standard deviations
     let reader = Reader::new(&corpus.lexicon);
     let (mut agree, mut all) = (0.0, 0.0);
     for (label, text) in &documents {
@@ -224,7 +228,8 @@ fn no_single_word_tells_the_label() {
             all += 1.0;
         }
     }
-    // words that are joined share their frame's coin, so the variance is a little more than that of single coins
+    // words that are joined share their frame's coin, so the variance is a little more than that of
+    // single coins
     let deviation = (agree - all / 2.0) / f64::sqrt(all * 1.2 / 4.0);
     assert!(all > 50_000.0 && deviation.abs() < 4.0, "{agree} of {all}");
     // the G statistic does see what word order tells

@@ -1,9 +1,11 @@
-//! Character classes of the rules, as Python sees them (the reference rules are Python expressions), and where runs of a class
-//! end. Classes are decided by a table for ASCII: the scanners of the rules go over every byte of a corpus several times.
+//! Character classes of the rules, as Python sees them (the reference rules are Python
+//! expressions), and where runs of a class end. Classes are decided by a table for ASCII: the
+//! scanners of the rules go over every byte of a corpus several times.
 
 use super::super::is_space;
 
-/// Marks and symbols that Unicode calls alphabetic but `str.isalnum`, and with it `\w`, does not: categories Mn, Mc, So.
+/// Marks and symbols that Unicode calls alphabetic but `str.isalnum`, and with it `\w`, does not:
+/// categories Mn, Mc, So.
 const NOT_WORD: &[(u32, u32)] = &[
     (0x345, 0x36f),
     (0x5b0, 0x5c7),
@@ -201,7 +203,8 @@ const ASCII: [u8; 128] = {
     classes
 };
 
-/// The first position from `at` on whose character is (`wanted`) or is not in a class; the end of the text if there is none.
+/// The first position from `at` on whose character is (`wanted`) or is not in a class; the end of
+/// the text if there is none.
 #[inline]
 fn find(text: &str, at: usize, class: u8, wanted: bool, other: fn(char) -> bool) -> usize {
     let bytes = text.as_bytes();

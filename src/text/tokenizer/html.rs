@@ -1,9 +1,11 @@
-//! Character references of HTML, as Python's `html.unescape` resolves them (the reference rules call it).
+//! Character references of HTML, as Python's `html.unescape` resolves them (the reference rules
+//! call it).
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// The named references of the HTML standard (§13.5): `name code [code]`, separated by commas and line ends.
+/// The named references of the HTML standard (§13.5): `name code [code]`, separated by commas and
+/// line ends.
 static NAMED: LazyLock<HashMap<&'static str, String>> = LazyLock::new(|| {
     let parse = |item: &'static str| {
         let mut parts = item.split(' ');
@@ -52,7 +54,8 @@ pub(super) fn unescape(text: &str, out: &mut String) -> bool {
     true
 }
 
-/// Resolves the reference at the beginning of `text` (after the `&`); returns the bytes used, 0 for none.
+/// Resolves the reference at the beginning of `text` (after the `&`); returns the bytes used, 0 for
+/// none.
 fn reference(text: &str, out: &mut String) -> usize {
     if let Some(number) = text.strip_prefix('#') {
         let hexadecimal = number.starts_with(['x', 'X']);

@@ -1,5 +1,6 @@
-//! What all languages share: a text is cut at white space into pieces, and each piece is cut by the language's own tables. What a
-//! piece was cut into is remembered, because most pieces of a text were met before.
+//! What all languages share: a text is cut at white space into pieces, and each piece is cut by the
+//! language's own tables. What a piece was cut into is remembered, because most pieces of a text
+//! were met before.
 
 use std::sync::Arc;
 
@@ -40,8 +41,8 @@ impl Cutter {
 /// Pieces already met, per thread.
 #[derive(Default)]
 pub(super) struct Cache {
-    /// Short pieces of few tokens met last, by a hash of their text; a newcomer takes the place of the one there. A look here costs
-    /// one line of memory, and most pieces of a text are in it.
+    /// Short pieces of few tokens met last, by a hash of their text; a newcomer takes the place of
+    /// the one there. A look here costs one line of memory, and most pieces of a text are in it.
     recent: Vec<Recent>,
     /// More pieces, and by their numbers how many tokens each has and where these end.
     known: Interner,
@@ -69,7 +70,8 @@ struct Recent {
     ends: [u8; RECENT_TOKENS],
 }
 
-/// The text of a piece filled up with zeros, and its place among the recent ones; nothing for a longer piece.
+/// The text of a piece filled up with zeros, and its place among the recent ones; nothing for a
+/// longer piece.
 fn place(piece: &str) -> Option<([u8; RECENT_BYTES], usize)> {
     if piece.len() > RECENT_BYTES {
         return None;
@@ -77,13 +79,15 @@ fn place(piece: &str) -> Option<([u8; RECENT_BYTES], usize)> {
     let mut text = [0; RECENT_BYTES];
     text[..piece.len()].copy_from_slice(piece.as_bytes());
     let word = |i: usize| u64::from_le_bytes(text[8 * i..8 * i + 8].try_into().expect("eight bytes"));
-    // odd constants with bits all over, from the fractions of the golden ratio and the square root of two
+    // odd constants with bits all over, from the fractions of the golden ratio and the square root
+    // of two
     let mixed = (word(0) ^ word(1).rotate_left(21) ^ word(2).rotate_left(42)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ mixed >> 32).wrapping_mul(0x6a09_e667_f3bc_c909);
     Some((text, (mixed >> (64 - RECENT_BITS)) as usize))
 }
 
-/// Hands the tokens of `text` to `emit`. White space of more than one space, or other than a space, is a token.
+/// Hands the tokens of `text` to `emit`. White space of more than one space, or other than a space,
+/// is a token.
 pub(super) fn tokenize(text: &str, cutter: &Cutter, cache: &mut Cache, emit: &mut dyn FnMut(&str)) {
     if !cache.made_by.as_ref().is_some_and(|c| c.is(cutter)) {
         let recent = vec![Recent::default(); 1 << RECENT_BITS];

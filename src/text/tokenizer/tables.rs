@@ -1,16 +1,18 @@
-//! The tables of the word tokenizer, all in this file: versions, what the text rules replace and mark (docs/SPEC.md §2.1 and
-//! §2.2), and for English the characters that are cut off words, units, and words with a reading of their own.
+//! The tables of the word tokenizer, all in this file: versions, what the text rules replace and
+//! mark (docs/SPEC.md §2.1 and §2.2), and for English the characters that are cut off words, units,
+//! and words with a reading of their own.
 //!
-//! The English tables reproduce what spaCy's blank English pipeline (the tokenizer of the fastai versions) does. A change here is
-//! a new [`TABLES_VERSION`]: a vocabulary records the one it was made with.
+//! The English tables reproduce what spaCy's blank English pipeline (the tokenizer of the fastai
+//! versions) does. A change here is a new [`TABLES_VERSION`]: a vocabulary records the one it was
+//! made with.
 
 use super::Rules;
 
 /// Version of the text rules and the English tables; a vocabulary records the one it was made with.
 pub const TABLES_VERSION: &str = "en-1";
 
-/// The same for languages other than English, where words are found by Unicode's word boundaries: text rules and the version
-/// of Unicode.
+/// The same for languages other than English, where words are found by Unicode's word boundaries:
+/// text rules and the version of Unicode.
 pub const UNICODE_TABLES_VERSION: &str = "unicode-17.0.0-1";
 
 /// What a rule set does to a text before it is cut into words; `rules.rs` says in which order.
@@ -121,7 +123,8 @@ pub(super) const UNITS: &[&str] = &[
 /// Hyphens that part two letters.
 pub(super) const HYPHENS: &[&str] = &["---", "--", "——", "-", "–", "—", "~"];
 
-/// Unicode category So (symbols, emoji), as ranges; unassigned code points between two symbols are included.
+/// Unicode category So (symbols, emoji), as ranges; unassigned code points between two symbols are
+/// included.
 const ICONS: &[(u32, u32)] = &[
     (0xa6, 0xa6),
     (0xa9, 0xa9),
@@ -266,7 +269,8 @@ pub(super) fn is_icon(c: char) -> bool {
     !c.is_ascii() && within(ICONS, c)
 }
 
-/// Letters without case, by script: Hebrew, Arabic, Indic scripts, Hangul, Chinese and Japanese ideographs.
+/// Letters without case, by script: Hebrew, Arabic, Indic scripts, Hangul, Chinese and Japanese
+/// ideographs.
 const UNCASED: &[(u32, u32)] = &[
     (0x591, 0x5f4),
     (0x620, 0x64a),
@@ -345,7 +349,8 @@ pub(super) fn is_upper(c: char) -> bool {
     c.is_ascii_uppercase() || !c.is_ascii() && is_alpha(c) && !c.is_lowercase()
 }
 
-/// Words, each also with a capital, and the endings that make a contraction with them; `|` parts tokens.
+/// Words, each also with a capital, and the endings that make a contraction with them; `|` parts
+/// tokens.
 pub(super) const CONTRACTIONS: &[(&str, &str)] = &[
     ("i", "'m m 'm|a m|a"),
     ("i you he she it we they", "'ll ll 'll|'ve ll|ve 'd d 'd|'ve d|ve"),

@@ -16,7 +16,8 @@ fn golden(lines: &str) -> Vec<Golden> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Documents written for this project: odd spellings, scripts, spaces, marks. Always run; those of the data sets are below.
+/// Documents written for this project: odd spellings, scripts, spaces, marks. Always run; those of
+/// the data sets are below.
 #[test]
 fn hostile_documents() {
     let documents = golden(include_str!("../../../tests/golden/tokenizer/hostile.jsonl"));
@@ -27,8 +28,8 @@ fn hostile_documents() {
     }
 }
 
-/// Agreement with fastai 2.8 and spaCy on documents of the data sets: prints it, and fails when it falls. docs/tokenizer.md names
-/// every difference.
+/// Agreement with fastai 2.8 and spaCy on documents of the data sets: prints it, and fails when it
+/// falls. docs/tokenizer.md names every difference.
 #[test]
 fn golden_documents() {
     let root = std::env::var_os("ULMFIT_DATA").map_or_else(

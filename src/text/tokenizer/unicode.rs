@@ -1,5 +1,5 @@
-//! Words of languages other than English: Unicode's word boundaries (UAX #29), and a table of the words, prefixes and suffixes
-//! that these do not know.
+//! Words of languages other than English: Unicode's word boundaries (UAX #29), and a table of the
+//! words, prefixes and suffixes that these do not know.
 
 use std::path::Path;
 
@@ -39,10 +39,12 @@ pub struct Language {
 }
 
 impl Language {
-    /// What `--language` names: a code (`de`), or a table file (`*.toml`). `None` for English, which has tables of its own.
+    /// What `--language` names: a code (`de`), or a table file (`*.toml`). `None` for English,
+    /// which has tables of its own.
     ///
     /// # Errors
-    /// [`Error::Usage`] when it is neither; [`Error::File`] when the table file cannot be read or does not hold a table.
+    /// [`Error::Usage`] when it is neither; [`Error::File`] when the table file cannot be read or
+    /// does not hold a table.
     pub fn by_name(name: &str) -> Result<Option<Self>> {
         if name == "en" {
             return Ok(None);
@@ -101,8 +103,8 @@ fn is_code(name: &str) -> bool {
         && parts.all(|p| (2..=8).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
-/// Without case, character by character and with every byte in its place: a letter whose small form is longer or shorter stays as it is, and
-/// both small sigmas are one.
+/// Without case, character by character and with every byte in its place: a letter whose small form
+/// is longer or shorter stays as it is, and both small sigmas are one.
 fn fold(text: &str) -> String {
     let small = |c: char| {
         let mut lower = c.to_lowercase();
@@ -159,8 +161,9 @@ impl WordTables {
         }
     }
 
-    /// Where the tokens of a piece of text without white space end. From each word boundary on, the longest word of the table that
-    /// ends at a boundary is taken; what lies between is cut at every boundary, and prefixes and suffixes are cut off.
+    /// Where the tokens of a piece of text without white space end. From each word boundary on, the
+    /// longest word of the table that ends at a boundary is taken; what lies between is cut at
+    /// every boundary, and prefixes and suffixes are cut off.
     pub(super) fn cut(&self, piece: &str) -> Ends {
         let folded = fold(piece);
         let borders: Vec<usize> = piece.split_word_bound_indices().map(|(i, s)| i + s.len()).collect();
@@ -270,7 +273,8 @@ mod tests {
         assert_eq!(split(&italian, "Dell'arte l'l'arte dirgli gli"), "Dell'|arte|l'|l'|arte|dir|gli|gli");
     }
 
-    /// Small forms of other lengths, which add up to the same length, shift the borders of characters.
+    /// Small forms of other lengths, which add up to the same length, shift the borders of
+    /// characters.
     #[test]
     fn letters_whose_small_form_is_longer_or_shorter() {
         let turkish = table("language = 'tr'\nkeep = ['ik.']\nsuffixes = ['k']");
@@ -298,7 +302,8 @@ mod tests {
         assert_eq!(Language::by_name("pt-BR").unwrap().unwrap().code, "pt-BR");
     }
 
-    /// Another version of Unicode may cut words elsewhere: then the version that a vocabulary records must change too.
+    /// Another version of Unicode may cut words elsewhere: then the version that a vocabulary
+    /// records must change too.
     #[test]
     fn the_version_of_unicode_is_the_recorded_one() {
         let (a, b, c) = unicode_segmentation::UNICODE_VERSION;

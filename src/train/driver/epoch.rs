@@ -95,7 +95,8 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Leaves the parameters to keep. (The last checkpoint is the last epoch's; a run resumed from it comes here again.)
+    /// Leaves the parameters to keep. (The last checkpoint is the last epoch's; a run resumed from
+    /// it comes here again.)
     pub(super) fn finish(&mut self) -> Result<()> {
         self.optimiser.swap_averages(self.parameters)?;
         if let Some(best) = &self.best {

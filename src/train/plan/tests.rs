@@ -39,7 +39,8 @@ fn the_papers_step_is_865_gflop() {
     assert_eq!(plan.sizes.parameters, 30_000 * 400 + layers);
 }
 
-/// What does not train has no backward: a gradually thawed classifier is planned for its last step, one that never thaws for its head.
+/// What does not train has no backward: a gradually thawed classifier is planned for its last step,
+/// one that never thaws for its head.
 #[test]
 fn frozen_layers_cost_less() {
     let with = |unfreezing| {

@@ -1,8 +1,9 @@
 //! Recipes: every number that decides a training, with its source, resolved into typed settings.
 //!
-//! A recipe begins as rows `(key, value, source)` ([`names`] lists the recipes; docs/SPEC.md says where they differ, §9 in short). Overrides from
-//! configuration files and the command line replace rows and become their source ([`Builder`]). The result is a [`Recipe`]: the
-//! rows, to be printed and saved, and the settings that training reads.
+//! A recipe begins as rows `(key, value, source)` ([`names`] lists the recipes; docs/SPEC.md says
+//! where they differ, §9 in short). Overrides from configuration files and the command line replace
+//! rows and become their source ([`Builder`]). The result is a [`Recipe`]: the rows, to be printed
+//! and saved, and the settings that training reads.
 //!
 //! ```
 //! use ulmfit::train::Stage;

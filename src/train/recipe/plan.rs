@@ -1,4 +1,5 @@
-//! Unfreezing: which layer groups train in which step, for how long, at which rates (docs/SPEC.md §4.3).
+//! Unfreezing: which layer groups train in which step, for how long, at which rates (docs/SPEC.md
+//! §4.3).
 
 use super::settings::{ClassifierSettings, LmSettings, TrainingSettings, Unfreezing, per_step};
 use crate::optim::Schedule;
@@ -30,9 +31,9 @@ impl ClassifierSettings {
 }
 
 impl TrainingSettings {
-    /// One step for each entry of `epochs`. Chain-thaw has `groups + 1` steps whatever the list's length is: the last entry is that
-    /// of the last step, the one before it repeats; its rates are `lr` for the last group and `lr·chain_thaw_factor` for the others,
-    /// and it has no ladder.
+    /// One step for each entry of `epochs`. Chain-thaw has `groups + 1` steps whatever the list's
+    /// length is: the last entry is that of the last step, the one before it repeats; its rates are
+    /// `lr` for the last group and `lr·chain_thaw_factor` for the others, and it has no ladder.
     fn steps(&self, groups: usize, chain_thaw_factor: f64) -> Vec<UnfreezingStep> {
         let chain = self.unfreezing == Unfreezing::ChainThaw && groups > 1;
         let steps = if chain { groups + 1 } else { self.epochs.len() };

@@ -188,7 +188,8 @@ fn a_bare_number_of_epochs_is_that_of_the_last_step() {
 #[test]
 fn overrides_win_and_become_the_source() {
     let mut builder = Builder::new("scripts").unwrap();
-    // the stage's own flag wins over the general one of the same source, the command line over the file
+    // the stage's own flag wins over the general one of the same source, the command line over the
+    // file
     builder.flag(Some(Stage::Pretrain), "lr", "3e-3", "run.toml").unwrap();
     builder.flag(None, "lr", "2e-3", "run.toml").unwrap();
     builder.flag(None, "bptt", "50", "run.toml").unwrap();

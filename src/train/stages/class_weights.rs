@@ -20,7 +20,8 @@ impl ClassWeights {
     /// Reads the setting; a file is CSV, a class and its weight a row, with or without a header.
     ///
     /// # Errors
-    /// A file that cannot be read; a row that is not a class and a weight above zero; a class that comes twice.
+    /// A file that cannot be read; a row that is not a class and a weight above zero; a class that
+    /// comes twice.
     pub fn read(setting: &str) -> Result<Self> {
         match setting {
             "none" => return Ok(ClassWeights::None),
@@ -63,11 +64,13 @@ impl ClassWeights {
     }
 
     /// The weight of every class of `names`; empty where all count alike. `counts`: the training
-    /// documents that have each, out of `documents`; `several`: whether a document may have several.
+    /// documents that have each, out of `documents`; `several`: whether a document may have
+    /// several.
     ///
-    /// `balanced` is `documents / (classes · count)` (scikit-learn's), so that all classes weigh the
-    /// same together; of several labels `(documents − count) / count`, so that a label's presence
-    /// weighs as much as its absence. A class without a document, and a label that all have, count 1.
+    /// `balanced` is `documents / (classes · count)` (scikit-learn's), so that all classes weigh
+    /// the same together; of several labels `(documents − count) / count`, so that a label's
+    /// presence weighs as much as its absence. A class without a document, and a label that all
+    /// have, count 1.
     ///
     /// # Errors
     /// A file that lacks a class, or has one that is none.

@@ -22,7 +22,8 @@ pub struct LmSources {
     pub valid: Option<Source>,
 }
 
-/// Stages 1 and 2: trains a language model; with `from`, starting from a pretrained one (docs/SPEC.md §2.3).
+/// Stages 1 and 2: trains a language model; with `from`, starting from a pretrained one
+/// (docs/SPEC.md §2.3).
 pub fn train_language_model(
     context: &mut Context,
     stage: Stage,

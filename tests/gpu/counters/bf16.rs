@@ -1,4 +1,5 @@
-//! Of products in bf16: the kernels of gemm_bf16.cu at the paper's shapes, and what operations do to have their operands in bf16.
+//! Of products in bf16: the kernels of gemm_bf16.cu at the paper's shapes, and what operations do
+//! to have their operands in bf16.
 
 use ulmfit::device::Precision;
 use ulmfit::device::cpu::gemm::Store;
@@ -64,8 +65,9 @@ pub fn products(failures: &mut Vec<String>) {
     }
 }
 
-/// The products of a step of the paper's model, by the tile that is chosen for them. Counted is a part of each, of fewer rows, columns or time steps, of which
-/// the tiles leave no smaller share idle.
+/// The products of a step of the paper's model, by the tile that is chosen for them. Counted is a
+/// part of each, of fewer rows, columns or time steps, of which the tiles leave no smaller share
+/// idle.
 pub fn of_a_step(failures: &mut Vec<String>) {
     let context = cuda::context(0).unwrap();
     for (case, transposed, [m, n, k], counted, exceptions) in [
@@ -197,7 +199,8 @@ pub fn operations(failures: &mut Vec<String>) {
     ];
     check("bf16 lstm 400, step by step", &table, failures);
 
-    // of 1150 units, in one launch a pass: the masked weights, of which a mask of the counters is none to read; then with a part of them in registers
+    // of 1150 units, in one launch a pass: the masked weights, of which a mask of the counters is
+    // none to read; then with a part of them in registers
     let [t, b, i, h] = [4, 64, 400, 1150];
     let (rows, gates) = (t * b, 4 * h);
     let states = operand([b, h]) + (2 * t - 1) * operand([b, h]);

@@ -1,4 +1,5 @@
-//! What the tests of kernels share: the comparison is the library's (`ulmfit::check::compare`, which states the bound).
+//! What the tests of kernels share: the comparison is the library's (`ulmfit::check::compare`,
+//! which states the bound).
 
 use ulmfit::device::cuda::gemm::{round_operand, rounded_pitch};
 use ulmfit::device::{Precision, cuda};

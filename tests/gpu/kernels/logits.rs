@@ -1,4 +1,5 @@
-//! What the product that computes logits tells about their rows, tile by tile; and losses without gradients, for which no logits are stored.
+//! What the product that computes logits tells about their rows, tile by tile; and losses without
+//! gradients, for which no logits are stored.
 
 use ulmfit::autodiff::Graph;
 use ulmfit::device::Precision;
@@ -12,7 +13,8 @@ use ulmfit::tensor::{DType, Tensor};
 
 use super::compared::{GPU, operand};
 
-/// Logits are those of [`gemm_tiled`], bit for bit; largest, its first place and the target's are those of what is stored; the sum is that of exponentials.
+/// Logits are those of [`gemm_tiled`], bit for bit; largest, its first place and the target's are
+/// those of what is stored; the sum is that of exponentials.
 pub fn parts(precision: Precision) {
     let context = cuda::context(0).unwrap();
     let mut data = Data::new(8);
@@ -24,7 +26,8 @@ pub fn parts(precision: Precision) {
                 data.normal("", &[count], spread).tensor.to_f64().iter().map(|&x| x as f32).collect()
             };
             let (x, mut w, mut b) = (values(m * k, 1.0), values(n * k, spread), values(n, 1.0));
-            // the same words twice and more, in one tile and in others, of which row 0 makes the likeliest
+            // the same words twice and more, in one tile and in others, of which row 0 makes the
+            // likeliest
             for word in [n - 1, n / 2, n / 3, n / 3 + 1].into_iter().filter(|&word| word < n) {
                 w[word * k..][..k].iter_mut().zip(&x).for_each(|(w, &x)| *w = 9.0 * x);
                 b[word] = 2.0;
@@ -62,7 +65,8 @@ pub fn parts(precision: Precision) {
                         let at = format!("{precision:?} {tile:?} {m}x{n}x{k} row {row} tile {index}");
                         assert_eq!(found, (max, best, of_target), "{at}: largest, its place, the target's");
                         let sum: f64 = values.iter().map(|&x| (x - max).exp()).sum();
-                        // a rounding of half a unit for each term, and what an exponential may be off: two units, and a difference of 100 half a unit of it
+                        // a rounding of half a unit for each term, and what an exponential may be
+                        // off: two units, and a difference of 100 half a unit of it
                         let bound = (values.len() as f64 + 2.0 * 2.0) * 2f64.powi(-24) * sum
                             + values.iter().map(|&x| (x - max).exp() * (max - x) * 2f64.powi(-24)).sum::<f64>();
                         assert!((part[1] - sum).abs() <= bound, "{at}: Σ {} is not {sum}", part[1]);

@@ -30,7 +30,8 @@ impl Drop for Forced {
     }
 }
 
-/// Two segments, the second with the state of the first and another mask; the gradient goes through both.
+/// Two segments, the second with the state of the first and another mask; the gradient goes through
+/// both.
 fn carried([t, b, i, h]: [usize; 4]) -> Case {
     let mut data = Data::new(91);
     let inputs = cases::inputs(&mut data, [t, b, i, h], [1.0, 0.5, 1.5]);
@@ -45,8 +46,9 @@ fn carried([t, b, i, h]: [usize; 4]) -> Case {
     })
 }
 
-/// Shapes for what the small cases leave out: more rows than are computed at a time, several chunks of the inner dimension, sizes that are odd, even and
-/// multiples of four; for one of the plans in bf16, whose kernels take more of the inner dimension at a time, also more than that.
+/// Shapes for what the small cases leave out: more rows than are computed at a time, several chunks
+/// of the inner dimension, sizes that are odd, even and multiples of four; for one of the plans in
+/// bf16, whose kernels take more of the inner dimension at a time, also more than that.
 fn shapes(plan: Force) -> Vec<Case> {
     let mut shapes = vec![
         carried([2, 5, 3, 37]),
@@ -76,7 +78,8 @@ fn plans() -> Vec<(Force, Precision)> {
     precisions().iter().flat_map(of).collect()
 }
 
-/// Every case of the LSTM and the shapes above, by every plan, in three orders of blocks; each plan runs its own kernels, and all of them.
+/// Every case of the LSTM and the shapes above, by every plan, in three orders of blocks; each plan
+/// runs its own kernels, and all of them.
 pub fn lstm_plans(gpu: &str) {
     let _sim = Sim::new(gpu);
     let context = cuda::context(0).unwrap();
@@ -149,7 +152,8 @@ pub fn a_forced_plan_that_does_not_fit_is_an_error(gpu: &str) {
     assert!(text.contains(&format!("{units} units on ")), "{text}");
 }
 
-/// Where the driver refuses a cooperative launch, the LSTM runs step by step; a plan that was asked for is then an error.
+/// Where the driver refuses a cooperative launch, the LSTM runs step by step; a plan that was asked
+/// for is then an error.
 pub fn a_refused_launch_becomes_steps(gpu: &str) {
     if sim::lacks_simulator("a driver that refuses cooperative launches") {
         return;

@@ -40,7 +40,8 @@ macro_rules! suite {
     };
 }
 
-/// Every case of every operation, the optimisers and norms, in every order of blocks, and every kernel.
+/// Every case of every operation, the optimisers and norms, in every order of blocks, and every
+/// kernel.
 pub fn every_case(gpu: &str) {
     let _sim = Sim::new(gpu);
     let context = cuda::context(0).unwrap();
@@ -162,9 +163,11 @@ fn products(precision: Precision) {
     }
 }
 
-/// What a product of k terms may lose for each of them and for the additions afterwards, of the sum of their sizes. In f32 k + 2 roundings of half a unit in the
-/// last place. Tensor cores of an Ampere add eight terms and the sum so far, all cut off one bit beyond the last place of the largest, and cut their sum off:
-/// 9 + 2 halves of a unit for eight terms, and never more than twice k + 2.
+/// What a product of k terms may lose for each of them and for the additions afterwards, of the sum
+/// of their sizes. In f32 k + 2 roundings of half a unit in the last place. Tensor cores of an
+/// Ampere add eight terms and the sum so far, all cut off one bit beyond the last place of the
+/// largest, and cut their sum off: 9 + 2 halves of a unit for eight terms, and never more than
+/// twice k + 2.
 fn unit(precision: Precision) -> f64 {
     match precision {
         Precision::Full => 2f64.powi(-24),
@@ -182,7 +185,8 @@ pub fn products_by_every_tile(gpu: &str) {
     no_findings();
 }
 
-/// Products whose inner dimension blocks share out, the last part of it a short one: matrices that add up to the product.
+/// Products whose inner dimension blocks share out, the last part of it a short one: matrices that
+/// add up to the product.
 fn products_of_parts(precision: Precision) {
     let context = cuda::context(0).unwrap();
     let mut data = Data::new(9);

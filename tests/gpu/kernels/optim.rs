@@ -1,5 +1,6 @@
-//! Optimisers, norm and clipping on the GPU against the CPU. An update rounds after every operation on both: its bits must be the same. The norm is
-//! a sum in f64 of exact squares: of n of them, in any order, n roundings of the sum at most.
+//! Optimisers, norm and clipping on the GPU against the CPU. An update rounds after every operation
+//! on both: its bits must be the same. The norm is a sum in f64 of exact squares: of n of them, in
+//! any order, n roundings of the sum at most.
 
 use ulmfit::autodiff::{ParameterId, Parameters, Role};
 use ulmfit::device::cuda;
@@ -12,7 +13,8 @@ use ulmfit::tensor::{DType, Device, Tensor};
 
 use super::compared::GPU;
 
-/// Odd sizes, more than one chunk of a sum, five layer groups, a buffer, and a parameter without a gradient.
+/// Odd sizes, more than one chunk of a sum, five layer groups, a buffer, and a parameter without a
+/// gradient.
 fn parameters(device: Device) -> Parameters {
     let mut builder = Parameters::builder();
     builder.add("one", &[1], 0);
@@ -73,7 +75,8 @@ fn optimisers() -> Vec<Make> {
     ]
 }
 
-/// Values and state after six clipped steps: group 1 thaws at the fourth, the learning rates differ by group, 'bias' does not decay.
+/// Values and state after six clipped steps: group 1 thaws at the fourth, the learning rates differ
+/// by group, 'bias' does not decay.
 fn train(make: Make, device: Device) -> Vec<(String, Vec<f64>)> {
     let mut p = parameters(device);
     p.set_frozen(1, true);

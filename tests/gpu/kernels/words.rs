@@ -1,4 +1,5 @@
-//! What the cases do not show of the gradient of words' rows: a pad row, a row that is used twice, no place at all, no gradient wanted.
+//! What the cases do not show of the gradient of words' rows: a pad row, a row that is used twice,
+//! no place at all, no gradient wanted.
 
 use ulmfit::autodiff::{Graph, Parameters};
 use ulmfit::ops::Dropout;
@@ -12,7 +13,8 @@ const PAD: u32 = 1;
 
 /// Of numbers whose sums depend on the order of their terms: the CPU's to the last bit.
 pub fn gradients_of_rows() {
-    // the first and the last word, the pad word, one that stands eleven times and one that never does
+    // the first and the last word, the pad word, one that stands eleven times and one that never
+    // does
     let often = [2, 5, 2, 2, 1, 2, 0, 2, 2, 2, 5, 1, 2, 2, 4, 2, 2, 1];
     for e in [1, 3, 8, 257, 260] {
         for (tokens, shape) in [(&often[..], [6, 3]), (&often[..1], [1, 1]), (&[], [0, 3])] {

@@ -148,7 +148,8 @@ fn numbers_that_overflow() {
     });
 }
 
-/// Pipes, devices and sockets in the place of a model's files are refused at once; nobody waits for them.
+/// Pipes, devices and sockets in the place of a model's files are refused at once; nobody waits for
+/// them.
 #[test]
 fn files_that_are_none() {
     let files = ["model.safetensors", "config.json", "vocab.json"];

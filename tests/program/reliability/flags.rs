@@ -1,4 +1,5 @@
-//! No flag is accepted and does nothing: every flag of every command that trains has an effect on what is written, or is refused.
+//! No flag is accepted and does nothing: every flag of every command that trains has an effect on
+//! what is written, or is refused.
 
 use super::data;
 use crate::support::{Data, SIZES, STAGE, json, refused, text, ulmfit, words};
@@ -52,7 +53,8 @@ fn written(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     kept.map(|(path, content)| (path.strip_prefix(folder).unwrap().to_str().unwrap().to_string(), content)).collect()
 }
 
-/// Tries all flags of a command. `line`: without `--out` and sizes; `sizes`: flags that are left out where they are tried.
+/// Tries all flags of a command. `line`: without `--out` and sizes; `sizes`: flags that are left
+/// out where they are tried.
 fn every_flag(data: &Data, name: &str, line: &[&str], prefixes: &[&str]) {
     let base = words(&[SIZES, STAGE, &["--epochs", "1"]]);
     let base: Vec<(&str, &str)> = base.chunks(2).map(|pair| (pair[0], pair[1])).collect();

@@ -48,7 +48,8 @@ fn nothing_old_answers() {
     );
 }
 
-/// A command that cannot be carried out leaves the old result whole; so does one that fails in the middle.
+/// A command that cannot be carried out leaves the old result whole; so does one that fails in the
+/// middle.
 #[test]
 fn the_old_one_stays_until_the_new_one_is_finished() {
     let (_place, data) = data();
@@ -74,7 +75,8 @@ fn the_old_one_stays_until_the_new_one_is_finished() {
     }
 }
 
-/// A run that replaces another and is stopped goes on with `--resume`; until it ends the old model answers.
+/// A run that replaces another and is stopped goes on with `--resume`; until it ends the old model
+/// answers.
 #[test]
 fn a_stopped_replacement_goes_on() {
     let (_place, data) = data();

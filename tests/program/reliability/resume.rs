@@ -26,7 +26,8 @@ fn timeless(events: Vec<Value>) -> Vec<Value> {
 /// What must be the same however often a run was stopped.
 const KINDS: [&str; 4] = ["step", "evaluated", "unfrozen", "finished"];
 
-/// Killed at any call about its folder, a run goes on to the same bits, and its metrics have the same lines.
+/// Killed at any call about its folder, a run goes on to the same bits, and its metrics have the
+/// same lines.
 #[test]
 fn a_death_at_any_call() {
     let (_place, data) = data();
@@ -59,7 +60,8 @@ fn a_death_at_any_call() {
     }
 }
 
-/// A call that fails ends the command with a sentence; afterwards the run goes on to the same bits. Nothing finished is trained again.
+/// A call that fails ends the command with a sentence; afterwards the run goes on to the same bits.
+/// Nothing finished is trained again.
 #[test]
 fn a_failure_of_any_call() {
     let (_place, data) = data();

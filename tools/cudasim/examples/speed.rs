@@ -1,5 +1,6 @@
-//! Thread instructions (instructions of active threads) a second of the interpreter, on one core, for kernels that the engine ships:
-//! `cargo run --release -p cudasim --example speed [KERNEL]`, with and without checks, the best of several runs.
+//! Thread instructions (instructions of active threads) a second of the interpreter, on one core,
+//! for kernels that the engine ships: `cargo run --release -p cudasim --example speed [KERNEL]`,
+//! with and without checks, the best of several runs.
 
 use std::collections::HashMap;
 use std::time::Instant;

@@ -25,10 +25,11 @@ pub struct KernelCounters {
     pub memory: MemoryCounters,
 }
 
-/// A request is one memory instruction of one warp; a sector is 32 bytes; `ideal` sectors are those that the lanes' bytes fill,
-/// each lane's counted; `distinct` sectors are those that a launch touches, each
-/// counted once: what a cache without limit would leave. A wavefront is one pass through the banks of shared memory, and
-/// `shared_ideal` what the requests would take without bank conflicts.
+/// A request is one memory instruction of one warp; a sector is 32 bytes; `ideal` sectors are those
+/// that the lanes' bytes fill, each lane's counted; `distinct` sectors are those that a launch
+/// touches, each counted once: what a cache without limit would leave. A wavefront is one pass
+/// through the banks of shared memory, and `shared_ideal` what the requests would take without bank
+/// conflicts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryCounters {
     pub global_load_requests: u64,
@@ -176,8 +177,8 @@ fn sectors(at: &[u64; 32], mask: u32, mut note: impl FnMut(u64)) -> u64 {
     all.len() as u64
 }
 
-/// (wavefronts, wavefronts without conflicts): 8-byte accesses go by half warps, 16-byte ones by quarters; in each the
-/// bank with the most distinct words decides.
+/// (wavefronts, wavefronts without conflicts): 8-byte accesses go by half warps, 16-byte ones by
+/// quarters; in each the bank with the most distinct words decides.
 fn wavefronts(at: &[u64; 32], mask: u32, bytes: u64) -> (u64, u64) {
     let (group, words) = match bytes {
         0..=4 => (32, 1),

@@ -1,4 +1,5 @@
-//! The GPU models that can be simulated, from the tables of the CUDA C programming guide and the vendors' data sheets.
+//! The GPU models that can be simulated, from the tables of the CUDA C programming guide and the
+//! vendors' data sheets.
 
 /// What of a GPU a program can see.
 #[derive(Clone, Debug)]
@@ -24,19 +25,22 @@ pub struct Device {
     pub peaks: Peaks,
 }
 
-/// What the vendor publishes as the most that the GPU can do, at the boost clock. Beside it hold for all of them, from the CUDA programming guide:
-/// four warp instructions a clock and multiprocessor, and one wavefront (32 banks of 4 bytes) of shared memory.
+/// What the vendor publishes as the most that the GPU can do, at the boost clock. Beside it hold
+/// for all of them, from the CUDA programming guide: four warp instructions a clock and
+/// multiprocessor, and one wavefront (32 banks of 4 bytes) of shared memory.
 ///
-/// Checked: rates of cores, tensor cores and memories follow from their number and clocks (a test computes them); limits of a multiprocessor are those of its
-/// compute capability (CUDA C++ programming guide, "Technical specifications per compute capability"); the two L2 rates stand in the ratio of 2.3 that
-/// the A100's paper names, and are those that a comparison of both cards in Ultrasonics Sonochemistry 99 (2023), 106546, table 3, gives. Not checked:
-/// the papers themselves were not at hand, only what others print from them.
+/// Checked: rates of cores, tensor cores and memories follow from their number and clocks (a test
+/// computes them); limits of a multiprocessor are those of its compute capability (CUDA C++
+/// programming guide, "Technical specifications per compute capability"); the two L2 rates stand in
+/// the ratio of 2.3 that the A100's paper names, and are those that a comparison of both cards in
+/// Ultrasonics Sonochemistry 99 (2023), 106546, table 3, gives. Not checked: the papers themselves
+/// were not at hand, only what others print from them.
 #[derive(Clone, Copy, Debug)]
 pub struct Peaks {
     /// GFLOP/s of f32 outside of the tensor cores.
     pub f32_gflops: f64,
-    /// GFLOP/s of products of f16, and of bf16 from compute capability 8.0 on (older tensor cores have no bf16), with f32 sums on the tensor cores, without
-    /// sparsity.
+    /// GFLOP/s of products of f16, and of bf16 from compute capability 8.0 on (older tensor cores
+    /// have no bf16), with f32 sums on the tensor cores, without sparsity.
     pub tensor_gflops: f64,
     /// kHz at which the tensor cores reach it.
     pub tensor_clock: i32,
@@ -48,11 +52,13 @@ pub struct Peaks {
     pub source: &'static str,
 }
 
-/// Microseconds that a launch costs beside its kernel's own time, where launches follow each other in a stream: 3.8 µs a kernel for kernels of 2.9 µs,
-/// on a V100 ("Getting Started with CUDA Graphs", NVIDIA technical blog, 2019; in a graph 3.4). Taken for every model.
+/// Microseconds that a launch costs beside its kernel's own time, where launches follow each other
+/// in a stream: 3.8 µs a kernel for kernels of 2.9 µs, on a V100 ("Getting Started with CUDA
+/// Graphs", NVIDIA technical blog, 2019; in a graph 3.4). Taken for every model.
 pub const LAUNCH_MICROSECONDS: f64 = 0.9;
 
-/// Bytes of shared memory that the driver keeps for itself in every block from compute capability 8.0 on.
+/// Bytes of shared memory that the driver keeps for itself in every block from compute capability
+/// 8.0 on.
 pub const RESERVED_SHARED: u32 = 1024;
 pub const REGISTERS_PER_SM: u32 = 65536;
 pub const MAX_THREADS: u32 = 1024;
@@ -201,8 +207,8 @@ impl Device {
         if self.major >= 8 { RESERVED_SHARED } else { 0 }
     }
 
-    /// Blocks that fit one multiprocessor at once: the lowest of the limits on blocks, threads, registers (given out in
-    /// pieces of 256 a warp) and shared memory.
+    /// Blocks that fit one multiprocessor at once: the lowest of the limits on blocks, threads,
+    /// registers (given out in pieces of 256 a warp) and shared memory.
     pub fn blocks_per_sm(&self, threads: u32, shared: u32, registers: u32) -> u32 {
         if threads == 0 || threads > MAX_THREADS {
             return 0;
@@ -271,11 +277,13 @@ impl Device {
 mod tests {
     use super::*;
 
-    /// The published rates are those of the cores and clocks in the table: a typing error shows here.
+    /// The published rates are those of the cores and clocks in the table: a typing error shows
+    /// here.
     #[test]
     fn peaks_follow_from_cores_and_clocks() {
         for d in &DEVICES {
-            // f32 cores of a multiprocessor, and operations that its tensor cores do a clock: GeForce cards have half the rate with f32 sums
+            // f32 cores of a multiprocessor, and operations that its tensor cores do a clock:
+            // GeForce cards have half the rate with f32 sums
             let (cores, tensor) = match (d.major, d.minor) {
                 (7, 0 | 5) => (64.0, 1024.0),
                 (8, 0) => (64.0, 2048.0),
@@ -293,7 +301,8 @@ mod tests {
         }
     }
 
-    /// What the programming guide says of a compute capability: shared memory of a multiprocessor and the most of it for a block (KiB), threads, blocks.
+    /// What the programming guide says of a compute capability: shared memory of a multiprocessor
+    /// and the most of it for a block (KiB), threads, blocks.
     #[test]
     fn limits_are_those_of_the_compute_capability() {
         for d in &DEVICES {

@@ -1,5 +1,5 @@
-//! Floating-point arithmetic with every rounding mode, by way of values rounded to odd: a f64 whose last bit is set when
-//! it is not exact rounds correctly to any shorter format in any mode.
+//! Floating-point arithmetic with every rounding mode, by way of values rounded to odd: a f64 whose
+//! last bit is set when it is not exact rounds correctly to any shorter format in any mode.
 
 use crate::op::Half;
 
@@ -19,7 +19,8 @@ pub enum Round {
 /// What a GPU writes for any NaN of f32.
 pub const NAN32: u32 = 0x7fff_ffff;
 
-/// `value` is an exact result rounded to nearest, `error` has the sign of what was cut off; the result is rounded to odd.
+/// `value` is an exact result rounded to nearest, `error` has the sign of what was cut off; the
+/// result is rounded to odd.
 fn to_odd(value: f64, error: f64) -> f64 {
     if error == 0.0 || error.is_nan() || !value.is_finite() || value.to_bits() & 1 == 1 {
         value

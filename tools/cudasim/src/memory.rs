@@ -1,5 +1,6 @@
-//! The memory of the simulated GPU. An allocation begins at an address of its own that is never given out again, so every
-//! access outside of an allocation, or to a freed one, is seen. Fresh memory holds 0xff bytes: NaN in every float format.
+//! The memory of the simulated GPU. An allocation begins at an address of its own that is never
+//! given out again, so every access outside of an allocation, or to a freed one, is seen. Fresh
+//! memory holds 0xff bytes: NaN in every float format.
 
 use std::fmt;
 
@@ -7,7 +8,8 @@ use std::fmt;
 const BASE: u64 = 0x7f10_0000_0000;
 /// Allocations begin in a slot of their own of this many bytes.
 const SLOT_BITS: u32 = 20;
-/// An allocation begins this far into its slot: aligned to 256 bytes, as the driver promises, and to no more.
+/// An allocation begins this far into its slot: aligned to 256 bytes, as the driver promises, and
+/// to no more.
 const INSET: u64 = 0x1100;
 /// What fresh memory holds.
 pub const POISON: u8 = 0xff;
@@ -50,8 +52,8 @@ pub struct DeviceMemory {
 }
 
 impl DeviceMemory {
-    /// Makes room for `len` bytes and returns the address: with `reuse` the lowest one that was freed
-    /// by an allocation of this length, if there is one.
+    /// Makes room for `len` bytes and returns the address: with `reuse` the lowest one that was
+    /// freed by an allocation of this length, if there is one.
     pub fn allocate(&mut self, len: u64, label: &str, reuse: bool) -> u64 {
         let freed = |a: &Allocation| a.freed && a.len == len && self.index(a.base) == Some(a.id as usize);
         let again = if reuse { self.allocations.iter().filter(|a| freed(a)).map(|a| a.base).min() } else { None };

@@ -6,8 +6,8 @@ pub use self::kinds::*;
 use crate::float::Round;
 use crate::ptx::Location;
 
-/// A place in a warp's register file. Slots below the kernel's register count are registers (a 64-bit register takes two),
-/// those above are constants.
+/// A place in a warp's register file. Slots below the kernel's register count are registers (a
+/// 64-bit register takes two), those above are constants.
 pub type Slot = u16;
 /// A predicate register.
 pub type Pred = u16;

@@ -1,4 +1,5 @@
-//! Whole programs through unmodified cudarc, with kernels compiled by clang (tests/kernels/build.sh).
+//! Whole programs through unmodified cudarc, with kernels compiled by clang
+//! (tests/kernels/build.sh).
 
 mod support;
 
@@ -141,7 +142,8 @@ fn bf16_mma_with_ldmatrix_and_cp_async() {
         }
     }
     assert_eq!(counter("bf16_mma", "tensor_flops"), u64::from(2 * m * n * k));
-    // ldmatrix reads padded rows without conflicts; of the 48 copies each quarter warp writes two rows that share four banks
+    // ldmatrix reads padded rows without conflicts; of the 48 copies each quarter warp writes two
+    // rows that share four banks
     assert_eq!(counter("bf16_mma", "shared_wavefronts"), counter("bf16_mma", "shared_ideal") + 48 * 4);
 }
 

@@ -1,4 +1,5 @@
-//! Floating-point and conversion instructions: every rounding mode, NaN, infinities, subnormals and overflow.
+//! Floating-point and conversion instructions: every rounding mode, NaN, infinities, subnormals and
+//! overflow.
 
 // comparisons with NaN are written as PTX defines them
 #![allow(

@@ -1,4 +1,5 @@
-//! Integer, logic, predicate and move instructions against Rust's own arithmetic and values worked out by hand.
+//! Integer, logic, predicate and move instructions against Rust's own arithmetic and values worked
+//! out by hand.
 
 #![allow(clippy::type_complexity, clippy::needless_range_loop, clippy::result_large_err)]
 
@@ -250,7 +251,8 @@ fn special_registers() {
     }
 }
 
-/// Reads of a structure begin with the address of a parameter; only what a kernel names counts as its shared memory.
+/// Reads of a structure begin with the address of a parameter; only what a kernel names counts as
+/// its shared memory.
 #[test]
 fn addresses_of_parameters_and_shared_memory_outside_of_kernels() {
     let text = machine::kernel(

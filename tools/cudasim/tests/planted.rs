@@ -1,4 +1,5 @@
-//! Kernels with one mistake each: the simulator must find it, say what it is, and name the right place.
+//! Kernels with one mistake each: the simulator must find it, say what it is, and name the right
+//! place.
 
 #![allow(clippy::type_complexity, clippy::needless_range_loop, clippy::result_large_err)]
 
@@ -168,7 +169,8 @@ fn a_grid_barrier_orders_and_its_lack_shows() {
         // the block arrives before all its warps have written
         let f = run.text(&body(true, ""), &input(256)).unwrap_err();
         assert_eq!(f.kind, Kind::Race, "{f}");
-        // scopes that end at the block's border: of one side, of both, of a fence around relaxed accesses
+        // scopes that end at the block's border: of one side, of both, of a fence around relaxed
+        // accesses
         let right = body(true, "bar.sync 0;");
         let fenced = |scope: &str| {
             right
@@ -194,7 +196,8 @@ fn a_grid_barrier_orders_and_its_lack_shows() {
     }
 }
 
-/// Three blocks read a word, and one of them writes it after a barrier with one of the others alone: the third one's read is seen where two are remembered.
+/// Three blocks read a word, and one of them writes it after a barrier with one of the others
+/// alone: the third one's read is seen where two are remembered.
 #[test]
 fn two_readers_of_a_word() {
     // blocks 0 and 1 read; block 2 waits for the one that a counter names, then writes

@@ -59,7 +59,8 @@ fn shared_local_and_generic_addresses() {
 
 #[test]
 fn atomics() {
-    // all lanes on one word: the sum of what they saw is that of some order, the end is the same for all
+    // all lanes on one word: the sum of what they saw is that of some order, the end is the same
+    // for all
     let cases: [(&str, u32, fn(u32) -> u32); 9] = [
         ("atom.global.add.u32 %r2, [%rd1], %r29;", 0, |_| 496),
         ("atom.global.max.s32 %r2, [%rd1], %r29;", 0, |_| 31),
@@ -240,7 +241,8 @@ fn matrix_products() {
     }
 }
 
-/// With `mma=truncate` what is small beside the largest of eight products is cut off, and so is their sum.
+/// With `mma=truncate` what is small beside the largest of eight products is cut off, and so is
+/// their sum.
 #[test]
 fn matrix_products_cut_off() {
     let bf16 = |x: f32, y: f32| x.to_bits() >> 16 | (y.to_bits() & 0xffff_0000);
@@ -265,7 +267,8 @@ fn matrix_products_cut_off() {
         mma_in(run, op, depth / 4, fa, |_, _| bf16(1.0, 1.0))[3][5]
     };
     let unit = 2f32.powi(-23);
-    // of 1.5 the last place is `unit`; 0.75 of it is kept to a half where it is cut off, fifteen times in two groups
+    // of 1.5 the last place is `unit`; 0.75 of it is kept to a half where it is cut off, fifteen
+    // times in two groups
     assert_eq!(sum(false, 1, 0.75 * unit), 1.5 + 11.0 * unit);
     assert_eq!(sum(true, 1, 0.75 * unit), 1.5 + 7.0 * unit);
     // a half is kept; the sum of three of them is cut off to one

@@ -1,5 +1,6 @@
-//! A library to preload (`LD_PRELOAD`): counts the calls of the file system that concern paths with `FAULTS_PATH` in them, or
-//! descriptors that were opened from such a path, and makes one of them fail.
+//! A library to preload (`LD_PRELOAD`): counts the calls of the file system that concern paths with
+//! `FAULTS_PATH` in them, or descriptors that were opened from such a path, and makes one of them
+//! fail.
 //!
 //! | variable | what it says |
 //! |---|---|

@@ -1,6 +1,7 @@
-//! Fuzzing on stable Rust. Inputs are made from a seed alone: seeds of the target, a stored corpus, and whatever gave an outcome
-//! (error message without its numbers, format, order of magnitude of documents) that was not seen before, mutated. There is no
-//! coverage feedback; outcomes stand in for it.
+//! Fuzzing on stable Rust. Inputs are made from a seed alone: seeds of the target, a stored corpus,
+//! and whatever gave an outcome (error message without its numbers, format, order of magnitude of
+//! documents) that was not seen before, mutated. There is no coverage feedback; outcomes stand in
+//! for it.
 
 pub mod targets;
 
@@ -151,8 +152,8 @@ pub fn execute(target: &Target, input: &[u8]) -> Outcome {
     timed(target, input).0
 }
 
-/// The outcome and the time it took. What seems slow is run again and the shorter time counts: the machine may have been held up, or
-/// this process stopped.
+/// The outcome and the time it took. What seems slow is run again and the shorter time counts: the
+/// machine may have been held up, or this process stopped.
 fn timed(target: &Target, input: &[u8]) -> (Outcome, Duration) {
     let once = || {
         let begun = Instant::now();

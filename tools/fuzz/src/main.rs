@@ -1,6 +1,7 @@
-//! `ulmfit-fuzz [TARGET..] [--executions N] [--seed N] [--keep N]`: fuzzes the targets (all, unless named), prints a line for each,
-//! writes finds to `tools/fuzz/finds/`, and with `--keep` stores the first input of up to N outcomes in the corpus.
-//! `ulmfit-fuzz TARGET --replay FILE`: runs the target once on a file, for instance a find.
+//! `ulmfit-fuzz [TARGET..] [--executions N] [--seed N] [--keep N]`: fuzzes the targets (all, unless
+//! named), prints a line for each, writes finds to `tools/fuzz/finds/`, and with `--keep` stores
+//! the first input of up to N outcomes in the corpus. `ulmfit-fuzz TARGET --replay FILE`: runs the
+//! target once on a file, for instance a find.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

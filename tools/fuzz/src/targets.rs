@@ -1,4 +1,5 @@
-//! What is fuzzed: each target turns bytes into one call of the library, checks what must always hold, and says what came out.
+//! What is fuzzed: each target turns bytes into one call of the library, checks what must always
+//! hold, and says what came out.
 
 use std::io::{Cursor, Write};
 
@@ -16,7 +17,8 @@ pub struct Target {
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-/// A short description of what happened (two inputs with the same one are alike), or what should never happen.
+/// A short description of what happened (two inputs with the same one are alike), or what should
+/// never happen.
 pub type Outcome = Result<String, String>;
 
 pub const TARGETS: &[Target] = &[
@@ -99,7 +101,8 @@ fn weights(bytes: &[u8]) -> Outcome {
         Ok((named, _)) => {
             let values: usize = named.iter().map(|(_, array)| array.values.len()).sum();
             let fits = named.iter().all(|(_, a)| a.shape.iter().product::<usize>() == a.values.len());
-            // a storage may stand under several names, so that the file can be smaller than all values
+            // a storage may stand under several names, so that the file can be smaller than all
+            // values
             if !fits || values > 64 * bytes.len() {
                 return Err(format!("{values} values out of {} bytes", bytes.len()));
             }
@@ -229,7 +232,8 @@ fn tokenizer(bytes: &[u8]) -> Outcome {
     if tokens != tokenizer.tokens(&document) {
         return Err("two different token streams of one text".into());
     }
-    // as in the reference, the rules of v1 put a text that begins with WikiText's " @-@ " and the mark before it together: `xxbos-`
+    // as in the reference, the rules of v1 put a text that begins with WikiText's " @-@ " and the
+    // mark before it together: `xxbos-`
     if !tokens.iter().any(|t| t == begin || t.strip_prefix(begin).is_some_and(|rest| rest.starts_with('-'))) {
         return Err(format!("no {begin} in {tokens:?}"));
     }

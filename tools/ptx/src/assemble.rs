@@ -109,7 +109,8 @@ fn parse(text: &str, architecture: u32) -> Vec<Use> {
             all.push(Use { kernel, architecture, registers: 0, shared: 0, stack: 0, spills: 0 });
         }
         let Some(last) = all.last_mut() else { continue };
-        // "Used 48 registers, used 1 barriers, 8448 bytes smem", "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
+        // "Used 48 registers, used 1 barriers, 8448 bytes smem", "0 bytes stack frame, 0 bytes
+        // spill stores, 0 bytes spill loads"
         for part in line.trim_start_matches("ptxas info    :").split(',') {
             let part = part.trim().trim_start_matches("Used ");
             let number = |unit: &str| part.strip_suffix(unit).and_then(|n| n.trim().parse::<u32>().ok());

@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{Result, read};
 
-/// Targets, and the PTX version that each is written in: the oldest that has what the kernels use, for the oldest drivers.
+/// Targets, and the PTX version that each is written in: the oldest that has what the kernels use,
+/// for the oldest drivers.
 const TARGETS: &[(&str, &str)] = &[("sm_70", "+ptx63"), ("sm_80", "+ptx70")];
 
 /// What a kernel may include; no header includes another.
@@ -23,10 +24,12 @@ const FLAGS: &[&str] = &[
     "-O3",
     "-std=c++17",
     "-ffp-contract=fast",
-    // a loop over an array of accumulators that is left rolled would put the array into local memory
+    // a loop over an array of accumulators that is left rolled would put the array into local
+    // memory
     "-mllvm",
     "-unroll-threshold=100000",
-    // lines of the source in the PTX, for the messages of the simulated driver; no paths of this machine
+    // lines of the source in the PTX, for the messages of the simulated driver; no paths of this
+    // machine
     "-gline-tables-only",
     "-fdebug-compilation-dir=.",
     "-Wall",
@@ -114,8 +117,9 @@ impl Unit {
     }
 }
 
-/// As it is committed: no white space at the ends of lines, a line end at the last one; without the labels of a debugger, which nothing here names,
-/// and without a place in the source that is another column of the line that is told already.
+/// As it is committed: no white space at the ends of lines, a line end at the last one; without the
+/// labels of a debugger, which nothing here names, and without a place in the source that is
+/// another column of the line that is told already.
 fn trimmed(text: &str) -> String {
     let (mut all, mut told) = (String::new(), "");
     for line in text.lines().map(str::trim_end) {
@@ -123,7 +127,8 @@ fn trimmed(text: &str) -> String {
             continue;
         }
         if let Some(place) = line.trim_start().strip_prefix(".loc") {
-            // file and line; what follows the column (a function that was put in place) says no more
+            // file and line; what follows the column (a function that was put in place) says no
+            // more
             let place = place.trim_start();
             let place = place.match_indices(' ').nth(1).map_or(place, |(at, _)| &place[..at]);
             if place == told {

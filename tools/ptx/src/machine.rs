@@ -1,4 +1,5 @@
-//! What NVIDIA's assembler makes of the PTX, disassembled: a table of instruction counts, and rules that hold for every kernel.
+//! What NVIDIA's assembler makes of the PTX, disassembled: a table of instruction counts, and rules
+//! that hold for every kernel.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

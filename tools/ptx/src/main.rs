@@ -1,4 +1,5 @@
-//! `kernels/*.cu` → `kernels/ptx/*.ptx`, which is committed, so that neither building nor running the program needs a compiler for GPUs.
+//! `kernels/*.cu` → `kernels/ptx/*.ptx`, which is committed, so that neither building nor running
+//! the program needs a compiler for GPUs.
 //!
 //! ```text
 //! cargo run -p ptx                    compile all kernels, replace what is committed
@@ -6,8 +7,9 @@
 //!                                     kernels/machine_code.txt
 //! cargo run -p ptx -- --limits        measure all kernels and rewrite both
 //! ```
-//! The compiler is clang 16 (`clang-16`, or `$CLANG`); the assembler, which only checks, is NVIDIA's ptxas: from `target/ptxas/*`
-//! (`tools/ptx/install.sh` puts it there, and nvdisasm), or on the path. What is absent is named, and what it would have checked is skipped.
+//! The compiler is clang 16 (`clang-16`, or `$CLANG`); the assembler, which only checks, is
+//! NVIDIA's ptxas: from `target/ptxas/*` (`tools/ptx/install.sh` puts it there, and nvdisasm), or
+//! on the path. What is absent is named, and what it would have checked is skipped.
 
 mod assemble;
 mod compile;

@@ -1,8 +1,10 @@
-//! Operands in bf16: where the processor multiplies pairs of them (`vdpbf16ps`), a packed element is a pair that follows in k; elsewhere it is
-//! one number, rounded. Sums are in the type of the tensors either way.
+//! Operands in bf16: where the processor multiplies pairs of them (`vdpbf16ps`), a packed element
+//! is a pair that follows in k; elsewhere it is one number, rounded. Sums are in the type of the
+//! tensors either way.
 //!
-//! Numbers below the normal ones of f32 count as zero, because that is what the instructions make of them: so the bits of a product do
-//! not depend on which of its elements were packed by instructions and which, at an edge, one by one.
+//! Numbers below the normal ones of f32 count as zero, because that is what the instructions make
+//! of them: so the bits of a product do not depend on which of its elements were packed by
+//! instructions and which, at an edge, one by one.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -16,7 +18,8 @@ pub enum Form {
     Plain,
     /// The same, rounded to bf16.
     Rounded,
-    /// Two that follow in k, in bf16, the first in the lower half; after the last of an odd number a zero.
+    /// Two that follow in k, in bf16, the first in the lower half; after the last of an odd number
+    /// a zero.
     Pairs,
 }
 
@@ -80,11 +83,13 @@ pub fn in_a_row(first: __m512, second: __m512) -> __m512 {
     unsafe { std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
 }
 
-/// Writes the pairs of two rows of `columns` elements, by parts of `width` for the rows of successive panels: element `c` goes to
-/// `to[c / width * panel + c % width]`. Without a second row its elements count as zero.
+/// Writes the pairs of two rows of `columns` elements, by parts of `width` for the rows of
+/// successive panels: element `c` goes to `to[c / width * panel + c % width]`. Without a second row
+/// its elements count as zero.
 ///
 /// # Safety
-/// The rows must be valid for `columns` elements, `to` for the places that are named; the processor must have AVX-512 BW and BF16.
+/// The rows must be valid for `columns` elements, `to` for the places that are named; the processor
+/// must have AVX-512 BW and BF16.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub unsafe fn pair_rows(

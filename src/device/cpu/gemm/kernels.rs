@@ -1,7 +1,8 @@
 //! Micro-kernels: one tile of the product in registers, one block of k at a time.
 //!
-//! A tile is `rows × columns` elements of C. Each has an accumulator of its own, which starts at zero and takes the products in the
-//! order of k: the bits of an element depend on nothing else, and are the same for every tile shape and vector width.
+//! A tile is `rows × columns` elements of C. Each has an accumulator of its own, which starts at
+//! zero and takes the products in the order of k: the bits of an element depend on nothing else,
+//! and are the same for every tile shape and vector width.
 
 use super::super::isa::Isa;
 use super::bf16::Form;
@@ -11,14 +12,15 @@ use crate::device::{Precision, Real};
 ///
 /// - `k`: packed elements, of which each holds [`Form::depth`] of the operand
 /// - `a`: packed, `[k, rows]`, with `1 ≤ rows ≤` [`MicroKernel::rows`]
-/// - `b`: packed, `[k, MicroKernel::columns]`; columns beyond `columns` are computed and thrown away
+/// - `b`: packed, `[k, MicroKernel::columns]`; columns beyond `columns` are computed and thrown
+///   away
 /// - `ahead`: what is asked for meanwhile
 /// - `c`: `rows` rows of `columns` elements, `c_stride` apart
 /// - `start`: of each row as many elements as of `c`
 ///
 /// # Safety
-/// The pointers must be valid for these elements, nobody else may touch the elements of `c` meanwhile, and the processor must have
-/// the instructions of the kernel.
+/// The pointers must be valid for these elements, nobody else may touch the elements of `c`
+/// meanwhile, and the processor must have the instructions of the kernel.
 pub type Run<T> = unsafe fn(usize, usize, *const T, *const T, &mut Ahead, *mut T, usize, usize, Start<T>);
 
 /// What the sums of a tile are added to. It may be the tile of C itself.
@@ -34,14 +36,17 @@ impl<T> Start<T> {
     pub const NOTHING: Self = Start { from: std::ptr::null(), stride: 0 };
 }
 
-/// What is asked for while a tile is computed, because it is needed after it; it goes into the second-level cache.
+/// What is asked for while a tile is computed, because it is needed after it; it goes into the
+/// second-level cache.
 #[derive(Clone, Debug)]
 pub struct Ahead {
-    /// A part of the next panel of the right operand, if the kernel does that ([`Prefetch::Panel`]).
+    /// A part of the next panel of the right operand, if the kernel does that
+    /// ([`Prefetch::Panel`]).
     pub right: *const i8,
     /// Cache lines of that part.
     pub right_lines: usize,
-    /// What is packed next as a block of the left operand: so that packing does not wait for a far cache.
+    /// What is packed next as a block of the left operand: so that packing does not wait for a far
+    /// cache.
     pub left: Lines,
     /// Cache lines of it that are asked for during one tile.
     pub left_lines: usize,
@@ -103,21 +108,25 @@ impl ExactSizeIterator for Lines {}
 enum Prefetch {
     /// Its own panel, so many rows of k in advance, into the first-level cache.
     Rows(usize),
-    /// The next panel ([`Ahead::right`]), into the second-level cache, evenly over the tiles of this one: with few instructions, and so that a panel that
-    /// comes from memory has the time of all of them to do so.
+    /// The next panel ([`Ahead::right`]), into the second-level cache, evenly over the tiles of
+    /// this one: with few instructions, and so that a panel that comes from memory has the time of
+    /// all of them to do so.
     Panel,
 }
 
-/// Measured with AVX-512: on Zen 4 8 to 32 rows help, most the last, and 48 are as good; on Zen 5, which multiplies twice as fast, 48 raise the
-/// products of one step of the recurrence by 3 to 7 % over 32, large ones by up to 2 %, and 64 or more take that back. With AVX2 a turn has half
-/// the products, so that these instructions count: on a Zen 3 whose cores are shared, [`Prefetch::Panel`] and turns of eight rows raise
-/// 64x1150x4600 from 64 to 75 % of the peak, large products from 66-83 to 76-86 %.
+/// Measured with AVX-512: on Zen 4 8 to 32 rows help, most the last, and 48 are as good; on Zen 5,
+/// which multiplies twice as fast, 48 raise the products of one step of the recurrence by 3 to 7 %
+/// over 32, large ones by up to 2 %, and 64 or more take that back. With AVX2 a turn has half the
+/// products, so that these instructions count: on a Zen 3 whose cores are shared,
+/// [`Prefetch::Panel`] and turns of eight rows raise 64x1150x4600 from 64 to 75 % of the peak,
+/// large products from 66-83 to 76-86 %.
 const FAR: Prefetch = Prefetch::Rows(48);
 
-/// Computes `c = start + a·b` for one row and [`ROW_PANELS`] whole panels: `(k, a, b, c, start)`. One panel's sums are too few to keep the
-/// processor busy while the panel comes from a far cache.
+/// Computes `c = start + a·b` for one row and [`ROW_PANELS`] whole panels: `(k, a, b, c, start)`.
+/// One panel's sums are too few to keep the processor busy while the panel comes from a far cache.
 ///
-/// - `a`: `[k]`; `b`: the panels, one behind the other; `c`: as many elements as they have columns; `start`: as many, or null
+/// - `a`: `[k]`; `b`: the panels, one behind the other; `c`: as many elements as they have columns;
+///   `start`: as many, or null
 ///
 /// # Safety
 /// As for [`Run`].
@@ -173,8 +182,9 @@ multiply!(f32, portable_f32, avx2_f32, avx512_f32, avx512_bf16);
 multiply!(f32, portable_f32, avx2_f32, avx512_f32);
 multiply!(f64, portable_f64, avx2_f64, avx512_f64);
 
-/// One source for all kernels: `$vector` is a vector of `$lanes` elements, a tile is `$vectors` of them wide, and the list of `$rows`
-/// counts up to the most rows of a tile. `$unroll` rows of k make one turn of the inner loop.
+/// One source for all kernels: `$vector` is a vector of `$lanes` elements, a tile is `$vectors` of
+/// them wide, and the list of `$rows` counts up to the most rows of a tile. `$unroll` rows of k
+/// make one turn of the inner loop.
 macro_rules! kernel {
     (
         $name:ident, $t:ty, $vector:ty, lanes: $lanes:literal, vectors: $vectors:literal, rows: [$($rows:literal)*] $most:literal,
@@ -187,7 +197,8 @@ macro_rules! kernel {
             use $import::*;
 
             const COLUMNS: usize = $lanes * $vectors;
-            /// Rows of k for which the right operand is asked for in advance by a product of one row.
+            /// Rows of k for which the right operand is asked for in advance by a product of one
+            /// row.
             const AHEAD: usize = 32;
             pub const KERNEL: MicroKernel<$t> = MicroKernel { rows: $most, columns: COLUMNS, form: Form::$form, run, run_row };
 
@@ -244,7 +255,8 @@ macro_rules! kernel {
                     }
                 }
                 for (v, &sum) in sums.iter().flatten().enumerate() {
-                    // SAFETY: `c`, and `start` if it is not null, have as many elements as the panels have columns.
+                    // SAFETY: `c`, and `start` if it is not null, have as many elements as the
+                    // panels have columns.
                     unsafe {
                         $store(c.add(v * $lanes), if start.is_null() { sum } else { $add($load(start.add(v * $lanes)), sum) });
                     }
@@ -271,11 +283,13 @@ macro_rules! kernel {
                         }
                         let mut right = [$zero(); VECTORS];
                         for (v, right) in right.iter_mut().enumerate() {
-                            // SAFETY: `b` is `u` rows before row k of the packed panel, which has COLUMNS elements.
+                            // SAFETY: `b` is `u` rows before row k of the packed panel, which has
+                            // COLUMNS elements.
                             *right = unsafe { $load(b.add(u * COLUMNS + v * $lanes)) };
                         }
                         for (i, sums) in sums.iter_mut().enumerate() {
-                            // SAFETY: `a` is `u` rows before row k of the packed panel, which has ROWS elements.
+                            // SAFETY: `a` is `u` rows before row k of the packed panel, which has
+                            // ROWS elements.
                             let left = $broadcast(unsafe { *a.add(u * ROWS + i) });
                             for (sum, &right) in sums.iter_mut().zip(&right) {
                                 *sum = $multiply_add(left, right, *sum);
@@ -288,8 +302,9 @@ macro_rules! kernel {
                         b = b.add(unrolled * COLUMNS);
                     }
                 };
-                // C is asked for a row at a time between the products: all at once are more lines than a processor can wait for, so that the
-                // loads of the operands would wait with them; and the last ones must have come before they are needed.
+                // C is asked for a row at a time between the products: all at once are more lines
+                // than a processor can wait for, so that the loads of the operands would wait with
+                // them; and the last ones must have come before they are needed.
                 let turns = k / $unroll;
                 let between = turns / (ROWS + 2);
                 let (mut next, mut lines) = (ahead.right, ahead.right_lines);
@@ -321,7 +336,8 @@ macro_rules! kernel {
                 }
                 for (i, sums) in sums.iter().enumerate() {
                     for (v, &sum) in sums.iter().enumerate() {
-                        // SAFETY: row i of the tile, which has VECTORS vectors, as has that of `start` if it is not null.
+                        // SAFETY: row i of the tile, which has VECTORS vectors, as has that of
+                        // `start` if it is not null.
                         unsafe {
                             let value = if start.from.is_null() {
                                 sum
@@ -353,7 +369,8 @@ unsafe fn copy_part<T: Real>(
 ) {
     for i in 0..rows {
         for (j, &sum) in tile[i * tile_stride..][..columns].iter().enumerate() {
-            // SAFETY: row i of the tile in C, which has `columns` elements, as has that of `start` if it is not null.
+            // SAFETY: row i of the tile in C, which has `columns` elements, as has that of `start`
+            // if it is not null.
             unsafe {
                 *c.add(i * c_stride + j) =
                     if start.from.is_null() { sum } else { *start.from.add(i * start.stride + j) + sum };

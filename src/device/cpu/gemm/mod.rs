@@ -1,15 +1,19 @@
-//! Matrix products: packed, blocked for the caches, in parallel, and with the same bits for any number of threads.
+//! Matrix products: packed, blocked for the caches, in parallel, and with the same bits for any
+//! number of threads.
 //!
-//! The scheme is that of Goto and van de Geijn, *Anatomy of High-Performance Matrix Multiplication* (2008): a block of the right
-//! operand is packed once for all threads; each thread packs a block of the left one for itself, and multiplies the two tile by tile in a
-//! micro-kernel.
+//! The scheme is that of Goto and van de Geijn, *Anatomy of High-Performance Matrix Multiplication*
+//! (2008): a block of the right operand is packed once for all threads; each thread packs a block
+//! of the left one for itself, and multiplies the two tile by tile in a micro-kernel.
 //!
-//! An element of C is `((0 + s₁) + s₂) + …` (or starts at what it is added [`Onto`]) where `sᵢ` is the sum over the i-th block of k in order,
-//! from zero. The blocks depend on the length of k alone. So the bits depend neither on the shape, nor on threads, nor on whether an
-//! operand was packed before, nor on AVX2 or AVX-512; only [`Isa::Portable`] differs, because it rounds products.
+//! An element of C is `((0 + s₁) + s₂) + …` (or starts at what it is added [`Onto`]) where `sᵢ` is
+//! the sum over the i-th block of k in order, from zero. The blocks depend on the length of k
+//! alone. So the bits depend neither on the shape, nor on threads, nor on whether an operand was
+//! packed before, nor on AVX2 or AVX-512; only [`Isa::Portable`] differs, because it rounds
+//! products.
 //!
-//! With [`Precision::Bf16`] operands are rounded to bf16 while they are packed, whatever the instruction set. Where the processor multiplies
-//! pairs of bf16 (AVX-512 BF16), sums are taken two elements of k at a time, and bits are its own.
+//! With [`Precision::Bf16`] operands are rounded to bf16 while they are packed, whatever the
+//! instruction set. Where the processor multiplies pairs of bf16 (AVX-512 BF16), sums are taken two
+//! elements of k at a time, and bits are its own.
 
 mod bf16;
 mod kernels;
@@ -34,23 +38,27 @@ use super::super::{Precision, Real};
 use super::isa::{Isa, isa};
 use crate::trace;
 
-/// Most packed elements of k in a block. The sums of a tile stay in registers for the whole block, so a long one saves passes over C; the panel of
-/// the right operand (144 KiB for AVX-512) streams from the second-level cache, where it shares the room with the left one.
-/// (Measured on Zen 4 for 64x1150x4600: blocks of 230, which stay in the first-level cache, reach 91 % of the peak, one of 1150 96 %.)
+/// Most packed elements of k in a block. The sums of a tile stay in registers for the whole block,
+/// so a long one saves passes over C; the panel of the right operand (144 KiB for AVX-512) streams
+/// from the second-level cache, where it shares the room with the left one. (Measured on Zen 4 for
+/// 64x1150x4600: blocks of 230, which stay in the first-level cache, reach 91 % of the peak, one of
+/// 1150 96 %.)
 const fn k_block<T>() -> usize {
     4608 / std::mem::size_of::<T>()
 }
 
-/// Most rows of a block of the left operand, where the length of k would allow more: parts of one product that are too large leave
-/// threads idle at its end.
+/// Most rows of a block of the left operand, where the length of k would allow more: parts of one
+/// product that are too large leave threads idle at its end.
 const MOST_ROWS: usize = 364;
 
-/// During the last panels, so many, of a block of the left operand the next one is asked for; it shares a second-level cache with what is being
-/// multiplied. (Measured on Zen 4 for the gradients of a decoder, 30,000 words of 400 dimensions: packing the left operand takes 2 to 4 % of
-/// the product instead of 5 to 6 % in f32, 5 % instead of 9 to 11 % in bf16.)
+/// During the last panels, so many, of a block of the left operand the next one is asked for; it
+/// shares a second-level cache with what is being multiplied. (Measured on Zen 4 for the gradients
+/// of a decoder, 30,000 words of 400 dimensions: packing the left operand takes 2 to 4 % of the
+/// product instead of 5 to 6 % in f32, 5 % instead of 9 to 11 % in bf16.)
 const AHEAD_PANELS: usize = 16;
 
-/// Products with fewer multiplications than this are computed by the calling thread alone: to wake the others would take longer.
+/// Products with fewer multiplications than this are computed by the calling thread alone: to wake
+/// the others would take longer.
 const PARALLEL_FROM: usize = 1 << 20;
 
 /// Whether a result replaces or is added to what is there.
@@ -189,7 +197,8 @@ fn span<T>(m: usize, k: usize, n: usize, onto: Onto<T>) -> trace::Span {
     trace::phase(trace::PRODUCTS).flop(2 * m * k * n).elements::<T>(m * k + k * n + m * n + read)
 }
 
-/// The right-hand matrix of many products, packed once (for instance the recurrent weight of a segment).
+/// The right-hand matrix of many products, packed once (for instance the recurrent weight of a
+/// segment).
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<'a, T> {
     data: &'a [T],
@@ -268,8 +277,8 @@ fn k_blocks<T>(k: usize, form: Form) -> impl Iterator<Item = Range<usize>> + Clo
     blocks(k, k_block::<T>() * form.depth(), form.depth())
 }
 
-/// `0..length` cut into as few ranges of at most `most` as possible, all but the last equally long and a multiple of `multiple` (which
-/// must divide `most`).
+/// `0..length` cut into as few ranges of at most `most` as possible, all but the last equally long
+/// and a multiple of `multiple` (which must divide `most`).
 fn blocks(length: usize, most: usize, multiple: usize) -> impl Iterator<Item = Range<usize>> + Clone + Sync {
     let step = length.div_ceil(length.div_ceil(most).max(1)).next_multiple_of(multiple).max(1);
     (0..length).step_by(step).map(move |from| from..(from + step).min(length))
@@ -286,12 +295,14 @@ fn for_each_index(parallel: bool, count: usize, work: impl Fn(usize) + Sync) {
 
 /// [`pack_panels`] with panels of full width, on all threads if `parallel`.
 fn pack_right<T: Real>(isa: Isa, kernel: &MicroKernel<T>, b: Matrix<T>, to: &mut [T], parallel: bool) {
-    /// Panels that are packed together, so that rows of `b` are read in pieces that are worth their while.
+    /// Panels that are packed together, so that rows of `b` are read in pieces that are worth their
+    /// while.
     const TOGETHER: usize = 8;
     let MicroKernel { columns: width, form, .. } = *kernel;
     let one = |(index, to): (usize, &mut [T])| {
         let from = index * TOGETHER * width;
-        // SAFETY: `pack_panels` only writes initialised elements, so that the slice may be seen as one that need not be.
+        // SAFETY: `pack_panels` only writes initialised elements, so that the slice may be seen as
+        // one that need not be.
         let to = unsafe { &mut *(std::ptr::from_mut(to) as *mut [MaybeUninit<T>]) };
         pack_panels(isa, form, b.columns(from..(from + TOGETHER * width).min(b.columns)), width, true, to);
     };
@@ -355,7 +366,8 @@ impl<'a, T: Real> Product<'a, T> {
         Some(Product { isa, kernel, a, c, n, onto, parallel, _c: std::marker::PhantomData })
     }
 
-    /// Multiplies with some blocks of k of some columns: `right` lists them as `(k, packed panels)` in the order of k.
+    /// Multiplies with some blocks of k of some columns: `right` lists them as `(k, packed panels)`
+    /// in the order of k.
     fn multiply<'b>(&self, columns: Range<usize>, right: impl Iterator<Item = (Range<usize>, &'b [T])> + Clone + Sync) {
         let MicroKernel { rows: tile_rows, columns: tile_columns, form, .. } = self.kernel;
         let m = self.a.rows;
@@ -364,11 +376,13 @@ impl<'a, T: Real> Product<'a, T> {
         let most_rows = (LEFT_BYTES / std::mem::size_of::<T>() / longest).min(MOST_ROWS) / tile_rows * tile_rows;
         // Who computes what depends on the number of threads; what is computed does not.
         let threads = if self.parallel { rayon::current_num_threads() } else { 1 };
-        // Few rows are multiplied whole by every thread, each with columns of its own: so a panel is read once.
+        // Few rows are multiplied whole by every thread, each with columns of its own: so a panel
+        // is read once.
         let few = m <= most_rows && columns.len().div_ceil(tile_columns) >= 16 * threads;
         let row_blocks =
             if few { 1 } else { m.div_ceil(most_rows).next_multiple_of(threads).min(m.div_ceil(2 * tile_rows)) };
-        // a few blocks are equally large, so that no thread waits for another; of many only the last is smaller, and the others have whole tiles
+        // a few blocks are equally large, so that no thread waits for another; of many only the
+        // last is smaller, and the others have whole tiles
         let multiple = if row_blocks <= 4 * threads { 1 } else { tile_rows };
         let row_blocks = blocks(m, m.div_ceil(row_blocks).next_multiple_of(multiple), multiple);
         let wanted = if self.parallel { 3 * threads } else { 1 };
@@ -410,7 +424,8 @@ impl<'a, T: Real> Product<'a, T> {
         Lines::new(a.data.as_ptr(), a.rows, a.columns, a.row_stride)
     }
 
-    /// Multiplies one block: `rows` of A with the packed panels `right` of `columns`, for one block of k. `next`: what is packed after it.
+    /// Multiplies one block: `rows` of A with the packed panels `right` of `columns`, for one block
+    /// of k. `next`: what is packed after it.
     fn multiply_block(
         &self,
         rows: Range<usize>,
@@ -460,8 +475,9 @@ impl<'a, T: Real> Product<'a, T> {
             ahead.right_lines = (size_of_val(panel) / 64).div_ceil(tiles.count);
             for tile in tiles.ranges() {
                 let left = &left[tile.start * height..][..tile.len() * height];
-                // SAFETY: `left` and `panel` have the lengths that the kernel reads and were packed above; the tile lies in C, which is
-                // borrowed mutably, and belongs to this thread alone; `Product::new` asserted that the processor has the instructions.
+                // SAFETY: `left` and `panel` have the lengths that the kernel reads and were packed
+                // above; the tile lies in C, which is borrowed mutably, and belongs to this thread
+                // alone; `Product::new` asserted that the processor has the instructions.
                 unsafe {
                     let row = rows.start + tile.start;
                     let c = self.c.0.add(row * self.n + from);
@@ -474,7 +490,8 @@ impl<'a, T: Real> Product<'a, T> {
     }
 }
 
-/// Rows cut into as few tiles as possible, of almost the same height: a last tile of a few rows would read the panel for little work.
+/// Rows cut into as few tiles as possible, of almost the same height: a last tile of a few rows
+/// would read the panel for little work.
 #[derive(Clone, Copy)]
 struct Tiles {
     count: usize,

@@ -1,7 +1,8 @@
 use super::super::isa::{for_each_isa, multiplies_bf16};
 use super::*;
 
-/// Odd and awkward sizes: nothing, one, around the tiles of every kernel, around the blocks of k, several blocks of rows.
+/// Odd and awkward sizes: nothing, one, around the tiles of every kernel, around the blocks of k,
+/// several blocks of rows.
 const SHAPES: [(usize, usize, usize); 24] = [
     (0, 3, 4),
     (3, 0, 4),
@@ -61,9 +62,10 @@ fn at<T: Real>(m: Matrix<T>, i: usize, j: usize) -> f64 {
     m.data[i * m.row_stride + j * m.column_stride].to_f64()
 }
 
-/// Asserts that `c` is the product (plus `before`) up to rounding. A sum of k products, added in any order, errs by at most
-/// `k·u·Σ|a||b|` to first order, where u is half the distance from 1 to the next number (Higham, *Accuracy and Stability of Numerical
-/// Algorithms*, §3.1); the product that is added to C errs once more, and so does the f64 sum that this compares with.
+/// Asserts that `c` is the product (plus `before`) up to rounding. A sum of k products, added in
+/// any order, errs by at most `k·u·Σ|a||b|` to first order, where u is half the distance from 1 to
+/// the next number (Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1); the product
+/// that is added to C errs once more, and so does the f64 sum that this compares with.
 fn assert_is_product<T: Real>(a: Matrix<T>, b: Matrix<T>, before: Option<&[T]>, c: &[T], what: &str) {
     let u = if std::mem::size_of::<T>() == 4 { 2f64.powi(-24) } else { 2.0 * 2f64.powi(-53) };
     for i in 0..a.rows {

@@ -5,10 +5,12 @@ use std::arch::x86_64::*;
 use super::bf16;
 use super::pack::LANES;
 
-/// Writes `from[column * stride + row]` to `to[row * to_stride + column]` for `width ≤ 16` columns and [`LANES`] rows.
+/// Writes `from[column * stride + row]` to `to[row * to_stride + column]` for `width ≤ 16` columns
+/// and [`LANES`] rows.
 ///
 /// # Safety
-/// `from` must be valid for [`LANES`] elements of each column, `to` for `width` elements of each row; the processor must have AVX-512F.
+/// `from` must be valid for [`LANES`] elements of each column, `to` for `width` elements of each
+/// row; the processor must have AVX-512F.
 #[target_feature(enable = "avx512f")]
 pub unsafe fn transpose(from: *const f32, stride: usize, width: usize, to: *mut f32, to_stride: usize) {
     let mut v = [_mm512_setzero_ps(); LANES];
@@ -42,7 +44,8 @@ pub unsafe fn transpose_pairs(from: *const f32, stride: usize, width: usize, to:
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn exchange(mut v: [__m512; LANES]) -> [__m512; LANES] {
-    // Interleaving row r with row r + 8 moves the highest bit of a row's number to the lowest of a column's: four times, and they are exchanged.
+    // Interleaving row r with row r + 8 moves the highest bit of a row's number to the lowest of a
+    // column's: four times, and they are exchanged.
     let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
     for _ in 0..4 {

@@ -1,9 +1,10 @@
 //! Products with weights of 8 bits, for prediction.
 //!
-//! A weight `[N, K]` is quantised by rows: `w ≈ s·q` with `s = max|w| / 127` and a whole `q` from −127 to
-//! 127, rounded to even. Rows of the left operand are quantised as they come, each with a scale of its own
-//! or all with a fixed one: what a row becomes depends on nothing but the row. Sums of `q·q` are whole
-//! numbers, so every path below gives the same ones, whatever its instructions:
+//! A weight `[N, K]` is quantised by rows: `w ≈ s·q` with `s = max|w| / 127` and a whole `q` from
+//! −127 to 127, rounded to even. Rows of the left operand are quantised as they come, each with a
+//! scale of its own or all with a fixed one: what a row becomes depends on nothing but the row.
+//! Sums of `q·q` are whole numbers, so every path below gives the same ones, whatever its
+//! instructions:
 //!
 //! | path | instructions |
 //! |---|---|
@@ -12,8 +13,8 @@
 //! | `Avx2` | products of 16 bits (`vpmaddwd`); nothing saturates |
 //! | `Portable` | plain code |
 //!
-//! The left operand is stored as `q + 128`, because `vpdpbusd` multiplies unsigned by signed bytes; 128
-//! times the sum of a row of weights is taken away again.
+//! The left operand is stored as `q + 128`, because `vpdpbusd` multiplies unsigned by signed bytes;
+//! 128 times the sum of a row of weights is taken away again.
 
 mod kernels;
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! The English word tokenizer: text is cut at white space; from each piece prefixes and suffixes are cut off until an exception
-//! or nothing is left; what remains is cut at infixes unless it is an address; at last, pieces that together are an exception
-//! (a face, an abbreviation) are put together again. The procedure is spaCy's.
+//! The English word tokenizer: text is cut at white space; from each piece prefixes and suffixes
+//! are cut off until an exception or nothing is left; what remains is cut at infixes unless it is
+//! an address; at last, pieces that together are an exception (a face, an abbreviation) are put
+//! together again. The procedure is spaCy's.
 
 mod url;
 
@@ -18,7 +19,8 @@ use super::tables::{
 /// Words with a reading of their own: where their tokens end.
 struct Exceptions {
     words: HashMap<String, Ends>,
-    /// Those that the affix rules would cut: the reading of the rules alone, by which they are found in running text.
+    /// Those that the affix rules would cut: the reading of the rules alone, by which they are
+    /// found in running text.
     phrases: HashMap<String, Ends>,
     longest_phrase: usize,
 }
@@ -148,8 +150,9 @@ fn affixes(text: &str, exceptions: Option<&Exceptions>) -> Ends {
     ends
 }
 
-/// Puts neighbouring tokens together that make an exception; longer runs win, then earlier ones. As in the reference, a run that loses keeps its
-/// other tokens from later runs too: `((:(:)x` is `(`, `(:`, `(`, `:`, `)`, `x`.
+/// Puts neighbouring tokens together that make an exception; longer runs win, then earlier ones. As
+/// in the reference, a run that loses keeps its other tokens from later runs too: `((:(:)x` is `(`,
+/// `(:`, `(`, `:`, `)`, `x`.
 fn rejoin(text: &str, ends: Ends, exceptions: &Exceptions) -> Ends {
     if ends.len() < 2 {
         return ends;

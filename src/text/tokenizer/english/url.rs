@@ -2,8 +2,9 @@
 
 use super::super::tables::is_lower;
 
-/// `[scheme://][user@](IPv4|host.name)[:port][/path]`, where the top-level name is two or more lower-case letters. By that
-/// rule two sentences without a space between (`film.the`) are an address too; the reference does the same.
+/// `[scheme://][user@](IPv4|host.name)[:port][/path]`, where the top-level name is two or more
+/// lower-case letters. By that rule two sentences without a space between (`film.the`) are an
+/// address too; the reference does the same.
 pub(super) fn is_address(text: &str) -> bool {
     if !text.contains('.') {
         return false;

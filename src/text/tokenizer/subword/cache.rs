@@ -2,7 +2,8 @@
 
 use super::super::super::interner::Interner;
 
-/// The cache is emptied at this many pieces or ids, and longer pieces are not kept: memory stays bounded.
+/// The cache is emptied at this many pieces or ids, and longer pieces are not kept: memory stays
+/// bounded.
 const PIECES: usize = 1 << 17;
 const IDS: usize = 1 << 20;
 const BYTES: usize = 64;

@@ -1,4 +1,5 @@
-//! Code of another library on a file that may hold anything: where it breaks off, that is a fault of the file.
+//! Code of another library on a file that may hold anything: where it breaks off, that is a fault
+//! of the file.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +8,8 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`; nothing where it broke off. A hook for panics must keep silent about these ([`is_guarded`]).
+/// Runs `work`; nothing where it broke off. A hook for panics must keep silent about these
+/// ([`is_guarded`]).
 pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
     let before = GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));

@@ -1,4 +1,5 @@
-//! Training: from counts of segments to a `tokenizer.json`, the same bytes on every run and for any number of threads.
+//! Training: from counts of segments to a `tokenizer.json`, the same bytes on every run and for any
+//! number of threads.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,7 +21,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SubwordAlgorithm {
-    /// A unigram language model of pieces (Kudo 2018, arXiv 1804.10959), as in MultiFiT and fastai (docs/SPEC.md §2.2).
+    /// A unigram language model of pieces (Kudo 2018, arXiv 1804.10959), as in MultiFiT and fastai
+    /// (docs/SPEC.md §2.2).
     Unigram,
     /// Byte-pair encoding on characters (Sennrich et al. 2016, arXiv 1508.07909).
     Bpe,
@@ -63,7 +65,8 @@ const TRAINED_CHARACTERS: usize = 4 << 20;
 /// The crate counts pairs of characters in 32 bits.
 const MOST_OCCURRENCES: u64 = 1 << 30;
 
-/// Segments of a text and how often each occurs, in bounded memory. What is kept does not depend on how the text was batched.
+/// Segments of a text and how often each occurs, in bounded memory. What is kept does not depend on
+/// how the text was batched.
 #[derive(Debug, Default)]
 pub(in crate::text) struct Segments {
     counts: WordCounts,
@@ -78,8 +81,9 @@ impl Segments {
         self.thin_out(MOST_SEGMENTS, MOST_BYTES);
     }
 
-    /// Where there are too many: of the segments seen at most `level` times only a share of 2^-level stays, chosen by a hash, so from all
-    /// over the text; `level` rises where that does not free half of the room.
+    /// Where there are too many: of the segments seen at most `level` times only a share of
+    /// 2^-level stays, chosen by a hash, so from all over the text; `level` rises where that does
+    /// not free half of the room.
     fn thin_out(&mut self, most: usize, most_bytes: usize) {
         if self.counts.len() <= most && self.counts.bytes() <= most_bytes {
             return;
@@ -113,7 +117,8 @@ fn hash(text: &str) -> u64 {
     mixed ^ mixed >> 31
 }
 
-/// Cuts documents into the segments that training counts. Shared by threads; each brings its own [`SegmentScratch`].
+/// Cuts documents into the segments that training counts. Shared by threads; each brings its own
+/// [`SegmentScratch`].
 pub(in crate::text) struct Segmenter {
     rules: Rules,
     invisible: Invisible,
@@ -208,7 +213,8 @@ fn failed(e: impl std::fmt::Display) -> Error {
 /// Trains a tokenizer.
 ///
 /// # Errors
-/// [`Error::Usage`] when `vocab_size` has no place for characters beside the special tokens; [`Error::Data`] when the text holds no word.
+/// [`Error::Usage`] when `vocab_size` has no place for characters beside the special tokens;
+/// [`Error::Data`] when the text holds no word.
 pub(in crate::text) fn train(segments: Segments, training: &SubwordTraining) -> Result<Subword> {
     let special = training.rules.subword_tokens();
     let Some(room) = training.vocab_size.checked_sub(special.len()).filter(|&room| room >= 2) else {
@@ -230,8 +236,8 @@ pub(in crate::text) fn train(segments: Segments, training: &SubwordTraining) -> 
     Ok(Subword::from_bytes(file).map_err(failed)?.with_invisible(training.invisible))
 }
 
-/// What the crate trains on: the most frequent segments, without characters that get no token, sorted, with counts that add up to what it
-/// can count to.
+/// What the crate trains on: the most frequent segments, without characters that get no token,
+/// sorted, with counts that add up to what it can count to.
 fn sentences(segments: Segments, coverage: f64, most_characters: usize) -> Vec<(String, u32)> {
     let counts = segments.counts;
     let mut characters = WordCounts::default();
@@ -271,8 +277,9 @@ fn sentences(segments: Segments, coverage: f64, most_characters: usize) -> Vec<(
     all
 }
 
-/// The crate's trainer. Its sums are of whole numbers and its ties are settled by ids, so that neither threads nor hash tables matter, as
-/// long as it is not told to limit the alphabet or to mark where words end.
+/// The crate's trainer. Its sums are of whole numbers and its ties are settled by ids, so that
+/// neither threads nor hash tables matter, as long as it is not told to limit the alphabet or to
+/// mark where words end.
 fn train_bpe(sentences: &[(String, u32)], training: &SubwordTraining) -> Result<Value> {
     let special = training.rules.subword_tokens();
     let trainer = BpeTrainer::builder()

@@ -1,11 +1,14 @@
-//! A unigram model of pieces, trained as SentencePiece does (Kudo 2018, arXiv 1804.10959, §3.2): many candidates, then rounds of
-//! expectation maximisation in each of which a quarter of them goes, those whose loss costs the text least.
+//! A unigram model of pieces, trained as SentencePiece does (Kudo 2018, arXiv 1804.10959, §3.2):
+//! many candidates, then rounds of expectation maximisation in each of which a quarter of them
+//! goes, those whose loss costs the text least.
 //!
-//! The trainer of the `tokenizers` crate is not used, for two reasons. Its result depends on the number of threads and on the order of hash
-//! tables. And its candidates are what two *different* segments have in common: where segments are words, a frequent word that no other
-//! word begins with can never be a piece.
+//! The trainer of the `tokenizers` crate is not used, for two reasons. Its result depends on the
+//! number of threads and on the order of hash tables. And its candidates are what two *different*
+//! segments have in common: where segments are words, a frequent word that no other word begins
+//! with can never be a piece.
 //!
-//! Sums are taken in a fixed order, logarithms and exponentials are those of the `libm` crate: the same model on every machine.
+//! Sums are taken in a fixed order, logarithms and exponentials are those of the `libm` crate: the
+//! same model on every machine.
 
 use rayon::prelude::*;
 
@@ -14,7 +17,8 @@ pub(super) const LONGEST_PIECE: usize = 16;
 /// Candidates at most (SentencePiece's default), and for each piece that is wanted.
 const MOST_CANDIDATES: usize = 1_000_000;
 const CANDIDATES_PER_PIECE: usize = 32;
-/// A round of pruning leaves this share; the last one leaves a little more than is wanted (both SentencePiece's).
+/// A round of pruning leaves this share; the last one leaves a little more than is wanted (both
+/// SentencePiece's).
 const SHRINKING: f64 = 0.75;
 const LAST_ROUND: f64 = 1.1;
 /// Steps of expectation maximisation in a round.
@@ -71,8 +75,8 @@ impl Text {
     }
 }
 
-/// Trains on segments (sorted, each once, with its count): at most `size` pieces with their log-probabilities, likely ones first. Every
-/// character of the text is one of them.
+/// Trains on segments (sorted, each once, with its count): at most `size` pieces with their
+/// log-probabilities, likely ones first. Every character of the text is one of them.
 ///
 /// # Panics
 /// When the text has more characters than `size`.
@@ -102,7 +106,8 @@ pub(super) fn train(sentences: &[(String, u32)], size: usize) -> Vec<(String, f6
     pieces.iter().map(|piece| (text.piece(piece).iter().collect(), piece.score)).collect()
 }
 
-/// Every character, and the substrings with the highest frequency × length that are followed by different characters or ends.
+/// Every character, and the substrings with the highest frequency × length that are followed by
+/// different characters or ends.
 fn candidates(text: &Text, size: usize) -> Vec<Piece> {
     // suffixes of segments, up to the longest piece, in their order
     let (mut suffixes, mut start) = (Vec::with_capacity(text.characters.len()), 0);
@@ -116,7 +121,8 @@ fn candidates(text: &Text, size: usize) -> Vec<Piece> {
         characters(a).iter().zip(characters(b)).take_while(|(a, b)| a == b).count()
     };
     let mut found: Vec<(u64, u32, u8)> = Vec::new();
-    // for every length of prefix, where in the order the present one begins, and how much was seen before
+    // for every length of prefix, where in the order the present one begins, and how much was seen
+    // before
     let mut open: Vec<(usize, u64)> = Vec::new();
     let mut seen = 0;
     for i in 0..=suffixes.len() {
@@ -249,8 +255,8 @@ fn expectations(trie: &Trie, pieces: &[Piece], parts: &[Vec<(&[char], u32)>]) ->
     total
 }
 
-/// New log-probabilities from expectations, with the sparse prior of the Bayesian variant (as SentencePiece): log p = ψ(n) − ψ(Σn).
-/// Characters stay.
+/// New log-probabilities from expectations, with the sparse prior of the Bayesian variant (as
+/// SentencePiece): log p = ψ(n) − ψ(Σn). Characters stay.
 fn maximise(pieces: &mut Vec<Piece>, expected: &[f64]) {
     let mut counts: Vec<f64> = Vec::with_capacity(pieces.len());
     let mut expected = expected.iter();
@@ -277,7 +283,8 @@ fn digamma(x: f64) -> f64 {
     result + libm::log(x) - 0.5 / x - square * (1.0 / 12.0 - square * (1.0 / 120.0 - square / 252.0))
 }
 
-/// The likeliest way to cut a text; `barred` is a piece not to be used. Hands the pieces to `each`, last ones first.
+/// The likeliest way to cut a text; `barred` is a piece not to be used. Hands the pieces to `each`,
+/// last ones first.
 fn best(
     trie: &Trie,
     pieces: &[Piece],
@@ -305,7 +312,8 @@ fn best(
     }
 }
 
-/// Leaves `left` pieces: characters, and those without which the likelihood of the text would fall most.
+/// Leaves `left` pieces: characters, and those without which the likelihood of the text would fall
+/// most.
 fn prune(text: &Text, pieces: &[Piece], parts: &[Vec<(&[char], u32)>], left: usize) -> Vec<Piece> {
     let trie = Trie::new(text, pieces);
     let of_part = |part: &Vec<(&[char], u32)>| {
@@ -359,7 +367,8 @@ mod tests {
         all
     }
 
-    /// Every substring that is not always followed by the same character, with its count, by trying all.
+    /// Every substring that is not always followed by the same character, with its count, by trying
+    /// all.
     fn all_candidates(sentences: &[(String, u32)]) -> Vec<(String, u64)> {
         let mut found = std::collections::BTreeMap::<String, (u64, std::collections::BTreeSet<Option<char>>)>::new();
         for (sentence, n) in sentences {

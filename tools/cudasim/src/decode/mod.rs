@@ -1,5 +1,5 @@
-//! From the syntax tree of a kernel to instructions that run fast: registers become slots, literals constants, labels
-//! indices, and every modifier is either understood or refused.
+//! From the syntax tree of a kernel to instructions that run fast: registers become slots, literals
+//! constants, labels indices, and every modifier is either understood or refused.
 
 mod arith;
 mod control;
@@ -53,7 +53,8 @@ pub struct Program {
     pub param_offsets: Vec<u32>,
     pub param_bytes: u32,
     pub insts: Vec<Inst>,
-    /// Registers that instructions read, which must be initialised: slots, or predicates with the top bit set.
+    /// Registers that instructions read, which must be initialised: slots, or predicates with the
+    /// top bit set.
     pub reads: Vec<u32>,
     /// Slots of registers; constants follow.
     pub registers: u32,
@@ -66,7 +67,8 @@ pub struct Program {
     pub local_bytes: u32,
     pub max_threads: Option<u32>,
     pub required_threads: Option<[u32; 3]>,
-    /// Registers a thread needs at most at once, in 32-bit units: an estimate of what the assembler would give it.
+    /// Registers a thread needs at most at once, in 32-bit units: an estimate of what the assembler
+    /// would give it.
     pub register_estimate: u32,
     pub line: u32,
     /// The PTX text and its source files, for reports.
@@ -79,7 +81,8 @@ pub struct Program {
 /// Flag of a predicate in `Program::reads`.
 pub const READ_PREDICATE: u32 = 1 << 31;
 
-/// Decodes every kernel of a module. `globals` holds the addresses of its `.global` and `.const` variables.
+/// Decodes every kernel of a module. `globals` holds the addresses of its `.global` and `.const`
+/// variables.
 pub fn decode(module: &Module, globals: &HashMap<String, u64>) -> Result<Vec<Program>, PtxError> {
     let text = std::sync::Arc::new(module.text.clone());
     let files = std::sync::Arc::new(module.files.clone());

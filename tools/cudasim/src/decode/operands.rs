@@ -189,8 +189,9 @@ impl Decoder {
         }
     }
 
-    /// Notes `mov.b64 register, parameter;`, the beginning of reads of a structure, and copies of it: its value is the offset. A register that holds two
-    /// addresses is refused, because reads are resolved here.
+    /// Notes `mov.b64 register, parameter;`, the beginning of reads of a structure, and copies of
+    /// it: its value is the offset. A register that holds two addresses is refused, because reads
+    /// are resolved here.
     pub fn param_address(&mut self, i: &Instruction) -> Result<()> {
         let [Operand::Name(to), Operand::Name(from)] = &i.operands[..] else { return Ok(()) };
         let known = if self.registers.contains_key(from) { &self.param_addresses } else { &self.params };
@@ -263,7 +264,8 @@ impl Decoder {
         }
     }
 
-    /// Registers alive at once in program order, where what lives into a loop lives to its end: a rough estimate.
+    /// Registers alive at once in program order, where what lives into a loop lives to its end: a
+    /// rough estimate.
     pub fn pressure(&self, kernel: &Kernel) -> u32 {
         let mut ranges: HashMap<Slot, (usize, usize, u32)> = HashMap::new();
         for (at, i) in kernel.body.iter().enumerate() {

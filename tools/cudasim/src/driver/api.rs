@@ -6,7 +6,8 @@ use super::{ARGUMENTS, Handle, INVALID_VALUE, NOT_FOUND, Needs, State, bytes_mut
 use crate::counters;
 use crate::report::{Finding, Kind};
 
-/// Writes a string with its zero into a buffer, cut where it is too long; the length without the zero goes to `needed`.
+/// Writes a string with its zero into a buffer, cut where it is too long; the length without the
+/// zero goes to `needed`.
 fn give(value: &str, to: *mut c_char, len: usize, needed: *mut usize) -> super::Answer {
     if !needed.is_null() {
         put(needed, value.len())?;

@@ -30,7 +30,8 @@ pub extern "C" fn cuInit(flags: c_uint) -> u32 {
         }
         if !s.initialised {
             s.initialised = true;
-            // SAFETY: `at_exit` takes nothing, touches only statics that are never dropped, and does not unwind.
+            // SAFETY: `at_exit` takes nothing, touches only statics that are never dropped, and
+            // does not unwind.
             unsafe { atexit(super::api::at_exit) };
         }
         Ok(())

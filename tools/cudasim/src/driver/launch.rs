@@ -58,7 +58,8 @@ fn careful(from: *const c_void, len: usize) -> Option<Vec<u8>> {
     let mut to = vec![0u8; len];
     let local = IoVec { base: to.as_mut_ptr().cast(), len };
     let remote = IoVec { base: from.cast_mut(), len };
-    // SAFETY: the kernel writes at most `len` bytes to `to`, and answers a bad source with an error, not a fault.
+    // SAFETY: the kernel writes at most `len` bytes to `to`, and answers a bad source with an
+    // error, not a fault.
     let n = unsafe { process_vm_readv(getpid(), &local, 1, &remote, 1, 0) };
     if n == len as isize {
         return Some(to);

@@ -176,7 +176,8 @@ pub extern "C" fn cuMemFreeHost(memory: *mut c_void) -> u32 {
         let Some(layout) = s.host.remove(&(memory as usize)) else {
             return Err(refuse(INVALID_VALUE, format!("{memory:?} is no page-locked memory")));
         };
-        // SAFETY: the pointer came from `alloc_zeroed` with this layout, and was removed from the list, so once only.
+        // SAFETY: the pointer came from `alloc_zeroed` with this layout, and was removed from the
+        // list, so once only.
         unsafe { std::alloc::dealloc(memory.cast(), layout) };
         Ok(())
     })

@@ -1,5 +1,5 @@
-//! The driver's entry points. All state lies behind one lock; work runs at once, in the call that asks for it, which is
-//! one of the orders that streams allow.
+//! The driver's entry points. All state lies behind one lock; work runs at once, in the call that
+//! asks for it, which is one of the orders that streams allow.
 
 mod api;
 mod codes;
@@ -41,7 +41,8 @@ pub(crate) const CAPTURE_ISOLATION: u32 = 905;
 pub(crate) const CAPTURE_IMPLICIT: u32 = 906;
 pub(crate) const ILLEGAL_STATE: u32 = 401;
 
-/// A pointer-sized name of a driver object: its kind in the upper bits, so that one kind is never taken for another.
+/// A pointer-sized name of a driver object: its kind in the upper bits, so that one kind is never
+/// taken for another.
 pub(crate) type Handle = *mut c_void;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,7 +115,8 @@ pub(crate) struct State {
     /// One that the client has not seen yet.
     pub delayed: Option<u32>,
     pub kernels: BTreeMap<String, KernelCounters>,
-    /// By what the client called its launches, and by kernel; copies and fills without a label, in parentheses.
+    /// By what the client called its launches, and by kernel; copies and fills without a label, in
+    /// parentheses.
     pub labelled: BTreeMap<(String, String), KernelCounters>,
     pub label: Arc<str>,
     pub findings: Vec<Finding>,
@@ -230,7 +232,8 @@ pub(crate) fn put<T>(to: *mut T, value: T) -> Answer {
     if to.is_null() {
         return Err(refuse(INVALID_VALUE, "a result has no place to go: null pointer"));
     }
-    // SAFETY: the driver's contract is that the pointer is valid for a value of its type; null was refused above.
+    // SAFETY: the driver's contract is that the pointer is valid for a value of its type; null was
+    // refused above.
     unsafe { to.write(value) };
     Ok(())
 }
@@ -240,7 +243,8 @@ pub(crate) fn text(from: *const c_char) -> Answer<String> {
     if from.is_null() {
         return Err(refuse(INVALID_VALUE, "a name is a null pointer"));
     }
-    // SAFETY: the driver's contract is that the pointer is a string that ends in zero; null was refused above.
+    // SAFETY: the driver's contract is that the pointer is a string that ends in zero; null was
+    // refused above.
     let text = unsafe { CStr::from_ptr(from) };
     Ok(text.to_string_lossy().into_owned())
 }
@@ -253,7 +257,8 @@ pub(crate) fn bytes<'a>(from: *const c_void, len: usize) -> Answer<&'a [u8]> {
     if from.is_null() {
         return Err(refuse(INVALID_VALUE, "the host pointer is null"));
     }
-    // SAFETY: the driver's contract is that the pointer is valid for `len` bytes for as long as the call lasts.
+    // SAFETY: the driver's contract is that the pointer is valid for `len` bytes for as long as the
+    // call lasts.
     Ok(unsafe { std::slice::from_raw_parts(from.cast(), len) })
 }
 

@@ -1,4 +1,5 @@
-//! Calls that clients look up and this driver does not do: they say so and return `CUDA_ERROR_NOT_SUPPORTED`.
+//! Calls that clients look up and this driver does not do: they say so and return
+//! `CUDA_ERROR_NOT_SUPPORTED`.
 
 use super::{NOT_SUPPORTED, Needs, call, refuse};
 

@@ -34,7 +34,8 @@ pub(super) fn addresses(w: &Warp, address: Address) -> [u64; 32] {
     at
 }
 
-/// Splits generic addresses by the window they lie in, made relative to it: (global, shared, local) lanes.
+/// Splits generic addresses by the window they lie in, made relative to it: (global, shared, local)
+/// lanes.
 #[inline]
 pub(super) fn split(space: MemSpace, at: &mut [u64; 32], mask: u32) -> (u32, u32, u32) {
     match space {

@@ -39,7 +39,8 @@ macro_rules! map3 {
 }
 pub(super) use {map1, map2, map3};
 
-/// A value of every lane. A loop, because `std::array::from_fn` is left as a call within code for a later processor.
+/// A value of every lane. A loop, because `std::array::from_fn` is left as a call within code for a
+/// later processor.
 #[inline(always)]
 pub(super) fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; 32] {
     let mut all = [T::default(); 32];
@@ -88,7 +89,8 @@ macro_rules! wide3 {
 }
 pub(super) use {wide1, wide2, wide3};
 
-/// One instruction without effects outside of the warp's registers. False if it is not one of these.
+/// One instruction without effects outside of the warp's registers. False if it is not one of
+/// these.
 #[inline(always)]
 pub(super) fn integer(w: &mut Warp, op: &Op, mask: u32) -> bool {
     match *op {

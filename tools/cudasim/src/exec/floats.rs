@@ -191,7 +191,8 @@ fn halves(packed: bool, f: impl Fn(u32) -> u16) -> u32 {
     if packed { low | u32::from(f(16)) << 16 } else { low }
 }
 
-/// Functions of one argument. Approximate ones come out rounded right: a GPU may differ in the last bits.
+/// Functions of one argument. Approximate ones come out rounded right: a GPU may differ in the last
+/// bits.
 fn unary(op: FloatUnary, x: f32, round: Round) -> f32 {
     let p = f64::from(x);
     match op {

@@ -1,4 +1,5 @@
-//! Runs the blocks of a grid: one after the other in a drawn order, or all in turn for a cooperative launch.
+//! Runs the blocks of a grid: one after the other in a drawn order, or all in turn for a
+//! cooperative launch.
 
 use std::sync::Arc;
 
@@ -26,7 +27,8 @@ pub struct Launch {
     /// The parameters, as laid out in `Program::param_offsets`.
     pub params: Vec<u8>,
     pub cooperative: bool,
-    /// From 1 to `MAX_LAUNCH`; the memory must have forgotten accesses of earlier launches with the same number.
+    /// From 1 to `MAX_LAUNCH`; the memory must have forgotten accesses of earlier launches with the
+    /// same number.
     pub number: u64,
 }
 
@@ -55,7 +57,8 @@ pub(crate) struct Machine<'a> {
     pub progress: u64,
     /// The instruction under way.
     pub pc: u32,
-    /// Registers of warps that are done, for others: most kernels have hundreds, and fresh memory costs more than filling it.
+    /// Registers of warps that are done, for others: most kernels have hundreds, and fresh memory
+    /// costs more than filling it.
     spare: Vec<Vec<Lanes>>,
 }
 

@@ -1,5 +1,5 @@
-//! Matrix instructions of a warp: `ldmatrix` and `mma.sync`. Which lane holds which element follows the figures of the
-//! PTX manual, sections "warp-level matrix".
+//! Matrix instructions of a warp: `ldmatrix` and `mma.sync`. Which lane holds which element follows
+//! the figures of the PTX manual, sections "warp-level matrix".
 
 use super::Res;
 use super::access::{addresses, split};
@@ -9,7 +9,8 @@ use crate::float::half_to_f32;
 use crate::op::*;
 
 impl Machine<'_> {
-    /// Loads `n` matrices of 8 by 8 16-bit elements; lane 8 i + r gives the address of row r of matrix i.
+    /// Loads `n` matrices of 8 by 8 16-bit elements; lane 8 i + r gives the address of row r of
+    /// matrix i.
     pub(super) fn ldmatrix(&mut self, b: &mut Block, w: &mut Warp, op: &Op, mask: u32) -> Res {
         let &Op::LdMatrix { n, trans, d, address } = op else { return Ok(()) };
         let mut at = addresses(w, address);
@@ -43,9 +44,10 @@ impl Machine<'_> {
     }
 }
 
-/// d = a b + c of a 16 by k and a k by 8 matrix. Products are exact and summed in f64, then rounded once: a tensor core
-/// sums in an order and width of its own. `fast`: as `has_fast` says. `truncate`: as tensor cores of Ampere were found to sum (Fasi, Higham, Mikaitis,
-/// Pranesh: "Numerical behavior of NVIDIA tensor cores", 2021), see `truncated`.
+/// d = a b + c of a 16 by k and a k by 8 matrix. Products are exact and summed in f64, then rounded
+/// once: a tensor core sums in an order and width of its own. `fast`: as `has_fast` says.
+/// `truncate`: as tensor cores of Ampere were found to sum (Fasi, Higham, Mikaitis, Pranesh:
+/// "Numerical behavior of NVIDIA tensor cores", 2021), see `truncated`.
 #[inline(always)]
 pub(super) fn mma(w: &mut Warp, m: &Mma, fast: bool, truncate: bool) {
     let mut a = [[0f64; 16]; 16];
@@ -117,8 +119,8 @@ fn halves(w: &Warp, m: &Mma, a: &mut [[f64; 16]; 16], b: &mut [[f64; 8]; 16], va
     }
 }
 
-/// Adds the products by eights: they and the sum so far are cut off, towards zero, one bit beyond the last place of the largest of them, and what they add
-/// up to is cut off to f32.
+/// Adds the products by eights: they and the sum so far are cut off, towards zero, one bit beyond
+/// the last place of the largest of them, and what they add up to is cut off to f32.
 #[cold]
 fn truncated(a: &[[f64; 16]; 16], b: &[[f64; 8]; 16], sums: &mut [f64; 128], k: usize) {
     for (row, sums) in a.iter().zip(sums.chunks_exact_mut(8)) {
@@ -163,7 +165,8 @@ fn product<const K: usize>(fast: bool, a: &[[f64; 16]; 16], b: &[[f64; 8]; 16], 
     }
 }
 
-/// The same bits: as every product is exact, fusing it with the sum changes nothing. Written out, because the compiler leaves it scalar.
+/// The same bits: as every product is exact, fusing it with the sum changes nothing. Written out,
+/// because the compiler leaves it scalar.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn fast_product<const K: usize>(a: &[[f64; 16]; 16], b: &[[f64; 8]; 16], sums: &mut [f64; 128]) {

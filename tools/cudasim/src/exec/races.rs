@@ -1,5 +1,6 @@
-//! Who accessed a word of global memory last, and whether a later access is ordered after it. Blocks are ordered by
-//! release and acquire (or fences around relaxed accesses) as vector clocks of blocks; warps of a block by `bar.sync`.
+//! Who accessed a word of global memory last, and whether a later access is ordered after it.
+//! Blocks are ordered by release and acquire (or fences around relaxed accesses) as vector clocks
+//! of blocks; warps of a block by `bar.sync`.
 
 use std::collections::HashMap;
 
@@ -41,7 +42,8 @@ fn reach(scope: Option<Scope>) -> u64 {
     }
 }
 
-/// Last access: launch 12 bits, scope 2 (0 where it is not strong), block 20, thread 10, barriers so far 20.
+/// Last access: launch 12 bits, scope 2 (0 where it is not strong), block 20, thread 10, barriers
+/// so far 20.
 impl Who<'_> {
     fn stamp(&self) -> u64 {
         self.launch << 52
@@ -85,7 +87,8 @@ impl Who<'_> {
             if let Some(by) = self.conflict(written) {
                 return self.found("reads", "written", by, address);
             }
-            // of several readers that nothing orders one is kept, or two; the writer itself is the least useful
+            // of several readers that nothing orders one is kept, or two; the writer itself is the
+            // least useful
             let keep = |before: u64| {
                 before >> 52 == self.launch
                     && (before >> 30) as u32 & 0xf_ffff != self.block
@@ -103,7 +106,8 @@ impl Who<'_> {
         Ok(())
     }
 
-    /// Notes a write, and finds reads and writes it races with. `same` says that the value stays as it was.
+    /// Notes a write, and finds reads and writes it races with. `same` says that the value stays as
+    /// it was.
     #[inline]
     pub fn write(&self, a: &mut Allocation, word: usize, words: usize, same: bool, address: u64) -> Res {
         for i in word..word + words {
@@ -185,8 +189,8 @@ pub fn fence(w: &mut Warp, block: u32, epoch: u32, blocks: u32, known: Option<&C
     w.fenced = Some(current(w, block, epoch, blocks, known));
 }
 
-/// After a barrier of the block every warp knows what each knew, and fences of all its warps hold for the whole block.
-/// `epoch` is the count of barriers with this one.
+/// After a barrier of the block every warp knows what each knew, and fences of all its warps hold
+/// for the whole block. `epoch` is the count of barriers with this one.
 pub fn barrier(warps: &mut [Warp], known: &mut Option<Clock>, block: u32, epoch: u32) {
     for w in warps.iter_mut() {
         if let Some(clock) = w.known.take() {

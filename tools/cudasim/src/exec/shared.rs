@@ -5,7 +5,8 @@ use crate::decode::{LOCAL_BASE, SHARED_BASE};
 use crate::memory::POISON;
 use crate::report::Kind;
 
-/// Last access: strong 1 bit, by several warps 1, thread 10, barriers of the block 26, barriers of the warp 26.
+/// Last access: strong 1 bit, by several warps 1, thread 10, barriers of the block 26, barriers of
+/// the warp 26.
 const STRONG: u64 = 1 << 63;
 const SEVERAL: u64 = 1 << 62;
 const COUNT: u64 = (1 << 26) - 1;

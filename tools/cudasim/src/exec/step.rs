@@ -235,7 +235,8 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Whether all lanes of `need` are here. If not, those that are wait for the others to come; false says so.
+    /// Whether all lanes of `need` are here. If not, those that are wait for the others to come;
+    /// false says so.
     fn gather(&mut self, w: &mut Warp, need: u32, mask: u32) -> Res<bool> {
         if need & !mask == 0 {
             return Ok(true);

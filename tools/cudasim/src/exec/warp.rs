@@ -37,7 +37,8 @@ pub struct AsyncCopy {
     pub src: u64,
 }
 
-/// What is known of other blocks: for each the barrier count and warp up to which its writes are visible.
+/// What is known of other blocks: for each the barrier count and warp up to which its writes are
+/// visible.
 pub type Clock = Vec<u32>;
 
 pub struct Warp {
@@ -150,7 +151,8 @@ impl Warp {
         self.preds[p] = (self.preds[p] & !mask) | (value & mask);
     }
 
-    /// Puts the running lanes aside and goes on with those that are ready and furthest behind. False if none is ready.
+    /// Puts the running lanes aside and goes on with those that are ready and furthest behind.
+    /// False if none is ready.
     pub fn reselect(&mut self) -> bool {
         if self.mask != 0 {
             self.others.push(Group { pc: self.pc, mask: self.mask, waits: false });

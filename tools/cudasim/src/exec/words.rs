@@ -1,5 +1,5 @@
-//! The common accesses, of 32-bit words in one allocation or in shared memory, 32 lanes at a time. What is wrong with an address is left to `access.rs`,
-//! which goes lane by lane.
+//! The common accesses, of 32-bit words in one allocation or in shared memory, 32 lanes at a time.
+//! What is wrong with an address is left to `access.rs`, which goes lane by lane.
 
 use super::access::{addresses, split, thread};
 use super::grid::{Block, Machine};
@@ -17,7 +17,8 @@ struct Place {
     offsets: [u32; 32],
 }
 
-/// Offsets from `base`; `None` if a lane's `bytes` do not lie in the `len` bytes from there or are misaligned.
+/// Offsets from `base`; `None` if a lane's `bytes` do not lie in the `len` bytes from there or are
+/// misaligned.
 #[inline(always)]
 fn offsets(at: &[u64; 32], mask: u32, base: u64, len: usize, bytes: u64) -> Option<[u32; 32]> {
     let last = u32::try_from((len as u64).checked_sub(bytes)?).unwrap_or(u32::MAX);
@@ -79,7 +80,8 @@ impl Machine<'_> {
             for l in 0..32 {
                 let at = offsets[l] as usize + 4 * i;
                 debug_assert!(at + 4 <= data.len());
-                // SAFETY: `offsets` is of this memory, in which `bytes` lie from each of them on; i is less than bytes / 4.
+                // SAFETY: `offsets` is of this memory, in which `bytes` lie from each of them on; i
+                // is less than bytes / 4.
                 words[l] = u32::from_le(unsafe { data.as_ptr().add(at).cast::<u32>().read_unaligned() });
             }
             w.put(d, &words, mask);

@@ -160,8 +160,8 @@ pub enum MemSpace {
     Local,
 }
 
-/// Threads that an access or a fence orders with. There is one GPU, and the host waits: `.gpu` and `.sys` are the same. There are no clusters: a
-/// block is all of its own.
+/// Threads that an access or a fence orders with. There is one GPU, and the host waits: `.gpu` and
+/// `.sys` are the same. There are no clusters: a block is all of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// `.cta` and `.cluster`

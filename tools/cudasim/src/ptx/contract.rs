@@ -1,4 +1,5 @@
-//! What an assembler may do with `mul.f32` and `add.f32` that do not say `.rn`: make one `fma` of them. Here it does so where a seed draws it.
+//! What an assembler may do with `mul.f32` and `add.f32` that do not say `.rn`: make one `fma` of
+//! them. Here it does so where a seed draws it.
 
 use std::collections::HashMap;
 
@@ -67,7 +68,8 @@ fn words(opcode: &str) -> Vec<String> {
     opcode.split('.').map(String::from).collect()
 }
 
-/// Whether it is this instruction as it stands, without a guard and without a rounding that is said.
+/// Whether it is this instruction as it stands, without a guard and without a rounding that is
+/// said.
 fn is(i: &Instruction, opcode: &str) -> bool {
     i.guard.is_none() && i.name() == opcode
 }
@@ -99,7 +101,8 @@ fn fusible(i: &Instruction, products: &HashMap<String, [Operand; 2]>) -> Option<
     }
 }
 
-/// Registers in operands. (Of a store it is those of the address that count as written, which costs a chance to fuse.)
+/// Registers in operands. (Of a store it is those of the address that count as written, which costs
+/// a chance to fuse.)
 fn names(operands: &[Operand]) -> Vec<String> {
     let mut all = Vec::new();
     for operand in operands {

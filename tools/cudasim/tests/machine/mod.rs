@@ -12,8 +12,9 @@ use cudasim::ptx::parse;
 use cudasim::report::Finding;
 use cudasim::{Launch, run};
 
-/// A kernel body around which parameters, registers and a return are put. `%rd1` is the address of the output, `%rd2` that
-/// of the input, `%rd3` and `%rd4` those of this thread's 32 bytes of output and 32 bytes of input.
+/// A kernel body around which parameters, registers and a return are put. `%rd1` is the address of
+/// the output, `%rd2` that of the input, `%rd3` and `%rd4` those of this thread's 32 bytes of
+/// output and 32 bytes of input.
 pub fn kernel(body: &str) -> String {
     format!(
         ".version 7.8\n.target sm_90\n.address_size 64\n.visible .entry k(.param .u64 out, .param .u64 in)\n{{\n\
@@ -43,7 +44,8 @@ impl Default for Run {
 }
 
 impl Run {
-    /// Runs a whole PTX text on 32 bytes a thread of input and output, by both forms of the interpreter, which must agree.
+    /// Runs a whole PTX text on 32 bytes a thread of input and output, by both forms of the
+    /// interpreter, which must agree.
     pub fn text(&self, ptx: &str, input: &[u8]) -> Result<Vec<u8>, Finding> {
         let [wide, plain] = [true, false].map(|avx2| self.once(ptx, input, avx2));
         let outcome = |run: &Result<Vec<u8>, Finding>| run.clone().map_err(|finding| finding.kind);
@@ -86,7 +88,8 @@ impl Run {
     }
 }
 
-/// One operation of 32-bit operands: lane `l` computes `code` of its inputs `%r1 %r2 %r3` (also as `%f1`...) into `%r0`.
+/// One operation of 32-bit operands: lane `l` computes `code` of its inputs `%r1 %r2 %r3` (also as
+/// `%f1`...) into `%r0`.
 pub fn op32(code: &str, inputs: &[[u32; 3]]) -> Vec<u32> {
     let mut bytes = vec![0u8; 1024];
     for (l, input) in inputs.iter().enumerate() {
