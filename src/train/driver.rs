@@ -330,7 +330,7 @@ impl<'a> Training<'a> {
     }
 
     /// On a GPU two graphs: up to the norm, for which the host waits, and what it decides
-    /// (DESIGN.md, "A step on a GPU").
+    /// (DESIGN.md, "On a GPU").
     fn update(&mut self) -> Result<Outcome> {
         let collecting = self.graph.device().collect()?;
         self.graph.reset();
