@@ -1,10 +1,23 @@
 //! ULMFiT (Howard & Ruder 2018) on a numerical engine of its own.
 //!
-//! The floors, ground first (a room imports only from rooms below it; `tests/library/house.rs`
-//! checks that): [`error`] · [`random`], [`trace`], [`files`], [`temporary`] · [`device`] ·
-//! `tensor` · `autodiff` · `ops` · `nn` · `optim` · `check` · `text` · [`linear`] · [`models`] ·
-//! [`answer`] · `train` · `report`, [`mod@bench`] · `cli`. See `DESIGN.md` for why, and
-//! `docs/SPEC.md` for what is computed.
+//! A module at the root is a room. Rooms stand on floors, and a room imports rooms of lower floors
+//! alone (`tests/library/house.rs` checks it). Ground first:
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | errors | [`error`] |
+//! | ground | [`random`], [`trace`], [`files`], [`temporary`] |
+//! | engine | [`device`], then [`tensor`], [`autodiff`], [`ops`], each on a floor of its own |
+//! | networks | [`nn`], [`optim`] |
+//! | text | [`text`] |
+//! | linear model | [`linear`] |
+//! | model folders | [`models`] |
+//! | use | [`answer`], [`check`] |
+//! | training | [`train`] |
+//! | outside | [`report`], [`mod@bench`], [`serve`], [`fetch`] |
+//! | command line | [`cli`] |
+//!
+//! See `DESIGN.md` for why, and `docs/SPEC.md` for what is computed.
 //!
 //! # Asking a model that `ulmfit run` made
 //!

@@ -7,7 +7,7 @@
 //! [`LmBatches`] and [`ClassifierBatches`] are index arithmetic on it. At no point is a corpus in
 //! memory as a whole.
 //!
-//! This room knows `crate::error`, `crate::random` and `crate::temporary` alone.
+//! This room imports `crate::error`, `crate::random`, `crate::files` and `crate::temporary` alone.
 
 mod build;
 mod classifier_batches;

@@ -1,7 +1,7 @@
 //! Encoders: from a window of tokens to a vector for each of them.
 //!
 //! A new one is a file beside this, an arm of [`EncoderSettings`], and a line in each of its
-//! methods (DESIGN.md, "An encoder is a file").
+//! methods (DESIGN.md, "An encoder is a file, and so is a head").
 
 mod awd_lstm;
 mod qrnn;

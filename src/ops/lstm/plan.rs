@@ -68,10 +68,13 @@ const ROWS_BF16: usize = 32;
 /// RTX 4090.
 const SLICES_IN_REGISTERS: usize = 48;
 
-/// Whether there is a kernel that has a part of W_hh in registers. Not in f32: a lane needs every
-/// weight of its columns for each of its rows, eight lanes the same ones, so that registers would
-/// hold each of them eight times; and there a step is bound by the multiply-adds, not by reading
-/// W_hh (DESIGN.md).
+/// Whether there is a kernel that has a part of W_hh in registers.
+///
+/// Not in f32, where registers do not pay. Without tensor cores eight lanes need each weight, for
+/// other rows, so registers would hold each weight eight times. And a step is bound by its
+/// multiply-adds: 64 rows and 1150 units take 43 µs on a V100, 35 on an A100 and 8 on an RTX 4090
+/// at their published peaks. To read W_hh anew, 21 MB, takes a V100 24 µs from memory, during the
+/// product; on the other two it comes from the second-level cache.
 fn has_registers(precision: Precision, pass: Pass, units: usize) -> bool {
     (precision, pass, units) == (Precision::Bf16, Pass::Backward, 16)
 }
