@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use unicode_normalization::char::is_combining_mark;
+use unicode_normalization::{UnicodeNormalization, is_nfc};
+
 /// So many labels or more, with hardly a document more than labels: no classes.
 const MANY: usize = 8;
 /// Pairs that are shown of labels that hardly differ.
@@ -13,10 +16,14 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{ad}')
 }
 
-/// A label for a message: what is not seen is spelled out, and it is not too long.
+/// A label for a message, cut at 60 characters. Characters that are not seen are spelled out; so are
+/// accents that could be one character with their letter (é as e and an accent).
 pub fn shown_label(label: &str) -> String {
+    let decomposed = !is_nfc(label);
     let spelled = |c: char| match c {
-        c if c.is_control() || is_invisible(c) => c.escape_default().to_string(),
+        c if c.is_control() || is_invisible(c) || (decomposed && is_combining_mark(c)) => {
+            c.escape_default().to_string()
+        }
         c => c.to_string(),
     };
     let mut short: String = label.chars().take(60).map(spelled).collect();
@@ -60,6 +67,26 @@ pub(super) fn of_classes(classes: &[(&str, u64)]) -> Vec<String> {
     doubts
 }
 
+/// A fifth of the texts or more with HTML tags: the tags want to go.
+///
+/// `marked`: texts with a tag that the tokenizer does not read; `texts`: all that are not empty.
+pub(super) fn of_markup(marked: u64, texts: u64) -> Option<String> {
+    (marked > 0 && marked * 5 >= texts).then(|| {
+        format!(
+            "{marked} of {texts} texts have HTML tags, which are read as words: take the tags out if they mean nothing"
+        )
+    })
+}
+
+/// Whether a text has a closing HTML tag, such as `</p>`. `<br>` alone does not count: the tokenizer's rules read it as a
+/// line end.
+pub(super) fn has_markup(text: &str) -> bool {
+    text.split("</").skip(1).any(|rest| {
+        let name = rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        (1..=10).contains(&name) && rest.as_bytes().get(name) == Some(&b'>')
+    })
+}
+
 /// What tables, databases and languages write where there is no value.
 const MISSING: &[&str] = &["na", "n/a", "nan", "null", "none", "nil", "\\n", "#n/a", "<na>", "nat", "?", "-"];
 
@@ -73,11 +100,11 @@ fn missing(classes: &[(&str, u64)]) -> Option<String> {
     })
 }
 
-/// Labels that differ by case, white space, characters that are not seen, or the way a number is
-/// written.
+/// Labels that differ only by case, white space, characters that are not seen, Unicode form (é as
+/// one character or as two, full-width letters), or the way a number is written.
 fn alike(classes: &[(&str, u64)]) -> Option<String> {
     let key = |name: &str| {
-        let seen: String = name.chars().filter(|c| !is_invisible(*c)).collect();
+        let seen: String = name.nfkc().filter(|c| !is_invisible(*c)).collect();
         let words: Vec<String> = seen.split_whitespace().map(str::to_lowercase).collect();
         let plain = words.join(" ");
         plain.parse::<f64>().ok().filter(|x| x.is_finite()).map_or(plain, |x| x.to_string())
@@ -96,7 +123,8 @@ fn alike(classes: &[(&str, u64)]) -> Option<String> {
         shown.truncate(SHOWN);
         shown.push(format!("{more} more"));
     }
-    let what = "classes differ by case, white space, unseen characters or the way a number is written alone";
+    let what =
+        "classes differ only by case, white space, unseen characters, Unicode form or the way a number is written";
     Some(format!("{what}: {}; write them alike if they are one", shown.join(", ")))
 }
 
@@ -132,10 +160,19 @@ mod tests {
         let all: Vec<(&str, u64)> = numbers.iter().map(|n| (n.as_str(), 1)).collect();
         assert!(doubts(&all)[0].starts_with("there are as many classes as documents (80 and 80)"));
         assert!(doubts(&[("0.5", 3), ("1", 3)])[0].contains("fractions ('0.5')"));
-        for pair in [["Pos", "pos"], ["a b", "a  b"], ["x", "x\u{200b}"], ["1", "1.0"], ["caf\u{e9}", "CAF\u{c9}"]] {
+        for pair in [
+            ["Pos", "pos"],
+            ["a b", "a  b"],
+            ["x", "x\u{200b}"],
+            ["1", "1.0"],
+            ["caf\u{e9}", "CAF\u{c9}"],
+            ["\u{ff41}b", "ab"],
+        ] {
             let found = doubts(&[(pair[0], 3), (pair[1], 3)]);
-            assert!(found.len() == 1 && found[0].starts_with("classes differ by case"), "{pair:?}: {found:?}");
+            assert!(found.len() == 1 && found[0].starts_with("classes differ only by case"), "{pair:?}: {found:?}");
         }
+        let forms = doubts(&[("caf\u{e9}", 3), ("cafe\u{301}", 3)]);
+        assert!(forms.len() == 1 && forms[0].contains("'caf\u{e9}' and 'cafe\\u{301}'"), "{forms:?}");
         assert!(doubts(&[("x", 3), ("x\u{200b}", 3)])[0].contains("'x' and 'x\\u{200b}'"));
         assert!(doubts(&[("3,5", 3), ("4,0", 3)])[0].contains("fractions ('3,5')"));
         for name in ["NA", "nan", "NULL", "\\N", "None"] {
@@ -149,9 +186,23 @@ mod tests {
     }
 
     #[test]
+    fn markup_in_texts() {
+        for text in ["<p>good</p>", "a </b> c", "x</h1>"] {
+            assert!(has_markup(text), "{text}");
+        }
+        for text in ["a<br /><br />b", "1 </ 2", "</3", "x </ p>", "</heart-broken>", "a < b > c"] {
+            assert!(!has_markup(text), "{text}");
+        }
+        assert!(of_markup(20, 100).is_some() && of_markup(19, 100).is_none() && of_markup(0, 0).is_none());
+    }
+
+    #[test]
     fn labels_in_messages() {
         let many: Vec<String> = (0..2000).map(|i| format!("c{i}")).collect();
         assert!(shown_labels(&many).ends_with("c9, … (2000 in all)"));
         assert_eq!(shown_label("a\tb\nc\u{ad}"), "a\\tb\\nc\\u{ad}");
+        assert_eq!(shown_label("e\u{301}"), "e\\u{301}");
+        // marks that have no other form stay
+        assert_eq!(shown_label("सकारात्मक"), "सकारात्मक");
     }
 }

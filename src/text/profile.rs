@@ -19,6 +19,8 @@ pub struct Profile {
     pub empty: u64,
     /// Documents with a text but without a class.
     pub unlabelled: u64,
+    /// Documents with HTML tags in their text.
+    pub marked_up: u64,
     /// White-space separated words.
     pub words: u64,
     /// Bytes of text (UTF-8).
@@ -56,6 +58,7 @@ impl Profile {
         }
         let words = document.text.split(is_space).filter(|w| !w.is_empty()).count();
         self.words += words as u64;
+        self.marked_up += u64::from(super::doubts::has_markup(&document.text));
         self.lengths.push(u32::try_from(words).unwrap_or(u32::MAX));
         self.texts.add(&document.text);
         // where there may be several, each counts by itself
@@ -71,6 +74,7 @@ impl Profile {
         self.documents += other.documents;
         self.empty += other.empty;
         self.unlabelled += other.unlabelled;
+        self.marked_up += other.marked_up;
         self.words += other.words;
         self.bytes += other.bytes;
         other.classes.iter().for_each(|(class, n)| *self.classes.entry(class.clone()).or_default() += n);
@@ -86,9 +90,11 @@ impl Profile {
         sorted.iter().filter_map(entry).collect()
     }
 
-    /// What speaks against the labels being classes, a sentence each.
+    /// What speaks against the labels being classes and the texts being text, a sentence each.
     pub fn doubts(&self) -> Vec<String> {
-        super::doubts::of_classes(&self.classes())
+        let mut doubts = super::doubts::of_classes(&self.classes());
+        doubts.extend(super::doubts::of_markup(self.marked_up, self.documents - self.empty));
+        doubts
     }
 
     /// Classes of another set that this one has no document of.

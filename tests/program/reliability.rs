@@ -5,6 +5,7 @@ mod damage;
 mod ends;
 mod flags;
 mod health;
+mod loops;
 mod overwrite;
 mod resume;
 mod sizes;
@@ -60,6 +61,11 @@ pub struct Fault<'a> {
 
 impl Fault<'_> {
     pub fn inject(&self, line: &[&str]) -> std::process::Output {
+        self.command(line).output().unwrap()
+    }
+
+    /// The command that will meet the fault.
+    pub fn command(&self, line: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("ulmfit"));
         command.args(line).args(["--device", "cpu"]).env_remove("ULMFIT_ISA").env_remove("ULMFIT_LOG");
         command.env("LD_PRELOAD", faults()).env("FAULTS_PATH", self.part).env("FAULTS_MODE", self.mode);
@@ -67,7 +73,7 @@ impl Fault<'_> {
         if let Some(log) = self.log {
             command.env("FAULTS_LOG", log);
         }
-        command.output().unwrap()
+        command
     }
 }
 

@@ -299,10 +299,14 @@ fn labels_that_are_hardly_classes() {
     );
     let rows = |a: &str, b: &str| format!("text,label\n{}", format!("x,{a}\ny,{b}\n").repeat(5));
     assert!(warned(rows("3.5", "4")).contains("numbers with fractions ('3.5')"));
-    for (a, b) in [("Pos", "pos"), ("a b", "a  b"), ("x", "x\u{200b}"), ("1", "1.0")] {
-        assert!(warned(rows(a, b)).contains("classes differ by case, white space"), "{a} {b}");
+    for (a, b) in [("Pos", "pos"), ("a b", "a  b"), ("x", "x\u{200b}"), ("1", "1.0"), ("\u{e9}", "e\u{301}")] {
+        assert!(warned(rows(a, b)).contains("classes differ only by case, white space"), "{a} {b}");
     }
     assert_eq!(warned(rows("neg", "pos")).matches("warning").count(), 0);
+    let page = "text,label\n<p>good</p>,pos\n<p>bad</p>,neg\n".to_string();
+    assert!(warned(page).contains("2 of 2 texts have HTML tags"));
+    let line_ends = "text,label\ngood<br /><br />film,pos\nbad<br>film,neg\n".to_string();
+    assert_eq!(warned(line_ends).matches("warning").count(), 0);
     let tags = file("tags.csv", rows("neg;film;music", "pos;film"));
     let said = text(&ulmfit(&["data", "check", &tags.path]).assert().success().get_output().stderr.clone());
     assert!(said.contains("--label-separator \";\""), "{said}");
