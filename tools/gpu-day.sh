@@ -1,21 +1,29 @@
 #!/usr/bin/env bash
-# The first fifteen minutes on a real GPU, in one run of at most eight: everything that was only simulated so far, from an archive that tools/gpu-pack.sh has
-# made, on a machine with a driver, without Rust and without a network. Every part has a limit, a part that fails or is missing is named and the next one
-# goes on, and after every part record and logs are complete on disk. The exit status is 1 if any part failed.
+# The first fifteen minutes on a real GPU, in one run of at most eight: everything that was only
+# simulated so far, from an archive that tools/gpu-pack.sh has made, on a machine with a driver,
+# without Rust and without a network. Every part has a limit, a part that fails or is missing is
+# named and the next one goes on, and after every part record and logs are complete on disk. The
+# exit status is 1 if any part failed.
 #   info         what the driver presents, and the LSTM plans for it
-#   graphs       cooperative launches captured as graphs; if they fail, what works instead is taken for all that follows
-#   correct      the cuda tests (both sets of kernels), golden and gradcheck in f32 and bf16, all at once
-#   train        the paper's model, 60 updates: tokens a second; twice with graphs and once without, the same bits, in f32 and bf16
+#   graphs       cooperative launches captured as graphs; if they fail, what works instead is taken
+#                for all that follows
+#   correct      the cuda tests (both sets of kernels), golden and gradcheck in f32 and bf16, all at
+#                once
+#   train        the paper's model, 60 updates: tokens a second; twice with graphs and once without,
+#                the same bits, in f32 and bf16
 #   bench        the recurrence and the step, verified and timed
-#   peer         the same step by PyTorch with cuDNN: f32, TF32, bf16, weight drop   (needs $PYTHON with torch, else python3)
+#   peer         the same step by PyTorch with cuDNN: f32, TF32, bf16, weight drop (needs $PYTHON
+#                with torch, else python3)
 #   counters     time and bytes of a step's kernels                                   (needs ncu)
-#   sanitizer    memcheck, racecheck, synccheck on the recurrence, memcheck on the rest   (needs compute-sanitizer)
-#   with         what was packed besides, if a script *.sh is among it                (tools/gpu-pack.sh --with)
+#   sanitizer    memcheck, racecheck, synccheck on the recurrence, memcheck on the rest (needs
+#                compute-sanitizer)
+#   with         what was packed besides, if a script *.sh is among it (tools/gpu-pack.sh --with)
 # usage: tools/gpu-day.sh [--pack ARCHIVE] [PART..]     without parts: all of them, in this order
 #   ARCHIVE: .gpu.tar.xz beside tools/, unless this script lies in an unpacked one.
-# Results: $ULMFIT_GPU_DAY_OUT, else $OUT, else target/gpu-day: gpu-DATE.md and gpu-DATE-logs.tar.gz (their place in the repository is benches/results).
-# ULMFIT_GPU_DAY_DEVICE: cuda (default), cuda:N, or cudasim for a rehearsal of the script in small ($ULMFIT_CUDASIM names the simulated driver), which shows
-# nothing about a GPU. ULMFIT_GPU_DAY_SECONDS: for all parts together, 480 unless said.
+# Results: $ULMFIT_GPU_DAY_OUT, else $OUT, else target/gpu-day: gpu-DATE.md and gpu-DATE-logs.tar.gz
+# (their place in the repository is benches/results). ULMFIT_GPU_DAY_DEVICE: cuda (default), cuda:N,
+# or cudasim for a rehearsal of the script in small ($ULMFIT_CUDASIM names the simulated driver),
+# which shows nothing about a GPU. ULMFIT_GPU_DAY_SECONDS: for all parts together, 480 unless said.
 set -uo pipefail
 total=${ULMFIT_GPU_DAY_SECONDS:-480}
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -58,7 +66,8 @@ if [ ! -x "$pack/bin/ulmfit" ]; then
   pack=$work/unpacked/.gpu
 fi
 ulmfit=$pack/bin/ulmfit tests=$pack/bin/gpu
-# ULMFIT_TEST_ROOT: where tests find what lies in the repository; CARGO_BIN_EXE_ulmfit: where they find the program
+# ULMFIT_TEST_ROOT: where tests find what lies in the repository; CARGO_BIN_EXE_ulmfit: where they
+# find the program
 export ULMFIT_TEST_ROOT=$pack CARGO_BIN_EXE_ulmfit=$ulmfit CUDA_CACHE_PATH=$work/cache RUST_BACKTRACE=1 PYTHONUNBUFFERED=1
 if [ -n "$rehearsal" ]; then
   unset ULMFIT_REQUIRE_CUDA
@@ -175,7 +184,8 @@ part_graphs() {
 
 part_correct() {
   local name precision
-  # a process each: its tests take turns on the GPU. What graphs and benchmarks do is asked elsewhere.
+  # a process each: its tests take turns on the GPU. What graphs and benchmarks do is asked
+  # elsewhere.
   if [ -n "$rehearsal" ]; then
     for name in parity::masks_are_those_of_the_cpu parity_sm_70::masks_are_those_of_the_cpu training::checks graphs::memory_outlives_the_work_for_it; do
       begin correct "$name" 110 "$tests" --exact "$name" --nocapture

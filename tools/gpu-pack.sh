@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Packs what tools/gpu-day.sh needs on a machine with a GPU but without Rust and without a network: the program and the tests, stripped, the fixtures, the
-# scripts, into .gpu.tar.xz (ignored), at most 50 MiB. The machine there must have glibc as new as the one here.
-# usage: tools/gpu-pack.sh [--with FILE..]     FILE: whatever else is to go along, into with/; a script *.sh among it runs as the part `with`, which finds the
-# program in $ULMFIT, the files in $ULMFIT_WITH, the device in $ULMFIT_DEVICE and the place for results in $ULMFIT_OUT
+# Packs what tools/gpu-day.sh needs on a machine with a GPU but without Rust and without a network:
+# the program and the tests, stripped, the fixtures, the scripts, into .gpu.tar.xz (ignored), at
+# most 50 MiB. The machine there must have glibc as new as the one here.
+# usage: tools/gpu-pack.sh [--with FILE..]
+# FILE: whatever else is to go along, into with/. A script *.sh among it runs as the part `with`. It
+# finds the program in $ULMFIT, the files in $ULMFIT_WITH, the device in $ULMFIT_DEVICE and the
+# place for results in $ULMFIT_OUT
 set -euo pipefail
 cd "$(dirname "$0")/.."
 most=$((50 << 20))

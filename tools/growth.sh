@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# How a training step of the paper's model grows: with the length of the window, with the batch, with the vocabulary, and with threads.
-# For every batch size the fixed cost of a step is the one that fits its lengths best (least squares); shown is what is left, for a token, over that
-# of the shortest window. Of vocabularies: the deviation from a straight line through the outer two. Of threads: the step's ratio over the peak's.
-# usage: tools/growth.sh DATA [lengths|vocabulary|threads ..]   PRECISION=f32|bf16 (f32)   LENGTHS="35 70 140 280"   BATCHES="32 64"
+# How a training step of the paper's model grows: with the length of the window, with the batch,
+# with the vocabulary, and with threads. For every batch size the fixed cost of a step is the one
+# that fits its lengths best (least squares); shown is what is left, for a token, over that of the
+# shortest window. Of vocabularies: the deviation from a straight line through the outer two. Of
+# threads: the step's ratio over the peak's.
+# usage: tools/growth.sh DATA [lengths|vocabulary|threads ..]
+#   PRECISION=f32|bf16 (f32)   LENGTHS="35 70 140 280"   BATCHES="32 64"
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -ge 1 ] || { sed -n '2,5s/^# //p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,8s/^# //p' "$0"; exit 2; }
 data=$1
 shift
 [ $# -gt 0 ] || set -- lengths vocabulary threads

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# IMDb at a small size: a language model from one part of Wikipedia (one epoch), fine-tuned on a tenth of the reviews of train and unsup (the files
-# whose number ends in 0; never the test set's), then classifiers with 500 labels (three seeds) and with all 25,000, beside the same
-# classifiers from scratch. Prints one JSON line for each stage. A finished stage is not run again.
-# usage: tools/imdb.sh DATA_DIR OUT_DIR [THREADS]   (the binary: cargo build --release; tar and zstd are needed)
+# IMDb at a small size: a language model from one part of Wikipedia (one epoch), fine-tuned on a
+# tenth of the reviews of train and unsup (the files whose number ends in 0; never the test set's),
+# then classifiers with 500 labels (three seeds) and with all 25,000, beside the same classifiers
+# from scratch. Prints one JSON line for each stage. A finished stage is not run again.
+# usage: tools/imdb.sh DATA_DIR OUT_DIR [THREADS]   (the binary: cargo build --release; tar and zstd
+#                                                   are needed)
 set -euo pipefail
 data=$1 out=$2 threads=${3:-$(nproc)}
 ulmfit=${ULMFIT:-target/release/ulmfit}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A language model trained 300 steps on WikiText-2, with the operands of its products in f32 and in bf16: both perplexities, and their ratio.
-# Fails where bf16 ends more than 1 % away.
+# A language model trained 300 steps on WikiText-2, with the operands of its products in f32 and in
+# bf16: both perplexities, and their ratio. Fails where bf16 ends more than 1 % away.
 # usage: tools/precision.sh DATA OUT [SEED..]   (seed 42)
 set -euo pipefail
 cd "$(dirname "$0")/.."

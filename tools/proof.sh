@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Everything in full, part by part; leaves a dated record in docs/.
-#   tests   cargo test, with the data sets            checks  every gradient, planted errors, the fixtures
-#   cuda    every kernel on the simulated GPU: parity in three orders of blocks, fixtures, gradients, training, graphs, counters, the PTX
+#   tests   cargo test, with the data sets checks every gradient, planted errors, the fixtures
+#   cuda    every kernel on the simulated GPU: parity in three orders of blocks, fixtures,
+#           gradients, training, graphs, counters, the PTX
 #   reliability  a death and a failure at every call of the file system, not at a slice of them
-#   demo    the demonstration, seeds 1 to 5           peer    WikiText-2 and TREC-6 with the peer's recipe (tools/peer/ours.sh)
+#   demo    the demonstration, seeds 1 to 5 peer WikiText-2 and TREC-6 with the peer's recipe
+#           (tools/peer/ours.sh)
 #   ptb     what each regulariser is worth (hours)    imdb    Wikipedia, then IMDb (hours)
-# usage: tools/proof.sh DATA_DIR OUT_DIR [PART..]   without parts: all of them; JOBS=N: processes or threads of the long parts, else all
+# usage: tools/proof.sh DATA_DIR OUT_DIR [PART..]   without parts: all of them; JOBS=N: processes or
+#                                                   threads of the long parts, else all
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|cuda|reliability|demo|peer|ptb|imdb ..]" >&2; exit 2; }

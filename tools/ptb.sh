@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# What the regularisers of AWD-LSTM are worth on Penn Treebank, recipe `awd` at a reduced size, three seeds each:
-#   tenth   the first tenth of the training text, 20 epochs, where a model without regularisation over-fits: each regulariser alone, and all
+# What the regularisers of AWD-LSTM are worth on Penn Treebank, recipe `awd` at a reduced size,
+# three seeds each:
+#   tenth   the first tenth of the training text, 20 epochs, where a model without regularisation
+#           over-fits: each regulariser alone, and all
 #   whole   the whole text, 4 epochs: all regularisers, and all but one
-# Prints one line a setting: perplexities (mean over the seeds, and the spread) of the last epoch on the training text and on the
-# validation text, both without dropout, and the lowest validation perplexity of any epoch.
-# usage: tools/ptb.sh DATA_DIR OUT_DIR [PART..]   (the binary: cargo build --release; zstd is needed)
+# Prints one line a setting: perplexities (mean over the seeds, and the spread) of the last epoch on
+# the training text and on the validation text, both without dropout, and the lowest validation
+# perplexity of any epoch.
+# usage: tools/ptb.sh DATA_DIR OUT_DIR [PART..]   (the binary: cargo build --release; zstd is
+#                                                 needed)
 set -euo pipefail
 data=$1/ptb out=$2
 shift 2

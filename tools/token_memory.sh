@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Memory and time of making a token file, for one, two, … all of the files given: shows that memory does not grow with the corpus.
-# usage: token_memory.sh FILE..   with ULMFIT=path of the binary (default target/release/ulmfit), THREADS=2
-# Prints a Markdown table: peak resident memory (the program's own peak_rss_mb, MiB), wall and CPU seconds (user + system: on a shared
-# machine the steadier number).
+# Memory and time of making a token file, for one, two, … all of the files given: shows that memory
+# does not grow with the corpus.
+# usage: token_memory.sh FILE..   with ULMFIT=path of the binary (default target/release/ulmfit),
+#                                 THREADS=2
+# Prints a Markdown table: peak resident memory (the program's own peak_rss_mb, MiB), wall and CPU
+# seconds (user + system: on a shared machine the steadier number).
 set -euo pipefail
-[ $# -gt 0 ] || { sed -n '3s/^# //p' "$0"; exit 2; }
+[ $# -gt 0 ] || { sed -n '4,5s/^# //p' "$0"; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 ulmfit=${ULMFIT:-$here/../target/release/ulmfit}
 work=$(mktemp -d)

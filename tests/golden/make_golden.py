@@ -1,8 +1,10 @@
-"""Golden fixtures for a ULMFiT / AWD-LSTM implementation, made with PyTorch (float64 and float32, same inputs).
-Needs torch, fastai 2.8, safetensors. Checked against nn.LSTM, fastai's modules and fastai's and torch's optimizers before anything is
-written. Names and shapes: README.md in OUTDIR (written by this script).
-usage: python make_golden.py OUTDIR [--seed S] [--lstm T,B,I,H] [--qrnn T,B,I,H] [--lm V,E,H,T,B] [--classifier V,E,H,bptt,F1,C,len1,len2,...]
-       [--sampled V,E,N,K] [--adaptive V,E,N,split1,split2,...] [--pool T,E,len1,len2,...] [--totals T1,T2,...]"""
+"""Golden fixtures for a ULMFiT / AWD-LSTM implementation, made with PyTorch (float64 and float32,
+same inputs). Needs torch, fastai 2.8, safetensors. Checked against nn.LSTM, fastai's modules and
+fastai's and torch's optimizers before anything is written. Names and shapes: README.md in OUTDIR
+(written by this script; the committed one has its lines wrapped).
+usage: python make_golden.py OUTDIR [--seed S] [--lstm T,B,I,H] [--qrnn T,B,I,H] [--lm V,E,H,T,B]
+       [--classifier V,E,H,bptt,F1,C,len1,len2,...] [--sampled V,E,N,K]
+       [--adaptive V,E,N,split1,split2,...] [--pool T,E,len1,len2,...] [--totals T1,T2,...]"""
 import sys, os, math, json, warnings, argparse
 warnings.filterwarnings('ignore')
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
@@ -33,7 +35,8 @@ def close(a, b, dt, what):
     e = (a-b).abs().max().item(); s = max(1., b.abs().max().item())
     assert e <= tol*s, (what, e)
 
-# ---------------------------------------------------------------- LSTM written out (gate order i,f,g,o; time-major)
+# -------- LSTM written out (gate order
+# i,f,g,o; time-major)
 def lstm(x, h, c, wi, wh, bi, bh, want=False):
     ys, gs, cs = [], [], []
     for t in range(x.shape[0]):
@@ -63,7 +66,8 @@ def case_lstm(dn, dt):
     d.update({'grad.'+n: t.grad for n, t in v.items()}); d['grad.w_hh_dropped'] = whd.grad
     save('lstm', dn, d, dict(T=T, B=B, I=I, H=H, weight_p=p, gate_order='i,f,g,o'))
 
-# ---------------------------------------------------------------- QRNN (Bradbury et al. 2017; gates z,f,o; f is the share of the new, as in awd-lstm-lm)
+# -------- QRNN (Bradbury et al. 2017; gates
+# z,f,o; f is the share of the new, as in awd-lstm-lm)
 def qrnn(x, before, c, w, b, keep):
     """x [T,B,I]; w [3H,I] or, with a window of two, [3H,2I] for [x_t, x_t-1], x_-1 = before. keep [T,B,H] or a number: what the gates f are multiplied by."""
     source = x if w.shape[1] == x.shape[2] else torch.cat([x, torch.cat([before[None], x[:-1]])], 2)
@@ -77,7 +81,8 @@ def case_qrnn(dn, dt):
     up = {n: t.to(dt) for n, t in dict(gy=rnd(g, T, B, H), gc=rnd(g, B, H)).items()}; mask = scl(bern(g, pw, 3*H, 2*I), pw).to(dt); keep = bern(g, pz, T, B, H).to(dt)
     v = {n: t.to(dt).requires_grad_() for n, t in inp.items()}
     y, c, cs = qrnn(v['x'], v['before'], v['c0'], v['w']*mask, v['b'], keep); loss = (y*up['gy']).sum()+(c*up['gc']).sum(); loss.backward()
-    # check: the paper's form, a convolution over time, and its closed sum: c_t = sum_s f_s z_s prod_{r>s}(1-f_r) + c0 prod(1-f)
+    # check: the paper's form, a convolution over time, and its closed sum: c_t = sum_s f_s z_s
+    # prod_{r>s}(1-f_r) + c0 prod(1-f)
     q = {n: t.detach().to(dt).clone().requires_grad_() for n, t in inp.items()}; wm = q['w']*mask; kernel = torch.stack([wm[:, I:], wm[:, :I]], 2)
     a = F.conv1d(torch.cat([q['before'][None], q['x']]).permute(1, 2, 0), kernel, q['b']).permute(2, 0, 1); z, f, o = a[..., :H].tanh(), a[..., H:2*H].sigmoid()*keep, a[..., 2*H:].sigmoid()
     c2 = torch.stack([sum((f[s]*z[s]*torch.stack([1-f[r] for r in range(s+1, t+1)]+[torch.ones_like(f[0])]).prod(0) for s in range(t+1)), q['c0']*(1-f[:t+1]).prod(0)) for t in range(T)])
@@ -228,7 +233,8 @@ def case_clas(dn, dt):
         loss.backward()
         return dict(enc_out=out, pooled=pooled, bn1_out=x1, lin1_out=z1, bn2_out=x2, logits=lg, loss=loss.reshape(1), **{'stat.'+k: v for k, v in s.items()}), {n: t.grad.clone() for n, t in P.items()}, out.grad.clone(), pooled.grad.clone()
     R, G, gout, gp = run(True)
-    # ---- the same through fastai (chunk-aligned front padding, its hidden state is detached between chunks)
+    # ---- the same through fastai (chunk-aligned front padding, its hidden state is detached
+    # between chunks)
     m = get_text_classifier(AWD_LSTM, V, C, seq_len=bptt, config=dict(emb_sz=E, n_hid=H), drop_mult=0., lin_ftrs=[F1], ps=[0.], pad_idx=pad).to(dt); m.train()
     fastai_copy(m[0].module, P); ly = m[1].layers
     bns = [q for q in ly.modules() if isinstance(q, nn.BatchNorm1d)]; lins = [q for q in ly.modules() if isinstance(q, nn.Linear)]
@@ -276,7 +282,8 @@ def case_opt(dn, dt):
     gs = [rnd(g, 3, 2).to(dt), rnd(g, 5).to(dt)]; ps = [nn.Parameter(torch.zeros_like(x)) for x in gs]
     for p, x in zip(ps, gs): p.grad = x.clone()
     n = nn.utils.clip_grad_norm_(ps, .25); d.update({'clip.g0': gs[0], 'clip.g1': gs[1], 'clip.norm': n.reshape(1), 'clip.out0': ps[0].grad, 'clip.out1': ps[1].grad})
-    # NT-ASGD trigger as in awd-lstm-lm main.py: checked after each validation, before the loss is appended
+    # NT-ASGD trigger as in awd-lstm-lm main.py: checked after each validation, before the loss is
+    # appended
     vl = [5.0, 4.8, 4.7, 4.72, 4.69, 4.71, 4.70, 4.695, 4.692, 4.691, 4.7]; nonmono = 5; hist = []; trig = -1
     for t, v in enumerate(vl):
         if trig < 0 and len(hist) > nonmono and v > min(hist[:-nonmono]): trig = t
@@ -306,7 +313,8 @@ def case_sampled(dn, dt):
         v = {n: inp[n].to(dt).clone().requires_grad_() for n in names}; b = v.get('bias', torch.zeros(V, dtype=dt))
         s_neg = v['hidden'] @ v['weight'][neg].t()+b[neg]; s_y = (v['hidden']*v['weight'][y]).sum(1)+b[y]; m = torch.maximum(s_neg.max().detach(), s_y.max().detach())
         rows = ((s_y-m).exp()+(2*(s_neg-m).exp()).sum(1)).log()+m-s_y; loss = rows.mean(); loss.backward()
-        # check: cross-entropy of [s_y, s_neg + log 2] with class 0, whose gradient is softmax minus one-hot, scattered by hand
+        # check: cross-entropy of [s_y, s_neg + log 2] with class 0, whose gradient is softmax minus
+        # one-hot, scattered by hand
         with torch.no_grad():
             h, w = inp['hidden'].to(dt), inp['weight'].to(dt); ids = torch.cat([y[:, None], neg[None].expand(N, K)], 1); lg = torch.einsum('ne,nke->nk', h, w[ids])+b[ids]; lg[:, 1:] += math.log(2)
             close(F.cross_entropy(lg, torch.zeros(N, dtype=torch.long)), loss, dt, 'sampled loss'); ds = lg.softmax(1); ds[:, 0] -= 1; ds /= N
@@ -341,7 +349,8 @@ def case_adaptive(dn, dt):
             a, b = ends[i], ends[i+1]; out.append(head[:, splits[0]+tail_row(i), None]+(v['hidden'] @ v['weight'][a:b].t()+v['bias'][a:b]).log_softmax(1))
         return torch.cat(out, 1)
     lp = log_probs(v, lambda i: i); rows = -lp[torch.arange(N), y]; loss = rows.mean(); loss.backward(); close(lp.exp().sum(1), torch.ones(N, dtype=dt), dt, 'adaptive sum')
-    # check: torch's adaptive softmax; a constant 1 behind every hidden vector carries the biases, its tail projections are the identity
+    # check: torch's adaptive softmax; a constant 1 behind every hidden vector carries the biases,
+    # its tail projections are the identity
     m = nn.AdaptiveLogSoftmaxWithLoss(E+1, V, splits, div_value=1., head_bias=False).to(dt); one = torch.ones(N, 1, dtype=dt); wb = torch.cat([v['weight'], v['bias'][:, None]], 1).detach()
     with torch.no_grad():
         m.head.weight.copy_(torch.cat([wb[:splits[0]], torch.cat([v['tail_vectors'], v['tail_bias'][:, None]], 1)]))
@@ -349,7 +358,8 @@ def case_adaptive(dn, dt):
     h = v['hidden'].detach().clone().requires_grad_(); r = m(torch.cat([h, one], 1), y); r.loss.backward(); close(r.loss, loss, dt, 'adaptive loss'); close(-r.output, rows, dt, 'adaptive rows'); close(h.grad, v['hidden'].grad, dt, 'adaptive dh')
     close(m.log_prob(torch.cat([h, one], 1)), lp, dt, 'adaptive log_prob'); gw = torch.cat([m.head.weight.grad[:splits[0]]]+[m.tail[i][1].weight.grad for i in range(n)]); gt = m.head.weight.grad[splits[0]:]
     close(gw[:, :E], v['weight'].grad, dt, 'adaptive dw'); close(gw[:, E], v['bias'].grad, dt, 'adaptive db'); close(gt[:, :E], v['tail_vectors'].grad, dt, 'adaptive dtail'); close(gt[:, E], v['tail_bias'].grad, dt, 'adaptive dtail_b')
-    # awd-lstm-lm numbers its tombstones from the end (column -i for tail i): the same once its rows are reversed
+    # awd-lstm-lm numbers its tombstones from the end (column -i for tail i): the same once its rows
+    # are reversed
     f = {**v, 'tail_vectors': v['tail_vectors'].flip(0), 'tail_bias': v['tail_bias'].flip(0)}; close(log_probs(f, lambda i: n-1-i), lp, dt, 'adaptive order')
     d = {**v, 'splits': torch.tensor(splits), 'targets': y, 'log_probs': lp, 'row_loss': rows, 'loss': loss.reshape(1), **{'grad.'+k: t.grad for k, t in v.items()}}
     save('adaptive_softmax', dn, d, dict(V=V, E=E, N=N, splits=','.join(map(str, splits)), tails=n))
@@ -362,7 +372,8 @@ def case_pool(dn, dt):
         x = x0.to(dt).clone().requires_grad_(); last = L-1 if name == 'pool_v2' else torch.full((B,), T-1); use = torch.zeros_like(mask) if name == 'pool_07' else mask
         mx, at = x.masked_fill(use[..., None], -float('inf')).max(1); n = (~use).sum(1)[:, None].to(dt)
         pooled = torch.cat([x[torch.arange(B), last], mx, x.masked_fill(use[..., None], 0).sum(1)/n], 1); (pooled*up).sum().backward()
-        # check: the library's own pooling (0.7: adaptive pools over every position; v1 and v2: masked_concat_pool) and the gradient by hand
+        # check: the library's own pooling (0.7: adaptive pools over every position; v1 and v2:
+        # masked_concat_pool) and the gradient by hand
         z = x.detach().transpose(1, 2)
         ref = torch.cat([x.detach()[:, -1], F.adaptive_max_pool1d(z, 1)[..., 0], F.adaptive_avg_pool1d(z, 1)[..., 0]], 1) if name == 'pool_07' else masked_concat_pool(x.detach(), mask, T if name == 'pool_v2' else 1)
         close(ref, pooled, dt, name); G = torch.where(use[..., None], torch.zeros((), dtype=dt), (up[:, 2*E:]/n)[:, None].expand(B, T, E)).clone()

@@ -1,15 +1,20 @@
-"""Known dropout masks, by an implementation of its own (numpy) of DESIGN.md, "Randomness": Philox4x32-10 (Salmon et al. 2011), the key of
-a training, the sites and the rule of the masks. `tests/library/masks.rs` compares them with `ulmfit::random`.
+"""Known dropout masks, by an implementation of its own (numpy) of DESIGN.md, "Randomness":
+Philox4x32-10 (Salmon et al. 2011), the key of
+a training, the sites and the rule of the masks. `tests/library/masks.rs` compares them with
+`ulmfit::random`.
 usage: python make_masks.py masks.json
 
-masks.json: `philox` counter, key, output; `keys` (seed, stage, direction) -> key; `masks` the key they were drawn with, `site` by name and index,
-`word` = site and chunk, `step`, `p`, `threshold` (lanes below it are kept), `rows` as strings, 1 = kept. Numbers are decimal."""
+masks.json: `philox` counter, key, output; `keys` (seed, stage, direction) -> key; `masks` the key
+they were drawn with, `site` by name and index,
+`word` = site and chunk, `step`, `p`, `threshold` (lanes below it are kept), `rows` as strings, 1 =
+kept. Numbers are decimal."""
 import json, math, sys
 import numpy as np
 
 STAGES = {'Pretrain': 1, 'FinetuneLm': 2, 'Classifier': 3, 'Other': 4}
 DIRECTIONS = {'Forward': 0, 'Backward': 1}
-# first number of each site, how many have one of their own below 256, and the first number of the others
+# first number of each site, how many have one of their own below 256, and the first number of the
+# others
 SITES = {'EmbeddingRow': (1, 1, 0), 'Input': (2, 1, 0), 'Output': (3, 1, 0), 'Head': (16, 16, 0x100), 'Hidden': (32, 32, 0x1000),
          'Weight': (64, 32, 0x2000), 'Custom': (192, 64, 0)}
 LOW = np.uint64(0xFFFFFFFF)

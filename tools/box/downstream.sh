@@ -2,7 +2,8 @@
 # What a pretrained model is worth on three tasks, by validation error: test sets are not read.
 # TREC-6 with 1,090 questions held out, SST-2 with its development set, AG News with 500 labels and
 # 6,117 documents held out. Prints one JSON line for each task and seed.
-# usage: tools/box/downstream.sh DATA MODEL OUT [SEED..]   (the binary: $ULMFIT or target/release/ulmfit)
+# usage: tools/box/downstream.sh DATA MODEL OUT [SEED..]   (the binary: $ULMFIT or
+#                                                          target/release/ulmfit)
 set -euo pipefail
 data=$1 model=$2 out=$3
 shift 3

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# This program and PyTorch (fastai) in turn, pair by pair, on the same work: the machine's speed drifts over minutes, and a pair shares it.
-# Prints both times of every pair and their ratio, then the median ratio with its spread. Above 1: this program is faster.
+# This program and PyTorch (fastai) in turn, pair by pair, on the same work: the machine's speed
+# drifts over minutes, and a pair shares it. Prints both times of every pair and their ratio, then
+# the median ratio with its spread. Above 1: this program is faster.
 # usage: tools/peer/bench.sh PYTHON [PAIRS] [ROW..]   PYTHON: of the environment that setup.sh makes
-#   ROW: NAME, NAME:bf16 or NAME:bf16:default (default: the peer in f32 as it is installed, without env.sh); the NAMEs are
-#   lm_step lm_step_small lm_evaluation classifier_step predict_short predict_reviews
+#   ROW: NAME, NAME:bf16 or NAME:bf16:default (default: the peer in f32 as it is installed, without
+#   env.sh); the NAMEs are lm_step lm_step_small lm_evaluation classifier_step predict_short
+#   predict_reviews
 # The binary: $ULMFIT, else target/release/ulmfit (cargo build --release).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)

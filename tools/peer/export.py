@@ -1,4 +1,5 @@
-"""What exported models compute in PyTorch, fastai 2 and ONNX Runtime, beside what this program does.
+"""What exported models compute in PyTorch, fastai 2 and ONNX Runtime, beside what this program
+does.
 Models: those of tests/import, taken over by `ulmfit import`; texts of 1 to 200 words.
 Needs torch, fastai, onnx, onnxruntime, safetensors. usage: tools/peer/export.py ULMFIT"""
 import json, os, pickle, random, subprocess, sys, tempfile

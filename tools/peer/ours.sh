@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# This program on the peer's task, with the peer's recipe (trec.toml): one language model from WikiText-2, then five seeds of fine-tuning and
-# classifying TREC-6, and the classifier from scratch. Prints one JSON line for each stage. A finished stage is not run again.
+# This program on the peer's task, with the peer's recipe (trec.toml): one language model from
+# WikiText-2, then five seeds of fine-tuning and classifying TREC-6, and the classifier from
+# scratch. Prints one JSON line for each stage. A finished stage is not run again.
 # usage: tools/peer/ours.sh DATA_DIR OUT_DIR   (the binary: cargo build --release)
 set -euo pipefail
 data=$1 out=$2

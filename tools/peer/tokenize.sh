@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# Documents per second of `ulmfit tokenize` and of fastai's tokenizer (its rules and spaCy) on the same file, in turn.
-# usage: tokenize.sh DIR SOURCE [DOCUMENTS]   with ULMFIT=path of the binary (default target/release/ulmfit), ROUNDS=3, WORKERS=2
+# Documents per second of `ulmfit tokenize` and of fastai's tokenizer (its rules and spaCy) on the
+# same file, in turn.
+# usage: tokenize.sh DIR SOURCE [DOCUMENTS]   with ULMFIT=path of the binary (default
+#                                             target/release/ulmfit), ROUNDS=3, WORKERS=2
 #   DIR     where fastai is or will be installed (by setup.sh; 6 GB) and where outputs go
 #   SOURCE  a labelled CSV without a header (AG News: …/ag_news/test.csv.zst) or a folder in a tar
-#           (IMDb: …/aclImdb_labelled.tar.zst::aclImdb/train); DOCUMENTS: the first so many, default all
-# Ours is the whole program, from the command to the last token printed as JSON; of fastai only the tokenizing is timed, with
-# WORKERS processes. CPU seconds (user + system) are given beside wall seconds: on a shared machine they are the steadier number.
+#           (IMDb: …/aclImdb_labelled.tar.zst::aclImdb/train); DOCUMENTS: the first so many, default
+#           all
+# Ours is the whole program, from the command to the last token printed as JSON; of fastai only the
+# tokenizing is timed, with WORKERS processes. CPU seconds (user + system) are given beside wall
+# seconds: on a shared machine they are the steadier number.
 set -euo pipefail
 dir=${1:?usage: tokenize.sh DIR SOURCE [DOCUMENTS]} source=${2:?which documents} n=${3:-0}
 here=$(cd "$(dirname "$0")" && pwd)

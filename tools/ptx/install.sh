@@ -1,5 +1,6 @@
 #!/bin/sh
-# Puts NVIDIA's assemblers and their disassembler, which only check, below target/ptxas. Without a network it says so, and the check is skipped.
+# Puts NVIDIA's assemblers and their disassembler, which only check, below target/ptxas. Without a
+# network it says so, and the check is skipped.
 set -eu
 cd "$(dirname "$0")/../.."
 # install FOLDER PROGRAM PACKAGE==VERSION

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Compiles every kernel of this folder to PTX with clang 16, which needs no NVIDIA package. The PTX is committed.
+# Compiles every kernel of this folder to PTX with clang 16, which needs no NVIDIA package. The PTX
+# is committed.
 set -eu
 cd "$(dirname "$0")"
 for f in *.cu; do
