@@ -14,7 +14,7 @@ use super::values::name_of;
 use super::{Global, job, output};
 use crate::error::Result;
 use crate::models::base::Base;
-use crate::report::progress::Progress;
+use crate::report::progress::{Journal, Progress};
 use crate::text::Role;
 use crate::train::experiment::{Cell, Data, Laboratory, LeftOut, METHODS, Paired, lines};
 use crate::train::observer::Observer;
@@ -133,8 +133,9 @@ impl Input {
         let device = global.announce_device();
         crate::train::interrupt::install()?;
         let precision = job::precision(&recipe, global);
-        let mut observer: Box<dyn Observer> = Box::new(Progress::new(global.detail));
-        let mut stage_observer = |directory: &std::path::Path| job::observers(directory, global);
+        let journal = Journal::default();
+        let mut observer: Box<dyn Observer> = Box::new(Progress::new(global.detail, &journal));
+        let mut stage_observer = |directory: &std::path::Path| job::observers(directory, global, &journal);
         let mut laboratory = Laboratory {
             recipe,
             scratch,

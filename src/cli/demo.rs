@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::recipe::{RecipeArgs, StagedRecipe};
 use super::shared::RunArgs;
-use super::{Global, job, takes};
+use super::{Global, job, output, takes};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::models::Folder;
 use crate::models::base::Base;
+use crate::report::progress::Journal;
 use crate::temporary::TemporaryFolder;
 use crate::text::synthetic::{Synthetic, SyntheticSizes};
 use crate::text::{Format, OpenOptions, Source};
@@ -48,6 +49,11 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let general = &args.recipe.general;
     let directories = job::seed_directories(global, general, folder.path());
     let mut results = Vec::new();
+    // its files are not the user's
+    let journal = Journal::without_data();
+    if !global.quiet {
+        output::to_stderr("data: generated texts, general and of reviews (train, valid, test, unlabelled)");
+    }
     for (seed, directory) in &directories {
         let seed = *seed;
         let sources = write_corpus(seed, &directory.join("corpus"), args.recipe.labels())?;
@@ -55,13 +61,13 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         let one = global.with_seed(seed);
         let flags = RecipeArgs { seeds: None, ..general.clone() };
         let (recipe, run, sources) = (&recipe, &args.run, &sources);
-        let whole = job::WholeRun { global: &one, recipe, run, args: &flags, options, sources };
+        let whole = job::WholeRun { global: &one, recipe, run, args: &flags, options, sources, journal: &journal };
         results.push(job::run_in(&whole, directory)?);
     }
     folder.finish()?;
     let directories = job::seed_directories(global, general, &out);
     let kept = if args.out.is_some() { &directories[..] } else { &[] };
-    job::print_run(global, &pipeline::over_seeds(&results), kept)
+    super::result::print(global, recipe.classifier.task, &pipeline::over_seeds(&results), kept)
 }
 
 /// Writes the generated texts as the files that `run` would read.

@@ -214,6 +214,14 @@ impl Global {
         }
         self.device
     }
+
+    /// The same for a training: one line with device, reason and seed.
+    pub fn announce_run(&self) {
+        if !self.quiet {
+            let device = self.device_note.clone().unwrap_or_else(|| format!("device: {}", self.device));
+            super::output::to_stderr(&format!("{device}, seed {}", self.seed));
+        }
+    }
 }
 
 /// Starts the pool of threads. This thread is one of them: work that it hands out does not have to

@@ -13,12 +13,17 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::models::{self, Architecture, Folder, METRICS_FILE, ModelConfig, REPORT_FILE, RESULT_FILE};
 use crate::nn::EncoderSettings;
-use crate::report::{environment, html, log::Log, metrics::StageMetrics, progress::Progress};
+use crate::report::{
+    environment, html,
+    log::Log,
+    metrics::StageMetrics,
+    progress::{Journal, Progress},
+};
 use crate::text::Direction;
 use crate::text::{Role, Source};
 use crate::train::observer::{Event, Observer};
 use crate::train::pipeline::{self, Run, RunOptions, RunSources, Work};
-use crate::train::recipe::{Recipe, TaskName};
+use crate::train::recipe::{FROM_DATA, FROM_MODEL, Recipe, TaskName};
 use crate::train::stages::{Context, StageResult};
 
 impl RecipeArgs {
@@ -64,7 +69,7 @@ pub fn tagging(mut recipe: Recipe, train: &Source) -> Result<Recipe> {
     let key = "classifier.task";
     let source = |recipe: &Recipe| recipe.row(key).map(|row| row.source.clone());
     if train.has_tags() && source(&recipe) == source(&Recipe::named(&recipe.name)?) {
-        recipe.set(key, TaskName::Tags.name().into(), "the training data")?;
+        recipe.set(key, TaskName::Tags.name().into(), FROM_DATA)?;
     }
     Ok(recipe)
 }
@@ -131,10 +136,10 @@ pub fn precision(recipe: &Recipe, global: &Global) -> Precision {
 }
 
 /// Progress on standard error, `metrics.jsonl` in the directory, and the log.
-pub fn observers(directory: &Path, global: &Global) -> Result<Box<dyn Observer>> {
+pub fn observers(directory: &Path, global: &Global, journal: &Journal) -> Result<Box<dyn Observer>> {
     let metrics = StageMetrics::new(directory.join(METRICS_FILE));
     let mut all: Vec<Box<dyn Observer>> =
-        vec![Box::new(Progress::new(global.detail)), Box::new(metrics), Box::new(Log)];
+        vec![Box::new(Progress::new(global.detail, journal)), Box::new(metrics), Box::new(Log)];
     all.observe(&environment::event(isa().name(), &global.device.to_string(), global.precision))?;
     Ok(Box::new(all))
 }
@@ -180,7 +185,7 @@ pub fn sized_like(asked: Recipe, config: &ModelConfig, args: &RecipeArgs, for_cl
         }
     }
     let bias = bias.unwrap_or(recipe.model.decoder_bias);
-    let source = "the model to start from";
+    let source = FROM_MODEL;
     recipe.set("model.encoder", encoder.kind().into(), source)?;
     recipe.set("model.emb", width.into(), source)?;
     recipe.set("model.hidden", hidden.into(), source)?;
@@ -204,13 +209,13 @@ pub fn train_one(
     title: &str,
     train: impl FnOnce(&mut Context, &Path) -> Result<StageResult>,
 ) -> Result<()> {
-    global.announce_device();
+    global.announce_run();
     run.begin();
     let folder = Folder::open(out, Some(run.resume), run.overwrite)?;
     let work = folder.path().to_path_buf();
     let finished = run.resume && models::is_finished(&work)?;
     crate::train::interrupt::install()?;
-    let mut observer = observers(&work, global)?;
+    let mut observer = observers(&work, global, &Journal::default())?;
     let mut context = context(recipe, global, run, args.reading_direction(), &mut *observer);
     let result = train(&mut context, &work).inspect_err(|_| folder.abandon())?;
     drop(observer);
@@ -254,6 +259,8 @@ pub struct WholeRun<'a> {
     pub args: &'a RecipeArgs,
     pub options: RunOptions,
     pub sources: &'a RunSources,
+    /// What the user has been told.
+    pub journal: &'a Journal,
 }
 
 /// Trains into a folder of its own; the result.
@@ -273,8 +280,9 @@ pub fn run_in(whole: &WholeRun, out: &Path) -> Result<serde_json::Value> {
 }
 
 /// Refuses what the stages would stumble over, before any work starts.
-fn check(&WholeRun { global, recipe, run, args, options, sources }: &WholeRun, out: &Path) -> Result<()> {
-    global.announce_device();
+fn check(whole: &WholeRun, out: &Path) -> Result<()> {
+    let &WholeRun { global, recipe, run, args, options, sources, .. } = whole;
+    global.announce_run();
     let work = Work {
         out,
         models: args.seeds.unwrap_or(1) as u64 * if options.bidirectional { 2 } else { 1 },
@@ -287,7 +295,7 @@ fn check(&WholeRun { global, recipe, run, args, options, sources }: &WholeRun, o
 }
 
 fn train_all(whole: &WholeRun, out: &Path) -> Result<serde_json::Value> {
-    let &WholeRun { global, recipe, run, args, options, sources } = whole;
+    let &WholeRun { global, recipe, run, args, options, sources, journal } = whole;
     crate::train::interrupt::install()?;
     if !run.resume {
         // what a stopped run left must not count as a part of this one
@@ -296,10 +304,10 @@ fn train_all(whole: &WholeRun, out: &Path) -> Result<serde_json::Value> {
     let mut results = Vec::new();
     let directories = seed_directories(global, args, out);
     for (seed, directory) in &directories {
-        let mut notes = Notes { quiet: global.quiet };
-        let mut context = context(recipe.clone(), global, run, args.reading_direction(), &mut notes);
+        let mut progress = Progress::new(global.detail, journal);
+        let mut context = context(recipe.clone(), global, run, args.reading_direction(), &mut progress);
         context.seed = *seed;
-        let mut stage_observer = |directory: &Path| observers(directory, global);
+        let mut stage_observer = |directory: &Path| observers(directory, global, journal);
         let mut run = Run { context, out: directory, text: None, options, stage_observer: &mut stage_observer };
         results.push(run.run(sources).inspect_err(|_| models::abandon(directory))?);
     }
@@ -343,48 +351,6 @@ fn result_of_finished(out: &Path, result: &serde_json::Value) -> Option<serde_js
     (saved == same).then_some(saved)
 }
 
-/// Prints the result of `run` or `demo`, and where it lies: one directory for each seed.
-pub fn print_run(global: &Global, result: &serde_json::Value, directories: &[(u64, PathBuf)]) -> Result<()> {
-    let mut text = String::new();
-    let number = |v: &serde_json::Value, unit: &str| v.as_f64().map(|x| format!("{x:.2}{unit}"));
-    let share = |v: &serde_json::Value| v.as_f64().map(|x| format!("{:.2} %", 100.0 * x));
-    let rows = [
-        ("pretraining: perplexity", number(&result["pretrain"]["perplexity"], "")),
-        ("fine-tuning: perplexity", number(&result["finetune_lm"]["perplexity"], "")),
-        ("classifier: validation error", number(&result["classifier"]["valid_error"], " %")),
-        ("classifier: test error", number(&result["classifier"]["test_error"], " %")),
-        ("chunks: validation F1", share(&result["classifier"]["valid_f1"])),
-        ("chunks: test F1", share(&result["classifier"]["test_f1"])),
-        ("from scratch: test error", number(&result["from_scratch"]["test_error"], " %")),
-        ("linear model: validation error", number(&result["linear"]["valid_error"], " %")),
-        ("linear model: test error", number(&result["linear"]["test_error"], " %")),
-        ("both together: network's share", number(&result["answer"]["blend"]["weight"], "")),
-        ("answers: validation error", number(&result["answer"]["valid_error"], " %")),
-        ("answers: test error", number(&result["answer"]["test_error"], " %")),
-        ("answers: calibration error", number(&result["answer"]["test_calibration_error"], "")),
-        ("seconds", number(&result["seconds"], "")),
-    ];
-    for (name, value) in rows {
-        if let Some(value) = value {
-            text += &format!("{name:<32} {value}\n");
-        }
-    }
-    let mut reports = Vec::new();
-    if directories.is_empty() {
-        reports.push("nothing was kept: --out DIR keeps the models and a report".into());
-    }
-    for (_, directory) in directories {
-        reports.push(format!("report: {}", directory.join(REPORT_FILE).display()));
-        let classifiers = pipeline::stage_directories(directory)
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|d| d.ends_with("classifier"));
-        reports.extend(classifiers.map(|d| format!("classifier: {}", d.display())));
-    }
-    text += &reports.join("\n");
-    output::result(global.json, &text, result)
-}
-
 /// Runs a stage that leaves nothing behind.
 pub fn trial<R>(
     global: &Global,
@@ -404,23 +370,19 @@ pub fn trial<R>(
         resume: false,
         checkpoint_minutes: None,
         checkpoint_steps: None,
-        observer: &mut Notes { quiet: global.quiet },
+        observer: &mut Notes(Progress::new(global.detail, &Journal::default())),
     };
     work(&mut context)
 }
 
-/// A line of progress outside a stage.
-struct Notes {
-    quiet: bool,
-}
+/// What is said outside a training: its updates are not shown.
+struct Notes(Progress);
 
 impl Observer for Notes {
     fn observe(&mut self, event: &Event) -> Result<()> {
         match event {
-            Event::Note { text } if !self.quiet => super::output::to_stderr(text),
-            Event::Warning { text } => super::output::to_stderr(&format!("warning: {text}")),
-            _ => {}
+            Event::Note { .. } | Event::Data { .. } | Event::Warning { .. } => self.0.observe(event),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }

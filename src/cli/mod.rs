@@ -6,6 +6,7 @@ pub mod job;
 pub mod output;
 pub mod overrides;
 pub mod recipe;
+mod result;
 pub mod scores;
 pub mod serve;
 pub mod shared;

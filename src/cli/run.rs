@@ -10,6 +10,7 @@ use super::values::name_of;
 use super::{Global, job, output, takes};
 use crate::error::{Error, Result};
 use crate::models::base::Base;
+use crate::report::progress::Journal;
 use crate::text::{Direction, Role};
 use crate::train::pipeline::{RunOptions, RunSources, Together};
 use crate::train::recipe::OF_RUN;
@@ -120,10 +121,11 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     };
     let options = RunOptions { bidirectional: general.bidirectional, compare: args.compare, together };
     let (recipe, sources) = (&recipe, &sources);
-    let whole = job::WholeRun { global, recipe, run: &args.run, args: general, options, sources };
+    let journal = Journal::default();
+    let whole = job::WholeRun { global, recipe, run: &args.run, args: general, options, sources, journal: &journal };
     let result = job::run_all(&whole, out)?;
     let directories = job::seed_directories(global, general, out);
-    job::print_run(global, &result, &directories)
+    super::result::print(global, recipe.classifier.task, &result, &directories)
 }
 
 /// How long to train.

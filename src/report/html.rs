@@ -151,7 +151,7 @@ fn stage(body: &mut String, id: usize, heading: &str, section: &Section) -> Resu
     }
     for event in section.events {
         match event {
-            Event::Note { text } => {
+            Event::Note { text, .. } => {
                 let _ = writeln!(body, "<li>{}</li>", escape(text));
             }
             Event::Warning { text } => {

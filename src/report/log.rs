@@ -18,7 +18,7 @@ impl Observer for Log {
     fn observe(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::Warning { text } => warn!(target: TARGET, "{text}"),
-            Event::Note { text } => info!(target: TARGET, "{text}"),
+            Event::Note { text, .. } | Event::Data { text, .. } => info!(target: TARGET, "{text}"),
             Event::StageStarted(started) => {
                 info!(target: TARGET, stage = started.stage.name(), parameters = started.parameters, steps = started.total_steps, "begins");
             }

@@ -339,6 +339,7 @@ mod tests {
                 direction: crate::text::Direction::Forward,
                 first_step,
                 told: None,
+                part: None,
                 total_steps: 3,
                 epochs: 1,
                 parameters: 1,

@@ -25,6 +25,18 @@ fn stage_title(stage: Stage, direction: Direction) -> &'static str {
     }
 }
 
+/// Name of a stage in a line of progress.
+fn stage_name(stage: Stage, direction: Direction) -> &'static str {
+    match (stage, direction) {
+        (Stage::Pretrain, Direction::Forward) => "pretraining",
+        (Stage::Pretrain, Direction::Backward) => "pretraining, backward",
+        (Stage::FinetuneLm, Direction::Forward) => "fine-tuning",
+        (Stage::FinetuneLm, Direction::Backward) => "fine-tuning, backward",
+        (Stage::Classifier, Direction::Forward) => "classifier",
+        (Stage::Classifier, Direction::Backward) => "classifier, backward",
+    }
+}
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(value: u64) -> String {
     let digits = value.to_string();
@@ -38,8 +50,38 @@ pub fn thousands(value: u64) -> String {
     out
 }
 
+/// Columns of the terminal behind a stream; 80 where it does not tell.
+pub fn columns(stream: &impl std::os::fd::AsFd) -> usize {
+    terminal_size::terminal_size_of(stream).map_or(80, |(width, _)| usize::from(width.0)).max(20)
+}
+
+/// The lines of a text, none wider than `columns` where white space allows: what follows of a line
+/// is indented by two more than its beginning.
+pub fn wrapped(text: &str, columns: usize) -> String {
+    let mut out = String::new();
+    for (n, line) in text.lines().enumerate() {
+        if n > 0 {
+            out.push('\n');
+        }
+        let indent = line.len() - line.trim_start().len();
+        let mut width = 0;
+        for word in line.split_inclusive(' ') {
+            let wide = word.trim_end().chars().count();
+            if width > indent + 2 && width + wide > columns {
+                out.truncate(out.trim_end().len());
+                out.push('\n');
+                width = indent + 2;
+                out.push_str(&" ".repeat(width));
+            }
+            out.push_str(word);
+            width += word.chars().count();
+        }
+    }
+    out
+}
+
 /// Seconds as `42 s`, `3:20` or `1:02:03`.
-fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "?".into();
     }
@@ -54,6 +96,17 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lines_are_wrapped_between_words() {
+        let text = "  epoch 1/2  loss 0.5  rate 0.01\nshort\n0123456789012345678901234567890";
+        let narrow = wrapped(text, 20);
+        let (first, rest) = narrow.split_once('\n').unwrap();
+        assert_eq!((first, rest.lines().next().unwrap()), ("  epoch 1/2  loss", "    0.5  rate 0.01"));
+        // a word without a space stays whole
+        assert!(rest.ends_with("short\n0123456789012345678901234567890"), "{narrow}");
+        assert_eq!(wrapped(text, 80), text);
+    }
 
     #[test]
     fn numbers_for_people() {

@@ -139,6 +139,28 @@ impl Profile {
         (first..end).map(|k| (1 << k, (2u64.pow(k as u32 + 1) - 1).min(u32::MAX.into()) as u32, ranges[k])).collect()
     }
 
+    /// In short: documents, classes and their shares, the usual length, what is repeated or empty.
+    pub fn brief(&self) -> String {
+        let mut parts = vec![format!("{} documents", self.documents)];
+        let classes = self.classes();
+        let count = |(_, n): &(&str, u64)| *n;
+        let percent = |n: u64| 100.0 * n as f64 / classes.iter().map(count).sum::<u64>() as f64;
+        if let (Some(least), Some(most)) = (classes.iter().map(count).min(), classes.iter().map(count).max()) {
+            parts.push(match classes.len() {
+                1 => "1 class".into(),
+                n => format!("{n} classes ({:.0} to {:.0} %)", percent(least), percent(most)),
+            });
+        }
+        if let Some(median) = self.quantiles().get(3) {
+            parts.push(format!("median {median} words"));
+        }
+        let counted = [(self.duplicates(), "duplicates"), (self.empty, "empty"), (self.unlabelled, "unlabelled")];
+        // of a set without classes none has a label
+        let told = counted.iter().filter(|(n, what)| *n > 0 && (*what != "unlabelled" || !classes.is_empty()));
+        parts.extend(told.map(|(n, what)| format!("{n} {what}")));
+        parts.join(", ")
+    }
+
     /// One line for a training run: sizes, balance, repeated and empty texts, lengths.
     pub fn line(&self) -> String {
         let mut parts = vec![format!("{} documents", self.documents)];

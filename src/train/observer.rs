@@ -117,6 +117,9 @@ pub enum CheckpointReason {
 pub struct StageStarted {
     pub stage: Stage,
     pub direction: Direction,
+    /// Which of several models of this stage it is ("fold 2 of 4"), where a run has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
     /// Updates done before (0 unless resumed).
     pub first_step: u64,
     /// Events that had been told when the checkpoint was written from which the stage goes on,
@@ -194,6 +197,10 @@ pub struct Evaluated {
     pub seconds: f64,
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// Everything a training run tells.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -203,8 +210,17 @@ pub enum Event {
         rows: Vec<(String, String)>,
     },
     StageStarted(StageStarted),
-    /// One line of information ("train.csv: CSV without a header, class first").
+    /// One line of information ("going on from the checkpoint").
     Note {
+        text: String,
+        /// Whether only those want to know it who ask for everything.
+        #[serde(default, skip_serializing_if = "is_false")]
+        detail: bool,
+    },
+    /// What a file of data is. Several stages may read it; people are told once.
+    Data {
+        /// The name of the file, which is in the text, too.
+        source: String,
         text: String,
     },
     /// One line the reader should act on or know.
@@ -245,7 +261,17 @@ pub enum Event {
 
 impl Event {
     pub fn note(text: impl Into<String>) -> Self {
-        Event::Note { text: text.into() }
+        Event::Note { text: text.into(), detail: false }
+    }
+
+    /// A note for those who ask for everything.
+    pub fn detail(text: impl Into<String>) -> Self {
+        Event::Note { text: text.into(), detail: true }
+    }
+
+    /// A line about the file `source`.
+    pub fn data(source: impl Into<String>, text: impl Into<String>) -> Self {
+        Event::Data { source: source.into(), text: text.into() }
     }
 
     pub fn warning(text: impl Into<String>) -> Self {

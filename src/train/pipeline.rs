@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 pub use self::together::Together;
 use super::observer::{Event, Observer};
-use super::recipe::{MOST_FOLDS, Recipe, TaskName};
+use super::recipe::{FROM_SCRATCH, MOST_FOLDS, Recipe, TaskName};
 use super::room::check_room;
 use super::stages::{
     ClassWeights, ClassifierSources, Context, Fold, From, LmSources, StageResult, check_chunks, check_classes,
-    check_kind, check_sizes, poll, train_classifier, train_language_model,
+    check_kind, check_sizes, data_line, poll, train_classifier, train_language_model,
 };
 use crate::answer::ensemble::Ensemble;
 use crate::answer::tags::{check_tags, tags_of};
@@ -239,7 +239,7 @@ impl Run<'_> {
     /// Trains the stages that are not finished, and gives the JSON of docs/CLI.md.
     pub fn run(&mut self, sources: &RunSources) -> Result<Value> {
         let begun = std::time::Instant::now();
-        self.look_for_test_text(sources)?;
+        self.describe(sources)?;
         let first = self.context.direction;
         let task = self.context.recipe.classifier.task;
         // words are tagged by one model that has both encoders
@@ -300,11 +300,19 @@ impl Run<'_> {
         Ok(result)
     }
 
-    /// Warns of texts of the test set among those that language models learn from: their score is
-    /// then not that of new texts.
-    fn look_for_test_text(&mut self, sources: &RunSources) -> Result<()> {
-        let Some(test) = &sources.test else { return Ok(()) };
-        let test = Profile::of(std::slice::from_ref(test), &mut poll)?;
+    /// Tells of the labelled files. Warns of texts of the test set among those that language models
+    /// learn from: their score is then not that of new texts.
+    fn describe(&mut self, sources: &RunSources) -> Result<()> {
+        let files =
+            [("train", Some(&sources.train)), ("valid", sources.valid.as_ref()), ("test", sources.test.as_ref())];
+        let mut test = None;
+        for (role, source) in files {
+            let Some(source) = source else { continue };
+            let profile = Profile::of(std::slice::from_ref(source), &mut poll)?;
+            self.context.observer.observe(&data_line(role, source, &profile))?;
+            test = (role == "test").then_some(profile);
+        }
+        let Some(test) = test else { return Ok(()) };
         for (what, texts) in [("the corpus", &sources.corpus), ("the texts for fine-tuning", &sources.target)] {
             let shared = Profile::of(texts, &mut poll)?.overlap(&test);
             if shared > 0 {
@@ -490,7 +498,7 @@ impl Run<'_> {
 fn from_scratch_recipe(recipe: &Recipe, rate: f64) -> Result<Recipe> {
     let mut changed = recipe.clone();
     let epochs: u32 = recipe.classifier.training.epochs.iter().sum();
-    let source = "comparison from scratch";
+    let source = FROM_SCRATCH;
     changed.set("classifier.epochs", json!([epochs]), source)?;
     changed.set("classifier.lr", json!([rate]), source)?;
     changed.set("classifier.unfreezing", json!("full"), source)?;

@@ -21,7 +21,7 @@ use super::assemble;
 use super::checkpoint::{Checkpoints, GPU, INSTRUCTION_SET, Snapshot, check_same};
 use super::driver::{Progress, Training};
 use super::observer::{Event, Observer, StageStarted};
-use super::recipe::{Recipe, TrainingSettings, UnfreezingStep};
+use super::recipe::{FROM_MODEL, Recipe, TrainingSettings, UnfreezingStep};
 use super::rss;
 use crate::autodiff::{Graph, Parameters, ParametersBuilder};
 use crate::device::{Device, Precision};
@@ -109,6 +109,11 @@ impl Context<'_> {
         self.observer.observe(&Event::note(text))
     }
 
+    /// A note for those who ask for everything.
+    pub(super) fn detail(&mut self, text: impl Into<String>) -> Result<()> {
+        self.observer.observe(&Event::detail(text))
+    }
+
     fn warn(&mut self, text: impl Into<String>) -> Result<()> {
         self.observer.observe(&Event::warning(text))
     }
@@ -134,20 +139,26 @@ impl Context<'_> {
         if self.precision == Precision::Bf16 {
             all.insert("--precision".into(), json!("bf16"));
         }
-        all.insert("the model to start from".into(), json!(start));
+        all.insert(FROM_MODEL.into(), json!(start));
         for record in data {
             all.insert(format!("the {} data (hash)", record.role), json!(record.sha256));
         }
         serde_json::Value::Object(all)
     }
 
-    /// A line for every set a stage reads, and a warning for texts that two sets share. Reads the
+    /// A line for every file a stage reads, and a warning for texts that two sets share. Reads the
     /// sets once more; keeps fingerprints.
     fn describe_data<'n>(&mut self, sets: &[(&'n str, &[Source])]) -> Result<Vec<(&'n str, Profile)>> {
         let mut profiles: Vec<(&str, Profile)> = Vec::new();
         for (name, sources) in sets {
             let profile = Profile::of(sources, &mut poll)?;
-            self.note(format!("{name} data: {}", profile.line()))?;
+            self.detail(format!("{name} data: {}", profile.line()))?;
+            match sources {
+                [one] => self.observer.observe(&data_line(name, one, &profile))?,
+                several => several.iter().try_for_each(|one| {
+                    self.observer.observe(&Event::data(one.name(), format!("{name}: {}", one.describe())))
+                })?,
+            }
             for (earlier, other) in &profiles {
                 let shared = other.overlap(&profile);
                 if shared > 0 {
@@ -169,7 +180,7 @@ impl Context<'_> {
         storage: impl Into<Storage<'s>>,
     ) -> Result<(Arc<TokenStore>, BuildReport)> {
         for source in sources {
-            self.note(format!("{role}: {}", source.describe()))?;
+            self.detail(format!("{role}: {}", source.describe()))?;
         }
         let tokenizer = Tokenizer::new(vocabulary.tokenizer().clone())?;
         let (store, report) = write_store(sources, &tokenizer, vocabulary, options, storage.into(), &mut poll)?;
@@ -177,7 +188,7 @@ impl Context<'_> {
         if report.unknown > 0 {
             line += &format!(", {:.2} % unknown", 100.0 * report.unknown as f64 / report.tokens.max(1) as f64);
         }
-        self.note(line)?;
+        self.detail(line)?;
         if let Some(warning) = report.hardly_known(vocabulary.tokenizer()) {
             self.warn(format!("{role}: {warning}"))?;
         }
@@ -200,7 +211,7 @@ impl Context<'_> {
     ) -> Result<Vocabulary> {
         let options = BuildOptions { skip_empty: true, ..BuildOptions::default() };
         if let TokenizerPlan::Train { algorithm, .. } = &plan {
-            self.note(format!("training sub-words ({algorithm}) on the text"))?;
+            self.detail(format!("training sub-words ({algorithm}) on the text"))?;
         }
         let kind = plan.make(sources, settings.vocab_size, settings.min_freq, &options, &mut poll)?;
         let tokenizer = Tokenizer::new(kind.clone())?;
@@ -211,7 +222,11 @@ impl Context<'_> {
             None => Vocabulary::from_counts(&words, kind, most, settings.min_freq)?
                 .filled_up(self.recipe.text.vocab_multiple),
         };
-        self.note(format!("vocabulary: {} words, from {} different ones in the text", vocabulary.len(), words.len()))?;
+        self.detail(format!(
+            "vocabulary: {} words, from {} different ones in the text",
+            vocabulary.len(),
+            words.len()
+        ))?;
         Ok(vocabulary)
     }
 
@@ -225,11 +240,13 @@ impl Context<'_> {
         epochs: u64,
         parameters: &Parameters,
         description: Vec<String>,
+        part: Option<String>,
     ) -> Result<()> {
         let recipe = self.recipe.shown_rows(stage);
         self.observer.observe(&Event::StageStarted(StageStarted {
             stage,
             direction: self.direction,
+            part,
             first_step: progress.update,
             told,
             total_steps,
@@ -251,6 +268,7 @@ impl Context<'_> {
         parameters: &mut Parameters,
         steps: Vec<UnfreezingStep>,
         description: Vec<String>,
+        part: Option<String>,
         out: &Path,
         mut identity: serde_json::Value,
     ) -> Result<Progress> {
@@ -295,7 +313,7 @@ impl Context<'_> {
             }
         };
         let told = snapshot.as_ref().and_then(Snapshot::metrics_lines);
-        self.started(stage, &progress, told, total, epochs, parameters, description)?;
+        self.started(stage, &progress, told, total, epochs, parameters, description, part)?;
         Training::new(settings, task, graph, parameters, self.observer, checkpoints, snapshot)?.run()
     }
 
@@ -393,6 +411,11 @@ fn bound_updates(training: &mut TrainingSettings, steps: &mut [UnfreezingStep], 
     if let Some(share) = training.patience {
         training.early_stopping = Some(((all(steps) as f64 * share).ceil() as usize).max(1));
     }
+}
+
+/// What a file of labelled documents or of text is, in one line.
+pub(super) fn data_line(role: &str, source: &Source, profile: &Profile) -> Event {
+    Event::data(source.name(), format!("{role}: {}, {}", source.describe(), profile.brief()))
 }
 
 fn record(role: &str, store: &TokenStore) -> Result<DataRecord> {

@@ -58,7 +58,7 @@ struct Heard {
 impl Observer for Heard {
     fn observe(&mut self, event: &Event) -> Result<()> {
         match event {
-            Event::Note { text } | Event::Warning { text } => self.notes.push(text.clone()),
+            Event::Note { text, .. } | Event::Warning { text } => self.notes.push(text.clone()),
             Event::Evaluated(evaluated) => self.epochs.push(evaluated.epoch),
             _ => {}
         }

@@ -35,14 +35,14 @@ fn fine_tuning_has_the_softmax_of_its_base() {
     assert_eq!(splits(&adaptive), serde_json::json!([words_of_it / 12, words_of_it / 3]));
     let (tuned, train) = (data.path("tuned"), data.path("train.csv"));
     let line = ["finetune-lm", "--model", &adaptive, "--text", &train, "--out", &tuned];
-    let output = ulmfit(&words(&[&line, &recipe])).assert().success().get_output().clone();
+    let output = ulmfit(&words(&[&line, &recipe, &["--verbose"]])).assert().success().get_output().clone();
     assert!(text(&output.stderr).contains("softmax: adaptive, as in the model to start from"));
     assert_eq!(splits(&tuned), splits(&adaptive), "{}", text(&output.stderr));
     let full = data.path("full");
     json(&words(&[&["pretrain", "--corpus", &corpus, "--out", &full], &recipe]));
     let back = data.path("back");
     let line = ["finetune-lm", "--model", &full, "--text", &train, "--out", &back, "--set", "finetune.loss=adaptive"];
-    let output = ulmfit(&words(&[&line, &recipe])).assert().success().get_output().clone();
+    let output = ulmfit(&words(&[&line, &recipe, &["--verbose"]])).assert().success().get_output().clone();
     assert!(text(&output.stderr).contains("softmax: over all words, as in the model to start from"));
     assert_eq!((splits(&full), splits(&back)), (Value::Null, Value::Null));
 }

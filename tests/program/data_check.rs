@@ -99,7 +99,7 @@ fn training_tells_of_shared_texts() {
     ]);
     let output = ulmfit(&line).assert().success().get_output().clone();
     let said = text(&output.stderr);
-    assert!(said.contains("train data: 32 documents, 2 classes"), "{said}");
+    assert!(said.contains("train.csv: CSV with a header (text text, label label), 32 documents, 2 classes"), "{said}");
     assert!(said.contains("are in the train data and in the test data"), "{said}");
 }
 

@@ -21,6 +21,7 @@ mod inspect;
 mod instruments;
 mod int8;
 mod linear;
+mod output;
 mod recorded_bits;
 mod reliability;
 mod serve;

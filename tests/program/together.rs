@@ -82,7 +82,8 @@ fn one_flag_gives_a_folder_in_which_both_models_answer() {
     let (train, test) = (data.path("train.csv"), data.path("test.csv"));
     let folder = data.path("");
     let line = words(&[&["run", "--train", "train.csv", "--test", "test.csv", "--valid-fraction", "0.25"], SMALL]);
-    let output = ulmfit(&words(&[&line, &["--json"]])).current_dir(&folder).assert().success().get_output().clone();
+    let output =
+        ulmfit(&words(&[&line, &["--json", "--verbose"]])).current_dir(&folder).assert().success().get_output().clone();
     let (said, result) = (text(&output.stderr), last_line(&output.stdout));
     assert!(said.contains("of 32 held-out documents the network (4 folds) errs on"), "{said}");
     for (part, key) in

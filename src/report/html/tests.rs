@@ -16,6 +16,7 @@ fn started(stage: Stage, first_step: u64, groups: &[&str]) -> Event {
         direction: Direction::Forward,
         first_step,
         told: None,
+        part: None,
         total_steps: 300,
         epochs: 3,
         parameters: 1_234_567,

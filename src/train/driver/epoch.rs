@@ -52,7 +52,7 @@ impl Training<'_> {
         }
         self.progress.history.push((self.progress.epoch, self.progress.train_loss, measured));
         if self.settings.training.early_stopping.is_some() && self.progress.early.should_stop() {
-            self.observer.observe(&Event::note("the validation loss has stopped improving: training ends early"))?;
+            self.observer.observe(&Event::detail("the validation loss has stopped improving: training ends early"))?;
             self.progress.phase = self.settings.phases.len();
         } else if self
             .settings
@@ -73,12 +73,12 @@ impl Training<'_> {
     fn trigger(&mut self, loss: f64) -> Result<()> {
         let fired = self.progress.non_monotone.as_mut().is_some_and(|trigger| trigger.check(loss));
         if fired && self.settings.training.stop_on_nonmono {
-            self.observer.observe(&Event::note("the validation loss has stopped falling: training ends"))?;
+            self.observer.observe(&Event::detail("the validation loss has stopped falling: training ends"))?;
             self.progress.phase = self.settings.phases.len();
         } else if fired {
             self.progress.averaging = true;
             self.optimiser = Self::optimiser(&self.settings, true, self.parameters)?;
-            self.observer.observe(&Event::note(format!("averaging begins after epoch {}", self.progress.epoch)))?;
+            self.observer.observe(&Event::detail(format!("averaging begins after epoch {}", self.progress.epoch)))?;
         }
         Ok(())
     }

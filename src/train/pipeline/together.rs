@@ -168,7 +168,7 @@ impl Run<'_> {
         if of_linear < of_network {
             said += ": the linear model is better here";
         }
-        self.context.note(said)?;
+        self.context.detail(said)?;
         Ok(Rule::new(more, found.blend.temperatures[0], blended.then_some(found.blend), measured))
     }
 
@@ -198,7 +198,7 @@ impl Run<'_> {
         if let (Some(network), Some(answer)) = (rule.measured.network_error, rule.measured.error) {
             let text =
                 format!("answers: error {answer:.2} % on the held-out documents, {network:.2} % of the network alone");
-            self.context.observer.observe(&Event::note(text))?;
+            self.context.observer.observe(&Event::detail(text))?;
         }
         Ok(value)
     }

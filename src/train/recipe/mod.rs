@@ -44,6 +44,15 @@ pub const DEFAULT: &str = "scripts";
 /// Recipe of `run` where none is named.
 pub const OF_RUN: &str = "default";
 
+/// Sources of rows that nobody asked for: they follow from the model to start from, from the data,
+/// or from what a run compares itself with.
+pub const FROM_MODEL: &str = "the model to start from";
+/// See [`FROM_MODEL`].
+pub const FROM_DATA: &str = "the training data";
+/// See [`FROM_MODEL`].
+pub const FROM_SCRATCH: &str = "comparison from scratch";
+const NOT_ASKED_FOR: [&str; 3] = [FROM_MODEL, FROM_DATA, FROM_SCRATCH];
+
 /// One line of a recipe: what was chosen and who said so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -121,8 +130,8 @@ impl Recipe {
         &self.rows
     }
 
-    /// The rows that a stage reads, for an observer: those that differ from the recipe's table are
-    /// marked.
+    /// The rows that a stage reads, for an observer: those are marked that somebody changed, so
+    /// that they differ from the recipe's table.
     pub fn shown_rows(&self, stage: impl Into<Option<Stage>>) -> Vec<RecipeRow> {
         let table = Recipe::named(&self.name).ok();
         let in_table = |row: &Row| table.as_ref().and_then(|table| table.row(&row.key));
@@ -130,7 +139,8 @@ impl Recipe {
             key: row.key.clone(),
             value: row.text(),
             source: row.source.clone(),
-            changed: in_table(row).is_none_or(|original| original.value != row.value),
+            changed: !NOT_ASKED_FOR.contains(&&*row.source)
+                && in_table(row).is_none_or(|original| original.value != row.value),
         };
         self.stage_rows(stage).map(shown).collect()
     }

@@ -140,6 +140,14 @@ pub fn train_classifier(
     };
     let documents = train_documents.len();
     let description = vec![format!("{documents} documents for training, {what}, vocabulary {}", vocabulary.len())];
+    let part = match (sources.fold, from) {
+        (Some(fold), _) => Some(format!("fold {} of {}", fold.index + 1, fold.count)),
+        (None, None) => {
+            let rates: Vec<String> = settings.training.lr.iter().map(f64::to_string).collect();
+            Some(format!("from scratch, rate {}", rates.join(", ")))
+        }
+        (None, Some(_)) => None,
+    };
     let mut task = assemble::classifier_task_settings(settings);
     task.losses.counts.weights = weights;
     task.decision = train.gold.scale(&train_documents);
@@ -154,6 +162,7 @@ pub fn train_classifier(
         &mut parameters,
         steps,
         description,
+        part,
         out,
         identity.clone(),
     )?;
@@ -242,7 +251,7 @@ fn choose_documents(
         return Ok(((0..n as u32).collect(), None));
     }
     let (train, valid) = random_split(n, fraction, context.seed);
-    context.note(format!("valid: {} documents held out of {n}", valid.len()))?;
+    context.detail(format!("valid: {} documents held out of {n}", valid.len()))?;
     if valid.is_empty() {
         context.warn("valid: no document could be held out: nothing is measured while training; --valid gives data")?;
     }
@@ -258,7 +267,7 @@ fn choose_by_class(
     let (train, held_out) = chosen(&context.recipe, context.seed, labels, has_valid, sources);
     if let Some(valid) = &held_out {
         let of = if sources.fold.is_some() { train.len() + valid.len() } else { labels.len() };
-        context.note(format!("valid: {} documents held out of {of}", valid.len()))?;
+        context.detail(format!("valid: {} documents held out of {of}", valid.len()))?;
         let classes = |documents: &[u32]| {
             documents.iter().filter_map(|&d| labels[d as usize]).collect::<std::collections::BTreeSet<u32>>().len()
         };
@@ -271,7 +280,7 @@ fn choose_by_class(
         }
     }
     if sources.labels.is_some() {
-        context.note(format!("train: a balanced subset of {} documents", train.len()))?;
+        context.detail(format!("train: a balanced subset of {} documents", train.len()))?;
     }
     Ok((train, held_out))
 }
@@ -406,12 +415,12 @@ fn describe_balance(context: &mut Context, task: TaskName, names: &[String], cou
         // every chunk has one word that begins it
         let begun = names.iter().zip(counts).filter_map(|(name, n)| Some((name.strip_prefix("B-")?, n)));
         let shown: Vec<String> = begun.take(20).map(|(kind, n)| format!("{} {n}", shown_label(kind))).collect();
-        return context.note(format!("train: chunks: {}", shown.join(", ")));
+        return context.detail(format!("train: chunks: {}", shown.join(", ")));
     }
     let shown: Vec<String> =
         names.iter().zip(counts).take(20).map(|(n, c)| format!("{} {c}", shown_label(n))).collect();
     let (several, one) = if task == TaskName::Labels { ("labels", "label") } else { ("classes", "class") };
-    context.note(format!("train: {} {several}: {}", names.len(), shown.join(", ")))?;
+    context.detail(format!("train: {} {several}: {}", names.len(), shown.join(", ")))?;
     match names.iter().zip(counts).find(|(_, c)| **c == 0) {
         Some((name, _)) => context.warn(format!("{one} '{name}' has no training document")),
         None => Ok(()),
@@ -424,7 +433,7 @@ fn describe_weights(context: &mut Context, names: &[String], weights: &[f64]) ->
     }
     let shown: Vec<String> =
         names.iter().zip(weights).take(20).map(|(n, w)| format!("{} {w:.3}", shown_label(n))).collect();
-    context.note(format!("weights: {}", shown.join(", ")))
+    context.detail(format!("weights: {}", shown.join(", ")))
 }
 
 fn report_test(

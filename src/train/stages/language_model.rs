@@ -52,7 +52,7 @@ pub fn train_language_model(
         }
         None if settings.training.valid_fraction > 0.0 && store.documents() > 1 => {
             let (train, valid) = random_split(store.documents(), settings.training.valid_fraction, context.seed);
-            context.note(format!("valid: {} documents held out of {}", valid.len(), store.documents()))?;
+            context.detail(format!("valid: {} documents held out of {}", valid.len(), store.documents()))?;
             (Some(train), Some((store.clone(), Some(valid))))
         }
         None => (None, None),
@@ -69,7 +69,7 @@ pub fn train_language_model(
     let architecture = recipe.language_model_from(stage, vocabulary.len(), base);
     if architecture.splits != recipe.language_model(stage, vocabulary.len()).splits {
         let kind = if architecture.splits.is_empty() { "over all words" } else { "adaptive" };
-        context.note(format!("softmax: {kind}, as in the model to start from"))?;
+        context.detail(format!("softmax: {kind}, as in the model to start from"))?;
     }
     let key = context.key(stage);
     let start = from.map(|from| Start::with_words(from, &vocabulary));
@@ -84,12 +84,12 @@ pub fn train_language_model(
     let Assembled { network, mut parameters, mut graph } =
         assemble::language_model(architecture.clone(), key, start, place)?;
     if let Some((known, all)) = known {
-        context.note(format!("{known} of {all} words are known to the pretrained model"))?;
+        context.detail(format!("{known} of {all} words are known to the pretrained model"))?;
     }
     let task = assemble::lm_task_settings_from(settings, &architecture);
     if architecture.splits.is_empty() && settings.loss == LossName::Sampled && task.negatives.is_none() {
         let (all, wanted) = (vocabulary.len(), settings.negatives);
-        context.note(format!(
+        context.detail(format!(
             "softmax over all {all} words: they are no more than the {wanted} negatives of the recipe"
         ))?;
     }
@@ -99,7 +99,7 @@ pub fn train_language_model(
     };
     let columns = settings.fitting_columns(tokens);
     if columns < settings.training.batch_size {
-        context.note(format!("{columns} columns: the text fills no more with a window each"))?;
+        context.detail(format!("{columns} columns: the text fills no more with a window each"))?;
     }
     let mut settings = settings.clone();
     settings.training.batch_size = columns;
@@ -110,8 +110,17 @@ pub fn train_language_model(
         assemble::language_model_task(&network, &parameters, settings, task, direction, key, texts, valid, counts)?;
     let steps = settings.steps(parameters.groups());
     let description = vec![format!("{} tokens for training, vocabulary {}", store.tokens(), vocabulary.len())];
-    let progress =
-        context.train(stage, &mut task, &mut graph, &mut parameters, steps, description, out, identity.clone())?;
+    let progress = context.train(
+        stage,
+        &mut task,
+        &mut graph,
+        &mut parameters,
+        steps,
+        description,
+        None,
+        out,
+        identity.clone(),
+    )?;
     let json = lm_json(&progress);
     let config = ModelConfig::new(
         Architecture::LanguageModel(architecture),
