@@ -10,6 +10,7 @@ use crate::autodiff::Graph;
 use crate::device::{DType, Device, Precision, cuda};
 use crate::error::{Error, Result};
 use crate::report::progress::Detail;
+use crate::train::rss;
 
 /// Global flags as given.
 #[derive(Clone, Debug, clap::Args)]
@@ -39,7 +40,7 @@ pub struct GlobalArgs {
     /// Show every setting of a stage and where it comes from
     #[arg(long, short, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
-    /// Refuse to take more memory than this, as 800MB or 2GiB
+    /// Refuse to take more memory than this, as 800MB or 2GiB: on a CPU the whole process counts
     #[arg(long, global = true, value_name = "SIZE", value_parser = super::values::size)]
     pub memory_limit: Option<usize>,
     /// Take flags from a TOML file; the command line wins
@@ -196,7 +197,7 @@ impl Global {
 
     /// An empty graph for f32 on the device, in the precision and within the memory asked for.
     pub fn graph(&self) -> Graph {
-        Graph::new(self.device, DType::F32, self.memory_limit)
+        Graph::new(self.device, DType::F32, rss::left(self.memory_limit, self.device))
             .with_precision(self.precision)
             .with_int8_weights(self.int8)
     }

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 
 use super::recipe::RecipeArgs;
 use super::{Global, job, output, shared, values};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::EncoderSettings;
 use crate::train::Stage;
@@ -53,7 +54,12 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let plan = plan(&recipe, stage, &options)?;
     let mut value =
         serde_json::to_value(&plan).map_err(|e| Error::data(format!("cannot write the plan as JSON: {e}")))?;
-    let short = global.memory_limit.filter(|&limit| limit < plan.bytes.pool);
+    // on a CPU the limit is that of the process, on a GPU that of the tensors
+    let (what, needed) = match global.device {
+        Device::Cpu => ("this stage needs", plan.bytes.total),
+        Device::Cuda(_) => ("the pool of this stage needs", plan.bytes.pool),
+    };
+    let short = global.memory_limit.filter(|&limit| limit < needed);
     if global.memory_limit.is_some() {
         value["fits"] = short.is_none().into();
     }
@@ -75,11 +81,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     match short {
         None => Ok(()),
         Some(limit) => Err(Error::CheckFailed {
-            message: format!(
-                "--memory-limit {limit}: the pool of this stage needs {} bytes, {} more",
-                plan.bytes.pool,
-                plan.bytes.pool - limit
-            ),
+            message: format!("--memory-limit {limit}: {what} {needed} bytes, {} more", needed - limit),
         }),
     }
 }

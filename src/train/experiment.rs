@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::observer::Observer;
 use super::pipeline::{CLASSIFIER, Run, RunOptions, RunSources, StageObserver, Together, classifiers};
 use super::recipe::Recipe;
+use super::rss;
 use super::stages::{ClassifierSources, Context, all_labelled, classifier_parts};
 use crate::answer::ensemble::{Ensemble, Outcome};
 use crate::answer::panel::{Panel, Voices};
@@ -261,7 +262,7 @@ impl Laboratory<'_> {
     }
 
     fn graph(&self) -> Graph {
-        Graph::new(self.device, DType::F32, self.memory_limit).with_precision(self.precision)
+        Graph::new(self.device, DType::F32, rss::left(self.memory_limit, self.device)).with_precision(self.precision)
     }
 }
 

@@ -354,7 +354,7 @@ impl Run<'_> {
     /// The networks of these folders, which answer together.
     fn ensemble(&self, directories: &[PathBuf]) -> Result<Ensemble> {
         let networks = directories.iter().map(|directory| models::load_classifier(directory));
-        Ensemble::new(networks.collect::<Result<_>>()?, self.context.graph(self.context.memory_limit))
+        Ensemble::new(networks.collect::<Result<_>>()?, self.context.graph_within_limit())
     }
 
     /// Runs a stage in its directory, unless (with `--resume`) it is finished there.

@@ -19,10 +19,10 @@ use crate::tensor::DType;
 use crate::train::Stage;
 
 /// Bytes that every thread keeps for the packed operand of a matrix product.
-const PACKING: usize = 4 << 20;
+pub(super) const PACKING: usize = 4 << 20;
 /// Bytes of code, stacks, vocabulary and pages of the token file: what a run takes beside its
 /// model. (Measured: 12 MiB at 3,000 words, 24 after two million tokens of WikiText-2 with 29,111.)
-const PROGRAM: usize = 16 << 20;
+pub(super) const PROGRAM: usize = 16 << 20;
 
 /// What cannot be read from a recipe.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,7 @@ pub struct Bytes {
     pub packing: usize,
     /// Code, stacks, vocabulary, pages of the token file: about, for no recipe tells.
     pub program: usize,
-    /// The pool, which `--memory-limit` bounds: activations, workspace and evaluation.
+    /// The pool: activations, workspace and evaluation.
     pub pool: usize,
     /// All of the above.
     pub total: usize,
@@ -184,7 +184,7 @@ pub(super) fn slabs(recipe: &Recipe, stage: Stage, vocabulary: usize, classes: u
 }
 
 impl Slabs {
-    fn new(training: &TrainingSettings, values: usize, gradients: usize) -> Self {
+    pub(super) fn new(training: &TrainingSettings, values: usize, gradients: usize) -> Self {
         let optimiser = gradients.saturating_mul(optimiser_slots(training));
         Slabs { values, gradients, optimiser, best: if training.restore_best { values } else { 0 } }
     }

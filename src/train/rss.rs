@@ -2,19 +2,39 @@
 
 use std::io::Read;
 
+use crate::device::Device;
+
 /// High-water mark of the resident set in MiB (`VmHWM` of /proc/self/status); 0 where the system
 /// does not tell. Takes nothing from the heap, so that it may be called in every training step.
 pub fn peak_rss_mb() -> f64 {
+    of_status(b"VmHWM:").map_or(0.0, |kib| kib as f64 / 1024.0)
+}
+
+/// Resident set in bytes (`VmRSS` of /proc/self/status), where the system tells. Takes nothing from
+/// the heap.
+pub fn resident_bytes() -> Option<usize> {
+    usize::try_from(of_status(b"VmRSS:")?).ok()?.checked_mul(1024)
+}
+
+/// Bytes that a limit of the process's memory (`--memory-limit`) leaves for tensors. On a CPU the
+/// process itself counts; on a GPU the tensors alone do.
+pub fn left(limit: Option<usize>, device: Device) -> Option<usize> {
+    let taken = if device == Device::Cpu { resident_bytes().unwrap_or(0) } else { 0 };
+    limit.map(|limit| limit.saturating_sub(taken))
+}
+
+/// A number of KiB in /proc/self/status.
+fn of_status(name: &[u8]) -> Option<u64> {
     let mut buffer = [0u8; 4096];
     let mut filled = 0;
-    let Ok(mut file) = std::fs::File::open("/proc/self/status") else { return 0.0 };
+    let mut file = std::fs::File::open("/proc/self/status").ok()?;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..]) {
             Ok(0) | Err(_) => break,
             Ok(n) => filled += n,
         }
     }
-    high_water_kib(&buffer[..filled]).map_or(0.0, |kib| kib as f64 / 1024.0)
+    kib_after(name, &buffer[..filled])
 }
 
 /// Memory in bytes that the system can give to a process without swapping (`MemAvailable` of
@@ -22,10 +42,6 @@ pub fn peak_rss_mb() -> f64 {
 pub(super) fn available_bytes() -> Option<usize> {
     let kib = kib_after(b"MemAvailable:", &std::fs::read("/proc/meminfo").ok()?)?;
     usize::try_from(kib).ok()?.checked_mul(1024)
-}
-
-fn high_water_kib(status: &[u8]) -> Option<u64> {
-    kib_after(b"VmHWM:", status)
 }
 
 fn kib_after(name: &[u8], status: &[u8]) -> Option<u64> {
@@ -40,8 +56,9 @@ mod tests {
 
     #[test]
     fn reads_the_high_water_mark() {
-        assert_eq!(high_water_kib(b"VmPeak:\t 99 kB\nVmHWM:\t   10240 kB\nVmRSS:\t 5 kB\n"), Some(10_240));
-        assert_eq!(high_water_kib(b"VmPeak:\t 99 kB\n"), None);
+        let status = b"VmPeak:\t 99 kB\nVmHWM:\t   10240 kB\nVmRSS:\t 5 kB\n";
+        assert_eq!((kib_after(b"VmHWM:", status), kib_after(b"VmRSS:", status)), (Some(10_240), Some(5)));
+        assert_eq!(kib_after(b"VmHWM:", b"VmPeak:\t 99 kB\n"), None);
         if cfg!(target_os = "linux") {
             let before = peak_rss_mb();
             let block = vec![1u8; 64 << 20];

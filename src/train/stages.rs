@@ -21,6 +21,7 @@ use super::assemble;
 use super::checkpoint::{Checkpoints, GPU, INSTRUCTION_SET, Snapshot, check_same};
 use super::driver::{Progress, Training};
 use super::observer::{Event, Observer, StageStarted};
+use super::plan::{PACKING, PROGRAM, Slabs};
 use super::recipe::{FROM_MODEL, Recipe, TrainingSettings, UnfreezingStep};
 use super::rss;
 use crate::autodiff::{Graph, Parameters, ParametersBuilder};
@@ -351,29 +352,46 @@ impl Context<'_> {
         Graph::new(self.device, DType::F32, limit).with_precision(self.precision)
     }
 
+    /// A graph that may take what the memory limit leaves now.
+    pub fn graph_within_limit(&self) -> Graph {
+        self.graph(rss::left(self.memory_limit, self.device))
+    }
+
     /// Takes the memory of a model, and makes a graph: for a while, with no room kept for the rest
     /// of a training.
     pub(super) fn place(&self, declared: ParametersBuilder) -> Result<(Parameters, Graph)> {
-        Ok((declared.build_on(self.device, DType::F32)?, self.graph(self.memory_limit)))
+        let parameters = declared.build_on(self.device, DType::F32)?;
+        Ok((parameters, self.graph_within_limit()))
     }
 
     /// Takes the memory of a model, and makes a graph that may take the rest of what the limit
-    /// allows. Without a limit of its own, a run stays within what the system has to give: one that
+    /// allows. On a CPU the limit is that of the whole process: the program as it stands, the
+    /// model with all that its training keeps, and the packed blocks of matrix products count,
+    /// too. Without a limit of its own, a run stays within what the system has to give: one that
     /// does not fit ends with a sentence, not by the system's hand.
-    fn allocate(&self, declared: ParametersBuilder) -> Result<(Parameters, Graph)> {
+    fn allocate(&self, declared: ParametersBuilder, training: &TrainingSettings) -> Result<(Parameters, Graph)> {
         let (values, gradients) = declared.bytes(DType::F32);
-        // the optimiser keeps two more values for every trained one at most
-        let needed = values + 3 * gradients;
-        let available = match self.device {
-            Device::Cpu => rss::available_bytes(),
-            Device::Cuda(gpu) => Some(crate::device::cuda::context(gpu)?.free_bytes()?),
+        let slabs = Slabs::new(training, values, gradients);
+        let model = slabs.values + slabs.gradients + slabs.optimiser + slabs.best;
+        let (available, program) = match self.device {
+            Device::Cpu => (rss::available_bytes(), rss::resident_bytes().unwrap_or(0)),
+            Device::Cuda(gpu) => (Some(crate::device::cuda::context(gpu)?.free_bytes()?), 0),
         };
-        let limit = self.memory_limit.or(available);
-        if let Some(limit) = limit.filter(|&limit| needed > limit) {
-            let what = "the model with its gradients and optimiser".into();
-            return Err(Error::Memory { what, needed, limit, left: limit });
+        let (limit, beside) = match self.memory_limit {
+            Some(limit) if self.device == Device::Cpu => {
+                // code, stacks and caches that the first update will touch
+                (Some(limit), program + PROGRAM + rayon::current_num_threads() * PACKING)
+            }
+            limit => (limit.or(available), 0),
+        };
+        if let Some(limit) = limit.filter(|&limit| beside + model > limit) {
+            let what = match beside {
+                0 => "the model with its gradients and optimiser".into(),
+                _ => format!("the program ({beside} bytes) and the model with its gradients and optimiser"),
+            };
+            return Err(Error::Memory { what, needed: beside + model, limit, left: limit });
         }
-        let graph = self.graph(limit.map(|limit| limit - needed));
+        let graph = self.graph(limit.map(|limit| limit - beside - model));
         Ok((declared.build_on(self.device, DType::F32)?, graph))
     }
 

@@ -199,7 +199,7 @@ fn a_document_of_a_million_tokens() {
     let long: String = (0..1_000_000).map(|_| ["good ", "bad ", "film "][numbers.below(3)]).collect();
     let corpus = p.data.write("long.txt", format!("{long}\n"));
     let train = p.data.write("long.csv", format!("label,text\npos,{long}\nneg,a bad film\npos,a good film\n"));
-    let limits = ["--memory-limit", "64MB", "--max-steps", "2", "--valid-fraction", "0"];
+    let limits = ["--memory-limit", "160MB", "--max-steps", "2", "--valid-fraction", "0"];
     let flags = ["--batch-size", "4", "--bptt", "70", "--epochs", "1", "--min-freq", "1"];
     let lm = p.data.path("lm");
     let bounded = |result: &Value| {
@@ -212,7 +212,7 @@ fn a_document_of_a_million_tokens() {
     let line = ["train-classifier", "--model", &lm, "--train", &train, "--out", &p.out, "--recipe", "tiny"];
     let result = json(&words(&[&line, &flags, &limits, &["--unfreezing", "full"]]));
     bounded(&result);
-    let line = ["predict", "--model", &p.out, "--input", &corpus, "--memory-limit", "64MB"];
+    let line = ["predict", "--model", &p.out, "--input", &corpus, "--memory-limit", "160MB"];
     let output = p.command(&[&line]).assert().success().get_output().clone();
     assert_eq!(json_lines(&text(&output.stdout)).len(), 1);
 }

@@ -187,7 +187,7 @@ impl Run<'_> {
         });
         let Some(test) = &sources.test else { return Ok(value) };
         let directory = self.directory(CLASSIFIER, self.context.direction);
-        let graph = || self.context.graph(self.context.memory_limit);
+        let graph = || self.context.graph_within_limit();
         let outcome = Panel::load(&directory, None, Voices::All, graph)?.evaluate(test)?;
         let kept = || outcome.answers.iter().filter(|answer| answer.row.skipped.is_none());
         let rows: Vec<Vec<f64>> = kept().map(|answer| answer.probabilities.clone()).collect();

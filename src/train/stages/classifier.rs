@@ -128,7 +128,7 @@ pub fn train_classifier(
     }
     let key = context.key(Stage::Classifier);
     let start = from.map(|from| Start::of_both(&from.parameters, both.map(|both| &both.parameters), vocabulary.len()));
-    let place = |declared| context.allocate(declared);
+    let place = |declared| context.allocate(declared, &settings.training);
     let Assembled { network, mut parameters, mut graph } =
         assemble::classifier(architecture.clone(), key, start, place)?;
     let what = match settings.task {

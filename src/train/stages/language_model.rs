@@ -80,7 +80,7 @@ pub fn train_language_model(
         let words = start.rows.iter().enumerate().filter(|(id, _)| is_word(*id));
         words.fold((0, 0), |(known, all), (_, row)| (known + usize::from(row.is_some()), all + 1))
     });
-    let place = |declared| context.allocate(declared);
+    let place = |declared| context.allocate(declared, &settings.training);
     let Assembled { network, mut parameters, mut graph } =
         assemble::language_model(architecture.clone(), key, start, place)?;
     if let Some((known, all)) = known {
