@@ -137,6 +137,18 @@ pub fn gradient(op: Option<&str>, device: Device) -> Result<GradientReport> {
     Ok(summarise(&subjects, &verdicts))
 }
 
+/// The same for cases of your own: an operation that [`ops::ALL`] does not list, or any function
+/// that is made of operations.
+///
+/// # Errors
+/// Two cases of one name; a case that does not run, or whose output is not f64.
+pub fn gradient_of(cases: Vec<Case>, device: Device) -> Result<GradientReport> {
+    distinct(cases.iter().map(|case| (case.operation, case.name.as_str())))?;
+    let subjects: Vec<Subject> = cases.into_iter().map(Subject::Operation).collect();
+    let verdicts = subjects.par_iter().map(|s| s.check(device)).collect::<Result<Vec<_>>>()?;
+    Ok(summarise(&subjects, &verdicts))
+}
+
 fn summarise(subjects: &[Subject], verdicts: &[Verdict]) -> GradientReport {
     let mut rows: Vec<GradientRow> = Vec::new();
     let mut worst: Option<Worst> = None;

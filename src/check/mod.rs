@@ -22,7 +22,7 @@ mod verdict;
 mod words;
 
 pub use golden::{Difference, GoldenReport, GoldenRow, ROUNDING_BF16, TOLERANCE_F32, TOLERANCE_F64, golden};
-pub use gradient::{GradientReport, GradientRow, Worst, gradient};
+pub use gradient::{GradientReport, GradientRow, Worst, gradient, gradient_of};
 pub use model::{CheckedModel, ModelCheck};
 pub use mutation::{Mutant, MutationReport, mutation};
 pub use parity::{Compared, ParityReport, ParityRow, ParityWorst, compare, parity, parity_mutation, rounded_alike};

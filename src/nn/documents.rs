@@ -19,6 +19,16 @@ pub struct Cap {
     pub masking: Masking,
 }
 
+impl Cap {
+    /// The first step that is pooled of a document of so many tokens: where a chunk begins, from
+    /// which on no more than `max_steps` are left; the last chunk's first step at the latest.
+    pub fn first_pooled(&self, length: usize) -> usize {
+        let most = if self.strict { self.max_steps - 1 } else { self.max_steps };
+        let last_chunk = length.saturating_sub(1) / self.bptt;
+        length.saturating_sub(most).div_ceil(self.bptt).min(last_chunk) * self.bptt
+    }
+}
+
 /// Documents of one batch, in the order of the batch's rows.
 #[derive(Clone, Debug, Default)]
 pub struct DocumentBatch<'a> {
@@ -148,19 +158,14 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(cap: &Cap, pad: u32, batch: &DocumentBatch) -> Self {
         let bptt = batch.chunk.unwrap_or(cap.bptt);
-        // first chunk start i with length - i ≤ cap (< cap where strict), the last chunk at the
-        // latest
-        let first_kept = |length: usize| {
-            let most = if cap.strict { cap.max_steps - 1 } else { cap.max_steps };
-            length.saturating_sub(most).div_ceil(bptt).min(length.saturating_sub(1) / bptt)
-        };
+        let cap = Cap { bptt, ..*cap };
         let tail = cap.masking == Masking::Version2;
         let mut rows: Vec<LaidRow> = batch
             .documents
             .iter()
             .enumerate()
             .map(|(document, d)| {
-                let prefix = if tail { first_kept(d.len()) * bptt } else { 0 };
+                let prefix = if tail { cap.first_pooled(d.len()) } else { 0 };
                 LaidRow { document, prefix, pooled: d.len() - prefix }
             })
             .collect();
@@ -168,7 +173,7 @@ impl Layout {
             rows.sort_by_key(|r| (std::cmp::Reverse(r.pooled), r.document));
         }
         let steps = rows.iter().map(|r| r.pooled).max().unwrap_or(0);
-        let first_chunk = if tail { 0 } else { first_kept(steps) };
+        let first_chunk = if tail { 0 } else { cap.first_pooled(steps) / bptt };
         let prefix_chunks = rows.iter().map(|r| r.prefix / bptt).max().unwrap_or(0);
         Layout { bptt, rows, tail, steps, chunks: steps.div_ceil(bptt), first_chunk, prefix_chunks, pad }
     }

@@ -9,6 +9,7 @@ mod allocations;
 mod dry;
 mod house;
 mod masks;
+mod pictures;
 mod resume;
 mod semantics;
 mod supply;

@@ -16,6 +16,7 @@ mod explain;
 mod export;
 mod exports;
 mod get;
+mod guide;
 mod import;
 mod inspect;
 mod instruments;
