@@ -124,12 +124,12 @@ fn one_cycle() {
 
 #[test]
 fn gradual_unfreezing() {
-    let recipe = Recipe::named("scripts").unwrap();
+    let recipe = Recipe::named("paper").unwrap();
     let groups = ["embedding", "LSTM 1", "LSTM 2", "LSTM 3", "head"];
     let steps = recipe.classifier.steps(groups.len());
     let mut picture = Picture::new(860, 310, "Gradual unfreezing: the head first, then one layer more");
     let (row, left, right) = (42.0, 110.0, 840.0);
-    let narrow = 150.0;
+    let narrow = 116.0;
     let mut x = left;
     for (k, step) in steps.iter().enumerate() {
         let last = k + 1 == steps.len();

@@ -1,11 +1,12 @@
 //! The guide (docs/guide): every command in it is run, and what it shows is what the program says.
 //!
 //! A block of the kind `console` holds commands (`$ `, continued by `> `) and their output. The
-//! commands of a chapter run in order in one fresh folder. `ULMFIT_UPDATE=1 cargo test --test
+//! commands of a chapter run in order in one fresh folder, a copy of `data`. `ULMFIT_UPDATE=1 cargo test --test
 //! program guide` writes the outputs anew. A block `console times` is compared without its numbers,
 //! `console not-run` is not run. A block after a line "`PATH`:" is quoted from that file of the
 //! project. Every other block in Rust is a test of the library's documentation (`src/lib.rs`).
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -114,25 +115,38 @@ fn compared(line: &str, times: bool) -> String {
     without(line, |left, right| times || MASKS.iter().any(|mask| differs(mask, left, right)))
 }
 
-/// Runs a command line as a shell would, with the program of this build, on the CPU.
-fn run(folder: &Path, command: &str) -> Vec<String> {
-    let program = std::env::var("ULMFIT_GUIDE_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ulmfit").into());
-    let shell = format!(
-        "ulmfit() {{ case \" $* \" in *' --device '*) '{program}' \"$@\" ;; *) '{program}' --device cpu \"$@\" ;; \
-         esac; }}\n{command}"
+/// A folder with the program of this build as `ulmfit`, on the CPU where nothing else is asked for.
+fn program() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in\n*' --device '*) exec '{0}' \"$@\" ;;\n*) exec '{0}' --device cpu \"$@\" ;;\nesac\n",
+        env!("CARGO_BIN_EXE_ulmfit")
     );
-    let output = Command::new("bash")
-        .args(["-c", &shell])
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .env("ULMFIT_CUDASIM", "")
-        .env_remove("ULMFIT_ISA")
-        .env_remove("ULMFIT_LOG")
-        .output()
-        .unwrap();
+    let path = folder.path().join("ulmfit");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// Runs a command line as a shell does.
+fn run(programs: &Path, folder: &Path, command: &str) -> Vec<String> {
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+    let mut shell = Command::new("bash");
+    shell.args(["-c", command]).current_dir(folder).stdin(Stdio::null()).env("PATH", path).env("LC_ALL", "C.UTF-8");
+    ["ULMFIT_ISA", "ULMFIT_LOG", "ULMFIT_UPDATE"].iter().for_each(|name| drop(shell.env_remove(name)));
+    let output = shell.output().unwrap();
     let (said, complaint) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "$ {command}\n{said}{complaint}");
     said.lines().map(|line| line.trim_end().to_string()).collect()
+}
+
+/// Whether a program is there; says so where it is not.
+fn has(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if !found {
+        println!("skipped: commands that need {program}, which is not installed");
+    }
+    found
 }
 
 /// Runs the commands of a chapter, and compares or writes what they print.
@@ -141,6 +155,8 @@ fn chapter(name: &str) {
     let text = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     let folder = tempfile::tempdir().unwrap();
+    crate::support::copy_folder(&guide().join("data"), folder.path());
+    let programs = program();
     let update = std::env::var_os("ULMFIT_UPDATE").is_some();
     let (mut written, mut wrong, mut from) = (Vec::new(), Vec::new(), 0);
     for block in blocks(&lines) {
@@ -150,7 +166,11 @@ fn chapter(name: &str) {
         written.extend(lines[from..block.lines.start].iter().map(|line| line.to_string()));
         from = block.lines.end;
         for example in examples(&lines[block.lines]) {
-            let output = run(folder.path(), &example.command);
+            if example.command.contains("curl ") && !has("curl") {
+                written.extend(example.shown.into_iter().chain(example.output));
+                continue;
+            }
+            let output = run(programs.path(), folder.path(), &example.command);
             let of = |all: &[String]| {
                 all.iter().map(|line| compared(line, block.kind.iter().any(|w| w == "times"))).collect::<Vec<_>>()
             };
