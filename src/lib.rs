@@ -59,8 +59,9 @@
 //! let general = (0..40).map(|n| Document::new(format!("the {n} cats sat on the mat ; it was dull or good")));
 //! let labelled = |n: usize| {
 //!     let (label, word) = [("bad", "dull"), ("good", "good")][n % 2];
-//!     let text = format!("film {n} was {word} , {word} and {word} again");
-//!     Document { label: Some(label.into()), ..Document::new(text) }
+//!     let mut document = Document::new(format!("film {n} was {word} , {word} and {word} again"));
+//!     document.label = Some(label.into());
+//!     document
 //! };
 //! let corpus = Source::of_texts("corpus", general.collect::<Vec<_>>());
 //! let train = Source::of_texts("train", (0..40).map(labelled).collect::<Vec<_>>());
