@@ -135,11 +135,19 @@ pub fn precision(recipe: &Recipe, global: &Global) -> Precision {
     if chosen { Precision::Bf16 } else { global.precision }
 }
 
+/// Makes what listens to a run in the place of people at standard error: once for the run and once
+/// for each of its stages.
+pub type Listener<'a> = &'a dyn Fn() -> Box<dyn Observer>;
+
 /// Progress on standard error, `metrics.jsonl` in the directory, and the log.
 pub fn observers(directory: &Path, global: &Global, journal: &Journal) -> Result<Box<dyn Observer>> {
+    observers_beside(Box::new(Progress::new(global.detail, journal)), directory, global)
+}
+
+/// A listener, `metrics.jsonl` in the directory, and the log.
+fn observers_beside(first: Box<dyn Observer>, directory: &Path, global: &Global) -> Result<Box<dyn Observer>> {
     let metrics = StageMetrics::new(directory.join(METRICS_FILE));
-    let mut all: Vec<Box<dyn Observer>> =
-        vec![Box::new(Progress::new(global.detail, journal)), Box::new(metrics), Box::new(Log)];
+    let mut all: Vec<Box<dyn Observer>> = vec![first, Box::new(metrics), Box::new(Log)];
     all.observe(&environment::event(isa().name(), &global.device.to_string(), global.precision))?;
     Ok(Box::new(all))
 }
@@ -261,6 +269,8 @@ pub struct WholeRun<'a> {
     pub sources: &'a RunSources,
     /// What the user has been told.
     pub journal: &'a Journal,
+    /// Who listens, if not people at standard error.
+    pub listener: Option<Listener<'a>>,
 }
 
 /// Trains into a folder of its own; the result.
@@ -295,7 +305,7 @@ fn check(whole: &WholeRun, out: &Path) -> Result<()> {
 }
 
 fn train_all(whole: &WholeRun, out: &Path) -> Result<serde_json::Value> {
-    let &WholeRun { global, recipe, run, args, options, sources, journal } = whole;
+    let &WholeRun { global, recipe, run, args, options, sources, journal, listener } = whole;
     crate::train::interrupt::install()?;
     if !run.resume {
         // what a stopped run left must not count as a part of this one
@@ -304,10 +314,12 @@ fn train_all(whole: &WholeRun, out: &Path) -> Result<serde_json::Value> {
     let mut results = Vec::new();
     let directories = seed_directories(global, args, out);
     for (seed, directory) in &directories {
-        let mut progress = Progress::new(global.detail, journal);
-        let mut context = context(recipe.clone(), global, run, args.reading_direction(), &mut progress);
+        let progress = || Box::new(Progress::new(global.detail, journal)) as Box<dyn Observer>;
+        let listener = || listener.map_or_else(progress, |make| make());
+        let mut notes = listener();
+        let mut context = context(recipe.clone(), global, run, args.reading_direction(), &mut *notes);
         context.seed = *seed;
-        let mut stage_observer = |directory: &Path| observers(directory, global, journal);
+        let mut stage_observer = |directory: &Path| observers_beside(listener(), directory, global);
         let mut run = Run { context, out: directory, text: None, options, stage_observer: &mut stage_observer };
         results.push(run.run(sources).inspect_err(|_| models::abandon(directory))?);
     }

@@ -1,4 +1,4 @@
-//! The command line (docs/CLI.md): one file per command. `main.rs` only calls [`main`].
+//! The command line (docs/CLI.md): one file per command. `main.rs` only calls [`process`].
 
 pub mod config;
 pub mod global;
@@ -44,6 +44,7 @@ pub mod tokenize;
 pub mod train_classifier;
 pub mod vocab;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -152,6 +153,22 @@ fn definition() -> clap::Command {
     numbers(Cli::command())
 }
 
+/// The stack of the thread that does the work. It is there from the beginning: that of a process
+/// grows, and where the system refuses that the process is killed.
+const STACK: usize = 16 << 20;
+
+/// [`main`] on a thread of its own, with a stack that suffices: all that a process does.
+pub fn process(line: Vec<OsString>) -> i32 {
+    match std::thread::Builder::new().name("main".into()).stack_size(STACK).spawn(|| main(line)) {
+        // a fault of the program is told, and ends it, where it is found
+        Ok(thread) => thread.join().unwrap_or(1),
+        Err(fault) => {
+            output::to_stderr(&format!("error: the system refused a thread: {fault}"));
+            1
+        }
+    }
+}
+
 /// The whole program: parses `line` (which begins with the program's name), runs the command,
 /// reports a fault, and returns the exit status.
 pub fn main(line: Vec<OsString>) -> i32 {
@@ -188,6 +205,49 @@ fn parse_and_run(line: Vec<OsString>) -> Result<(), Stop> {
         return Err(Stop::Printed(2));
     }
     start_log()?;
+    let parsed = parse_line(line)?;
+    global::start_threads(parsed.cli.global.threads)?;
+    let (command, global) = parsed.checked()?;
+    Ok(command.run(&global)?)
+}
+
+/// The command of a line and its global flags, checked as [`main`] checks them: for a program that
+/// holds this library. Nothing is started, and `--threads` is the caller's to heed.
+///
+/// # Errors
+/// What is wrong with the line; that the device cannot be used. A line that asks for help or the
+/// version is wrong here.
+pub fn parse(line: Vec<OsString>) -> Result<(Command, Global)> {
+    match parse_line(line).and_then(|parsed| Ok(parsed.checked()?)) {
+        Ok(parsed) => Ok(parsed),
+        Err(Stop::Fault(error)) => Err(error),
+        Err(Stop::Printed(_)) => Err(Error::usage("a question for help is no command")),
+    }
+}
+
+/// A line that could be read, and the flags that came from a configuration file.
+struct Parsed {
+    cli: Cli,
+    from_config: BTreeSet<String>,
+}
+
+impl Parsed {
+    /// Chooses the device; refuses what the command does not take.
+    fn checked(self) -> Result<(Command, Global)> {
+        let (command, global) = (self.cli.command, Global::new(self.cli.global, self.from_config)?);
+        if global.devices.len() > 1 && !matches!(command, Command::Bench(_)) {
+            return Err(Error::usage("--device: one is enough; 'bench' alone takes several"));
+        }
+        if global.int8 && !command.takes_int8() {
+            let message = "--precision int8 is for prediction: predict, evaluate, serve, and bench --suite predict";
+            return Err(Error::usage(message).hint("use f32 or bf16"));
+        }
+        Ok((command, global))
+    }
+}
+
+/// Reads a line and the configuration file that it names; prints help and version.
+fn parse_line(line: Vec<OsString>) -> Result<Parsed, Stop> {
     let mut definition = definition();
     let merged = config::merge(&definition, line)?;
     let parsed = definition.try_get_matches_from_mut(&merged.line).and_then(|matches| Cli::from_arg_matches(&matches));
@@ -200,19 +260,9 @@ fn parse_and_run(line: Vec<OsString>) -> Result<(), Stop> {
         let command = command_path(&definition, &merged.line);
         let file = merged.file.as_ref().map(|file| file.display().to_string());
         let (message, hint) = usage::explain(&error, command.as_deref(), &merged.from_config, file.as_deref());
-        output::report(&message, hint.as_deref());
-        Stop::Printed(2)
+        Stop::Fault(Error::Usage { message, hint })
     })?;
-    global::start_threads(cli.global.threads)?;
-    let global = Global::new(cli.global, merged.from_config)?;
-    if global.devices.len() > 1 && !matches!(cli.command, Command::Bench(_)) {
-        return Err(Error::usage("--device: one is enough; 'bench' alone takes several").into());
-    }
-    if global.int8 && !cli.command.takes_int8() {
-        let message = "--precision int8 is for prediction: predict, evaluate, serve, and bench --suite predict";
-        return Err(Error::usage(message).hint("use f32 or bf16").into());
-    }
-    Ok(cli.command.run(&global)?)
+    Ok(Parsed { cli, from_config: merged.from_config })
 }
 
 /// Names of the command on a line, and of the command within it where it has any (`data check`).

@@ -11,7 +11,7 @@ use super::{Global, job, output, takes};
 use crate::error::{Error, Result};
 use crate::models::base::Base;
 use crate::report::progress::Journal;
-use crate::text::{Direction, Role};
+use crate::text::{Direction, Role, Source};
 use crate::train::pipeline::{RunOptions, RunSources, Together};
 use crate::train::recipe::OF_RUN;
 use crate::train::recipe::{Recipe, TaskName};
@@ -69,13 +69,56 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let (result, task) = train(args, global, &|task| Data::open(args, task), None)?;
+    let directories = job::seed_directories(global, &args.recipe.general, &args.out());
+    super::result::print(global, task, &result, &directories)
+}
+
+/// The data of the target domain, opened.
+#[derive(Clone)]
+pub struct Data {
+    pub train: Source,
+    pub valid: Option<Source>,
+    pub test: Option<Source>,
+    pub unlabelled: Vec<Source>,
+}
+
+impl Data {
+    /// The files that the flags name.
+    ///
+    /// # Errors
+    /// A file that cannot be read or recognised.
+    pub fn open(args: &Args, task: TaskName) -> Result<Self> {
+        let data = job::data_of(&args.data, task);
+        let open = |path: &String| job::source(path, &data, Role::Dataset);
+        Ok(Data {
+            train: open(&args.train)?,
+            valid: args.valid.as_ref().map(open).transpose()?,
+            test: args.test.as_ref().map(open).transpose()?,
+            unlabelled: job::sources(&args.unlabelled, &args.unlabelled_data.data(), Role::Texts)?,
+        })
+    }
+}
+
+/// Trains as the flags say, on the data that `data` opens for a task; gives the JSON of the result,
+/// and what was learned.
+/// `listener` hears what people are told otherwise.
+///
+/// # Errors
+/// Those of the flags, of the data and of the training.
+pub fn train(
+    args: &Args,
+    global: &Global,
+    data: &dyn Fn(TaskName) -> Result<Data>,
+    listener: Option<job::Listener>,
+) -> Result<(serde_json::Value, TaskName)> {
     let with_corpus = !args.corpus.is_empty();
     takes::check_run(with_corpus, &args.recipe, &|flag| global.is_from_config(flag))?;
     let mut recipe = job::staged_recipe(&args.recipe, OF_RUN, global)?;
     if let Some(effort) = args.effort {
         effort.apply(&mut recipe)?;
     }
-    let out = &args.out.clone().unwrap_or_else(|| folder_for(&args.train));
+    let out = &args.out();
     let named = args.recipe.general.recipe.is_some();
     let without = named || !args.corpus.is_empty();
     let base = base_of(args.base.as_ref(), without, global);
@@ -83,12 +126,10 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         job::refuse_own_model(out, path)?;
     }
     let recipe = sized_like(recipe, &base, &args.recipe.general, args.recipe.general.bidirectional)?;
-    let data = job::data_of(&args.data, recipe.classifier.task);
-    let open = |path: &String| job::source(path, &data, Role::Dataset);
-    let train = open(&args.train)?;
+    let Data { train, valid, test, unlabelled } = data(recipe.classifier.task)?;
     let recipe = job::tagging(recipe, &train)?;
     let mut target = vec![train.clone()];
-    target.extend(job::sources(&args.unlabelled, &args.unlabelled_data.data(), Role::Texts)?);
+    target.extend(unlabelled);
     let of_corpus = args.corpus_data.data();
     let corpus_valid = args.corpus_valid.as_ref().map(|path| job::source(path, &of_corpus, Role::Corpus));
     let sources = RunSources {
@@ -97,8 +138,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         corpus_valid: corpus_valid.transpose()?,
         target,
         train,
-        valid: args.valid.as_ref().map(open).transpose()?,
-        test: args.test.as_ref().map(open).transpose()?,
+        valid,
+        test,
         labels: args.recipe.labels(),
     };
     let general = &args.recipe.general;
@@ -121,11 +162,16 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     };
     let options = RunOptions { bidirectional: general.bidirectional, compare: args.compare, together };
     let (recipe, sources) = (&recipe, &sources);
-    let journal = Journal::default();
-    let whole = job::WholeRun { global, recipe, run: &args.run, args: general, options, sources, journal: &journal };
-    let result = job::run_all(&whole, out)?;
-    let directories = job::seed_directories(global, general, out);
-    super::result::print(global, recipe.classifier.task, &result, &directories)
+    let journal = &Journal::default();
+    let whole = job::WholeRun { global, recipe, run: &args.run, args: general, options, sources, journal, listener };
+    Ok((job::run_all(&whole, out)?, recipe.classifier.task))
+}
+
+impl Args {
+    /// Where models and reports go.
+    pub fn out(&self) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| folder_for(&self.train))
+    }
 }
 
 /// How long to train.

@@ -37,6 +37,8 @@ pub const STATE_FILE: &str = "state.safetensors";
 pub const PREVIOUS_FILE: &str = "state.previous.safetensors";
 /// Where `--on-nan rewind` goes back to.
 pub const REWIND_FILE: &str = "rewind.safetensors";
+/// Within the folder of a run: what answers.
+const CLASSIFIER_FOLDER: &str = "classifier";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const REPORT_FILE: &str = "report.html";
 /// Of a whole run.
@@ -361,7 +363,7 @@ pub fn load(directory: &Path) -> Result<AnyModel> {
 /// # Errors
 /// The folder cannot be looked into.
 pub fn classifier_folder(directory: &Path) -> Result<PathBuf> {
-    let inner = directory.join("classifier");
+    let inner = directory.join(CLASSIFIER_FOLDER);
     Ok(if !is_finished(directory)? && is_finished(&inner)? { inner } else { directory.to_path_buf() })
 }
 
@@ -414,6 +416,24 @@ pub fn files_of(directory: &Path) -> Vec<PathBuf> {
         files.extend(OF_NETWORK.map(|name| beside.join(name)));
     }
     files
+}
+
+/// All files that a folder answers with, by the names that they have within the folder of a run
+/// (`classifier/config.json`); of a linear model alone by their own. Nothing of reports and of
+/// going on is among them.
+///
+/// # Errors
+/// The folder cannot be looked into; the rule in it cannot be read.
+pub fn answer_files(directory: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+    const ALL: [&str; 6] = [CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE, TOKENIZER_FILE, LINEAR_FILE, rule::RULE_FILE];
+    let directory = classifier_folder(directory)?;
+    let directory = directory.canonicalize().map_err(|e| Error::io(&directory, "read", &e))?;
+    let first = if is_linear(&directory)? { "" } else { CLASSIFIER_FOLDER };
+    let more = rule::Rule::load(&directory)?.into_iter().flat_map(|rule| rule.networks);
+    let beside = more.map(|name| (PathBuf::from(&name), directory.parent().unwrap_or(&directory).join(&name)));
+    let folders = std::iter::once((PathBuf::from(first), directory.clone())).chain(beside);
+    let files = folders.flat_map(|(name, folder)| ALL.map(|file| (name.join(file), folder.join(file))));
+    Ok(files.filter(|(_, path)| path.exists()).collect())
 }
 
 /// Removes a file that may not be there.

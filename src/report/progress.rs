@@ -118,6 +118,12 @@ impl Progress {
         Progress { out: Box::new(error), terminal, detail, intervals, journal, bar: None, stage: None }
     }
 
+    /// Plain lines to `out`, as often as on standard error that is no terminal.
+    pub fn lines(out: Box<dyn Write>, detail: Detail, journal: &Journal) -> Self {
+        let intervals = INTERVALS.map(Duration::from_secs).to_vec();
+        Progress { out, terminal: None, detail, intervals, journal: journal.clone(), bar: None, stage: None }
+    }
+
     /// Plain lines to `out`, one after every `interval`.
     pub fn plain(out: Box<dyn Write>, interval: Duration) -> Self {
         let (detail, journal) = (Detail::Verbose, Journal::default());
