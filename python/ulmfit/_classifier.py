@@ -108,9 +108,11 @@ class Classifier:
         Ctrl-C ends the training after the update in progress; the model is then what it was.
         """
         train_texts, names, meaning = labelled_of((texts, labels), "train")
-        held = [None if data is None else labelled_of(data, name) for data, name in ((valid, "valid"), (test, "test"))]
-        for data in held:
-            for name, label in (data[2] if data else {}).items():
+        held = []
+        for data, name in ((valid, "valid"), (test, "test")):
+            held.append(None if data is None else labelled_of(data, name))
+        for texts_and_names in held:
+            for name, label in (texts_and_names[2] if texts_and_names else {}).items():
                 meaning.setdefault(name, label)
         more, threads = texts_of(unlabelled, "unlabelled"), threads_of(threads)
         if isinstance(random_state, bool) or not hasattr(random_state, "__index__"):
@@ -121,7 +123,8 @@ class Classifier:
             folder,
             [f"--seed={int(random_state)}", *flags_of(settings)],
             (train_texts, names),
-            *(data and data[:2] for data in held),
+            held[0] and held[0][:2],
+            held[1] and held[1][:2],
             more,
             max(0, min(int(verbose), 2)),
             _hear,

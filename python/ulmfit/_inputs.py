@@ -126,7 +126,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        return str(os.fspath(value))
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ",".join(_text(one) for one in value)
     return str(value)
