@@ -4,6 +4,7 @@
 #   cuda    every kernel on the simulated GPU: parity in three orders of blocks, fixtures,
 #           gradients, training, graphs, counters, the PTX
 #   reliability  a death and a failure at every call of the file system, not at a slice of them
+#   python  the wheel, in a fresh environment (python/test.sh)
 #   demo    the demonstration, seeds 1 to 5 peer WikiText-2 and TREC-6 with the peer's recipe
 #           (tools/peer/ours.sh)
 #   ptb     what each regulariser is worth (hours)    imdb    Wikipedia, then IMDb (hours)
@@ -11,17 +12,17 @@
 #                                                   threads of the long parts, else all
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|cuda|reliability|demo|peer|ptb|imdb ..]" >&2; exit 2; }
+[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|cuda|reliability|python|demo|peer|ptb|imdb ..]" >&2; exit 2; }
 data=$1 out=$2
 shift 2
-[ $# -gt 0 ] || set -- tests checks cuda reliability demo peer ptb imdb
+[ $# -gt 0 ] || set -- tests checks cuda reliability python demo peer ptb imdb
 record=docs/proof-$(date +%F).md
 mkdir -p "$out"
 export ULMFIT_DATA=$data
 cargo build --release --locked
 ulmfit=target/release/ulmfit
 [ -e "$record" ] || echo "# Proof of $(date +%F)" > "$record"
-commit="$(git rev-parse --short HEAD)$(git diff --quiet HEAD -- src kernels Cargo.toml Cargo.lock tools tests || echo ' with local changes')"
+commit="$(git rev-parse --short HEAD)$(git diff --quiet HEAD -- src kernels Cargo.toml Cargo.lock python tools tests || echo ' with local changes')"
 machine=$($ulmfit info | sed -n 's/^\(processor\|instruction set\|threads\) *//p' | paste -sd ';' | sed 's/;/, /; s/;/, threads /')
 step() { # step TITLE COMMAND...: what it prints last goes into the record
   local title=$1 start=$SECONDS
@@ -56,6 +57,7 @@ for part in "$@"; do
     reliability)
       step "A death and a failure at every call of the file system" \
         env ULMFIT_RELIABILITY=full cargo test --locked --test program reliability:: ;;
+    python) step "The Python package: wheel, scikit-learn, types" python/test.sh ;;
     demo) for seed in 1 2 3 4 5; do
       step "Demonstration, seed $seed" $ulmfit demo --seed "$seed" --out "$out/demo-$seed" --overwrite --quiet --json
     done ;;

@@ -1,8 +1,10 @@
 """What the tests share: small data, and one model for all of them."""
 
+import atexit
 import functools
 import os
 import random
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -22,6 +24,9 @@ QUICK = {
 }
 #: Files of the whole run of the tests.
 PLACE = Path(tempfile.mkdtemp(prefix="test-ulmfit-"))
+atexit.register(shutil.rmtree, PLACE, ignore_errors=True)
+# temporary folders of this process and of its commands, and of no other
+os.environ["TMPDIR"] = str(PLACE)
 
 
 def data(each, classes=("good", "bad", "odd"), seed=1):
@@ -50,5 +55,5 @@ def trained():
 
 
 def temporary_folders():
-    """Folders of the program among the system's temporary ones."""
-    return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("ulmfit-")}
+    """Temporary folders of the program."""
+    return {name for name in os.listdir(PLACE) if name.startswith("ulmfit-")}

@@ -9,7 +9,6 @@ import pickle
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import threading
 import unittest
 import warnings
@@ -210,30 +209,32 @@ class Cooperation(unittest.TestCase):
         # with the lock held, this thread would run between two calls alone
         self.assertGreater(ticks, 10_000)
 
-    def test_ctrl_c_ends_a_training(self):
-        test, place, before = self, PLACE / "stopped", temporary_folders()
+    def test_ctrl_c_ends_a_training_that_can_go_on(self):
+        place, before = PLACE / "stopped", temporary_folders()
 
-        class Presses(io.StringIO):
-            """Ctrl-C from another thread at the first line of progress."""
+        def press():
+            while not (place / "finetune-lm" / "metrics.jsonl").exists():
+                pass
+            _thread.interrupt_main()
 
-            pressed = False
-
-            def write(self, text):
-                if not Presses.pressed and "parameters in" in text:
-                    Presses.pressed = True
-                    presser = threading.Thread(target=_thread.interrupt_main)
-                    presser.start()
-                return super().write(text)
-
-        with redirect_stderr(Presses()), test.assertRaises(KeyboardInterrupt):
-            Classifier().fit(*data(20), out=place, verbose=1, **{**QUICK, "epochs": 30})
-        self.assertTrue(Presses.pressed)
+        presser = threading.Thread(target=press)
+        presser.start()
+        # nothing is told, so that nothing but the look for signals sees it
+        with self.assertRaises(KeyboardInterrupt):
+            Classifier().fit(*data(20), out=place, verbose=0, **QUICK)
+        presser.join()
         self.assertFalse((place / "classifier" / "config.json").exists())
-        # the process hears the next training
-        with redirect_stderr(io.StringIO()) as told:
-            Classifier().fit(*data(20), out=place, overwrite=True, verbose=1, **QUICK)
-        self.assertIn("parameters in", told.getvalue())
+        model = Classifier().fit(*data(20), out=place, resume=True, verbose=0, **QUICK)
+        self.assertEqual(model.predict_proba(NEW), trained()[0].predict_proba(NEW))
         self.assertEqual(temporary_folders(), before)
+
+    def test_progress_is_told_to_python(self):
+        with redirect_stderr(io.StringIO()) as told:
+            Classifier().fit(*data(12), verbose=1, **QUICK)
+        self.assertIn("Classifier\n", told.getvalue())
+        with redirect_stderr(io.StringIO()) as told:
+            Classifier().fit(*data(12), verbose=0, **QUICK)
+        self.assertEqual(told.getvalue(), "")
 
     def test_an_exception_while_telling_ends_a_training(self):
         class Full(io.StringIO):
@@ -254,18 +255,16 @@ class Cooperation(unittest.TestCase):
     def test_a_forked_process_predicts_and_removes_nothing(self):
         model = pickle.loads(pickle.dumps(trained()[0]))
         rows, before = model.predict_proba(NEW), temporary_folders()
-        with tempfile.TemporaryFile() as file:
-            child = os.fork()
-            if child == 0:
-                status = 1
-                try:
-                    status = 0 if model.predict_proba(NEW) == rows else 2
-                    del model
-                    ulmfit._close()
-                finally:
-                    os._exit(status)
-            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
-            del file
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                status = 0 if model.predict_proba(NEW) == rows else 2
+                del model
+                ulmfit._close()
+            finally:
+                os._exit(status)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
         self.assertEqual(temporary_folders(), before)
 
 
