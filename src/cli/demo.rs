@@ -62,7 +62,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         let flags = RecipeArgs { seeds: None, ..general.clone() };
         let (recipe, run, sources) = (&recipe, &args.run, &sources);
         let journal = &journal;
-        let whole = job::WholeRun { global: &one, recipe, run, args: &flags, options, sources, journal, listener: None };
+        let whole =
+            job::WholeRun { global: &one, recipe, run, args: &flags, options, sources, journal, listener: None };
         results.push(job::run_in(&whole, directory)?);
     }
     folder.finish()?;
