@@ -127,7 +127,7 @@ pub fn beside(path: &Path) -> PathBuf {
 /// keep the file open.
 ///
 /// # Errors
-/// What cannot be synced or renamed.
+/// A file that cannot be synced or renamed.
 pub fn place(file: &File, beside: &Path, path: &Path) -> std::io::Result<()> {
     file.sync_all()?;
     patiently(|| std::fs::rename(beside, path))?;

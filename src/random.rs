@@ -59,7 +59,7 @@ impl Key {
     }
 }
 
-/// What a random number is for: a number. Two sites never share a stream.
+/// The purpose of a random number, as a number. Two sites never share a stream.
 ///
 /// The numbers are part of the file format, because a resumed run must meet the same streams. Those
 /// that the floors up to the text need are here; a model lists its own (`nn::sites`).
@@ -179,7 +179,7 @@ impl Mask {
         ((1.0 - self.p) * 4_294_967_296.0).floor() as u64
     }
 
-    /// What a kept element is multiplied by.
+    /// The factor of a kept element.
     pub fn scale(&self) -> f64 {
         if self.p >= 1.0 { 0.0 } else { 1.0 / (1.0 - self.p) }
     }

@@ -37,9 +37,9 @@ pub const SUMS: &str = "sums";
 pub const DATA: &str = "data";
 /// Threads of a region that had nothing left to do.
 pub const WAITING: &str = "waiting";
-/// What is in no span of its own.
+/// Time that is in no span of its own.
 pub const OTHER: &str = "other";
-/// What is in no operation.
+/// Time that is in no operation.
 pub const STEP: &str = "step";
 
 /// Direction of a pass, as `ulmfit profile` names it.
@@ -110,7 +110,7 @@ impl std::fmt::Display for Layer {
     }
 }
 
-/// What a span stands for; one may hold those that come after it here, and phases hold phases.
+/// The kind of a span; one may hold those that come after it here, and phases hold phases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Pass,
@@ -136,7 +136,7 @@ pub struct Event {
     pub bytes: u64,
 }
 
-/// What was recorded.
+/// The recorded spans.
 #[derive(Clone, Debug)]
 pub struct Recording {
     /// By thread, then by beginning, the longer one first.

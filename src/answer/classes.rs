@@ -155,7 +155,7 @@ pub fn predict_each(
 
 pub use crate::linear::decide;
 
-/// What counts of an answer that is a class.
+/// The verdict on an answer that is a class.
 #[derive(Clone, Copy, Debug)]
 pub struct Verdict {
     /// The class that is right.

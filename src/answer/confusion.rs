@@ -64,7 +64,7 @@ impl Confusion {
         (self.classes <= SHOWN_CLASSES).then(|| self.rows().collect())
     }
 
-    /// What became of every class.
+    /// The counts of every class.
     pub fn hits(&self) -> Vec<Hits> {
         let mut hits = vec![Hits::default(); self.classes];
         for (truth, said, n) in self.pairs() {

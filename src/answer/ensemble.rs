@@ -21,7 +21,7 @@ pub struct Ensemble {
     warning: Option<String>,
 }
 
-/// What is said of one document of a source.
+/// The answer for one document of a source.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// Where the document stands in its file.
@@ -31,11 +31,11 @@ pub struct Answer {
     pub probabilities: Vec<f64>,
     /// Its class, as an index into the labels, where that was asked for and is known.
     pub label: Option<u32>,
-    /// What else is known of it, where that was asked for: which labels it has, or its number.
+    /// The other true answers, where they were asked for: which labels it has, or its number.
     pub known: Known,
 }
 
-/// What is known of a document whose answer is not a class.
+/// The true answer of a document whose answer is not a class.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Known {
     #[default]
@@ -45,7 +45,7 @@ pub enum Known {
     Number(f64),
 }
 
-/// What an evaluation gives.
+/// The result of an evaluation.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub measured: Measured,
@@ -119,7 +119,7 @@ impl Ensemble {
         Ok(Ensemble { models, graph, warning: None })
     }
 
-    /// What is doubtful about the texts last answered for.
+    /// Doubts about the texts that were answered last.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
@@ -139,7 +139,7 @@ impl Ensemble {
         self.averaged(source, &BuildOptions { skip_empty: !pair, ..BuildOptions::default() })
     }
 
-    /// What is measured, and the answers, on labelled documents.
+    /// The scores and the answers on labelled documents.
     ///
     /// # Errors
     /// Those of reading; no document has a text and a label; a class or label that the model does
@@ -165,7 +165,7 @@ impl Ensemble {
         Ok(outcome)
     }
 
-    /// What is said of a document.
+    /// The answer for a document.
     pub fn kind(&self) -> Answers {
         self.models[0].network.settings.answers
     }
@@ -277,7 +277,7 @@ fn numbers(model: &Loaded<Classifier>, probabilities: &[Vec<f64>]) -> Result<()>
     Err(not_numbers(&model.parameters))
 }
 
-/// What is said of a model whose answers are no numbers.
+/// The error of a model whose answers are not finite.
 pub(super) fn not_numbers(parameters: &Parameters) -> Error {
     let largest = weights::largest(parameters).map_or_else(String::new, |(name, value)| {
         format!("; the largest value of its tensors is {value:e}, in '{name}'")

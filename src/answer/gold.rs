@@ -1,4 +1,4 @@
-//! What is known of labelled documents: a class, labels or a number of each, or a tag of every
+//! The true answers of labelled documents: a class, labels or a number of each, or a tag of every
 //! word; and how right a model's answers are.
 
 use super::classes::Verdict;
@@ -42,7 +42,7 @@ impl GoldBatch {
     }
 }
 
-/// What stands for the name of the only output of a model that gives a number.
+/// The name of the only output of a model that gives a number.
 pub const NUMBER: &str = "number";
 
 impl Gold {
@@ -51,8 +51,8 @@ impl Gold {
         Gold::Classes((0..store.documents()).map(|d| store.label(d).unwrap_or(u32::MAX)).collect())
     }
 
-    /// What the labels of a store mean to a model, and the names of its outputs. `known`: the names
-    /// where they are given.
+    /// The meaning of a store's labels for a model, and the names of its outputs. `known`: the
+    /// names where they are given.
     ///
     /// # Errors
     /// A label that is not among `known`; a label that is no number, where numbers are wanted.

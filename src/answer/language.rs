@@ -1,4 +1,4 @@
-//! What a language model can be asked: the perplexity of texts, and continuations.
+//! Questions to a language model: the perplexity of texts, and continuations.
 
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ impl Speaker {
         if measured.loss.is_finite() { Ok(measured) } else { Err(not_numbers(&self.model.parameters)) }
     }
 
-    /// What is doubtful about the text last evaluated.
+    /// Doubts about the text that was evaluated last.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }

@@ -1,4 +1,4 @@
-//! What an evaluation finds, as data: a new score is a new entry.
+//! The results of an evaluation, as data: a new score is a new entry.
 
 use super::Confusion;
 use serde::de::{Deserialize, Deserializer};
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Scores {
     }
 }
 
-/// What became of one class or label. Support is `found + missed`.
+/// The counts of one class or label. Support is `found + missed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Hits {
     /// It was there and was said (true positives).

@@ -1,4 +1,4 @@
-//! What a trained model answers: classes of texts, tags of words, the perplexity of texts,
+//! The answers of a trained model: classes of texts, tags of words, the perplexity of texts,
 //! continuations. Texts come from any source and are held in memory as ids: no file is made of
 //! them.
 

@@ -1,4 +1,4 @@
-//! What the folder of a model answers: a network, several, a linear model, or all of them by the
+//! The models of a folder that answer: a network, several, a linear model, or all of them by the
 //! rule beside them (`answer.json`).
 
 use std::path::{Path, PathBuf};
@@ -78,12 +78,12 @@ impl Panel {
         }
     }
 
-    /// What is doubtful about the texts last answered for.
+    /// Doubts about the texts that were answered last.
     pub fn warning(&self) -> Option<&str> {
         self.networks.as_ref().and_then(Ensemble::warning)
     }
 
-    /// What is said of a text.
+    /// The answer for a text.
     pub fn kind(&self) -> Answers {
         self.networks.as_ref().map_or(Answers::Class, Ensemble::kind)
     }

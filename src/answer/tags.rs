@@ -93,7 +93,7 @@ fn count<'a>(
     }
 }
 
-/// What is measured of sentences. `answers`: of every sentence the probabilities of all tags for
+/// The scores of sentences. `answers`: of every sentence the probabilities of all tags for
 /// its words, one after the other; `gold`: the right ones, indices into `tags`.
 pub(super) fn measure(answers: &[Vec<f64>], gold: &[&[u32]], tags: &[String]) -> Measured {
     let kinds = kinds(tags);
@@ -152,7 +152,7 @@ pub fn check_tags(source: &Source, known: Option<&[String]>) -> Result<Vec<Strin
     Ok(kinds.into_iter().collect())
 }
 
-/// What is said of one sentence.
+/// The answer for one sentence.
 #[derive(Clone, Debug, Default)]
 pub struct Tagged {
     pub words: Vec<String>,
@@ -191,7 +191,7 @@ impl Tagger {
         Ok(Tagger { model, graph, warning: None })
     }
 
-    /// What is doubtful about the texts last answered for.
+    /// Doubts about the texts that were answered last.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
@@ -210,7 +210,7 @@ impl Tagger {
         Ok(self.answer(source)?.0)
     }
 
-    /// What is measured, and the answers, on sentences with tags.
+    /// The scores and the answers on sentences with tags.
     ///
     /// # Errors
     /// As [`Tagger::tag`], and those of [`check_tags`].

@@ -1,16 +1,21 @@
 //! The graph of one step: values, tape, backward pass.
 
+mod backward;
+mod counters;
+mod dry;
 mod health;
 mod kept;
 
+pub use dry::Counted;
 pub(crate) use kept::Keep;
 
+use counters::Counters;
+
 use super::parameters::{ParameterId, Parameters};
-use super::tape::{Attributes, Backward, Node, Operation};
+use super::tape::{Attributes, Node, Operation};
 use crate::device::cpu::gemm::Store;
 use crate::device::{DType, Device, Pool, PoolStatistics, Precision};
 use crate::error::{Error, Result};
-use crate::random::Mask;
 use crate::tensor::{Shape, Tensor};
 use crate::trace;
 
@@ -77,33 +82,8 @@ pub struct Graph {
     carried: Vec<(Tensor, Tensor)>,
     /// Test hook of the mutation test; never set in a run.
     fault: Option<Fault>,
-    /// What operations have told a dry graph.
+    /// The arithmetic that operations have reported to a dry graph.
     counted: Counted,
-}
-
-/// Arithmetic of matrix products as a dry graph counts it: floating-point operations, a
-/// multiply-add as two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    pub forward: u64,
-    /// Of gradients, also of those that a forward pass computes.
-    pub backward: u64,
-}
-
-/// Keys and steps of random masks as kernels read them: in memory, so that the launches of a step
-/// are those of the one before.
-#[derive(Default)]
-struct Counters {
-    /// u32 `[PLACES, 4]`: key (two words), step, nothing.
-    device: Option<Tensor>,
-    /// What this step's places hold. A step of a training needs one; tests have masks of several
-    /// steps.
-    places: Vec<[u32; 4]>,
-    next: usize,
-}
-
-impl Counters {
-    const PLACES: usize = 8;
 }
 
 struct Nothing;
@@ -153,49 +133,6 @@ impl Graph {
             fault: None,
             counted: Counted::default(),
         }
-    }
-
-    /// A graph of the CPU that runs operations without memory and without arithmetic: they take the
-    /// same buffers, whose sizes its pool keeps, and tell what they would multiply. Only indices
-    /// have values. What it is for: `train::plan`, which knows the needs of a step from running it
-    /// dry.
-    pub fn dry(dtype: DType) -> Self {
-        Graph { pool: Pool::dry(), ..Graph::new(Device::Cpu, dtype, None) }
-    }
-
-    /// Whether operations compute; those of a [dry](Self::dry) graph do not, and leave out all that
-    /// reads or writes numbers.
-    pub fn computes(&self) -> bool {
-        !self.pool.is_dry()
-    }
-
-    /// Tells a dry graph of products `[m, k]` by `[k, n]` that an operation computes in its forward
-    /// pass: `[m, n, k]`.
-    pub fn multiplies(&mut self, mnk: [usize; 3]) {
-        self.count(trace::Pass::Forward, mnk);
-    }
-
-    /// As [`multiplies`](Self::multiplies), of gradients, which an operation may compute in either
-    /// pass.
-    pub fn multiplies_for_gradients(&mut self, mnk: [usize; 3]) {
-        self.count(trace::Pass::Backward, mnk);
-    }
-
-    fn count(&mut self, pass: trace::Pass, [m, n, k]: [usize; 3]) {
-        if self.computes() {
-            return;
-        }
-        let flop = [m, n, k].iter().fold(2u64, |flop, &size| flop.saturating_mul(size as u64));
-        let side = match pass {
-            trace::Pass::Backward => &mut self.counted.backward,
-            _ => &mut self.counted.forward,
-        };
-        *side = side.saturating_add(flop);
-    }
-
-    /// What a dry graph was told since the last call.
-    pub fn take_counted(&mut self) -> Counted {
-        std::mem::take(&mut self.counted)
     }
 
     pub fn device(&self) -> Device {
@@ -306,7 +243,8 @@ impl Graph {
     }
 
     /// Where the forward pass of an operation may write the gradient of a parameter, for an
-    /// upstream gradient of one; its backward then calls [`Backward::early_gradient_is_due`].
+    /// upstream gradient of one; its backward then calls
+    /// [`early_gradient_is_due`](crate::autodiff::Backward::early_gradient_is_due).
     /// `None` where the promise was not made, or another gradient is there already.
     pub fn early_gradient(&mut self, var: Var) -> Option<Tensor> {
         let Origin::Parameter(id) = self.origin(var) else { return None };
@@ -362,32 +300,6 @@ impl Graph {
     /// it, what is there now may still be needed.
     pub fn carry(&mut self, from: &Tensor, to: &Tensor) {
         self.carried.push((from.clone(), to.clone()));
-    }
-
-    /// Where kernels find key and step of a mask (`MaskOf` of kernels/common.cuh): the address of
-    /// memory of this graph's GPU, good for launches until seven masks of other keys or steps were
-    /// asked for, or until [`reset`](Self::reset).
-    pub(crate) fn counters(&mut self, mask: &Mask) -> Result<u64> {
-        let words = [mask.key.0[0], mask.key.0[1], mask.step, 0];
-        let device = match &self.counters.device {
-            Some(device) => device.clone(),
-            None => {
-                let zeros = Tensor::zeros_on(self.device(), [Counters::PLACES, words.len()], DType::U32)?;
-                self.counters.device.insert(zeros).clone()
-            }
-        };
-        let Counters { places, next, .. } = &mut self.counters;
-        let place = places.iter().position(|there| *there == words).unwrap_or_else(|| {
-            let place = if places.len() < Counters::PLACES { places.len() } else { *next % Counters::PLACES };
-            if place == places.len() {
-                places.push(words);
-            }
-            places[place] = words;
-            *next = place + 1;
-            device.upload(place * words.len(), &words);
-            place
-        });
-        Ok(device.argument_from(place * words.len()).address())
     }
 
     /// How many values the graph holds: a mark for [`forget_since`](Self::forget_since).
@@ -492,92 +404,6 @@ impl Graph {
             node.saved.extend(saved.iter().map(|&t| Some(t.clone())));
         }
         Ok(vars)
-    }
-
-    /// Back-propagates from a scalar loss; consumes the tape. Gradients of parameters are added to
-    /// what the slab has since [`Parameters::clear_gradients`].
-    pub fn backward(&mut self, loss: Var, parameters: &mut Parameters) -> Result<()> {
-        if self.tensor(loss).len() != 1 {
-            return Err(Error::shape("backward", "loss", "a scalar", self.shape(loss)));
-        }
-        let (shape, dtype) = (self.shape(loss), self.dtype(loss));
-        let one = self.uninitialised(shape, dtype)?;
-        one.set_f64(&[1.0]);
-        self.backward_from(&[(loss, one)], parameters)
-    }
-
-    /// Back-propagates from given gradients of given values (a vector-Jacobian product); consumes
-    /// the tape.
-    pub fn backward_from(&mut self, seeds: &[(Var, Tensor)], parameters: &mut Parameters) -> Result<()> {
-        for (var, seed) in seeds {
-            if seed.shape().len() != self.shape(*var).len() || seed.dtype() != self.dtype(*var) {
-                return Err(Error::shape("backward", "seed", self.shape(*var).to_string(), seed.shape()));
-            }
-            if self.needs_gradient(*var) {
-                self.values[var.index as usize].gradient = Some(seed.clone());
-            }
-        }
-        for &(id, _) in &self.early {
-            parameters.touch(id);
-        }
-        // after this pass a gradient is there
-        self.values.iter_mut().for_each(|value| value.early = None);
-        let _pass = trace::pass(trace::Pass::Backward);
-        while self.length > 0 {
-            self.length -= 1;
-            let mut node = std::mem::replace(&mut self.nodes[self.length], empty());
-            if node.outputs.iter().any(|&v| self.gradient(v).is_some()) {
-                let operation = node.operation;
-                let faulty = self.fault.is_some_and(|f| f.operation == operation.name());
-                let _layer = trace::within(node.layer);
-                let _span = trace::operation(operation.name());
-                trace::traffic(|| self.traffic_of(&node));
-                operation.backward(&mut Backward { graph: self, parameters, node: &mut node })?;
-                if faulty {
-                    self.flip_sign(&node, parameters);
-                }
-            }
-            for &output in &node.outputs {
-                // what nobody needs any more goes back to the pool
-                self.values[output.index as usize].gradient = None;
-            }
-            node.saved.clear();
-            self.nodes[self.length] = node;
-        }
-        self.rounded.clear();
-        self.carried.drain(..).for_each(|(from, to)| to.copy_from(&from));
-        let all_due = self.early.iter().all(|&(_, due)| due);
-        self.early.clear();
-        if !all_due {
-            return Err(Error::data(
-                "a gradient was begun in the forward pass by a loss that is not part of what is differentiated",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Bytes that a backward has to read and write at least: what was saved, and the gradients of
-    /// outputs and inputs.
-    fn traffic_of(&self, node: &Node) -> usize {
-        let saved = node.saved.iter().flatten();
-        let upstream = node.outputs.iter().filter(|&&v| self.gradient(v).is_some());
-        let wanted = node.inputs.iter().filter(|&&v| self.needs_gradient(v));
-        saved.chain(upstream.chain(wanted).map(|&v| self.tensor(v))).map(bytes).sum()
-    }
-
-    fn flip_sign(&mut self, node: &Node, parameters: &Parameters) {
-        let Some(&var) = self.fault.and_then(|f| node.inputs.get(f.input)) else { return };
-        let gradient = match self.origin(var) {
-            Origin::Parameter(id) => Some(parameters.gradient(id).clone()),
-            _ => self.gradient(var).cloned(),
-        };
-        if let Some(gradient) = gradient {
-            let mut values = gradient.to_f64();
-            if let Some(v) = values.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs())) {
-                *v = -*v;
-            }
-            gradient.set_f64(&values);
-        }
     }
 }
 

@@ -17,8 +17,8 @@ impl ParameterId {
     }
 }
 
-/// What a parameter is: whoever treats some parameters in another way asks for this, never for a
-/// name.
+/// The kind of a parameter: code that treats some parameters in another way asks for this, never
+/// for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// A matrix of weights.
@@ -187,7 +187,7 @@ impl Parameters {
     }
 
     /// The same values on a device: these where they are there already, else in slabs of its own.
-    /// What is frozen stays so; gradients are forgotten.
+    /// Frozen groups stay frozen; gradients are forgotten.
     pub fn to_device(self, device: Device) -> Result<Self> {
         if self.device == device {
             return Ok(self);

@@ -1,4 +1,4 @@
-//! What is recorded, and what an operation's backward sees.
+//! The nodes of the tape, and the view that an operation's backward has of them.
 
 use super::graph::{Graph, Origin, Var};
 use super::parameters::Parameters;
@@ -95,7 +95,7 @@ impl Backward<'_> {
         self.grad_output(0).map(|d| if self.computes() { d.scalar() } else { 1.0 })
     }
 
-    /// What the execution belongs to: its buffers, and copies that its forward pass has kept.
+    /// The graph of the execution: its buffers, and copies that its forward pass has kept.
     pub(crate) fn graph(&mut self) -> &mut Graph {
         self.graph
     }
@@ -128,7 +128,7 @@ impl Backward<'_> {
         self.node.saved[i].take().expect("an operation takes a saved tensor once")
     }
 
-    /// What was packed by the forward pass.
+    /// The attributes that the forward pass has stored.
     pub fn attributes<P: bytemuck::Pod>(&self) -> P {
         self.node.attributes.unpack()
     }

@@ -8,11 +8,11 @@ use super::peaks::Peaks;
 use super::spans::sums;
 use crate::trace::Recording;
 
-/// What was recorded, as a whole.
+/// The sum of all recorded spans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
     pub products: Part,
-    /// What moves data and computes nothing that counts.
+    /// Work that moves data and computes nothing that counts.
     pub memory: Part,
     pub remainder: Part,
 }

@@ -47,7 +47,7 @@ impl Effort {
     }
 }
 
-/// What the runs of one thing took.
+/// The times of several runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// Seconds.

@@ -1,4 +1,4 @@
-//! What a row computes on, and in.
+//! Device and precision of a row.
 
 use crate::autodiff::{Graph, Parameters, ParametersBuilder};
 use crate::device::cpu::isa::{isa, multiplies_bf16};

@@ -1,4 +1,4 @@
-//! What a GPU can do at most: measured by kernels/probe.cu, on the simulated one as published.
+//! The peaks of a GPU: measured by kernels/probe.cu, on the simulated one as published.
 
 use serde::Serialize;
 
@@ -77,7 +77,7 @@ struct Probe {
     multiprocessors: usize,
 }
 
-/// What chains are multiplied by and added.
+/// The factor and the summand of the chains.
 const BY: f32 = 0.5;
 
 impl Probe {

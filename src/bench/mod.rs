@@ -37,7 +37,7 @@ use self::session::Bench;
 use crate::device::{Device, cuda};
 use crate::error::{Error, Result};
 
-/// What is measured together.
+/// A suite: rows that are measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
     Ops,
@@ -73,7 +73,7 @@ pub struct Report {
     pub compared: Option<Compared>,
 }
 
-/// What to measure, and how long.
+/// The rows to measure, and how long.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
     pub suites: Vec<Suite>,

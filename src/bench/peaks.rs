@@ -1,4 +1,4 @@
-//! What the machine can do at most: multiply-adds on registers and memory bandwidth. Every share of
+//! The peaks of the machine: multiply-adds on registers and memory bandwidth. Every share of
 //! a peak is of one measured in the same run.
 
 use std::hint::black_box;

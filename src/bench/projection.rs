@@ -14,7 +14,7 @@ use crate::train::recipe::Recipe;
 use crate::train::stages::Context;
 use crate::train::trial::Trial;
 
-/// What every projection says of itself.
+/// The note of every projection.
 const NOTE: &str = "projected from counts; nothing was timed";
 
 /// Bytes of a sector, the unit in which a GPU moves memory.
@@ -58,7 +58,7 @@ pub struct Counters {
     pub shared_ideal: u64,
 }
 
-/// What a launch waits for longest.
+/// The resource that a launch waits for longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
@@ -142,7 +142,7 @@ pub struct KernelRow {
     pub counters: Counters,
 }
 
-/// What was counted.
+/// The sizes that were counted.
 #[derive(Clone, Debug, Serialize)]
 pub struct CountedSizes {
     pub batch_size: usize,
@@ -150,7 +150,7 @@ pub struct CountedSizes {
     pub embedding: usize,
     pub hidden: usize,
     pub layers: usize,
-    /// What is smaller than the recipe has it, so that counting takes minutes.
+    /// The sizes that are smaller than in the recipe, so that counting takes minutes.
     pub reduced: Vec<String>,
 }
 

@@ -64,7 +64,7 @@ pub struct Row {
     format: Option<Format>,
 }
 
-/// What one run of a thing computes and moves.
+/// The arithmetic and bytes of one run of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Work {
     pub flop: u64,
@@ -150,7 +150,7 @@ impl Row {
         self.ms.or(self.projected_ms)
     }
 
-    /// What makes two rows the same thing.
+    /// The key by which rows of two reports are compared.
     fn key(&self) -> [&str; 5] {
         [&self.name, &self.shape, &self.device, &self.precision, &self.direction]
     }

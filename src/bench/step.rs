@@ -202,7 +202,7 @@ fn losses_of(updates: usize, run: impl FnOnce(&mut dyn FnMut(steps::Done) -> Nex
     Ok(losses)
 }
 
-/// What the last backward pass has left.
+/// The results of the last backward pass.
 fn gradients(parameters: &Parameters) -> Vec<(String, Vec<f64>)> {
     let trained = parameters.ids().filter(|&id| parameters.has_gradient(id));
     trained.map(|id| (parameters.name(id).to_string(), parameters.gradient(id).to_f64())).collect()

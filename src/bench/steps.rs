@@ -26,7 +26,7 @@ pub struct Done {
     pub recording: Option<Recording>,
 }
 
-/// What the next update is to be.
+/// The kind of the next update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     Plain,

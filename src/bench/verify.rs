@@ -16,7 +16,7 @@ fn largest(values: &[f64]) -> f64 {
     values.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()))
 }
 
-/// What is allowed: [`TOLERANCE`], or, where operands were rounded to bf16, twice the error of a
+/// The bound: [`TOLERANCE`], or, where operands were rounded to bf16, twice the error of a
 /// naive computation ([`ROUNDING_BF16`]) of the same work. `naive`: the largest error of f64 with
 /// operands rounded in the same way, over all that is compared, because that of a small tensor may
 /// be small by luck.

@@ -42,7 +42,7 @@ const REGULARISATION: Regularisation = Regularisation { alpha: 2.0, beta: 1.0, g
 /// steps of the check move these values by far less.
 const MARGIN: f64 = 5e-3;
 
-/// What varies from case to case.
+/// The settings that vary from case to case.
 #[derive(Clone, Copy)]
 struct Switches {
     masking: Masking,

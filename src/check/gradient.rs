@@ -42,7 +42,7 @@ pub struct GradientRow {
     pub failures: Vec<String>,
 }
 
-/// What the gradient check found; serialises to the JSON of `ulmfit gradcheck`.
+/// The result of the gradient check; serialises to the JSON of `ulmfit gradcheck`.
 #[derive(Clone, Debug, Serialize)]
 pub struct GradientReport {
     /// Operations checked.

@@ -19,7 +19,7 @@ const T: usize = 6;
 const B: usize = 3;
 const NEGATIVES: usize = 6;
 
-/// What varies from case to case.
+/// The settings that vary from case to case.
 #[derive(Clone, Copy)]
 struct Switches {
     name: &'static str,

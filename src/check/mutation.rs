@@ -25,7 +25,7 @@ pub struct Mutant {
     pub detected: bool,
 }
 
-/// What the mutation test found.
+/// The result of the mutation test.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct MutationReport {
     /// Planted errors that changed a gradient.

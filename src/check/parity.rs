@@ -59,11 +59,11 @@ pub struct ParityWorst {
     pub element: String,
     /// Largest error over the tensor's largest value.
     pub error: f64,
-    /// What is allowed.
+    /// The bound.
     pub bound: f64,
 }
 
-/// What the comparison found; serialises to the JSON of `ulmfit gradcheck --device cuda`.
+/// The result of the comparison; serialises to the JSON of `ulmfit gradcheck --device cuda`.
 #[derive(Clone, Debug, Serialize)]
 pub struct ParityReport {
     pub ops: usize,
@@ -139,7 +139,7 @@ pub fn parity_mutation(op: Option<&str>, device: Device, precision: Precision) -
     Ok(seen)
 }
 
-/// What a case gives: outputs, then the gradients of its differentiable inputs, by name.
+/// The results of a case: outputs, then the gradients of its differentiable inputs, by name.
 type Results = Vec<(String, Vec<f64>)>;
 
 fn to(tensor: &Tensor, dtype: DType, device: Device) -> Result<Tensor> {

@@ -22,7 +22,7 @@ pub(super) struct Compared {
     pub numeric: Vec<f64>,
 }
 
-/// What a comparison of all tensors of a case says.
+/// The result of comparing all tensors of a case.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Verdict {
     pub elements: usize,
@@ -37,7 +37,7 @@ pub(super) struct Verdict {
     pub at: Option<(String, usize)>,
     /// Smallest median |gradient| over the tensors, after scaling.
     pub median: f64,
-    /// What the loss was multiplied by.
+    /// The factor of the loss.
     pub scale: f64,
 }
 

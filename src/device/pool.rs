@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Block, Device};
 use crate::error::{Error, Result};
 
-/// What a pool holds and has done.
+/// Counts of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PoolStatistics {
     /// Blocks made since the pool exists.

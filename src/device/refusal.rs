@@ -1,4 +1,4 @@
-//! What becomes of the program when the system has no more memory for it (`ulimit -v`, a full
+//! The end of the program when the system has no more memory for it (`ulimit -v`, a full
 //! machine): a sentence and exit status 1, where the standard library would break off.
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,4 +1,4 @@
-//! What `ulmfit get` knows: names, addresses, sizes and checksums.
+//! The table of `ulmfit get`: names, addresses, sizes and checksums.
 //!
 //! Addresses are those of the publishers. A SHA-256 stands here only where a public record has it:
 //! the `download_checksums` of huggingface/datasets (commit 040102f1,
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub struct Entry {
     pub name: &'static str,
     pub what: &'static str,
-    /// What may be done with it, as far as its publisher says.
+    /// Its terms of use, as far as its publisher states them.
     pub terms: &'static str,
     pub files: &'static [File],
     /// A command that uses it; `{}` is the folder.

@@ -32,7 +32,7 @@ pub struct Fetched {
     pub transferred: u64,
 }
 
-/// What is known of a file before it is there.
+/// The facts about a file before it is there.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known<'a> {
     size: Option<u64>,
@@ -207,7 +207,7 @@ fn receive(
     }
 }
 
-/// What names the version of a file: a strong entity tag, or the time of its last change.
+/// The name of a file's version: a strong entity tag, or the time of its last change.
 fn version(answer: &Answer) -> Option<String> {
     let tag = answer.header("etag").filter(|tag| tag.starts_with('"'));
     tag.or_else(|| answer.header("last-modified")).map(str::to_string)
@@ -251,8 +251,8 @@ fn hash(file: &mut File) -> std::io::Result<(u64, String)> {
     Ok((length, hex))
 }
 
-/// What has come of a file: `F.part`, and beside it `F.part.version`, which names its version. One
-/// process at a time holds it.
+/// The received part of a file: `F.part`, and beside it `F.part.version`, which names its version.
+/// One process at a time holds it.
 struct Partial {
     address: String,
     path: PathBuf,

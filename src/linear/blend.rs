@@ -2,7 +2,7 @@
 //! once more, since a mean of two that agree is less sure than they should be. All chosen on
 //! held-out documents.
 //!
-//! What is chosen on few documents is chosen badly. The weight has a beta prior around one half,
+//! A choice on few documents is a bad one. So the weight has a beta prior around one half,
 //! worth about twenty documents that tell the two apart; and what the blend is worth is measured by
 //! nested folds: temperatures and weight for a fold come from the other folds alone.
 

@@ -35,7 +35,7 @@ pub struct FeatureSet {
     characters: bool,
 }
 
-/// What is kept of the features that occur.
+/// The features that are kept, of those that occur.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Selection {
     pub characters: bool,

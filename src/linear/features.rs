@@ -44,7 +44,7 @@ pub struct Scratch {
     lower: Vec<char>,
 }
 
-/// What a feature is of, in characters of the text in lower case.
+/// The place of a feature, in characters of the lower-cased text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     Word(Range<usize>),

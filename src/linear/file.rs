@@ -111,7 +111,7 @@ impl LinearModel {
     }
 }
 
-/// What the bytes of a file hold, or what is wrong with them.
+/// The model in the bytes of a file, or the fault of the bytes.
 fn parse(file: &[u8]) -> std::result::Result<LinearModel, String> {
     let broken = |e: safetensors::SafeTensorError| format!("is not a whole safetensors file ({e})");
     let (_, metadata) = SafeTensors::read_metadata(file).map_err(broken)?;

@@ -39,7 +39,7 @@ const SMALL: usize = 10_000_000;
 const GAP: f64 = 1e-3;
 const ROUGH_GAP: f64 = 5e-3;
 
-/// What cross-validation found.
+/// The result of cross-validation.
 #[derive(Clone, Debug)]
 pub struct Validation {
     /// Texts that were held out, in the order of their folds: all, or a fifth of them where there
@@ -73,7 +73,7 @@ pub type Poll<'a> = &'a (dyn Fn() -> Result<()> + Sync);
 /// Ranges of the reliability diagram.
 const BINS: usize = 10;
 
-/// What is the same for all trainings.
+/// The data that all trainings share.
 struct Task<'a> {
     counts: &'a Counts,
     labels: &'a [u32],
@@ -269,7 +269,7 @@ fn choose(tried: &[Tried], texts: usize) -> usize {
     near.min_by(|&a, &b| trial(a).loss.total_cmp(&trial(b).loss)).expect("the least is among them")
 }
 
-/// What every machine says of a text.
+/// The scores of a text, one for each machine.
 pub(super) fn outputs(weights: &[f32], machines: usize, (ids, values): (&[u32], &[f32])) -> Vec<f32> {
     let mut sum = weights[weights.len() - machines..].to_vec();
     for (&id, &value) in ids.iter().zip(values) {

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::matrix::Matrix;
 
-/// What is added to every count.
+/// The smoothing: added to every count.
 const SMOOTHING: f64 = 0.5;
 
 /// β. On a development part of the training sets of docs/linear.md one half is better than none and

@@ -1,4 +1,4 @@
-//! What the features of a text add to the logit of a class.
+//! The shares of a text's features in the logit of a class.
 
 use hashbrown::HashMap;
 

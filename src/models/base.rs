@@ -40,7 +40,7 @@ impl Boxed {
     }
 }
 
-/// What training starts from.
+/// The model from which training starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Base {
     /// Random weights.
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(Base::ENGLISH.to_string(), "english");
     }
 
-    /// What is in the program can be loaded; what is not is said to be missing.
+    /// A model in the program can be loaded; one that is not in it is reported as missing.
     #[test]
     fn every_model_in_the_program_is_whole() {
         for model in &BOX {

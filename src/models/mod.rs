@@ -31,7 +31,7 @@ pub const CONFIG_FILE: &str = "config.json";
 const VOCABULARY_FILE: &str = "vocab.json";
 /// Beside `vocab.json` where its words are sub-words (`text::tokenizer_path`).
 const TOKENIZER_FILE: &str = "tokenizer.json";
-/// What a running stage keeps beside them, to go on from.
+/// The files that a running stage keeps beside them, to resume.
 pub const STATE_FILE: &str = "state.safetensors";
 /// The checkpoint before it, for the case that it is damaged.
 pub const PREVIOUS_FILE: &str = "state.previous.safetensors";
@@ -55,7 +55,7 @@ const LARGEST_CONFIG: u64 = 256 << 20;
 /// Version of the directory's layout.
 const FORMAT: u32 = 1;
 
-/// What a model is.
+/// Kind and settings of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Architecture {
@@ -108,7 +108,7 @@ impl Decision {
         if let Decision::Scale { mean, deviation } = self { output * deviation + mean } else { output }
     }
 
-    /// What the output would be for an answer.
+    /// The output that belongs to an answer.
     pub fn unscaled(&self, answer: f64) -> f64 {
         if let Decision::Scale { mean, deviation } = self { (answer - mean) / deviation } else { answer }
     }
@@ -130,7 +130,7 @@ pub struct ModelConfig {
     pub recipe: serde_json::Value,
     pub data: Vec<DataRecord>,
     pub versions: serde_json::Value,
-    /// What a run must have in common with the one that made this, to go on from it (`--resume`).
+    /// The facts that a run must share with the one that made this, to resume it (`--resume`).
     #[serde(default)]
     pub identity: serde_json::Value,
     /// The stage's result (the keys of docs/CLI.md).

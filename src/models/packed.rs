@@ -22,7 +22,7 @@ use crate::nn::LanguageModel;
 use crate::tensor::DType;
 use crate::text::Vocabulary;
 
-/// What the file begins with; the last byte but one is the version of the format.
+/// The first bytes of the file; the last byte but one is the version of the format.
 const MAGIC: &[u8; 8] = b"ULMFIT\x01\n";
 /// Length of magic and digest.
 const HEAD: usize = 40;
@@ -44,7 +44,7 @@ pub enum Weights {
     Bf16,
 }
 
-/// What packing did to the weights.
+/// The size of a packed file, and the loss of precision of its weights.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub struct Loss {
     /// Bytes of the file.

@@ -27,7 +27,7 @@ pub struct Rule {
     pub measured: Measured,
 }
 
-/// What the answers were worth on held-out documents, which had no part in temperatures and weight
+/// The scores of the answers on held-out documents, which had no part in temperatures and weight
 /// (nested folds).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,7 +9,7 @@ use crate::autodiff::{Graph, Parameters, Var};
 use crate::device::Device;
 use crate::error::Result;
 
-/// What an encoder has made of a batch of documents.
+/// The output of an encoder for a batch of documents.
 #[derive(Clone, Debug)]
 pub(super) struct Encoded {
     /// The kept chunks of the encoder's output, `[T, rows, E]`, in the order of time; where nothing

@@ -1,4 +1,4 @@
-//! What is made of operations: encoders, heads, the models that put the two together, and their
+//! Networks made of operations: encoders, heads, the models that put the two together, and their
 //! weights as files.
 //!
 //! The way of the data: tokens → [`encoder`] (window by window, what it carries in [`state`], its

@@ -1,4 +1,4 @@
-//! What random numbers of models are for (see [`Site`]): every dropout and every start value has a
+//! The sites of a model's random numbers (see [`Site`]): every dropout and every start value has a
 //! number of its own.
 
 use crate::random::{Site, Sites};

@@ -1,4 +1,4 @@
-//! What an encoder carries from one window to the next.
+//! The state that an encoder carries from one window to the next.
 
 use std::sync::Arc;
 
@@ -84,9 +84,9 @@ impl State {
         self.tensors.clone_from(&of.tensors);
     }
 
-    /// What a window has left in `next` becomes the state of the next one; `next` is empty then. On
-    /// a GPU the values move when the backward pass is over, because a graph of a step finds the
-    /// state always at one place.
+    /// The state that a window has left in `next` becomes the state of the next one; `next` is
+    /// empty then. On a GPU the values move when the backward pass is over, because a graph of a
+    /// step finds the state always at one place.
     pub fn advance(&mut self, next: &mut State, g: &mut Graph) {
         match g.device() {
             Device::Cpu => std::mem::swap(self, next),

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::random::{Key, Site, Stream};
 use crate::tensor::{Shape, Tensor};
 
-/// What a case runs: from the inputs' handles to the outputs'.
+/// The function of a case: from the handles of the inputs to those of the outputs.
 pub type Run = Box<dyn Fn(&mut Graph, &[Var]) -> Result<Vec<Var>> + Send + Sync>;
 
 /// One input of a case: f64 values (converted to the precision under test), or u32 indices.

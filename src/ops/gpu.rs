@@ -1,5 +1,5 @@
-//! What the operations' `cuda.rs` share: launches over elements and rows, sums, masks and indices
-//! as kernels take them, operands of products.
+//! Shared by the `cuda.rs` of all operations: launches over elements and rows, sums, masks and
+//! indices as kernels take them, operands of products.
 
 use crate::autodiff::{Graph, Keep, Store};
 use crate::device::Precision;

@@ -1,4 +1,4 @@
-//! What operations with weights of 8 bits share ([`crate::device::cpu::int8`]).
+//! Shared by operations with weights of 8 bits ([`crate::device::cpu::int8`]).
 
 use crate::autodiff::{Graph, Var};
 use crate::device::cpu::int8::{MOST_COLUMNS, pack, packed_len};
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::real_type;
 use crate::tensor::Tensor;
 
-/// What is said where something is to be learned.
+/// The refusal where a gradient is asked for.
 pub(super) fn for_prediction() -> Error {
     Error::usage("weights of 8 bits are for prediction: nothing can be learned with them")
         .hint("leave --precision int8 out")

@@ -1,4 +1,4 @@
-//! What operations over sequences share on the CPU: rows that threads own through all steps, and
+//! Shared by operations over sequences on the CPU: rows that threads own through all steps, and
 //! loops over registers' worth of columns.
 
 use crate::device::cpu::gemm::Store;

@@ -8,7 +8,7 @@ use crate::device::cuda::{Argument, Context, Grid};
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
 
-/// What a row of logits becomes, as kernels/tied_softmax.cu takes it: nothing else, its gradient,
+/// The results of a row of logits, as kernels/tied_softmax.cu takes it: nothing else, its gradient,
 /// or that in bf16 alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RowGradient {

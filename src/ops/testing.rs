@@ -1,4 +1,4 @@
-//! What the unit tests of operations share: gradients of their cases against central differences,
+//! Shared by the unit tests of operations: gradients of their cases against central differences,
 //! and f32 against f64.
 
 use super::case::{Case, Data};

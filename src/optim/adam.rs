@@ -11,7 +11,7 @@ use crate::real_type;
 use crate::tensor::{Real, Tensor};
 use crate::trace;
 
-/// What stays the same during a training. β1 is [`StepRates::momentum`].
+/// Settings that stay the same during a training. β1 is [`StepRates::momentum`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamSettings {
     pub beta2: f64,

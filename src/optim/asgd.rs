@@ -11,7 +11,7 @@ use crate::real_type;
 use crate::tensor::{DType, Real, Tensor};
 use crate::trace;
 
-/// What stays the same during a training.
+/// Settings that stay the same during a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AsgdSettings {
     /// Averaging begins after this many steps.

@@ -87,7 +87,7 @@ fn sum_of_squares<T: Real>(values: &[T]) -> f64 {
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
-/// What every gradient is multiplied by so that their norm is at most `limit`:
+/// The factor of all gradients, so that their norm is at most `limit`:
 /// `min(1, limit/(norm + 1e-6))`, as PyTorch. No limit: 1.
 pub fn clip_scale(norm: f64, limit: Option<f64>) -> f64 {
     limit.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0))

@@ -49,8 +49,8 @@ struct Part {
     scalars: Scalars,
 }
 
-/// What one launch over several parameters reads: where they are, and this step's scalars, in
-/// memory of the GPU.
+/// The arguments of one launch over several parameters: their addresses, and this step's scalars,
+/// in memory of the GPU.
 #[derive(Debug)]
 pub(super) struct Table {
     parts: Vec<Part>,

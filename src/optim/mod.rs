@@ -63,8 +63,8 @@ impl StepRates<'_> {
     }
 }
 
-/// What all optimisers offer. Parameters that are frozen, that are buffers or that have no gradient
-/// are left alone, as is their state.
+/// The interface of all optimisers. Parameters that are frozen, that are buffers or that have no
+/// gradient are left alone, as is their state.
 pub trait Optimiser: Send + std::fmt::Debug {
     /// Name in configurations and checkpoints.
     fn name(&self) -> &'static str;

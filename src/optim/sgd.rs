@@ -10,7 +10,7 @@ use crate::real_type;
 use crate::tensor::{Real, Tensor};
 use crate::trace;
 
-/// What stays the same during a training.
+/// Settings that stay the same during a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SgdSettings {
     /// Whether [`StepRates::momentum`] is used; without it no state is kept.

@@ -1,4 +1,4 @@
-//! What a run ran on: the rows of [`Event::Environment`] and part of `ulmfit info`.
+//! The machine and program of a run: the rows of [`Event::Environment`] and part of `ulmfit info`.
 
 use crate::device::Precision;
 use crate::train::observer::Event;

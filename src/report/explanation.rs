@@ -8,7 +8,7 @@ use crate::answer::explain::{Explanation, NetworkWords, WordShare};
 use crate::linear::LinearShares;
 use crate::nn::Answers;
 
-/// What is asked for a text to be shown.
+/// How the explanation of a text is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     pub colours: bool,
@@ -64,7 +64,7 @@ fn name(network: &NetworkWords, k: usize, of: usize) -> String {
     format!("network{number}, {}", network.direction.name())
 }
 
-/// What the network has computed, and how the parts come together.
+/// The numbers of the network, and how the parts add up.
 fn sums(network: &NetworkWords, what: &str) -> String {
     let shares = network.sum() - network.base;
     let mut text = format!(

@@ -18,7 +18,7 @@ pub const FILE: &str = "report.html";
 
 const STYLE: &str = include_str!("report.css");
 
-/// What is known of one model's directory.
+/// The content of one model's directory.
 pub struct Run {
     /// Shown where a page has several runs.
     pub name: String,

@@ -61,7 +61,7 @@ impl MetricsWriter {
     }
 }
 
-/// What stays of a file.
+/// The part of a file that is kept.
 #[derive(Default)]
 struct Kept {
     bytes: u64,
@@ -115,7 +115,7 @@ impl Kept {
     }
 }
 
-/// What is said of lines that are no events; three of them are named.
+/// The warning about lines that are no events; it names three of them.
 fn damaged_lines(path: &Path, lines: &[u64]) -> Option<String> {
     let named: Vec<String> = lines.iter().take(3).map(u64::to_string).collect();
     let (path, named) = (path.display(), named.join(", "));

@@ -24,7 +24,7 @@ const NARROW: usize = 60;
 pub enum Detail {
     /// Warnings alone.
     Quiet,
-    /// What happens, and the settings that somebody changed.
+    /// Events, and the settings that somebody changed.
     #[default]
     Normal,
     /// All settings, all notes, every evaluation.

@@ -18,7 +18,7 @@ const TOGETHER: usize = 64 << 10;
 /// How often the model's files are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What answers texts.
+/// The model that answers texts.
 pub trait Model {
     fn labels(&self) -> &[String];
 
@@ -41,7 +41,7 @@ pub trait Model {
     fn explain(&mut self, text: &str) -> Result<Value>;
 }
 
-/// What is said of the texts of a request.
+/// The answers to the texts of a request.
 #[derive(Clone, Debug)]
 pub struct Answers {
     pub labels: Arc<[String]>,

@@ -40,7 +40,7 @@ pub struct Options {
     pub watch: Option<Watch>,
 }
 
-/// What handlers share.
+/// Shared by all handlers.
 struct Shared {
     engine: Engine,
     metrics: Arc<Metrics>,

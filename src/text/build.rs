@@ -37,7 +37,7 @@ pub struct Progress {
 /// Told after every batch; an error (an interrupt) ends the pass.
 pub type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> Result<()>;
 
-/// What to do with labels.
+/// How labels are treated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Labels {
     /// Text only.
@@ -59,7 +59,7 @@ pub struct BuildOptions {
     pub skip_unlabelled: bool,
 }
 
-/// What was read.
+/// Counts of the documents that were read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TextCounts {
     pub documents: u64,
@@ -70,7 +70,7 @@ pub struct TextCounts {
     pub bytes: u64,
 }
 
-/// What became of the documents.
+/// The results of reading the documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BuildReport {
     /// Documents in the file.
@@ -227,7 +227,7 @@ impl Skipped {
     }
 }
 
-/// What became of a document of the sources.
+/// The fate of a document of the sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     pub origin: super::Origin,

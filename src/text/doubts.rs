@@ -1,4 +1,4 @@
-//! What speaks against the labels of a set being classes: a sentence each, with the next step in
+//! Doubts whether the labels of a set are classes: a sentence each, with the next step in
 //! it.
 
 use std::collections::BTreeMap;
@@ -16,8 +16,8 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{ad}')
 }
 
-/// A label for a message, cut at 60 characters. Characters that are not seen are spelled out; so are
-/// accents that could be one character with their letter (é as e and an accent).
+/// A label for a message, cut at 60 characters. Characters that are not seen are spelled out; so
+/// are accents that could be one character with their letter (é as e and an accent).
 pub fn shown_label(label: &str) -> String {
     let decomposed = !is_nfc(label);
     let spelled = |c: char| match c {
@@ -78,8 +78,8 @@ pub(super) fn of_markup(marked: u64, texts: u64) -> Option<String> {
     })
 }
 
-/// Whether a text has a closing HTML tag, such as `</p>`. `<br>` alone does not count: the tokenizer's rules read it as a
-/// line end.
+/// Whether a text has a closing HTML tag, such as `</p>`. `<br>` alone does not count: the
+/// tokenizer's rules read it as a line end.
 pub(super) fn has_markup(text: &str) -> bool {
     text.split("</").skip(1).any(|rest| {
         let name = rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
@@ -87,7 +87,7 @@ pub(super) fn has_markup(text: &str) -> bool {
     })
 }
 
-/// What tables, databases and languages write where there is no value.
+/// Words that tables, databases and languages write where there is no value.
 const MISSING: &[&str] = &["na", "n/a", "nan", "null", "none", "nil", "\\n", "#n/a", "<na>", "nat", "?", "-"];
 
 /// A class among others that rather says that there is no label.

@@ -1,5 +1,6 @@
-//! What a set of documents is like: sizes, classes, repeated and empty texts, lengths. Texts are
-//! kept as fingerprints alone, so memory grows by some fifty bytes a document, whatever its length.
+//! A description of a set of documents: sizes, classes, repeated and empty texts, lengths. Texts
+//! are kept as fingerprints alone, so memory grows by some fifty bytes a document, whatever its
+//! length.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use crate::error::Result;
 /// Quantiles that [`Profile::quantiles`] gives.
 pub const QUANTILES: [f64; 7] = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0];
 
-/// What was seen of a set of documents.
+/// Counts over a set of documents.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
     pub documents: u64,
@@ -90,7 +91,7 @@ impl Profile {
         sorted.iter().filter_map(entry).collect()
     }
 
-    /// What speaks against the labels being classes and the texts being text, a sentence each.
+    /// Doubts whether the labels are classes and the texts are text, a sentence each.
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = super::doubts::of_classes(&self.classes());
         doubts.extend(super::doubts::of_markup(self.marked_up, self.documents - self.empty));

@@ -3,56 +3,25 @@
 //! The ids of a file are read where they lie, at every use; the rest is in memory. A file that is
 //! shortened or changed while it is in use is an error of the read that finds it.
 //!
-//! Layout, little-endian: a header of 256 bytes; then the sections ids (u16 or u32), document
-//! offsets (u64, one more than documents), bytes of each document's text (u32), labels (u32,
-//! [`NO_LABEL`] for none; absent when nothing is labelled), label names (JSON), in version 2 a
-//! [`mark`] for every token (a byte), each starting at a multiple of 8; then the checksums: the
-//! first 8 bytes of the SHA-256 of every MiB of the sections. The header holds the checksum of the
-//! checksums and of itself.
+//! [`format`] has the layout of the file, [`writer`] makes it.
+
+mod format;
+mod writer;
 
 use std::fs::File;
-use std::io::{BufWriter, ErrorKind, Seek, SeekFrom, Write};
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use self::format::{BLOCK, HEADER, Header, MAGIC, NO_LABEL, VERSION, VERSION_OF_WORDS, digest8};
+pub use self::writer::{Storage, StoreWriter};
 use super::Vocabulary;
 use crate::error::{Error, Result};
-use crate::files::{self, Patient, sha256};
-use crate::temporary::unnamed_file;
 
-const MAGIC: &[u8; 8] = b"ULMFTOK\n";
-const VERSION: u64 = 1;
-/// Of a file that knows of words within its documents.
-const VERSION_OF_WORDS: u64 = 2;
-const HEADER: usize = 256;
-const BLOCK: usize = 1 << 20;
-/// Label of a document that has none.
-const NO_LABEL: u32 = u32::MAX;
-
-/// Fields of the header after the magic, in order, eight bytes each.
-#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct Header {
-    version: u64,
-    id_bytes: u64,
-    tokens: u64,
-    documents: u64,
-    /// White-space separated words and bytes of the original text.
-    words: u64,
-    text_bytes: u64,
-    has_labels: u64,
-    label_name_bytes: u64,
-    vocabulary_size: u64,
-    vocabulary_hash: [u8; 32],
-    checksums: [u8; 8],
-    /// Whether every token has a mark.
-    has_words: u64,
-}
-
-/// What a token is to the words of a document whose words were given.
+/// The place of a token in its word, in documents whose words were given.
 pub mod mark {
     /// Of no word, or neither its first token nor its last.
     pub const NONE: u8 = 0;
@@ -60,284 +29,6 @@ pub mod mark {
     pub const BEGINS: u8 = 1;
     /// The last token of a word.
     pub const ENDS: u8 = 2;
-}
-
-fn digest8(bytes: &[u8]) -> [u8; 8] {
-    let full = sha256(bytes);
-    std::array::from_fn(|i| full[i])
-}
-
-fn padded(n: u64) -> u64 {
-    n.next_multiple_of(8)
-}
-
-impl Header {
-    fn section_lengths(&self) -> Option<[u64; 6]> {
-        let documents = self.documents;
-        Some([
-            self.tokens.checked_mul(self.id_bytes)?,
-            documents.checked_add(1)?.checked_mul(8)?,
-            documents.checked_mul(4)?,
-            if self.has_labels == 1 { documents.checked_mul(4)? } else { 0 },
-            self.label_name_bytes,
-            if self.has_words == 1 { self.tokens } else { 0 },
-        ])
-    }
-
-    /// Where each section begins, and where the checksums begin.
-    fn section_starts(&self) -> Option<[u64; 7]> {
-        let mut starts = [HEADER as u64; 7];
-        for (i, length) in self.section_lengths()?.into_iter().enumerate() {
-            starts[i + 1] = starts[i].checked_add(length)?.checked_next_multiple_of(8)?;
-        }
-        Some(starts)
-    }
-
-    fn to_bytes(self) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
-        bytes[..8].copy_from_slice(MAGIC);
-        let fields = bytemuck::bytes_of(&self);
-        bytes[8..8 + fields.len()].copy_from_slice(fields);
-        let own = digest8(&bytes[..HEADER - 8]);
-        bytes[HEADER - 8..].copy_from_slice(&own);
-        bytes
-    }
-}
-
-/// Where a token store is kept.
-#[derive(Clone, Copy, Debug)]
-pub enum Storage<'a> {
-    /// A file of that name; it appears when it is whole.
-    File(&'a Path),
-    /// A file without a name among the system's temporary files: it is gone with the store, however
-    /// the program ends.
-    Temporary,
-    /// Two or four bytes a token.
-    Memory,
-}
-
-impl<'a> From<&'a PathBuf> for Storage<'a> {
-    fn from(path: &'a PathBuf) -> Self {
-        Storage::File(path)
-    }
-}
-
-/// Writes a token store document by document.
-pub struct StoreWriter {
-    path: PathBuf,
-    output: Output,
-    header: Header,
-    offsets: Vec<u64>,
-    text_bytes: Vec<u32>,
-    labels: Vec<u32>,
-    /// Empty while no document has words of its own.
-    marks: Vec<u8>,
-}
-
-enum Output {
-    File(FileOutput),
-    /// The ids alone.
-    Memory(Vec<u8>),
-}
-
-/// A file on its way.
-struct FileOutput {
-    file: BufWriter<Patient>,
-    /// Its name until it is whole, where it is to have one.
-    beside: Option<PathBuf>,
-    block: Vec<u8>,
-    checksums: Vec<u8>,
-}
-
-impl FileOutput {
-    fn put(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let n = rest.len().min(BLOCK - self.block.len());
-            self.block.extend_from_slice(&rest[..n]);
-            rest = &rest[n..];
-            if self.block.len() == BLOCK {
-                self.flush_block()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn flush_block(&mut self) -> std::io::Result<()> {
-        self.checksums.extend_from_slice(&digest8(&self.block));
-        self.file.write_all(&self.block)?;
-        self.block.clear();
-        Ok(())
-    }
-
-    /// A section after the ids, at a multiple of 8.
-    fn section(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.put(bytes)?;
-        self.pad(bytes.len() as u64)
-    }
-
-    fn pad(&mut self, written: u64) -> std::io::Result<()> {
-        self.put(&[0; 8][..(padded(written) - written) as usize])
-    }
-
-    fn end(&mut self, header: &mut Header) -> std::io::Result<()> {
-        if !self.block.is_empty() {
-            self.flush_block()?;
-        }
-        header.checksums = digest8(&self.checksums);
-        self.file.write_all(&self.checksums)?;
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&header.to_bytes())?;
-        self.file.flush()
-    }
-}
-
-impl Drop for FileOutput {
-    fn drop(&mut self) {
-        if let Some(beside) = &self.beside {
-            // an unfinished file is of no use; if it cannot be removed there is nothing better to
-            // do
-            let _ = std::fs::remove_file(beside);
-        }
-    }
-}
-
-impl StoreWriter {
-    /// A token file; it appears under its name only when it is whole.
-    ///
-    /// # Errors
-    /// [`Error::File`] when the file cannot be created.
-    pub fn create(path: &Path, vocabulary: &Vocabulary) -> Result<Self> {
-        Self::to(Storage::File(path), path, vocabulary)
-    }
-
-    /// As `storage` says; `name` is that of the text, for messages.
-    ///
-    /// # Errors
-    /// [`Error::File`] when a file cannot be created.
-    pub fn to(storage: Storage, name: &Path, vocabulary: &Vocabulary) -> Result<Self> {
-        if cfg!(target_endian = "big") {
-            return Err(Error::data("token files are little-endian; this machine is not"));
-        }
-        let file = |file: File, beside: Option<PathBuf>| -> Result<Output> {
-            let mut output = FileOutput {
-                file: BufWriter::new(Patient(file)),
-                beside,
-                block: Vec::with_capacity(BLOCK),
-                checksums: Vec::new(),
-            };
-            output.file.write_all(&[0; HEADER]).map_err(|e| Error::io(name, "write", &e))?;
-            Ok(Output::File(output))
-        };
-        let (path, output) = match storage {
-            Storage::Memory => (name.to_path_buf(), Output::Memory(Vec::new())),
-            Storage::Temporary => (name.to_path_buf(), file(unnamed_file()?, None)?),
-            Storage::File(path) => {
-                let beside = files::beside(path);
-                let new = || File::options().read(true).write(true).create(true).truncate(true).open(&beside);
-                let created = files::patiently(new);
-                (path.to_path_buf(), file(created.map_err(|e| Error::io(path, "create", &e))?, Some(beside))?)
-            }
-        };
-        let size = vocabulary.len() as u64;
-        let id_bytes = if size <= 1 << 16 { 2 } else { 4 };
-        let hash = vocabulary.hash();
-        let header =
-            Header { version: VERSION, id_bytes, vocabulary_size: size, vocabulary_hash: hash, ..Header::default() };
-        let (text_bytes, labels, marks) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(StoreWriter { path, output, header, offsets: vec![0], text_bytes, labels, marks })
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        match &mut self.output {
-            Output::Memory(ids) => ids.extend_from_slice(bytes),
-            Output::File(file) => file.put(bytes).map_err(|e| Error::io(&self.path, "write", &e))?,
-        }
-        Ok(())
-    }
-
-    /// Appends a document: its ids, its label (an index into the names given to
-    /// [`StoreWriter::finish`]), and the words and bytes of its text.
-    ///
-    /// # Errors
-    /// [`Error::File`] when the file cannot be written.
-    pub fn push(&mut self, ids: &[u32], label: Option<u32>, words: u64, text_bytes: usize) -> Result<()> {
-        debug_assert!(ids.iter().all(|&id| u64::from(id) < self.header.vocabulary_size));
-        if self.header.id_bytes == 2 {
-            let mut narrow = [0u16; 1024];
-            for run in ids.chunks(narrow.len()) {
-                narrow.iter_mut().zip(run).for_each(|(n, &id)| *n = id as u16);
-                self.put(bytemuck::cast_slice(&narrow[..run.len()]))?;
-            }
-        } else {
-            self.put(bytemuck::cast_slice(ids))?;
-        }
-        self.header.tokens += ids.len() as u64;
-        self.header.documents += 1;
-        self.header.words += words;
-        self.header.text_bytes += text_bytes as u64;
-        self.offsets.push(self.header.tokens);
-        self.text_bytes.push(text_bytes as u32);
-        self.labels.push(label.unwrap_or(NO_LABEL));
-        Ok(())
-    }
-
-    /// Of the document that was appended last: a [`mark`] for each of its tokens.
-    pub fn mark(&mut self, marks: &[u8]) {
-        if !marks.is_empty() {
-            self.marks.resize(self.header.tokens as usize - marks.len(), mark::NONE);
-            self.marks.extend_from_slice(marks);
-        }
-    }
-
-    /// Completes the store and opens it. `order` gives each label index its final index into
-    /// `names`.
-    ///
-    /// # Errors
-    /// [`Error::File`] when the file cannot be written; [`Error::Data`] when no document was
-    /// pushed.
-    pub fn finish(mut self, names: &[String], order: &[u32]) -> Result<TokenStore> {
-        if self.header.documents == 0 {
-            return Err(Error::data("the text holds no document that is not empty"));
-        }
-        if self.labels.iter().any(|&l| l != NO_LABEL) {
-            self.header.has_labels = 1;
-            self.labels.iter_mut().filter(|l| **l != NO_LABEL).for_each(|l| *l = order[*l as usize]);
-        } else {
-            self.labels.clear();
-        }
-        if !self.marks.is_empty() {
-            (self.header.has_words, self.header.version) = (1, VERSION_OF_WORDS);
-            self.marks.resize(self.header.tokens as usize, mark::NONE);
-        }
-        let StoreWriter { path, output, mut header, offsets, text_bytes, labels, marks } = self;
-        let file = match output {
-            Output::Memory(ids) => {
-                let (ids, label_names) = (Ids::Memory(ids), names.to_vec());
-                return Ok(TokenStore { path, ids, header, offsets, text_bytes, labels, label_names, marks });
-            }
-            Output::File(file) => file,
-        };
-        let mut file = file;
-        let names = serde_json::to_vec(names).expect("strings always serialise");
-        header.label_name_bytes = names.len() as u64;
-        let mut write = || -> std::io::Result<File> {
-            file.pad(header.tokens * header.id_bytes)?;
-            file.section(bytemuck::cast_slice(&offsets))?;
-            file.section(bytemuck::cast_slice(&text_bytes))?;
-            file.section(bytemuck::cast_slice(&labels))?;
-            file.section(&names)?;
-            file.section(&marks)?;
-            file.end(&mut header)?;
-            if let Some(beside) = &file.beside {
-                files::place(file.file.get_ref(), beside, &path)?;
-                file.beside = None;
-            }
-            file.file.get_ref().try_clone()
-        };
-        let whole = write().map_err(|e| Error::io(&path, "write", &e))?;
-        TokenStore::of_file(whole, &path)
-    }
 }
 
 /// The ids of a store.
@@ -614,7 +305,7 @@ fn section<T: bytemuck::Pod>(file: &File, start: u64, count: usize) -> std::io::
     Ok(values)
 }
 
-/// What is wrong with a block.
+/// The fault of a block.
 enum Fault {
     Altered,
     Id,

@@ -16,7 +16,7 @@ pub const UNKNOWN_ID: u32 = 0;
 pub const PAD_ID: u32 = 1;
 /// Larger files are refused: four million words have some 100 MB.
 const LARGEST_FILE: u64 = 1 << 30;
-/// What fills a vocabulary up to a round size.
+/// The token that fills a vocabulary up to a round size.
 const FILLER: &str = "xxfake";
 
 /// How often each word was seen, in the order of first sight.

@@ -173,8 +173,8 @@ impl Examples {
     }
 }
 
-/// What the task of stage 1 or 2 takes from a recipe. `vocabulary`: its size. Where it has no more
-/// words than a sampled softmax would draw, the softmax is over all of them.
+/// The settings of the task of stage 1 or 2, from a recipe. `vocabulary`: its size. Where it has no
+/// more words than a sampled softmax would draw, the softmax is over all of them.
 pub fn lm_task_settings(settings: &LmSettings, vocabulary: usize) -> LmTaskSettings {
     let training = &settings.training;
     LmTaskSettings {
@@ -197,7 +197,7 @@ pub(super) fn lm_task_settings_from(settings: &LmSettings, model: &nn::LanguageM
     LmTaskSettings { negatives: task.negatives.filter(|_| model.splits.is_empty()), ..task }
 }
 
-/// What the task of stage 3 takes from a recipe.
+/// The settings of the task of stage 3, from a recipe.
 pub fn classifier_task_settings(settings: &ClassifierSettings) -> ClassifierTaskSettings {
     ClassifierTaskSettings {
         dropout: settings.drops(),

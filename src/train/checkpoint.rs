@@ -11,7 +11,7 @@ use crate::files;
 use crate::models::{PREVIOUS_FILE, REWIND_FILE, STATE_FILE};
 use crate::tensor::{Tensor, file};
 
-/// What a run says of itself besides its flags and data: with what it computes, `GPU` or the
+/// The facts about a run besides its flags and data: the hardware it computes with, `GPU` or the
 /// processor's instruction set.
 pub(super) const INSTRUCTION_SET: &str = "the instruction set";
 pub(super) const GPU: &str = "of a GPU";
@@ -321,7 +321,7 @@ impl Snapshot {
         self.state["progress"]["update"].as_u64().unwrap_or(0)
     }
 
-    /// What it was computed with, where it says so.
+    /// The hardware it was computed with, if on record.
     pub(super) fn instruction_set(&self) -> Option<&str> {
         self.state["identity"][INSTRUCTION_SET].as_str()
     }

@@ -1,8 +1,8 @@
 //! The one training loop: phases of unfreezing × epochs × updates, for all three stages.
 //!
-//! What decides a run is in [`Progress`], the task's cursor, the parameters and the optimiser; all
-//! of it goes into the checkpoint, so a run that was stopped anywhere and resumed gives the same
-//! bits as one that was not.
+//! Everything that decides a run is in [`Progress`], the task's cursor, the parameters and the
+//! optimiser; all of it goes into the checkpoint, so a run that was stopped anywhere and resumed
+//! gives the same bits as one that was not.
 
 mod epoch;
 mod health;
@@ -27,10 +27,10 @@ use crate::tensor::Tensor;
 use crate::trace;
 use crate::train::Stage;
 
-/// What a task computes for one update.
+/// The losses of a task for one update.
 #[derive(Clone, Copy, Debug)]
 pub struct Update {
-    /// What is minimised.
+    /// The loss that is minimised.
     pub total: Var,
     /// Of the head alone: what is reported.
     pub loss: Var,
@@ -41,7 +41,7 @@ pub struct Update {
     pub rate_scale: f64,
 }
 
-/// What a stage trains on: gives losses, is evaluated, knows where in its data it stands.
+/// The task of a stage: it gives losses, is evaluated, and knows its position in the data.
 pub trait Task {
     /// Updates of an epoch (counted from 0 over the whole stage).
     fn updates_in_epoch(&mut self, epoch: u32) -> Result<u64>;

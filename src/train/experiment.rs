@@ -32,7 +32,7 @@ pub struct Laboratory<'a> {
     pub memory_limit: Option<usize>,
     pub checkpoint_minutes: f64,
     pub out: PathBuf,
-    /// What the runs that do not start from scratch start from.
+    /// The base of the runs that do not start from scratch.
     pub base: Base,
     pub observer: &'a mut dyn Observer,
     pub stage_observer: &'a mut StageObserver<'a>,
@@ -54,7 +54,7 @@ pub enum LeftOut {
     Backward,
 }
 
-/// What one method did on the test data with one seed.
+/// The result of one method on the test data with one seed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cell {
     pub method: &'static str,

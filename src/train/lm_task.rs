@@ -32,7 +32,7 @@ pub struct LmTask<'a> {
     train: LmBatches,
     valid: Option<LmBatches>,
     state: State,
-    /// What the present window leaves; empty between two updates.
+    /// The state after the present window; empty between two updates.
     next: State,
     inputs: Vec<u32>,
     targets: Vec<u32>,

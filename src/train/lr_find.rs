@@ -33,7 +33,7 @@ pub struct RangePoint {
     pub smoothed: f64,
 }
 
-/// What the test found; serialises to the JSON of `ulmfit lr-find`.
+/// The result of the test; serialises to the JSON of `ulmfit lr-find`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RangeTest {
     /// The rate at which the smoothed loss falls most steeply; where it never falls,

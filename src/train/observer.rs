@@ -1,4 +1,4 @@
-//! What happens in a training run, told to whoever listens. Trainers print nothing.
+//! The events of a training run, and those who listen to them. Trainers print nothing.
 //!
 //! An [`Event`] is plain data: the metrics file is one event a line (JSON, tagged by `event`), and
 //! the report is made from that file alone. Numbers that are not finite are written as `null` and
@@ -190,7 +190,7 @@ pub struct Evaluated {
     /// The loss per token or per document; in nats where it is a cross-entropy.
     #[serde(deserialize_with = "nan")]
     pub loss: f64,
-    /// What else was measured, by name ([`crate::answer::Measured`]).
+    /// Other scores, by name ([`crate::answer::Measured`]).
     #[serde(flatten)]
     pub scores: Scores,
     /// Seconds that the measurement took.

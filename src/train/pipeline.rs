@@ -1,32 +1,28 @@
 //! The whole method: pretrain → fine-tune → classify, in one or both directions, beside what it is
 //! compared with.
 
+mod checks;
 mod together;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+pub use self::checks::check_inputs;
 pub use self::together::Together;
 use super::observer::{Event, Observer};
 use super::recipe::{FROM_SCRATCH, MOST_FOLDS, Recipe, TaskName};
-use super::room::check_room;
 use super::stages::{
-    ClassWeights, ClassifierSources, Context, Fold, From, LmSources, StageResult, check_chunks, check_classes,
-    check_kind, check_sizes, data_line, poll, train_classifier, train_language_model,
+    ClassifierSources, Context, Fold, From, LmSources, StageResult, data_line, poll, train_classifier,
+    train_language_model,
 };
 use crate::answer::ensemble::Ensemble;
-use crate::answer::tags::{check_tags, tags_of};
 use crate::error::{Error, Result};
 use crate::models::base::Base;
 use crate::models::{self, Folder, Loaded};
 use crate::nn::LanguageModel;
-use crate::random::Key;
 use crate::text::Direction;
-use crate::text::{
-    Labelled, Labels, Profile, Scratch, Source, Tokenizer, TokenizerPlan, random_split, shown_label, shown_labels,
-};
+use crate::text::{Labelled, Labels, Profile, Source};
 use crate::train::Stage;
 
 /// Directories of the stages within that of a run.
@@ -39,7 +35,7 @@ const SCRATCH: &str = "from-scratch";
 
 /// Everything a run reads.
 pub struct RunSources {
-    /// What the language model starts from where there is no corpus.
+    /// The base of the language model where there is no corpus.
     pub base: Base,
     /// General text; without it there is no pretraining.
     pub corpus: Vec<Source>,
@@ -52,20 +48,20 @@ pub struct RunSources {
     pub labels: Option<usize>,
 }
 
-/// What a run is made of.
+/// The choices of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunOptions {
     pub bidirectional: bool,
     /// Train from scratch, too.
     pub compare: bool,
-    /// What the folder answers with.
+    /// The models that the folder answers with.
     pub together: Together,
 }
 
 /// Makes the observer of a stage: progress, and the metrics of the stage's directory.
 pub type StageObserver<'a> = dyn FnMut(&Path) -> Result<Box<dyn Observer>> + 'a;
 
-/// What a run writes, and where.
+/// The outputs of a run, and its limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Work<'a> {
     pub out: &'a Path,
@@ -79,149 +75,6 @@ pub struct Work<'a> {
     pub on_gpu: bool,
     /// Bytes that the run may take.
     pub memory_limit: Option<usize>,
-}
-
-/// Finds before any work starts what the stages of a run would stumble over: files that cannot be
-/// read, data without a text or a label, training data of one class, a class that only other data
-/// have, batches that the data cannot fill, models that memory or the disk have no room for.
-pub fn check_inputs(sources: &RunSources, recipe: &Recipe, seed: u64, work: &Work) -> Result<()> {
-    if work.compare && recipe.classifier.task != TaskName::Class {
-        let message =
-            format!("--compare: the linear model knows one class a text, not --task {}", recipe.classifier.task.name());
-        return Err(Error::usage(message).hint("leave --compare out"));
-    }
-    check_sizes(recipe.classifier.training.batch_size, sources.labels)?;
-    let task = recipe.classifier.task;
-    let labelled = || std::iter::once(&sources.train).chain(&sources.valid).chain(&sources.test);
-    check_kind(task, labelled(), sources.labels)?;
-    let weights = ClassWeights::read(&recipe.classifier.class_weights)?;
-    let outputs = match task {
-        TaskName::Class | TaskName::Pair => {
-            let classes = check_labelled(&sources.train, None)?;
-            check_classes(&classes, &sources.train)?;
-            weights.of(&classes, &vec![1; classes.len()], 1, false)?;
-            for source in sources.valid.iter().chain(&sources.test) {
-                check_labelled(source, Some(&classes))?;
-            }
-            classes.len()
-        }
-        TaskName::Tags => {
-            let kinds = check_tags(&sources.train, None)?;
-            check_chunks(&kinds, &sources.train)?;
-            for source in sources.valid.iter().chain(&sources.test) {
-                check_tags(source, Some(&kinds))?;
-            }
-            tags_of(kinds).len()
-        }
-        TaskName::Labels | TaskName::Regression => {
-            labelled().try_for_each(|source| check_texts(source, task))?;
-            // a column of the last layer: nothing beside the rest
-            1
-        }
-    };
-    if task == TaskName::Pair {
-        let texts = labelled().map(|source| source.half_of_pairs(1));
-        texts.into_iter().try_for_each(|source| source.documents()?.try_for_each(|document| document.map(drop)))?;
-    }
-    // the corpus of the first stage is read by that at once
-    if let Some(source) = &sources.corpus_valid {
-        source.documents()?.try_for_each(|document| document.map(drop))?;
-    }
-    check_tuning_text(sources, recipe, seed)?;
-    check_room(sources, recipe, outputs, work)
-}
-
-/// Reads data of another task to their end: a text, and a number of each where numbers are learned.
-fn check_texts(source: &Source, task: TaskName) -> Result<()> {
-    let mut labelled = false;
-    for document in source.documents()? {
-        let document = document?;
-        let Some(label) = document.label.as_ref().filter(|_| !document.is_empty()) else { continue };
-        labelled |= !label.is_empty();
-        if task == TaskName::Regression && !label.trim().parse::<f64>().is_ok_and(f64::is_finite) {
-            let message = format!("has '{}' in the place of a number", shown_label(label));
-            return Err(Error::line(&*document.origin.file, document.origin.line, message)
-                .hint("--label-column names the column of the numbers"));
-        }
-    }
-    match labelled {
-        true => Ok(()),
-        false => {
-            Err(Error::file(source.name(), "holds no document with a label")
-                .hint("name the column with --label-column"))
-        }
-    }
-}
-
-/// Reads labelled data to their end; the classes, sorted. `known`: those that they may have.
-fn check_labelled(source: &Source, known: Option<&[String]>) -> Result<Vec<String>> {
-    let mut classes: BTreeSet<String> = BTreeSet::new();
-    let mut text = false;
-    for document in source.documents()? {
-        let document = document?;
-        if document.is_empty() {
-            continue;
-        }
-        text = true;
-        let Some(label) = document.label else { continue };
-        if let Some(known) = known.filter(|known| known.binary_search(&label).is_err()) {
-            let (place, label) = (&document.origin, shown_label(&label));
-            let message = format!("has the class '{label}', which is not among the classes of the training data");
-            return Err(Error::line(&*place.file, place.line, message)
-                .hint(format!("the classes are: {}", shown_labels(known))));
-        }
-        if !classes.contains(&label) {
-            classes.insert(label);
-        }
-    }
-    if !text {
-        return Err(Error::file(source.name(), "holds no document with text"));
-    }
-    if classes.is_empty() && known.is_some() {
-        return Err(
-            Error::file(source.name(), "holds no document with a label").hint("name the column with --label-column")
-        );
-    }
-    Ok(classes.into_iter().collect())
-}
-
-/// Whether the text of the second stage fills a batch. It is read to its end; a small one is
-/// counted to the token.
-fn check_tuning_text(sources: &RunSources, recipe: &Recipe, seed: u64) -> Result<()> {
-    let settings = &recipe.finetune;
-    let batch = settings.training.batch_size as u64;
-    let tokenizer = match recipe.text.tokenizer_plan()? {
-        TokenizerPlan::Made(kind) => Some(Tokenizer::new(kind)?),
-        // sub-words are not known yet
-        TokenizerPlan::Train { .. } => None,
-    };
-    // what is held out is less than all of it, and every document has a token
-    let enough = 100 * batch;
-    let (mut lengths, mut total, mut scratch) = (Vec::new(), 0u64, Scratch::default());
-    for source in &sources.target {
-        for document in source.documents()? {
-            let document = document?;
-            if let Some(tokenizer) = tokenizer.as_ref().filter(|_| total < enough && !document.is_empty()) {
-                let mut tokens = 0u64;
-                tokenizer.tokenize(&document, &mut scratch, &mut |_| tokens += 1);
-                lengths.push(tokens);
-                total += tokens;
-            }
-        }
-    }
-    if tokenizer.is_none() || total >= enough || settings.test_text || settings.fit_batch {
-        return Ok(());
-    }
-    let fraction = settings.training.valid_fraction;
-    if fraction > 0.0 && lengths.len() > 1 {
-        let (train, _) = random_split(lengths.len(), fraction, seed);
-        total = train.iter().map(|&d| lengths[d as usize]).sum();
-    }
-    let layout = settings.batches(Direction::Forward, Key([0, 0])).layout;
-    layout.columns(total, batch).map(drop).map_err(|e| {
-        Error::data(format!("fine-tuning: {e}"))
-            .hint("lower --finetune-batch-size, or give more text with --unlabelled")
-    })
 }
 
 /// A run in progress.

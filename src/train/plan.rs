@@ -24,7 +24,7 @@ pub(super) const PACKING: usize = 4 << 20;
 /// model. (Measured: 12 MiB at 3,000 words, 24 after two million tokens of WikiText-2 with 29,111.)
 pub(super) const PROGRAM: usize = 16 << 20;
 
-/// What cannot be read from a recipe.
+/// The sizes that a recipe does not have.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanOptions {
     /// Classes of the classifier.
@@ -44,7 +44,7 @@ pub struct Plan {
     pub flop: Flop,
 }
 
-/// What was planned for.
+/// The sizes of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Sizes {
     pub vocabulary: usize,
@@ -76,11 +76,11 @@ pub struct Bytes {
     /// The model to start from, which is kept while the stage runs; taken to have the same
     /// vocabulary.
     pub start: usize,
-    /// What the forward pass leaves for the backward pass.
+    /// Tensors that the forward pass saves for the backward pass.
     pub activations: usize,
-    /// What the step takes besides: gradients of activations, scratch.
+    /// The other memory of a step: gradients of activations, scratch.
     pub workspace: usize,
-    /// What the evaluation after an epoch takes besides.
+    /// The additional memory of the evaluation after an epoch.
     pub evaluation: usize,
     /// Packed blocks of matrix products, by thread.
     pub packing: usize,
@@ -190,7 +190,7 @@ impl Slabs {
     }
 }
 
-/// What the steps of a stage show.
+/// The results of the steps of a stage.
 struct Planned {
     /// Bytes of the slabs of values and of gradients.
     parameters: (usize, usize),

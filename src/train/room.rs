@@ -41,7 +41,7 @@ impl Needs {
     }
 }
 
-/// What there is, where the system tells.
+/// The free memory and disk, where the system reports them.
 #[derive(Clone, Copy, Debug)]
 struct Room {
     memory: Option<u64>,
@@ -115,7 +115,7 @@ fn words(sources: &[Source], recipe: &Recipe, stage: Stage, counted: bool) -> Re
     Ok(words.next_multiple_of(recipe.text.vocab_multiple.max(1)))
 }
 
-/// What lies in a folder and its sub-folders: a run that goes on has written a part of what it
+/// The bytes in a folder and its sub-folders: a run that goes on has written a part of what it
 /// needs.
 fn bytes_in(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();

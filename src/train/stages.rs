@@ -39,7 +39,7 @@ use crate::text::{
 };
 use crate::train::Stage;
 
-/// What all stages of a run have in common.
+/// Shared by all stages of a run.
 pub struct Context<'a> {
     pub recipe: Recipe,
     pub device: Device,
@@ -56,7 +56,7 @@ pub struct Context<'a> {
     pub observer: &'a mut dyn Observer,
 }
 
-/// What a stage hands on.
+/// The result of a stage.
 #[derive(Clone, Debug)]
 pub struct StageResult {
     /// The keys of docs/CLI.md.
@@ -340,7 +340,7 @@ impl Context<'_> {
         Ok(Some(StageResult { json: config.result }))
     }
 
-    /// What the run that finished could not do any more: the last line of the metrics, the
+    /// The work that a run which died at its end has left: the last line of the metrics, the
     /// checkpoints taken away.
     fn make_up(&mut self, stage: Stage, out: &Path, result: &serde_json::Value) -> Result<()> {
         models::clear_running(out)?;

@@ -1,6 +1,5 @@
 """awd_lstm_lm_module.pt: the values of awd_lstm_lm_state.pt as the whole module that awd-lstm-lm
-saves,
-[model, criterion, optimizer]. Needs torch. usage: make_module.py DIR"""
+saves, [model, criterion, optimizer]. Needs torch. usage: make_module.py DIR"""
 import os, sys, types
 import torch, torch.nn as nn
 

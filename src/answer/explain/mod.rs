@@ -28,7 +28,7 @@ use crate::text::{Direction, Document, Source, Tokenizer, UNKNOWN_ID, pieces};
 /// of its steps are in memory together.
 pub const MOST_TOKENS: usize = 8192;
 
-/// What is taken apart: `Σ weights · logit + offset`, over the outputs of a network.
+/// The number that is taken apart: `Σ weights · logit + offset`, over the outputs of a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     pub weights: Vec<f64>,
@@ -52,7 +52,7 @@ impl Target {
     }
 }
 
-/// What is asked about a text.
+/// The questions about a text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Question {
     /// The class or label to explain; the predicted one unless said otherwise.
@@ -65,10 +65,10 @@ pub struct Question {
     pub without: usize,
 }
 
-/// What is found about a text.
+/// The explanation of a text.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// What the folder answers.
+    /// The answer of the folder.
     pub answer: Answer,
     pub kind: Answers,
     /// Name of the class, label or number that is explained.
@@ -86,7 +86,7 @@ pub struct NetworkWords {
     pub direction: Direction,
     /// As the network has computed it.
     pub logit: f64,
-    /// What is left where every pooled unit has the mean that it had in training.
+    /// The logit where every pooled unit has its mean in training.
     pub base: f64,
     /// Of the tokens, in the order of the text.
     pub tokens: Vec<TokenShare>,
@@ -115,7 +115,7 @@ pub struct Path {
 }
 
 impl Path {
-    /// What the shares lack of the difference of the ends (completeness).
+    /// The difference between the shares and the difference of the ends (completeness).
     pub fn gap(&self) -> f64 {
         self.sum - (self.to - self.from)
     }
@@ -213,7 +213,7 @@ impl Case<'_> {
         }
     }
 
-    /// What was found in reading order, in that of the text.
+    /// Turns results in reading order into the order of the text.
     fn written<T>(&self, mut values: Vec<T>) -> Vec<T> {
         if self.model.config.direction == Direction::Backward {
             values.reverse();

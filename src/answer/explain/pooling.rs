@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::nn::{AffineBlock, DocumentBatch, Noise};
 use crate::ops::batch_norm::Mode;
 
-/// What a step or a word adds, by the parts of the pooled vector.
+/// The share of a step or a word, by the parts of the pooled vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Parts {
     pub last: f64,

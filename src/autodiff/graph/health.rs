@@ -1,4 +1,4 @@
-//! What a step tells of its health: where its numbers end being numbers, and gates that hardly
+//! The health of a step: where its numbers stop being finite, and gates that hardly
 //! move.
 
 use super::{Graph, Var};

@@ -1,4 +1,4 @@
-//! What is packed or rounded of a tensor and serves more than once.
+//! Packed or rounded copies of a tensor that are used more than once.
 
 use super::Graph;
 use crate::device::DType;
@@ -22,7 +22,7 @@ impl Graph {
         self.packed = Some(Vec::new());
     }
 
-    /// What is packed of a weight for `purpose`, `len` elements: packed by `pack`, unless it was
+    /// The packed copy of a weight for `purpose`, `len` elements: made by `pack`, unless it was
     /// before and is kept.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ pub(super) const ANY: usize = usize::MAX;
 pub(super) struct Fixture {
     path: PathBuf,
     pub case: String,
-    /// What it was computed in, and what the replay computes in.
+    /// The type that it was computed in, and the type of the replay.
     pub dtype: DType,
     /// Where the replay computes.
     pub device: Device,
@@ -206,7 +206,7 @@ impl Fixture {
         self.seen.insert(name.to_string());
     }
 
-    /// What is told of a file that this device cannot replay.
+    /// The reason why this device cannot replay a file.
     pub fn skipped(self, why: String) -> GoldenRow {
         GoldenRow {
             file: self.path.display().to_string(),

@@ -43,7 +43,7 @@ pub struct Difference {
     pub tensor: String,
     /// Largest |ours − theirs| over the largest |theirs|.
     pub error: f64,
-    /// What is allowed.
+    /// The bound.
     pub tolerance: f64,
 }
 
@@ -64,7 +64,7 @@ pub struct GoldenRow {
     pub worst: Option<Difference>,
 }
 
-/// What the replay found; serialises to the JSON of `ulmfit golden`.
+/// The result of the replay; serialises to the JSON of `ulmfit golden`.
 #[derive(Clone, Debug, Serialize)]
 pub struct GoldenReport {
     pub files: usize,

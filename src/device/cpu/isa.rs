@@ -15,7 +15,7 @@ pub const VARIABLE: &str = "ULMFIT_ISA";
 /// A set of instructions that kernels are compiled for. The order is by preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
-    /// What every processor of the target has; no fused multiply-add.
+    /// The instructions that every processor of the target has; no fused multiply-add.
     Portable,
     /// AVX2 and FMA: 256-bit vectors.
     Avx2,

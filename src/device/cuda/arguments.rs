@@ -1,4 +1,4 @@
-//! What a launch is made of, and what the PTX says a kernel takes.
+//! The arguments and grid of a launch, and the parameters that the PTX declares.
 
 use std::marker::PhantomData;
 

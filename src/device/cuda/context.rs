@@ -33,7 +33,7 @@ pub struct Context {
     /// An error of a call that could not return it.
     fault: Mutex<Option<String>>,
     modules: Mutex<Vec<Module>>,
-    /// What stands against a cooperative launch of a kernel with a grid, if anything does.
+    /// The reason against a cooperative launch of a kernel with a grid, if there is one.
     cooperation: Mutex<HashMap<(&'static str, Grid), Option<String>>>,
     allocations: AtomicU64,
     queue: Mutex<Queue>,
@@ -41,7 +41,7 @@ pub struct Context {
     with_graphs: AtomicBool,
 }
 
-/// What the stream gets.
+/// The work for the stream.
 #[derive(Default)]
 struct Queue {
     work: Work,
@@ -126,7 +126,7 @@ pub fn context(ordinal: usize) -> Result<&'static Context> {
 /// afterwards gets an error.
 ///
 /// # Errors
-/// What went wrong on a GPU and was not yet told.
+/// An error on a GPU that was not yet returned.
 pub fn close() -> Result<()> {
     OPEN.iter().filter_map(OnceLock::get).try_for_each(Context::close)
 }
@@ -165,7 +165,7 @@ impl Context {
         })
     }
 
-    /// What the driver says of it.
+    /// The driver's description of it.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }
@@ -269,7 +269,7 @@ impl Context {
         self.with_graphs.store(on, Ordering::Relaxed);
     }
 
-    /// What became of collected work.
+    /// Counts of collected work.
     pub fn graphs(&self) -> GraphStatistics {
         lock(&self.queue).graphs.statistics()
     }

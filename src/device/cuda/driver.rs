@@ -8,12 +8,12 @@ use std::sync::OnceLock;
 use cudarc::driver::sys;
 pub(super) use sys::{CUcontext, CUdevice, CUfunction, CUgraph, CUgraphExec, CUmodule, CUstream};
 
-/// What a function returns if it does not succeed: a `CUresult`.
+/// The code of a function that did not succeed: a `CUresult`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Code(pub u32);
 
 impl Code {
-    /// What a driver says that does not have the function at all.
+    /// The code where a driver does not have the function at all.
     const NOT_FOUND: Code = Code(500);
 
     /// Whether a launch or a capture was refused for what it is, so that another one may be tried:
@@ -90,7 +90,7 @@ functions! {
     cuGraphExecDestroy(executable: CUgraphExec);
 }
 
-/// What a function writes to a place that it is given.
+/// The value that a function writes to a given place.
 fn written<T>(nothing: T, write: impl FnOnce(*mut T) -> Answer) -> Answer<T> {
     let mut value = nothing;
     write(&mut value).map(|()| value)

@@ -28,5 +28,5 @@ pub(super) fn failed(doing: &str, error: Code) -> Error {
     Error::data(format!("{doing}: {why} (CUDA error {code})"))
 }
 
-/// What helps against too little memory.
+/// The hint against too little memory.
 pub(super) const LESS: &str = "lower --batch-size, --bptt or the model's sizes, or use --device cpu";

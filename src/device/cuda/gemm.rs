@@ -91,7 +91,7 @@ impl Tile {
         [m.div_ceil(rows), n.div_ceil(columns)]
     }
 
-    /// What its blocks compute, the unused edges included, weighed by what a smaller tile loses to
+    /// The work of its blocks, unused edges included, weighed by the loss of a smaller tile to
     /// traffic (an estimate, not measured).
     fn cost(self, m: usize, n: usize) -> usize {
         let ([rows, columns], [of_rows, of_columns]) = (self.edges(), self.counts(m, n));

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 /// of them.
 pub const GRAPHS: usize = 64;
 
-/// What became of collected work since the process began, and how much of it is remembered.
+/// Counts of collected work since the process began, and how much of it is remembered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GraphStatistics {
     /// Run piece by piece.

@@ -2,7 +2,7 @@
 
 use super::arguments::{Parameter, declared};
 
-/// What one file of `kernels/` compiles to. The texts end with a zero, as the driver wants them.
+/// The PTX of one file of `kernels/`. The texts end with a zero, as the driver wants them.
 pub(super) struct Module {
     /// For GPUs of compute capability 7.0 and 7.5.
     pub sm_70: &'static str,

@@ -37,7 +37,7 @@ impl Gpu {
     }
 }
 
-/// What the CUDA driver presents.
+/// The GPUs that the CUDA driver presents.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Probe {
     /// Newest CUDA version that the driver supports, as `12.4`.

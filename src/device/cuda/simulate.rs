@@ -9,7 +9,7 @@ use libloading::os::unix::{Library, Symbol};
 use crate::error::{Error, Result};
 use crate::trace::{Layer, Pass};
 
-/// What the simulated driver has besides a real one's functions (tools/cudasim/README.md).
+/// The functions that the simulated driver has besides a real one's (tools/cudasim/README.md).
 struct Simulator {
     library: Library,
     /// Takes the number of arguments of the next launch of this thread.
@@ -69,12 +69,12 @@ pub fn reset_counters() -> Result<()> {
     }
 }
 
-/// What kernels did since, as JSON: an object of their names and counters.
+/// The counters of kernels since, as JSON: an object of their names and counters.
 pub fn kernel_counters() -> Result<String> {
     simulator()?.text(b"cudasim_counters_json")
 }
 
-/// What was counted since, as JSON, by the operation that launched a kernel and by kernel.
+/// The counters since, as JSON, by the operation that launched a kernel and by kernel.
 /// Operations are known while [spans](crate::trace) are recorded; a label is
 /// `operation|layer|direction`. Copies and fills are under none.
 pub fn counters() -> Result<String> {

@@ -35,7 +35,7 @@ pub(super) struct Launch {
     pub kernel: &'static str,
     pub function: CUfunction,
     pub shape: Shape,
-    /// What the kernel is launched for, where spans are recorded.
+    /// Operation, layer and pass of the launch, where spans are recorded.
     pub purpose: Option<(&'static str, Layer, Pass)>,
 }
 
@@ -102,7 +102,7 @@ impl Work {
         self.pieces.iter().any(touches) || self.words.iter().any(|word| memory.contains(word))
     }
 
-    /// What is uploaded, all of it.
+    /// All bytes that are uploaded.
     pub fn host(&self) -> &[u8] {
         &self.host
     }

@@ -22,7 +22,7 @@ use crate::text::{Direction, Vocabulary};
 pub enum Target {
     /// A state dict with this program's names, which are those of PyTorch's modules.
     Pytorch,
-    /// What `Learner.load` of fastai 2 reads, and the vocabulary as a pickle beside it.
+    /// A file that `Learner.load` of fastai 2 reads, and the vocabulary as a pickle beside it.
     Fastai,
     /// The names of [`Target::Pytorch`].
     Safetensors,
@@ -144,7 +144,7 @@ fn fastai(model: &AnyModel, parameters: &Parameters) -> Result<Vec<Entry>> {
     Ok(all)
 }
 
-/// What an ONNX file says of itself.
+/// The metadata of an ONNX file.
 fn metadata(model: &AnyModel, vocabulary: &Vocabulary, labels: &[&str]) -> Vec<(&'static str, String)> {
     let (kind, direction) = match model {
         AnyModel::LanguageModel(model) => ("language-model", model.config.direction),

@@ -137,7 +137,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// What a call would make.
+    /// The result that a call would have.
     fn call(&mut self, class: Id, arguments: Id) -> Step {
         let arguments = match &self.nodes[arguments] {
             Node::Tuple(items) => items.clone(),
@@ -386,7 +386,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// What stands between a line's quotes. Of escapes those that Python writes.
+/// The text between a line's quotes, with the escapes that Python writes.
 fn quoted(line: &str) -> Step<Vec<u8>> {
     let bytes = line.as_bytes();
     let inner = match bytes {

@@ -28,10 +28,10 @@ use crate::text::{Direction, PAD_ID, Rules, TokenizerKind, Vocabulary};
 /// Largest file that is read.
 const LARGEST: u64 = 16 << 30;
 
-/// What the files do not say.
+/// The facts that the files do not state.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// What the weights must be; `None`: what they look like.
+    /// The kind that the weights must have; `None`: the kind is recognised.
     pub kind: Option<Asked>,
     /// Rules of the tokenizer that made the vocabulary, where its special tokens do not tell.
     pub rules: Option<Rules>,
@@ -42,7 +42,7 @@ pub struct Options {
     pub max_len: Option<usize>,
 }
 
-/// What the user says that a file is.
+/// The kind of a file, from the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     Fastai2,
@@ -61,7 +61,7 @@ pub struct Imported {
     pub parameters: Parameters,
     pub vocabulary: Vocabulary,
     pub config: ModelConfig,
-    /// What the files do not say, and what was taken for it.
+    /// The facts that the files do not state, and the values that were assumed.
     pub assumed: Vec<String>,
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::torch::{Array, Named};
 use crate::ops::concat_pool::Masking;
 
-/// What a file holds.
+/// The kind of model in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// fastai 1 or 2: the two name the tensors alike.

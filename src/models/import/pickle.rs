@@ -34,7 +34,8 @@ pub enum Node {
         module: String,
         name: String,
     },
-    /// What Python would make by calling `class` with `arguments`; what it would add afterwards.
+    /// The object that Python would make by calling `class` with `arguments`, and the state it
+    /// would add.
     Object {
         class: Id,
         arguments: Vec<Id>,
@@ -42,7 +43,7 @@ pub enum Node {
         items: Vec<Id>,
         pairs: Vec<(Id, Id)>,
     },
-    /// What the program that wrote the pickle keeps elsewhere, under this name.
+    /// An object that the program which wrote the pickle keeps elsewhere, under this name.
     Persistent(Id),
 }
 
@@ -120,7 +121,7 @@ impl Pickle {
         pairs.iter().find(|(key, _)| self.text(*key) == Some(name)).map(|&(_, value)| value)
     }
 
-    /// What a node is, for messages.
+    /// The kind of a node, for messages.
     pub fn describe(&self, id: Id) -> String {
         match self.node(id) {
             Node::None => "nothing".into(),

@@ -20,7 +20,7 @@ pub type Named = Vec<(String, Array)>;
 
 /// Deepest module within a module.
 const DEEPEST: usize = 32;
-/// What the older format begins with.
+/// The first bytes of the older format.
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 
 /// Whether a file is a ZIP archive.

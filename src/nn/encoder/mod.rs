@@ -24,7 +24,7 @@ pub trait Encoder: std::fmt::Debug + Send + Sync {
     /// The embedding matrix `[V, E]`, which a tied decoder shares.
     fn embedding(&self) -> ParameterId;
 
-    /// What it carries from window to window.
+    /// The tensors that it carries from window to window.
     fn slots(&self) -> &Arc<[Slot]>;
 
     /// Puts start values into its parameters.
@@ -81,7 +81,7 @@ impl dyn Encoder + '_ {
     }
 }
 
-/// What an encoder is made of, as `config.json` holds it: tagged by `kind`; without one it is an
+/// Kind and sizes of an encoder, as `config.json` holds it: tagged by `kind`; without one it is an
 /// AWD-LSTM.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -164,7 +164,7 @@ impl EncoderSettings {
     }
 
     /// H: width of the layers between.
-    /// What people call it.
+    /// Its name for people.
     pub fn name(&self) -> &'static str {
         match self {
             EncoderSettings::AwdLstm(_) => "AWD-LSTM",

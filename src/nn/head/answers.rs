@@ -8,7 +8,7 @@ use crate::ops::softmax_cross_entropy::{smoothed_cross_entropy, softmax};
 use crate::ops::squared_error::squared_error;
 use crate::ops::weighted_cross_entropy::{Weighting, weighted_cross_entropy};
 
-/// What is said of a document, or of a token.
+/// The kind of answer for a document, or for a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answers {
@@ -61,7 +61,7 @@ impl Answers {
         }
     }
 
-    /// What the logits `[B, C]` say, in f64: probabilities, or the number itself; `[B, C]`.
+    /// The answers of the logits `[B, C]`, in f64: probabilities, or the number itself; `[B, C]`.
     ///
     /// # Errors
     /// No memory left.

@@ -20,7 +20,7 @@ use crate::random::Key;
 use crate::tensor::Tensor;
 use crate::trace;
 
-/// What a head is given of a batch.
+/// The inputs of a head for a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Features<'a> {
     /// The encoder's embedding matrix on the graph, for a tied decoder.
@@ -43,7 +43,7 @@ pub struct Features<'a> {
     pub readings: &'a [Reading<'a>],
 }
 
-/// What is known of the rows of a batch.
+/// The targets of the rows of a batch.
 #[derive(Clone, Copy, Debug)]
 pub enum Known<'a> {
     /// u32: next words `[T, B]`, classes `[B]` in the order of the rows, labels `[N]` of the words
@@ -64,7 +64,7 @@ pub struct LabelLoss {
     pub weights: Vec<f64>,
 }
 
-/// What a head is to predict, and how.
+/// The targets of a head, and its loss.
 #[derive(Clone, Copy, Debug)]
 pub struct Targets<'a> {
     pub known: Known<'a>,
@@ -76,7 +76,7 @@ pub struct Targets<'a> {
 /// Loss of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLoss {
-    /// What is reported: a mean cross-entropy in nats, or a mean squared error.
+    /// The loss that is reported: a mean cross-entropy in nats, or a mean squared error.
     pub loss: Var,
     /// The encoder's output as the head has used it, after its dropout, where there is one:
     /// activation regularisation may ask for it.

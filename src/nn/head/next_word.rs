@@ -17,7 +17,7 @@ use crate::trace;
 /// Rows of an adaptive softmax whose log-probabilities over all words exist at a time.
 const EVALUATED_ROWS: usize = 64;
 
-/// What an evaluated window leaves: loss and hit of every prediction.
+/// The results of an evaluated window: loss and hit of every prediction.
 #[derive(Clone, Debug)]
 pub struct WordResults {
     /// −log p of the next word, in nats, `[T·B]`.

@@ -34,7 +34,7 @@ pub struct AffineBlock {
     /// The batch norm's, `[F]` each.
     pub scale: Vec<f64>,
     pub shift: Vec<f64>,
-    /// What it has seen as its inputs' mean in training, `[F]`.
+    /// The mean of its inputs in training, `[F]`.
     pub mean: Vec<f64>,
     /// `[O, F]`
     pub weight: Vec<f64>,
@@ -42,7 +42,7 @@ pub struct AffineBlock {
     pub bias: Vec<f64>,
 }
 
-/// What the head computes for a batch.
+/// The outputs of the head for a batch.
 #[derive(Clone, Debug)]
 pub struct Pooled {
     /// `[B, C]`

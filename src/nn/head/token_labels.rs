@@ -13,7 +13,7 @@ use crate::ops::locked_dropout::locked_dropout;
 use crate::random::Key;
 use crate::trace;
 
-/// What one encoder has made of the documents of a batch.
+/// The output of one encoder for the documents of a batch.
 #[derive(Clone, Debug)]
 pub struct Reading<'a> {
     /// Its outputs without dropout, `[T, rows, E]` each, in the order of time.

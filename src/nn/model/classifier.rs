@@ -44,7 +44,7 @@ pub struct ClassifierSettings {
     /// Whether a chunk is kept only if it starts strictly after `length − max_steps` (0.7, v1) or
     /// also at it (v2).
     pub strict_cap: bool,
-    /// What is said of a document.
+    /// The kind of answer for a document.
     #[serde(default, skip_serializing_if = "Answers::is_class")]
     pub answers: Answers,
     /// Whether a document is two texts, each encoded by itself.
@@ -102,7 +102,7 @@ impl ClassifierSettings {
     }
 }
 
-/// What a classifier computes for a batch.
+/// The outputs of a classifier for a batch.
 #[derive(Clone, Debug)]
 pub struct Classified {
     /// `[B, C]`; where words are labelled `[N, C]`, the words of the batch's first document first.
@@ -132,7 +132,7 @@ pub struct Classifier {
     auxiliary: Option<NextWord>,
 }
 
-/// What stands on the encoder.
+/// The head on the encoder.
 #[derive(Clone, Debug)]
 pub(super) enum OfHead {
     Documents(PooledClasses),
@@ -151,7 +151,7 @@ impl OfHead {
 /// Stands before the names of a second encoder's parameters.
 pub const SECOND: &str = "backward.";
 
-/// What a classifier minimises.
+/// The losses that a classifier minimises.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassifierLosses {
     /// AR and TAR.
@@ -162,7 +162,7 @@ pub struct ClassifierLosses {
     pub auxiliary: f64,
 }
 
-/// What is known of the documents of a batch, in the batch's order.
+/// The true answers of the documents of a batch, in the batch's order.
 #[derive(Clone, Copy, Debug)]
 pub enum Truth<'a> {
     /// The class of every document, or of every word of them.

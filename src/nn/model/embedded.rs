@@ -11,7 +11,7 @@ use crate::nn::state::State;
 use crate::ops::batch_norm::Mode;
 use crate::tensor::{DType, Tensor};
 
-/// What is computed from embeddings.
+/// The outputs that are computed from embeddings.
 #[derive(Clone, Copy, Debug)]
 pub struct Embedded {
     /// The embeddings, a variable; document by document after rows that nothing reads.

@@ -29,7 +29,7 @@ pub struct LanguageModelSettings {
 /// Result of a window.
 #[derive(Clone, Debug)]
 pub struct WindowLoss {
-    /// What is minimised: cross-entropy + AR + TAR.
+    /// The loss that is minimised: cross-entropy + AR + TAR.
     pub total: Var,
     /// The cross-entropy alone, in nats per token: what is reported.
     pub cross_entropy: Var,

@@ -32,7 +32,7 @@ pub struct LossSettings {
 /// Loss of a training batch.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchLoss {
-    /// What is minimised: the sum of the parts, each with its weight.
+    /// The loss that is minimised: the sum of the parts, each with its weight.
     pub total: Var,
     /// Of the head: what is reported, a mean cross-entropy in nats or a mean squared error.
     pub loss: Var,

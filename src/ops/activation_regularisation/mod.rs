@@ -38,7 +38,7 @@ pub struct Regularisation {
     pub guard: TarGuard,
 }
 
-/// What the backward pass needs to know.
+/// Attributes that the backward pass needs.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct Saved {

@@ -66,7 +66,7 @@ impl Weights {
     }
 }
 
-/// What the logits of a part are made of: `x·wᵀ + b`.
+/// The operands of the logits of a part: `x·wᵀ + b`.
 struct Part<'a> {
     weight: Matrix<'a>,
     bias: Option<Argument<'a>>,

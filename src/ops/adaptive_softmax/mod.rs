@@ -44,7 +44,7 @@ pub fn splits_of_any(v: usize) -> Vec<usize> {
     }
 }
 
-/// What the output layer consists of.
+/// The parameters of the output layer.
 ///
 /// * `weight`: `[V, E]`, the (tied) embedding
 /// * `bias`: `[V]`, or none

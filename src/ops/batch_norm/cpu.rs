@@ -62,7 +62,7 @@ pub(super) fn backward_affine<T: Real>(x: &[T], dy: &[T], mean: &[T], scale: &[T
     }
 }
 
-/// What every row of a gradient of `x` needs, each `[F]`.
+/// Sums that every row of the gradient of `x` needs, each `[F]`.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a, T> {
     pub mean: &'a [T],

@@ -57,7 +57,7 @@ pub(super) fn sums(context: &Context, x: &Tensor, dy: &Tensor, statistics: &Tens
     context.launch("batch_norm_sums", by_feature(features), arguments![x, dy, statistics, sums, rows, features])
 }
 
-/// What the gradient of `x` is made of.
+/// The operands of the gradient of `x`.
 pub(super) struct Backward<'a> {
     pub x: &'a Tensor,
     pub dy: &'a Tensor,

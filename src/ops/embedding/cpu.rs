@@ -5,7 +5,7 @@ use crate::ops::mask::Dropout;
 use crate::tensor::Real;
 use crate::trace;
 
-/// What a word type's row is multiplied by.
+/// The factor of the row of a word type.
 fn row_factor<T: Real>(rows: &Dropout, given: Option<&[T]>, token: u32) -> T {
     match rows {
         Dropout::Off => T::ONE,

@@ -18,7 +18,7 @@ use crate::random::Mask;
 use crate::tensor::Real;
 use crate::trace;
 
-/// What both passes read. Shapes as in [`super::forget_mult`].
+/// The inputs of both passes. Shapes as in [`super::forget_mult`].
 #[derive(Clone, Copy)]
 pub(super) struct Layer<'a, T> {
     pub sizes: Sizes,
@@ -34,7 +34,7 @@ pub(super) struct Upstream<'a, T> {
     pub dc: Option<&'a [T]>,
 }
 
-/// What the gates f are multiplied by.
+/// The factors of the gates f.
 #[derive(Clone, Copy)]
 pub(super) enum Factors<'a, T> {
     All(T),

@@ -6,7 +6,7 @@ use crate::ops::gpu::{MaskWords, adds, arguments};
 use crate::ops::mask::Dropout;
 use crate::tensor::Tensor;
 
-/// What both passes read. Shapes as in [`super::forget_mult`].
+/// The inputs of both passes. Shapes as in [`super::forget_mult`].
 pub(super) struct Layer<'a> {
     pub sizes: Sizes,
     pub gates: &'a Tensor,

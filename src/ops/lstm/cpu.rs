@@ -15,7 +15,7 @@ use crate::ops::recurrence::{LANES, Rows, by_lanes, load};
 use crate::tensor::Real;
 use crate::trace;
 
-/// What the forward pass reads besides W_hh. Shapes as in [`super::LstmInputs`].
+/// The inputs of the forward pass besides W_hh. Shapes as in [`super::LstmInputs`].
 #[derive(Clone, Copy)]
 pub(super) struct Layer<'a, T> {
     pub sizes: Sizes,
@@ -26,8 +26,8 @@ pub(super) struct Layer<'a, T> {
     pub precision: Precision,
 }
 
-/// What the forward pass writes: `y` `[T, B, H]`, activated `gates` `[T, B, 4H]`, `cells` `[T, B,
-/// H]`.
+/// The outputs of the forward pass: `y` `[T, B, H]`, activated `gates` `[T, B, 4H]`, `cells`
+/// `[T, B, H]`.
 pub(super) struct Trace<'a, T> {
     pub y: &'a mut [T],
     pub gates: &'a mut [T],
@@ -43,8 +43,8 @@ pub(super) struct Upstream<'a, T> {
     pub dc: Option<&'a [T]>,
 }
 
-/// What the backward recurrence changes: `gates` become the gradients of the pre-activations; `dh`,
-/// `dc` end as those of h0, c0.
+/// The tensors that the backward recurrence changes: `gates` become the gradients of the
+/// pre-activations; `dh`, `dc` end as those of h0, c0.
 pub(super) struct Carried<'a, T> {
     pub gates: &'a mut [T],
     pub dh: &'a mut [T],
@@ -110,7 +110,7 @@ pub(super) fn forward<T: Real>(
 /// meetings count; the fewer the rows, the less they pay for reading the weight twice.
 const BY_COLUMNS_FROM: usize = 4 << 20;
 
-/// What threads have for themselves in the forward recurrence. The bits are the same.
+/// How threads share the forward recurrence. The bits are the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Share {
     /// Rows of the batch, through all steps: every thread reads all of W_hh, and none waits for

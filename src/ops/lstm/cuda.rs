@@ -15,7 +15,7 @@ use crate::ops::gpu::{
 use crate::ops::mask::Dropout;
 use crate::tensor::{DType, Tensor};
 
-/// What both passes read.
+/// The inputs of both passes.
 pub(super) struct Layer<'a> {
     pub sizes: Sizes,
     pub x: &'a Tensor,
@@ -29,8 +29,9 @@ pub(super) struct Layer<'a> {
     pub words: MaskWords,
 }
 
-/// What the backward carries from step to step: the gradients of h and c, in the end those of h0
-/// and c0; and the counter of its grid barrier. One tensor, so that one launch zeroes it.
+/// The state that the backward carries from step to step: the gradients of h and c, in the end
+/// those of h0 and c0; and the counter of its grid barrier. One tensor, so that one launch zeroes
+/// it.
 pub(super) struct Carried {
     /// `[2·B·H + 1]`
     all: Tensor,

@@ -105,7 +105,7 @@ impl Persistent {
         Persistent { precision, units, rows, blocks: hidden.div_ceil(units), shared, in_registers }
     }
 
-    /// What its kernels are launched with.
+    /// The grid that its kernels are launched with.
     pub fn grid(&self) -> Grid {
         Grid { shared: self.shared, ..Grid::blocks([self.blocks, 1, 1]) }
     }
@@ -199,7 +199,7 @@ pub fn describe(gpu: &Gpu, precision: Precision, batch: usize, hidden: &[usize])
 /// Name of the environment variable that decides on the plan.
 const VARIABLE: &str = "ULMFIT_LSTM_PLAN";
 
-/// What `ULMFIT_LSTM_PLAN` says.
+/// The value of `ULMFIT_LSTM_PLAN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     /// `auto`, or nothing: the persistent plan where it fits and the driver runs it.

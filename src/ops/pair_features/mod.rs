@@ -1,4 +1,4 @@
-//! What two texts have to do with each other: their vectors, the distance and the product of them.
+//! Features of a pair of texts: both vectors, their distance and their product.
 
 pub mod cases;
 mod cpu;

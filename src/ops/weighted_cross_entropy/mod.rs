@@ -27,7 +27,7 @@ pub struct Weighting<'a> {
     pub smoothing: f64,
 }
 
-/// What the backward pass needs of the settings.
+/// The settings that the backward pass needs.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 struct Kept {

@@ -35,7 +35,7 @@ fn is_junk(path: &str) -> bool {
 }
 
 impl Container {
-    /// What `blob` is, if it is a folder or an archive.
+    /// The kind of `blob`, if it is a folder or an archive.
     pub(super) fn of(blob: &Blob) -> Result<Option<Self>> {
         if let Blob::File(path) = blob
             && path.is_dir()

@@ -26,7 +26,7 @@ pub(super) enum Blob {
     Memory { name: Arc<str>, bytes: Arc<[u8]> },
 }
 
-/// What an archive with its directory at the end needs.
+/// The interface that an archive with its directory at the end needs.
 pub(super) trait ReadSeek: Read + Seek + Send {}
 impl<T: Read + Seek + Send> ReadSeek for T {}
 

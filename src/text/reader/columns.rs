@@ -153,7 +153,7 @@ fn position(names: &[&str], wanted: &str) -> Result<Option<usize>, String> {
     }
 }
 
-/// What a cell says of its label: whether it is there.
+/// Whether a cell says that its label is there.
 pub(super) fn mark(name: &str, cell: &str) -> Result<bool, String> {
     match cell.trim() {
         "1" | "1.0" | "true" | "True" | "TRUE" => Ok(true),

@@ -259,7 +259,7 @@ mod tests {
         read(&text, &conll).unwrap().into_iter().map(|(_, _, tags)| tags.join(" ")).collect()
     }
 
-    /// What `conlleval` takes for chunks, in IOB2.
+    /// The chunks as `conlleval` sees them, in IOB2.
     #[test]
     fn every_scheme_becomes_iob2() {
         assert_eq!(tags("I-A I-A O I-A B-A I-B"), "B-A I-A O B-A B-A B-B", "IOB1");

@@ -1,4 +1,4 @@
-//! What a file holds, from its name and its first 64 KiB.
+//! The format of a file, from its name and its first 64 KiB.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -21,7 +21,7 @@ pub(super) struct Sample {
     /// Whether the file goes on after it.
     cut: bool,
     is_utf8: bool,
-    /// What the first bytes say, where they do.
+    /// The encoding that the first bytes show, if they do.
     encoding: Option<Encoding>,
     /// The encoding that the text was looked at in.
     read_as: Encoding,

@@ -1,4 +1,4 @@
-//! What speaks against reading a file in the encoding that the user names.
+//! Doubts about reading a file in the encoding that the user names.
 
 use std::io::{Cursor, Read};
 

@@ -9,13 +9,13 @@ use super::layout::{self, Layout};
 use super::{Documents, Role, articles, conll, json, labelled, plain, table};
 use crate::error::{Error, Result};
 
-/// What a format is.
+/// A format: its name and description.
 pub struct Kind {
     /// Its name for `--format`, and other names that are understood.
     pub names: &'static [&'static str],
-    /// What is said of a file of it.
+    /// How messages name a file of it.
     pub title: &'static str,
-    /// What it looks like, for the documentation.
+    /// Its form, for the documentation.
     pub about: &'static str,
     /// Tables: the delimiter and whether there is a header, unless the file or the user says
     /// otherwise.

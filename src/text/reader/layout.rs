@@ -25,7 +25,7 @@ pub(super) struct Layout {
 pub(super) const NONE: Layout =
     Layout { delimiter: b',', header: false, quotes: Quotes::Enclose, quotes_given: false, separator_line: false };
 
-/// What a file's name or format says of the delimiter, and what else it may be.
+/// The delimiter that a file's name or format implies, and the other candidates.
 const DELIMITERS: [u8; 4] = [b',', b'\t', b';', b'|'];
 
 /// Rows of a sample that are looked at.

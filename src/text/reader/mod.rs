@@ -54,7 +54,7 @@ use tree::TreeDocuments;
 
 use crate::error::{Error, Result};
 
-/// What a text is read for; it decides how plain lines count.
+/// The purpose of reading; it decides how plain lines count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// A labelled data set: a line of a plain file is a document, an empty one too; lines may begin
@@ -69,7 +69,7 @@ pub enum Role {
     Corpus,
 }
 
-/// What the user says about a file instead of having it recognised.
+/// What is known of a file from the user, instead of recognising it.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
     pub role: Role,
@@ -83,11 +83,11 @@ pub struct OpenOptions {
     /// Whether a document may have several labels, and what stands between them in one column
     /// (nothing where it is empty).
     pub label_separator: Option<String>,
-    /// What stands between the columns of a table.
+    /// The character between the columns of a table.
     pub delimiter: Option<u8>,
     /// Whether the first row of a table names the columns.
     pub header: Option<bool>,
-    /// What a quote means in a table.
+    /// The meaning of a quote in a table.
     pub quotes: Option<Quotes>,
 }
 
@@ -213,7 +213,7 @@ impl Source {
         format!("{}: {}", self.name, self.recognised)
     }
 
-    /// What looks as if the file were not what is meant, a sentence each.
+    /// Doubts whether the file is the intended one, a sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

@@ -19,7 +19,7 @@ pub(super) fn document(file: &Arc<str>, line: u64, text: String, label: Option<S
     Document { text, label, origin: Origin { file: file.clone(), line }, ..Document::default() }
 }
 
-/// What nothing else is.
+/// The format of a file that no other format fits.
 ///
 /// # Errors
 /// Line ends of a kind that is not read.

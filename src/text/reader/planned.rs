@@ -1,4 +1,4 @@
-//! What a path holds, and how it is going to be read.
+//! The content of a path, and how it is going to be read.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::io::{self, BufRead};
 use super::bytes::MAX_DOCUMENT;
 use crate::error::Error;
 
-/// What `"` means in a table.
+/// The meaning of `"` in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quotes {
     /// It encloses a field; within one it is doubled.
@@ -33,7 +33,7 @@ impl Quotes {
     }
 }
 
-/// What is wrong with a row.
+/// The fault of a row.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// A field goes on after its closing quote, on this line; `escaped`: a backslash stands before

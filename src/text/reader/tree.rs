@@ -10,7 +10,7 @@ use super::input::{Encoding, decode_all, too_long};
 use super::{Document, Origin};
 use crate::error::{Error, Result};
 
-/// What a tree turned out to be, below `prefix` (empty, or ending in `/`).
+/// The kind of a tree, below `prefix` (empty, or ending in `/`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// One sub-folder per class; `unlabelled` tells whether there is an `unsup/`.
@@ -96,7 +96,7 @@ fn train_and_test<'a>(files: &[&'a str]) -> Option<(&'a str, &'a str)> {
     find("train").zip(find("test"))
 }
 
-/// What lies under `prefix`: the files, and the names of the folders at its top, sorted.
+/// The content of `prefix`: the files, and the names of the folders at its top, sorted.
 fn level<'a>(files: &'a [String], prefix: &str) -> (Vec<&'a str>, Vec<&'a str>) {
     let below: Vec<&str> = files.iter().filter_map(|f| f.strip_prefix(prefix)).collect();
     let mut folders: Vec<&str> = below.iter().filter_map(|f| f.split_once('/').map(|(d, _)| d)).collect();

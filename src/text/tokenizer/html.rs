@@ -16,7 +16,7 @@ static NAMED: LazyLock<HashMap<&'static str, String>> = LazyLock::new(|| {
     include_str!("entities.txt").split([',', '\n']).filter(|i| !i.is_empty()).map(parse).collect()
 });
 
-/// What the numbers 0x80 to 0x9f mean in a character reference (windows-1252).
+/// The characters of the numbers 0x80 to 0x9f in a character reference (windows-1252).
 const WINDOWS_1252: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
     '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rules::Edit;
 
-/// What becomes of them.
+/// Whether they are kept or dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Invisible {

@@ -96,7 +96,7 @@ impl TokenizerKind {
         self
     }
 
-    /// What becomes of invisible characters.
+    /// Whether invisible characters are kept or dropped.
     pub fn invisible(&self) -> Invisible {
         match self {
             TokenizerKind::Word { invisible, .. } => *invisible,

@@ -1,4 +1,4 @@
-//! What all languages share: a text is cut at white space into pieces, and each piece is cut by the
+//! Shared by all languages: a text is cut at white space into pieces, and each piece is cut by the
 //! language's own tables. What a piece was cut into is remembered, because most pieces of a text
 //! were met before.
 

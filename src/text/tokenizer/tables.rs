@@ -15,7 +15,7 @@ pub const TABLES_VERSION: &str = "en-1";
 /// text rules and the version of Unicode.
 pub const UNICODE_TABLES_VERSION: &str = "unicode-17.0.0-1";
 
-/// What a rule set does to a text before it is cut into words; `rules.rs` says in which order.
+/// The rules of a rule set for a text before it is cut into words; `rules.rs` has their order.
 pub(super) struct RuleTable {
     /// Literal replacements (`fixup`, `fix_html`), in order, after [`REPLACE_COMMON`].
     pub(super) replace: &'static [(&'static str, &'static str)],
@@ -365,7 +365,7 @@ pub(super) const CONTRACTIONS: &[(&str, &str)] = &[
     ("ai are is was were have has dare", "n't nt"),
 ];
 
-/// What the table above would split but is a word of its own; with a capital too.
+/// Words that the table above would split but that stay whole; with a capital too.
 pub(super) const NOT_CONTRACTIONS: &str = "ill its hell shell shed were well whore";
 
 /// Words with a reading of their own, also with a capital.

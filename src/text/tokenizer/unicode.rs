@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Language {
-    /// What the user calls it: `de`, `fr`, `ja`.
+    /// The user's name for it: `de`, `fr`, `ja`.
     #[serde(rename = "language")]
     pub code: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -39,7 +39,7 @@ pub struct Language {
 }
 
 impl Language {
-    /// What `--language` names: a code (`de`), or a table file (`*.toml`). `None` for English,
+    /// The value of `--language`: a code (`de`), or a table file (`*.toml`). `None` for English,
     /// which has tables of its own.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Language {
         Ok(language)
     }
 
-    /// What a table must fulfil, wherever it comes from.
+    /// The check of a table, wherever it comes from.
     pub(super) fn check(&self) -> Result<(), String> {
         if !is_code(&self.code) || self.code == "en" {
             return Err(format!(

@@ -16,7 +16,7 @@ use crate::text::{Direction, Labelled, Source};
 use crate::train::observer::Event;
 use crate::train::stages::{ClassifierSources, Fold, all_labelled, classifier_parts, poll};
 
-/// What the folder of a run answers with.
+/// The models with which the folder of a run answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Together {
     /// The forward network alone, as it was trained.
@@ -172,7 +172,7 @@ impl Run<'_> {
         Ok(Rule::new(more, found.blend.temperatures[0], blended.then_some(found.blend), measured))
     }
 
-    /// What the folder answers, on the held-out documents and on the test data.
+    /// The answers of the folder, on the held-out documents and on the test data.
     fn answer(&mut self, rule: &Rule, sources: &RunSources) -> Result<Value> {
         let mut value = json!({
             "blend": rule.blend,

@@ -22,7 +22,7 @@ pub(super) struct Pool {
     /// In use when the forward pass is over.
     pub activations: usize,
     pub workspace: usize,
-    /// What evaluations add.
+    /// The memory that evaluations add.
     pub evaluation: usize,
 }
 
@@ -74,7 +74,7 @@ impl Dry {
         Ok(())
     }
 
-    /// What comes after an epoch.
+    /// The work after an epoch.
     fn evaluate(&mut self, mut batch: impl FnMut(&mut Graph, &Parameters) -> Result<()>) -> Result<()> {
         self.g.set_recording(false);
         for _ in 0..2 {

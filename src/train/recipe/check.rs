@@ -1,7 +1,8 @@
 //! Values that no training can work with are refused before any work starts.
 
 use super::Recipe;
-use super::settings::{ClassifierSettings, LmSettings, MOST_FOLDS, Splits, TaskName, ThresholdsName, TrainingSettings};
+use super::names::{Splits, TaskName, ThresholdsName};
+use super::settings::{ClassifierSettings, LmSettings, MOST_FOLDS, TrainingSettings};
 
 /// A key and what is wrong with its value, as the end of a sentence.
 pub(super) type Fault = (String, String);

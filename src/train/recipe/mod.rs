@@ -20,6 +20,7 @@
 
 mod check;
 mod flags;
+mod names;
 mod plan;
 mod settings;
 mod tables;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use flags::{Builder, COMMAND_LINE, FLAGS, Flag, key_of};
+pub use names::*;
 pub use plan::UnfreezingStep;
 pub use settings::*;
 
@@ -175,7 +177,7 @@ impl Recipe {
         Ok(())
     }
 
-    /// What all stages have in common, of one stage.
+    /// The settings of one stage that all stages have.
     pub fn training(&self, stage: Stage) -> &TrainingSettings {
         match stage {
             Stage::Pretrain => &self.pretrain.training,

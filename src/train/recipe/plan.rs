@@ -1,7 +1,8 @@
 //! Unfreezing: which layer groups train in which step, for how long, at which rates (docs/SPEC.md
 //! §4.3).
 
-use super::settings::{ClassifierSettings, LmSettings, TrainingSettings, Unfreezing, per_step};
+use super::names::Unfreezing;
+use super::settings::{ClassifierSettings, LmSettings, TrainingSettings, per_step};
 use crate::optim::Schedule;
 
 /// One step of a stage: a training of its own, with its own schedule.

@@ -34,8 +34,8 @@ pub(super) const RECIPES: [(&str, &[&[Row]]); 9] = [
     ("default", &[COMMON, FASTAI, FASTAI2, ALL_ROUND]),
 ];
 
-/// What is the same everywhere, and the numbers that stand ready for switches which a recipe leaves
-/// off.
+/// The rows that all recipes share, and the numbers that stand ready for switches which a recipe
+/// leaves off.
 const COMMON: &[Row] = &[
     ("model.encoder", Text("awd-lstm"), "§1.1 [P]"),
     ("model.zoneout", Num(0.0), "§1.5 [A][F1][M]: of a QRNN alone, and off"),
@@ -214,7 +214,7 @@ const SCRIPTS: &[Row] = &[
     ("classifier.drop_last", Off, "§3.2 [S]"),
 ];
 
-/// What fastai 1 and 2 share.
+/// The rows that fastai 1 and 2 share.
 const FASTAI: &[Row] = &[
     ("model.hidden", Int(1152), "§1.1 [F1][F2]"),
     ("model.decoder_bias", On, "§1.1 [F1][F2]: out_bias"),
@@ -424,7 +424,7 @@ const TINY: &[Row] = &[
     ("classifier.max_len", Int(800), "§1.7: 20·bptt"),
 ];
 
-/// What `ulmfit run` takes where no recipe is named: updates that follow the data, all layers at
+/// The recipe of `ulmfit run` where none is named: updates that follow the data, all layers at
 /// once, words of the base and of the text. Otherwise fastai 2. The numbers of the classifier were
 /// chosen on parts of training sets (docs/pretraining.md); those of the language model are guesses.
 const ALL_ROUND: &[Row] = &[

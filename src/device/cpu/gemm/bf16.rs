@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-/// What a packed element is.
+/// The type of a packed element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// An element of the operand.

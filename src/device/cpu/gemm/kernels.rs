@@ -23,7 +23,7 @@ use crate::device::{Precision, Real};
 /// meanwhile, and the processor must have the instructions of the kernel.
 pub type Run<T> = unsafe fn(usize, usize, *const T, *const T, &mut Ahead, *mut T, usize, usize, Start<T>);
 
-/// What the sums of a tile are added to. It may be the tile of C itself.
+/// The start of the sums of a tile. It may be the tile of C itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Start<T> {
     /// Null: nothing.
@@ -36,8 +36,8 @@ impl<T> Start<T> {
     pub const NOTHING: Self = Start { from: std::ptr::null(), stride: 0 };
 }
 
-/// What is asked for while a tile is computed, because it is needed after it; it goes into the
-/// second-level cache.
+/// Memory that is prefetched while a tile is computed, because it is needed after it; it goes into
+/// the second-level cache.
 #[derive(Clone, Debug)]
 pub struct Ahead {
     /// A part of the next panel of the right operand, if the kernel does that
@@ -45,7 +45,7 @@ pub struct Ahead {
     pub right: *const i8,
     /// Cache lines of that part.
     pub right_lines: usize,
-    /// What is packed next as a block of the left operand: so that packing does not wait for a far
+    /// The next block of the left operand: so that packing does not wait for a far
     /// cache.
     pub left: Lines,
     /// Cache lines of it that are asked for during one tile.

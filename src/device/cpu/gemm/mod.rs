@@ -68,11 +68,11 @@ pub enum Store {
     Add,
 }
 
-/// What a product is added to.
+/// The start of the sums of a product.
 #[derive(Clone, Copy, Debug)]
 pub enum Onto<'a, T> {
     Nothing,
-    /// What is in C.
+    /// The content of C.
     C,
     /// A row, as long as those of C, for all of them: a bias.
     Row(&'a [T]),
@@ -209,7 +209,7 @@ pub struct Packed<'a, T> {
 }
 
 impl<'a, T: Real> Packed<'a, T> {
-    /// What [`pack`] has written into `buffer` before, for a `[rows, columns]` matrix.
+    /// An operand that [`pack`] has written into `buffer` before, for a `[rows, columns]` matrix.
     ///
     /// # Panics
     /// If the buffer is shorter than [`packed_len`].
@@ -417,7 +417,7 @@ impl<'a, T: Real> Product<'a, T> {
         });
     }
 
-    /// What is read of A in order to pack `rows` for one block of k.
+    /// The part of A that packing `rows` for one block of k reads.
     fn lines(&self, rows: Range<usize>, k: Range<usize>) -> Lines {
         let a = self.a.rows(rows).columns(k);
         let a = if a.row_stride == 1 { a.t() } else { a };

@@ -46,7 +46,7 @@ fn pack_any<'a, T: Real>(form: Form, matrix: Matrix<T>, to: impl Iterator<Item =
     }
 }
 
-/// What is packed as row `row` of `column`.
+/// The source of row `row` of `column`.
 #[inline(always)]
 fn packed<T: Real>(form: Form, matrix: Matrix<T>, row: usize, column: usize) -> T {
     let element = |row| matrix.data[row * matrix.row_stride + column * matrix.column_stride];

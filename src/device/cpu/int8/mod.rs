@@ -32,7 +32,7 @@ use crate::trace;
 pub const MOST_COLUMNS: usize = 65_536;
 /// The largest whole number of a quantised value.
 const LARGEST: f64 = 127.0;
-/// What is added to a value of the left operand.
+/// The offset of a value of the left operand.
 const OFFSET: i32 = 128;
 /// Products with fewer multiplications than this are computed by the calling thread alone.
 const PARALLEL_FROM: usize = 1 << 20;
@@ -115,7 +115,7 @@ fn whole<T: Real>(x: T, inverse: T) -> i32 {
 }
 
 impl<'a, T: Real> Weights<'a, T> {
-    /// What [`pack`] has written into `buffer` before.
+    /// Weights that [`pack`] has written into `buffer` before.
     ///
     /// # Panics
     /// If the buffer is too short.

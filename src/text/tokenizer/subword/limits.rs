@@ -1,4 +1,4 @@
-//! What a `tokenizer.json` may ask for, looked at before the library sees it: a file of a few lines
+//! Limits of a `tokenizer.json`, checked before the library reads it: a file of a few lines
 //! could have a text grow a million times, a regular expression run for hours, or a table fill the
 //! memory.
 //!

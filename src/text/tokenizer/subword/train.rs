@@ -37,7 +37,7 @@ impl std::fmt::Display for SubwordAlgorithm {
     }
 }
 
-/// What a sub-word tokenizer is trained to.
+/// The settings of training a sub-word tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SubwordTraining {
     pub algorithm: SubwordAlgorithm,
@@ -236,8 +236,8 @@ pub(in crate::text) fn train(segments: Segments, training: &SubwordTraining) -> 
     Ok(Subword::from_bytes(file).map_err(failed)?.with_invisible(training.invisible))
 }
 
-/// What the crate trains on: the most frequent segments, without characters that get no token,
-/// sorted, with counts that add up to what it can count to.
+/// The training data of the crate: the most frequent segments, without characters that get no
+/// token, sorted, with counts that add up to what it can count to.
 fn sentences(segments: Segments, coverage: f64, most_characters: usize) -> Vec<(String, u32)> {
     let counts = segments.counts;
     let mut characters = WordCounts::default();
