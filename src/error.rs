@@ -18,7 +18,7 @@ pub enum Error {
     #[error("{}{}: {message}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
     File { path: PathBuf, line: Option<u64>, message: String, hint: Option<String> },
 
-    /// Data, a model or a run is unfit for what was asked of it.
+    /// Data, a model or a run is unfit for the request.
     #[error("{message}")]
     Data { message: String, hint: Option<String> },
 

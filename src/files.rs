@@ -1,8 +1,8 @@
 //! The one way to put a file in place, and to name its content.
 //!
 //! A file is written beside its place, synced, renamed, and its folder is synced: a reader sees the
-//! old file or the new one, never half of one, and what was put in place is there after a power
-//! cut.
+//! old file or the new one, never half of one, and a file that was put in place is there after a
+//! power cut.
 
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Seek, SeekFrom, Write};
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 static WHEN_FULL: OnceLock<fn(&std::io::Error) -> bool> = OnceLock::new();
 
 /// From now on what finds no room on a disk asks `again`, and is tried again while it says so:
-/// nothing of it is lost. What was written but cannot be synced is an error all the same.
+/// nothing of it is lost. A file that was written but cannot be synced is an error all the same.
 pub fn when_full(again: fn(&std::io::Error) -> bool) {
     // the first word holds
     let _ = WHEN_FULL.set(again);
@@ -26,7 +26,7 @@ pub fn when_full(again: fn(&std::io::Error) -> bool) {
 /// Tries something again while there is no room for it, where that is wanted.
 ///
 /// # Errors
-/// Those of `work`.
+/// Errors of `work`.
 pub fn patiently<T>(mut work: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     loop {
@@ -77,7 +77,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Begins a file; what is at `path` stays as it is until [`finish`](Self::finish).
+    /// Begins a file; the file at `path` stays as it is until [`finish`](Self::finish).
     ///
     /// # Errors
     /// [`Error::File`] when nothing can be created beside `path`.
@@ -274,11 +274,11 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
     let absolute = std::path::absolute(path).ok()?;
     let existing = absolute.ancestors().find(|folder| folder.exists())?;
     let of = rustix::fs::statvfs(existing).ok()?;
-    // what has no blocks is no disk
+    // a file system without blocks is no disk
     (of.f_blocks > 0).then(|| of.f_bavail.saturating_mul(of.f_frsize))
 }
 
-/// SHA-256 of what is written into it.
+/// SHA-256 of the bytes that are written into it.
 #[derive(Clone, Debug, Default)]
 pub struct Hash(Sha256);
 

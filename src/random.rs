@@ -3,8 +3,8 @@
 //! Every random number of a run is a pure function of logical indices, so results do not depend on
 //! threads, tiles, devices or on where a run was stopped and resumed. Key: the run's seed mixed
 //! with the numbers of stage and direction. Counter: `[column / 4, row, step, site and chunk]`; the
-//! lane is the column mod 4 (DESIGN.md, "Randomness"). What does not fit into a counter is an
-//! error, never masked.
+//! lane is the column mod 4 (DESIGN.md, "Randomness"). A number that does not fit into a counter is
+//! an error, never masked.
 
 use crate::error::{Error, Result};
 
@@ -35,7 +35,7 @@ fn philox_together<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[
     c
 }
 
-/// Number of the stage in keys of what belongs to no training.
+/// Number of the stage in keys of random numbers that belong to no training.
 pub const NO_STAGE: u32 = 4;
 
 /// Key of all random streams of one training.
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn words_keep_site_and_chunk_apart() {
-        // what was below 256 stands where it always stood
+        // numbers below 256 stand where they always stood
         assert_eq!(Site::new(65).word(77), 65 << 24 | 77);
         assert_eq!(Site::new(0x1203).word(0xABCD), 0x0312_ABCD);
         let mut seen = std::collections::HashSet::new();

@@ -71,14 +71,14 @@ pub fn remove_all() {
 }
 
 /// Removes a folder, also while another thread still writes into it or removes it, too: one try
-/// then stops at a file that has come or gone. What cannot be removed is the system's to remove.
+/// then stops at a file that has come or gone. A file that cannot be removed is left to the system.
 fn remove(folder: &Path) {
     const TRIES: usize = 1000;
     let gone = |_: &usize| std::fs::remove_dir_all(folder).is_ok() || !folder.exists();
     (0..TRIES).find(gone);
 }
 
-/// Removes folders of this user's processes that are gone. What cannot be looked at stays.
+/// Removes folders of this user's processes that are gone. A folder that cannot be read stays.
 fn remove_abandoned(own: &Path) {
     let Some(user) = std::fs::metadata(own).ok().map(|own| own.uid()) else { return };
     let Some(entries) = own.parent().and_then(|folder| std::fs::read_dir(folder).ok()) else { return };

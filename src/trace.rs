@@ -11,7 +11,7 @@
 //!   its own part, and the wall time of the region is shared out by thread time;
 //! * the passes of a step ([`pass`]), which also say what direction the spans within count as.
 //!
-//! The driving thread is the one that starts the recording. What other threads record counts within
+//! The driving thread is the one that starts the recording. Spans of other threads count within
 //! regions alone, so a span in code that may run on any thread, as a product does, is never counted
 //! twice.
 
@@ -342,7 +342,7 @@ pub fn pass(pass: Pass) -> Scope {
     scope
 }
 
-/// A direction other than that of the pass, for what is computed ahead.
+/// A direction other than that of the pass, for gradients that are computed ahead.
 #[inline(always)]
 pub fn direction(pass: Pass) -> Scope {
     Scope::change(PASS, (pass as u32) << 16)

@@ -34,7 +34,7 @@ impl Documents {
     /// Reads the documents of a batch; of pairs all first texts, then all second.
     ///
     /// # Errors
-    /// Those of [`TokenStore::read`].
+    /// As [`TokenStore::read`].
     pub fn read(&mut self, documents: &[u32]) -> Result<DocumentBatch<'_>> {
         let texts = documents.len() * if self.second.is_some() { 2 } else { 1 };
         self.buffers.resize_with(texts.max(self.buffers.len()), Vec::new);
@@ -101,7 +101,7 @@ pub fn order(model: &Classifier) -> SampleOrder {
 /// Predicts the documents of sorted batches; the answers are in the order of the store.
 ///
 /// # Errors
-/// Those of reading and of the forward pass.
+/// Errors of reading and of the forward pass.
 pub fn predict(
     model: &Classifier,
     g: &mut Graph,
@@ -174,8 +174,8 @@ impl Verdict {
     }
 }
 
-/// Error, accuracy, mean cross-entropy, confusion, and what counts every class alike; of `count`
-/// documents.
+/// Error, accuracy, mean cross-entropy, confusion, and scores that count every class alike; of
+/// `count` documents.
 pub fn measure(verdicts: impl Iterator<Item = Verdict>, count: u64, classes: usize) -> Measured {
     let mut confusion = Confusion::new(classes);
     let (mut wrong, mut nats) = (0u64, 0.0);

@@ -30,7 +30,7 @@ impl Confusion {
         self.classes
     }
 
-    /// Counts a document. What is no class counts for nothing.
+    /// Counts a document. An index that is no class is not counted.
     pub fn add(&mut self, truth: usize, said: usize) {
         if truth < self.classes && said < self.classes {
             *self.pairs.entry((truth as u32, said as u32)).or_default() += 1;
@@ -82,7 +82,7 @@ impl Confusion {
     /// 1,000 classes a row for every pair.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Errors of writing.
     pub fn write_csv(&self, labels: &[String], out: impl std::io::Write) -> std::io::Result<()> {
         let mut writer = csv::Writer::from_writer(out);
         if self.classes > SQUARE_CLASSES {
@@ -178,7 +178,7 @@ mod tests {
         let mut csv = Vec::new();
         large.write_csv(&labels, &mut csv).unwrap();
         assert_eq!(String::from_utf8(csv).unwrap(), "true,predicted,documents\nc5,c5,1\nc19999,c3,1\n");
-        // what a damaged file names beyond the classes is not there
+        // a class that a damaged file names beyond the classes does not exist
         let bad: Confusion = serde_json::from_str("{\"classes\":2,\"pairs\":[[5,0,1],[1,1,2]]}").unwrap();
         assert_eq!(bad.pairs().collect::<Vec<_>>(), [(1, 1, 2)]);
     }

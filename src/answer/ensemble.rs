@@ -133,7 +133,7 @@ impl Ensemble {
     /// out.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Errors of reading.
     pub fn predict(&mut self, source: &Source) -> Result<Vec<Answer>> {
         let pair = self.models[0].network.settings.pair;
         self.averaged(source, &BuildOptions { skip_empty: !pair, ..BuildOptions::default() })
@@ -142,7 +142,7 @@ impl Ensemble {
     /// The scores and the answers on labelled documents.
     ///
     /// # Errors
-    /// Those of reading; no document has a text and a label; a class or label that the model does
+    /// Errors of reading; no document has a text and a label; a class or label that the model does
     /// not have; no number where one is expected.
     pub fn evaluate(&mut self, source: &Source) -> Result<Outcome> {
         let (answers, pair) = (self.kind(), self.models[0].network.settings.pair);

@@ -151,7 +151,7 @@ impl Gold {
         counts
     }
 
-    /// How numbers of these documents are spread: what a model's output is scaled by.
+    /// The mean and spread of the numbers of these documents, which scale a model's output.
     pub fn scale(&self, documents: &[u32]) -> Decision {
         let Gold::Numbers(all) = self else { return Decision::Likeliest };
         let n = documents.len().max(1) as f64;

@@ -130,7 +130,7 @@ impl Speaker {
         let ids = self.ids(prompt);
         let begin = self.model.vocabulary.get(self.tokenizer.kind().begin_token());
         let mut state = self.state()?;
-        // never chosen: the unknown word, padding and what only fills the vocabulary up
+        // never chosen: the unknown word, padding and the filler of the vocabulary
         let barred: Vec<bool> = (0..self.model.vocabulary.len() as u32)
             .map(|id| id == UNKNOWN_ID || id == PAD_ID || self.model.vocabulary.word(id) == Some("xxfake"))
             .collect();

@@ -8,7 +8,7 @@ use crate::text::{Document, Labels, Row, Skipped, Source};
 /// Class probabilities of every document, in their order. One without a text is left out.
 ///
 /// # Errors
-/// Those of reading.
+/// Errors of reading.
 pub fn predict(model: &LinearModel, source: &Source) -> Result<Vec<Answer>> {
     let documents: Vec<Document> = source.documents()?.collect::<Result<_>>()?;
     let skipped = |document: &Document| document.is_empty().then_some(Skipped::Empty);
@@ -18,7 +18,7 @@ pub fn predict(model: &LinearModel, source: &Source) -> Result<Vec<Answer>> {
 /// Error, confusion and probabilities on labelled documents.
 ///
 /// # Errors
-/// Those of reading; no document has a text and a label; a class that the model does not have.
+/// Errors of reading; no document has a text and a label; a class that the model does not have.
 pub fn evaluate(model: &LinearModel, source: &Source) -> Result<Outcome> {
     // refuses what cannot be measured
     crate::text::Labelled::read(source, &Labels::Known(model.labels().to_vec()))?;

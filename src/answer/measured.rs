@@ -91,7 +91,7 @@ impl Hits {
     }
 
     /// Indices of those with the lowest F1; of equals those that are there most often, of these the
-    /// first. What was neither there nor said comes last.
+    /// first. Those that neither occurred nor were predicted come last.
     pub fn hardest(all: &[Hits], most: usize) -> Vec<usize> {
         let key = |k: usize| all[k].f1().unwrap_or(f64::INFINITY);
         let mut order: Vec<usize> = (0..all.len()).collect();

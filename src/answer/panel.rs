@@ -114,7 +114,7 @@ impl Panel {
     /// Class probabilities of every document, in their order. One without a text is left out.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Errors of reading.
     pub fn predict(&mut self, source: &Source) -> Result<Vec<Answer>> {
         match (&mut self.networks, &self.linear) {
             (Some(networks), None) => Ok(ruled(networks.predict(source)?, None, self.rule.as_ref())),

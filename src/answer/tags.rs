@@ -127,7 +127,7 @@ pub(super) fn measure(answers: &[Vec<f64>], gold: &[&[u32]], tags: &[String]) ->
 /// have.
 ///
 /// # Errors
-/// Those of reading; a sentence without tags; a kind that is not among `known`.
+/// Errors of reading; a sentence without tags; a kind that is not among `known`.
 pub fn check_tags(source: &Source, known: Option<&[String]>) -> Result<Vec<String>> {
     let mut kinds = std::collections::BTreeSet::new();
     for document in source.documents()? {
@@ -201,11 +201,11 @@ impl Tagger {
         kinds(&self.model.config.labels)
     }
 
-    /// Tags every word of every document, in their order. What is not cut into words yet is cut at
-    /// white space. A document without words has none.
+    /// Tags every word of every document, in their order. Text that is not cut into words yet is
+    /// cut at white space. A document without words has none.
     ///
     /// # Errors
-    /// Those of reading; answers that are no numbers.
+    /// Errors of reading; answers that are not finite.
     pub fn tag(&mut self, source: &Source) -> Result<Vec<Tagged>> {
         Ok(self.answer(source)?.0)
     }

@@ -70,7 +70,7 @@ pub struct Graph {
     /// See [`promise_unit_loss`](Self::promise_unit_loss).
     unit_loss: bool,
     /// See [`promise_constant_parameters`](Self::promise_constant_parameters): weights, the purpose
-    /// they are packed for, and what is kept.
+    /// they are packed for, and the packed copies.
     packed: Option<Vec<(Tensor, &'static str, Tensor)>>,
     /// Matrices of a recorded step and their copies in bf16 (see [`rounded`](Self::rounded)).
     rounded: Vec<(Tensor, Tensor)>,

@@ -9,7 +9,7 @@ use crate::random::Mask;
 use crate::tensor::{Shape, Tensor};
 use crate::trace::Layer;
 
-/// A differentiable operation: a stateless description; what one execution needs is in its node.
+/// A differentiable operation: a stateless description; the data of one execution is in its node.
 pub trait Operation: Sync {
     /// Name as in `ops::ALL`.
     fn name(&self) -> &'static str;

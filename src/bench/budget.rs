@@ -1,4 +1,4 @@
-//! Where time goes: products, what moves data, and the rest; beside what the first two would take
+//! Where time goes: products, work that moves data, and the rest; beside the time of the first two
 //! at the machine's peaks.
 
 use serde::{Deserialize, Serialize};

@@ -39,7 +39,7 @@ impl Effort {
         if format.is_counted() { Effort { least: 1, most: 1, within: Duration::ZERO } } else { self }
     }
 
-    /// Whether another run is due. What takes ten times the time is content with three.
+    /// Whether another run is due. A row that takes ten times the time gets three runs.
     pub(super) fn wants_more(&self, runs: usize, begun: Instant) -> bool {
         let elapsed = begun.elapsed();
         let least = if elapsed > 10 * self.within { self.least.min(3) } else { self.least };
@@ -83,7 +83,7 @@ pub fn time(effort: Effort, mut run: impl FnMut() -> Result<f64>) -> Result<Timi
 }
 
 /// Measures work on a device, from when all before it is done until it is. On the simulated GPU the
-/// seconds are projected from what was counted.
+/// seconds are projected from the counters.
 #[derive(Debug)]
 pub struct Stopwatch {
     format: Format,
@@ -92,7 +92,7 @@ pub struct Stopwatch {
 
 impl Stopwatch {
     /// # Errors
-    /// Those of earlier work on a GPU.
+    /// Errors of earlier work on a GPU.
     pub fn begin(format: Format) -> Result<Self> {
         settle(format)?;
         if format.is_counted() {
@@ -104,7 +104,7 @@ impl Stopwatch {
     /// Seconds.
     ///
     /// # Errors
-    /// Those of the work on a GPU.
+    /// Errors of the work on a GPU.
     pub fn end(self) -> Result<f64> {
         settle(self.format)?;
         if self.format.is_counted() { projection::seconds() } else { Ok(self.begun.elapsed().as_secs_f64()) }
@@ -122,7 +122,7 @@ fn settle(format: Format) -> Result<()> {
 /// Records one run more on the CPU, for its time budget; nothing on a GPU.
 ///
 /// # Errors
-/// Those of the run.
+/// Errors of the run.
 pub fn recorded<R>(format: Format, run: impl FnOnce() -> Result<R>) -> Result<Option<Recording>> {
     if format.device != Device::Cpu {
         return Ok(None);

@@ -70,7 +70,7 @@ impl Format {
         if dtype == DType::U32 { Ok(copy) } else { copy.to_device(self.device) }
     }
 
-    /// Whether nothing is timed there: what kernels do is counted and projected
+    /// Whether nothing is timed there: kernels are counted and their time is projected
     /// ([`super::projection`]).
     pub(super) fn is_counted(self) -> bool {
         self.device != Device::Cpu && cuda::is_simulated()

@@ -96,7 +96,7 @@ pub fn run(options: &Options, told: &mut dyn FnMut(&Row) -> Result<()>) -> Resul
     let earlier = options.compare.map(Earlier::read).transpose()?;
     let gpu = options.formats.iter().map(|format| format.device).find(|device| *device != Device::Cpu);
     if gpu.is_some() && cuda::is_simulated() {
-        // what a check finds, the tests find; here it would only take time
+        // the tests find the faults that a check finds; here a check would only take time
         cuda::switch("checks", "off")?;
     }
     let cuda = gpu.map(GpuPeaks::of).transpose()?;

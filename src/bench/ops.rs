@@ -81,7 +81,7 @@ fn counted(work: impl FnOnce() -> Result<f64>) -> Result<Work> {
 
 fn total(recording: &Recording) -> Work {
     let events = &recording.events;
-    // what follows the beginning of a backward pass, where there is one
+    // the work after the beginning of a backward pass, where there is one
     let from = events.iter().filter(|e| e.kind == Kind::Pass).map(|e| e.start).max().unwrap_or(0);
     let inside = |kind: Kind| events.iter().filter(move |e| e.start >= from && e.kind == kind);
     let flop = inside(Kind::Phase).map(|e| e.flop).sum();

@@ -156,7 +156,7 @@ fn weights_of(recipe: &Recipe, sizes: Sizes) -> Vec<[usize; 2]> {
     (0..encoder.layer_names().len()).map(layer).collect()
 }
 
-/// The limit of the row before: what a short text takes for its weights to be read alone, in the
+/// The limit of the row before: the time to read the weights of a short text alone, in the
 /// order in which its layers need them. Every step needs all of W_hh, and no cache near a core
 /// holds one of the paper's size.
 fn reading(bench: &Bench, format: Format, weights: &[[usize; 2]]) -> Result<Row> {

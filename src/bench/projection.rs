@@ -1,4 +1,4 @@
-//! A training step on the simulated GPU: what its kernels did, counted, and the time that a real
+//! A training step on the simulated GPU: the counters of its kernels, and the time that a real
 //! GPU would need at least by its published peaks. Nothing here is timed.
 
 use std::collections::BTreeMap;
@@ -88,10 +88,10 @@ impl Bound {
 }
 
 impl Gpu {
-    /// Milliseconds at least, and what decides them: the largest of the times at each peak, plus
-    /// the launches. Launches of fewer blocks than there are multiprocessors have only so many of
-    /// these. Latencies of memory and of barriers, a last wave of blocks that fills no GPU, and
-    /// what the L1 cache saves are left out.
+    /// The least milliseconds, and the resource that decides them: the largest of the times at each
+    /// peak, plus the launches. Launches of fewer blocks than there are multiprocessors have only
+    /// so many of these. Latencies of memory and of barriers, a last wave of blocks that fills no
+    /// GPU, and what the L1 cache saves are left out.
     fn project(&self, c: &Counters) -> (f64, Bound) {
         let busy = match c.blocks {
             0 => self.multiprocessors as f64,
@@ -215,7 +215,7 @@ pub fn measure(context: &mut Context, trial: Trial, reduced: &[String]) -> Resul
         layers: model.layers,
         reduced: reduced.to_vec(),
     };
-    // what a check finds, the tests find; here it would only take time
+    // the tests find the faults that a check finds; here a check would only take time
     cuda::switch("checks", "off")?;
     let mut outcome = (0, 0, Ok(String::new()));
     let mut updates = 0;

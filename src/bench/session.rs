@@ -24,7 +24,7 @@ pub(super) struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Whether rows of this name are asked for; what is not is neither verified nor timed.
+    /// Whether rows of this name are asked for; others are neither verified nor timed.
     pub fn wants(&self, name: &str) -> bool {
         self.only.is_none_or(|only| only == name)
     }

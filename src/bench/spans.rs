@@ -1,4 +1,4 @@
-//! From recorded spans to sums that do not overlap: what profile and budget are made of.
+//! From recorded spans to sums that do not overlap, for profile and budget.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ impl Sums {
         sum
     }
 
-    /// Adds time of a span, and what it counts.
+    /// Adds time of a span, and its counts.
     fn work(&mut self, key: Key, nanoseconds: f64, event: &Event) {
         let sum = self.call(key, nanoseconds);
         sum.flop += event.flop;

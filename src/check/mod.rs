@@ -7,8 +7,8 @@
 //! * [`parity`] compares every operation on a GPU with the CPU.
 //! * [`golden`] replays reference fixtures made with PyTorch and fastai.
 //!
-//! A failed comparison is part of a report, not an error; errors are for what cannot be checked at
-//! all.
+//! A failed comparison is part of a report, not an error; errors are for files and models that
+//! cannot be checked at all.
 
 mod classifier;
 mod golden;

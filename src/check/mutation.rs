@@ -30,7 +30,7 @@ pub struct Mutant {
 pub struct MutationReport {
     /// Planted errors that changed a gradient.
     pub mutants: usize,
-    /// Those that the check did not notice.
+    /// Planted errors that the check did not notice.
     pub survivors: Vec<Mutant>,
     /// Differentiable inputs (`operation.input`) whose gradient no planted error reaches in any
     /// case.

@@ -221,7 +221,7 @@ fn difference(a: &[f64], b: &[f64]) -> f64 {
 pub fn compare(case: &Case, device: Device, precision: Precision, fault: Option<Fault>) -> Result<Vec<Compared>> {
     let truth = run(case, Device::Cpu, (DType::F64, Precision::Full), Inputs::Exact, None)?;
     let ways = [Inputs::Exact, Inputs::Moved(1), Inputs::Moved(2), Inputs::Moved(3)];
-    // what a naive computation errs: in f32; or in f64, which errs by the rounding of operands
+    // the error of a naive computation: in f32; or in f64, which errs by the rounding of operands
     // alone
     let naive = match precision {
         Precision::Full => DType::F32,

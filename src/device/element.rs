@@ -40,7 +40,7 @@ impl std::fmt::Display for DType {
 /// of the tensors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// That of the tensors.
+    /// The type of the tensors.
     #[default]
     Full,
     /// Operands are rounded to bf16 where a product packs them; weights and their updates are not.

@@ -152,7 +152,7 @@ impl Block {
         Argument::Memory(self.address(offset), PhantomData)
     }
 
-    /// Sets the first bytes to zero. Here and below: what the driver refuses is kept for the next
+    /// Sets the first bytes to zero. Here and below: an error of the driver is kept for the next
     /// call that can return it.
     pub(crate) fn zero(&self, bytes: usize) {
         assert!(bytes <= self.bytes, "zeroed past the end of a block");

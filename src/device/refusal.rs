@@ -48,7 +48,7 @@ fn there(pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
 #[cold]
 pub fn no_memory(bytes: usize) -> ! {
     static ENDING: AtomicBool = AtomicBool::new(false);
-    // what follows may ask for memory itself
+    // the code below may ask for memory itself
     if !ENDING.swap(true, Ordering::Relaxed) {
         let hint = "hint: lower --batch-size, --bptt, --threads or the model's sizes, or raise the limit (ulimit -v)";
         let _ = writeln!(std::io::stderr(), "error: the system refused an allocation of {bytes} bytes\n{hint}");

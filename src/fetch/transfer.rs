@@ -52,8 +52,8 @@ impl Known<'_> {
     }
 }
 
-/// Gets a file to its place, unless it is there. What came before a fault is kept beside the place,
-/// and the next call goes on from there.
+/// Gets a file to its place, unless it is there. Bytes that came before a fault are kept beside the
+/// place, and the next call goes on from there.
 ///
 /// # Errors
 /// The network's, the disk's; another size or SHA-256 than expected: then nothing is left.
@@ -103,7 +103,7 @@ pub fn fetch(
 
 /// Why a transfer has ended early.
 enum Stop {
-    /// The connection; what came is good.
+    /// The connection; the bytes received are good.
     Broken(String),
     Fault(Error),
 }
@@ -114,7 +114,7 @@ impl From<Error> for Stop {
     }
 }
 
-/// Asks for what is missing, and appends it.
+/// Asks for the missing bytes, and appends them.
 fn attempt(
     client: &Client,
     address: &str,
@@ -178,7 +178,7 @@ fn attempt(
     receive(address, answer, partial, total.or(known.size), say)
 }
 
-/// Writes the body of an answer to the end of what is there.
+/// Appends the body of an answer to the bytes that are there.
 fn receive(
     address: &str,
     mut answer: Answer,
@@ -295,7 +295,7 @@ impl Partial {
         PathBuf::from(name)
     }
 
-    /// Forgets what is there; what comes now is of this version.
+    /// Forgets the bytes that are there; new ones are of this version.
     fn restart(&mut self, version: Option<String>) -> Result<()> {
         let fault = |e: std::io::Error| Error::io(&self.path, "write", &e);
         self.file.set_len(0).map_err(fault)?;

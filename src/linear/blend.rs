@@ -3,7 +3,7 @@
 //! held-out documents.
 //!
 //! A choice on few documents is a bad one. So the weight has a beta prior around one half,
-//! worth about twenty documents that tell the two apart; and what the blend is worth is measured by
+//! worth about twenty documents that tell the two apart; and the value of the blend is measured by
 //! nested folds: temperatures and weight for a fold come from the other folds alone.
 
 use super::calibration::{check, cross_entropy, error_percent, temper, temperature};
@@ -31,14 +31,14 @@ fn one() -> f64 {
     1.0
 }
 
-/// A blend, and what it is worth on documents that had no part in choosing it.
+/// A blend, and its scores on documents that had no part in choosing it.
 #[derive(Clone, Debug)]
 pub struct Measured {
     /// Chosen on all held-out documents.
     pub blend: Blend,
     /// Probabilities of every document from a blend chosen on other folds.
     pub probabilities: Vec<Vec<f64>>,
-    /// Those of the first model, tempered by other folds.
+    /// The probabilities of the first model, tempered by other folds.
     pub first: Vec<Vec<f64>>,
     /// Error in percent of the first model, of the second, of the blend.
     pub errors: [f64; 3],

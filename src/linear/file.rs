@@ -23,7 +23,7 @@ pub const LINEAR_FILE: &str = "linear.safetensors";
 const LARGEST_FILE: u64 = 16 << 30;
 /// Key of the metadata.
 const HEADER: &str = "linear";
-/// Version of the file: of its layout, and of what a feature is (`features.rs`).
+/// Version of the file: of its layout, and of the features (`features.rs`).
 const FORMAT: u32 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -225,7 +225,7 @@ impl Task<'_> {
     }
 }
 
-/// A strength that was tried, and what it said of the texts that were held out.
+/// A strength that was tried, and its scores on the held-out texts.
 struct Tried {
     trial: Trial,
     scale: f64,

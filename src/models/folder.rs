@@ -68,7 +68,7 @@ pub struct Folder {
 impl Folder {
     /// Locks the folder, creating it where it is missing, and refuses one that is not empty unless
     /// `resume` or `overwrite`. `resume` is `None` for a command that cannot go on with a stopped
-    /// run. What is in the folder stays.
+    /// run. The content of the folder stays.
     ///
     /// # Errors
     /// The folder cannot be read or written; another run is in it; it is not empty; with `resume`,
@@ -269,7 +269,7 @@ fn refuse_files_of_others(folder: &Path) -> Result<()> {
 /// model go with it.
 pub fn abandon(folder: &Path) {
     let kept = [STATE_FILE, PREVIOUS_FILE, CONFIG_FILE, MODEL_FILE];
-    // what cannot be looked at is left alone
+    // a folder that cannot be read is left alone
     if kept.iter().all(|name| files::exists(&folder.join(name)).is_ok_and(|there| !there)) {
         let _ = std::fs::remove_file(folder.join(METRICS_FILE));
         let _ = std::fs::remove_file(folder.join(REWIND_FILE));

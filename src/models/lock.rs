@@ -98,7 +98,7 @@ mod tests {
         assert!(error.contains(&format!("is in use by another run, process {}", std::process::id())), "{error}");
         drop(lock);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
-        // what a killed process leaves is no lock
+        // the file that a killed process leaves is no lock
         std::fs::write(folder.path().join(LOCK_FILE), "process 1\n").unwrap();
         Lock::take(folder.path()).unwrap();
     }

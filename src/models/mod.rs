@@ -281,7 +281,7 @@ fn parse_config(path: &Path, bytes: &[u8]) -> Result<ModelConfig> {
     let unfit =
         |e: serde_json::Error| Error::line(path, e.line() as u64, format!("is not the configuration of a model: {e}"));
     let mut value: serde_json::Value = serde_json::from_slice(bytes).map_err(unfit)?;
-    // what an earlier version wrote has none
+    // a file of an earlier version has none
     let written = value.as_object_mut().and_then(|all| all.shift_remove(DIGEST));
     if written.is_some_and(|written| written != digest(&value)) {
         return Err(
@@ -367,7 +367,7 @@ pub fn classifier_folder(directory: &Path) -> Result<PathBuf> {
     Ok(if !is_finished(directory)? && is_finished(&inner)? { inner } else { directory.to_path_buf() })
 }
 
-/// Refuses a weights file that is smaller than what the configuration says it must hold, before
+/// Refuses a weights file that is smaller than the configuration implies, before
 /// memory is taken for it.
 fn check_size(path: &Path, declared: &ParametersBuilder) -> Result<()> {
     let length = files::open(path)?.metadata().map_err(|e| Error::io(path, "read", &e))?.len();

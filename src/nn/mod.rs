@@ -1,7 +1,7 @@
 //! Networks made of operations: encoders, heads, the models that put the two together, and their
 //! weights as files.
 //!
-//! The way of the data: tokens → [`encoder`] (window by window, what it carries in [`state`], its
+//! The way of the data: tokens → [`encoder`] (window by window, its carried state in [`state`], its
 //! dropouts from [`noise`]; documents chunk by chunk) → [`head`] → loss. What random numbers are
 //! for is listed in [`sites`].
 

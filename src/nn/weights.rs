@@ -17,7 +17,7 @@ pub fn save_model(path: &Path, parameters: &Parameters) -> Result<()> {
     file::save(path, model_tensors(parameters), None)
 }
 
-/// SHA-256 of what [`save_model`] writes.
+/// SHA-256 of the file that [`save_model`] writes.
 pub fn model_hash(parameters: &Parameters) -> Result<String> {
     file::hash(model_tensors(parameters))
 }
@@ -80,7 +80,7 @@ fn put(path: &Path, parameters: &Parameters, id: ParameterId, tensor: &Tensor) -
     Ok(())
 }
 
-/// The first value that no answer can come from, and what it is.
+/// The first value of a tensor that no answer can come from: its place, and its description.
 fn unfit(name: &str, tensor: &Tensor) -> Option<(usize, String)> {
     let what = |v: f32| match v {
         v if !v.is_finite() => "a value that is not finite".to_string(),

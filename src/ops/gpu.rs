@@ -10,7 +10,7 @@ use crate::ops::mask::Dropout;
 use crate::random::Mask;
 use crate::tensor::{DType, Tensor};
 
-/// The arguments of a launch, each made of what it is given.
+/// The arguments of a launch, each converted from its value.
 macro_rules! arguments {
     ($($argument:expr),* $(,)?) => {
         &[$($crate::device::cuda::Argument::from($argument)),*]
@@ -59,7 +59,7 @@ pub(super) fn indices(g: &mut Graph, host: &Tensor) -> Result<Tensor> {
     Ok(copy)
 }
 
-/// Numbers of the host as a tensor of what the graph computes in, on its device.
+/// Numbers of the host as a tensor of the graph's type, on its device.
 pub(super) fn numbers(g: &mut Graph, values: &[f64]) -> Result<Tensor> {
     let tensor = g.uninitialised([values.len()], g.compute_type())?;
     tensor.set_f64(values);
@@ -243,7 +243,7 @@ impl Operand {
         self.tensor.argument_from(self.first + first * pitch)
     }
 
-    /// The copy, to be kept for the rest of the step along with what it is of.
+    /// The copy, to be kept for the rest of the step along with its source.
     pub fn keep_for(&self, graph: &mut Graph, of: &Tensor) {
         if self.is_rounded() {
             graph.keep_rounded(of, &self.tensor);
@@ -251,7 +251,7 @@ impl Operand {
     }
 }
 
-/// Where a kernel puts the copy in bf16 of what it computes, from row `first` of an operand on;
+/// Where a kernel puts the copy in bf16 of its result, from row `first` of an operand on;
 /// nowhere if the operand has none.
 pub(super) fn rounded_copy(operand: &Operand, first: usize) -> Argument<'_> {
     if !operand.is_rounded() {
@@ -268,7 +268,7 @@ pub(super) fn no_copy() -> Argument<'static> {
 
 /// Rows of a block of `n` rows of logits over `width` words: at most 4096, and at most 512 MiB of
 /// logits, because every block costs several launches and a pass over dW. Without gradients nothing
-/// of the logits is kept but what is told about them, a sixteenth and less.
+/// of the logits is kept but their row parts, a sixteenth and less.
 pub(super) fn block_rows(n: usize, width: usize, gradients: bool) -> usize {
     let most = if gradients { 4096 } else { 65_536 };
     ((128 << 20) / width.max(1)).clamp(32, most).min(n).max(1)
@@ -281,7 +281,8 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// `to = a·b`, whole where there are no parts; no larger than what the parts were made for.
+    /// `to = a·b`, whole where there are no parts; no larger than the matrix that the parts were
+    /// made for.
     ///
     /// # Errors
     /// The driver's.
@@ -356,7 +357,7 @@ impl<'a> Products<'a> {
         Ok(Some(Operand { tensor, first: 0, rows, columns }))
     }
 
-    /// An operand of what a kernel computes into `x`, from its beginning: its copy, or where
+    /// An operand from the result of a kernel in `x`, from its beginning: its copy, or where
     /// products are in f32 itself.
     pub fn of_copy(x: &Tensor, [rows, columns]: [usize; 2], copy: Option<Operand>) -> Operand {
         copy.unwrap_or_else(|| Operand { tensor: x.clone(), first: 0, rows, columns })

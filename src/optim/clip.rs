@@ -29,7 +29,7 @@ impl GradientNorm {
     }
 
     /// The norm, summed in f64 in an order that does not depend on threads. It is finite if and
-    /// only if every gradient is (f32). On a GPU this waits for what was launched before.
+    /// only if every gradient is (f32). On a GPU this waits for the launches before.
     pub fn compute(&mut self, parameters: &Parameters) -> Result<f64> {
         let _span = trace::operation("gradient_norm");
         if let (Some(squares), Device::Cuda(gpu)) = (&mut self.squares, parameters.device()) {

@@ -1,4 +1,4 @@
-//! Learning-rate schedules: what the maximal rate is multiplied by at each update.
+//! Learning-rate schedules: the factor of the maximal rate at each update.
 
 use std::f64::consts::PI;
 

@@ -1,4 +1,4 @@
-//! The log: what happens in a training, at the levels that `ULMFIT_LOG` asks for (nothing without
+//! The log: events of a training, at the levels that `ULMFIT_LOG` asks for (nothing without
 //! it).
 
 use tracing::{debug, info, trace, warn};

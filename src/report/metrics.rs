@@ -157,7 +157,7 @@ impl Observer for MetricsWriter {
 }
 
 /// The metrics file of a stage, touched only when training begins: a run that is refused before
-/// leaves an earlier file as it was. What is told before waits until then.
+/// leaves an earlier file as it was. Events before that wait until then.
 pub struct StageMetrics {
     path: PathBuf,
     waiting: Vec<Event>,

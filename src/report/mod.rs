@@ -1,4 +1,4 @@
-//! Observers of a training run and what they leave behind: progress on standard error,
+//! Observers of a training run, and their files: progress on standard error,
 //! `metrics.jsonl`, curves, and the self-contained `report.html`.
 
 mod answer;

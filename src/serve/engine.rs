@@ -164,7 +164,7 @@ impl<L: FnMut() -> Result<Box<dyn Model>>> Thread<L> {
                 },
             };
             match job {
-                // who asked may have gone
+                // the client may have gone
                 Job::Tokens { text, reply } => drop(reply.send(self.model.tokens(&text))),
                 Job::Explain { text, reply } => drop(reply.send(self.model.explain(&text))),
                 Job::Answer { texts, reply } => self.answer((texts, reply)),

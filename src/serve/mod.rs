@@ -50,9 +50,9 @@ struct Shared {
     draining: AtomicBool,
 }
 
-/// Serves until SIGINT or SIGTERM. What was taken is answered then. `load`: makes the model, within
-/// the thread that answers; again where its files have changed. `about`: what `/info` tells.
-/// `ready`: told the address once it listens.
+/// Serves until SIGINT or SIGTERM. Requests that were taken are answered then. `load`: makes the
+/// model, within the thread that answers; again where its files have changed. `about`: the response
+/// of `/info`. `ready`: told the address once it listens.
 ///
 /// # Errors
 /// The model's, an address that cannot be listened on.

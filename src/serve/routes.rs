@@ -1,5 +1,5 @@
-//! Paths of the server, what they take and give. `openapi.json` describes them; a test holds it to
-//! them.
+//! Paths of the server, their requests and responses. `openapi.json` describes them; a test holds
+//! it to them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

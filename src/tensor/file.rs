@@ -97,7 +97,7 @@ pub fn save_keeping<'a>(
     files::put_keeping(path, kept, |file| Saved::new(tensors, metadata)?.write(|bytes| file.write_all(bytes)))
 }
 
-/// SHA-256 of what [`save`] writes of these tensors, as hexadecimal digits.
+/// SHA-256 of the file that [`save`] writes of these tensors, as hexadecimal digits.
 ///
 /// # Errors
 /// [`Error::Data`]: they cannot be brought to the host, or described.

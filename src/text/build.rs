@@ -143,7 +143,7 @@ pub(super) fn in_batches<T: Send>(
         progress(done)?;
         batch = match next {
             Ok(next) => next,
-            // what comes before the fault in the text may have a fault of its own, to be told first
+            // the text before the fault may have a fault of its own, which is reported first
             Err(e) => return results.into_iter().try_for_each(&mut take).and(Err(e)),
         };
     }
@@ -168,7 +168,7 @@ fn count_text(text: &str) -> u64 {
 /// leaves out do not count.
 ///
 /// # Errors
-/// Those of reading, and the one `progress` returns.
+/// Errors of reading, and the error of `progress`.
 pub fn count_words(
     sources: &[Source],
     tokenizer: &Tokenizer,
@@ -238,7 +238,7 @@ pub struct Row {
 /// Second pass: writes the token store of all sources.
 ///
 /// # Errors
-/// Those of reading and writing; no document is left; a class that is not among [`Labels::Known`];
+/// Errors of reading and writing; no document is left; a class that is not among [`Labels::Known`];
 /// the one `progress` returns.
 pub fn write_store(
     sources: &[Source],
@@ -262,7 +262,7 @@ pub fn write_store(
 /// document that is kept there is no store.
 ///
 /// # Errors
-/// Those of reading and writing; a class that is not among [`Labels::Known`]; the one `progress`
+/// Errors of reading and writing; a class that is not among [`Labels::Known`]; the one `progress`
 /// returns.
 pub fn fill_store(
     sources: &[Source],
@@ -383,7 +383,7 @@ pub fn sorted_labels(names: &[String]) -> (Vec<String>, Vec<u32>) {
 /// these in order.
 ///
 /// # Errors
-/// Those of reading, of `make` and of `take`.
+/// Errors of reading, of `make` and of `take`.
 pub fn tokenize_all<T: Default + Send>(
     sources: &[Source],
     tokenizer: &Tokenizer,

@@ -91,7 +91,7 @@ impl ClassifierBatches {
         self.documents.len()
     }
 
-    /// Time steps of the largest batch: what memory is reserved for.
+    /// Time steps of the largest batch; memory is reserved for it.
     pub fn max_steps(&self) -> usize {
         self.documents.iter().map(|&d| self.length(d)).max().unwrap_or(0)
     }

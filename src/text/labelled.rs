@@ -22,7 +22,7 @@ impl Labelled {
     /// [`Labels::Collect`]).
     ///
     /// # Errors
-    /// Those of reading; no document has a text and a class; a class that is not among
+    /// Errors of reading; no document has a text and a class; a class that is not among
     /// [`Labels::Known`].
     pub fn read(source: &Source, labels: &Labels) -> Result<Self> {
         if source.has_tags() {

@@ -187,7 +187,7 @@ impl LmBatches {
         self.documents.iter().map(|&d| self.store.document_text_bytes(d as usize)).sum()
     }
 
-    /// Longest window that can come: what memory is reserved for.
+    /// Longest window that can come; memory is reserved for it.
     pub fn max_window(&self) -> usize {
         let longest = match self.config.windows {
             Windows::Fixed => self.config.bptt,
@@ -283,7 +283,7 @@ impl LmBatches {
     /// returns T; `None` at the end of the epoch. The buffers are resized (their capacity is kept).
     ///
     /// # Errors
-    /// Those of [`TokenStore::read`].
+    /// As [`TokenStore::read`].
     pub fn next_window(&mut self, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) -> Result<Option<usize>> {
         let LmCursor { epoch, segment, position } = self.cursor;
         let Some(t) = self.window(epoch, segment, position) else { return Ok(None) };

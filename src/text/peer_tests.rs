@@ -1,5 +1,5 @@
-//! Token streams and counts on real data, compared with what the reference pipeline made. The data
-//! are not part of the project: where they are absent each test says so and passes.
+//! Token streams and counts on real data, compared with the output of the reference pipeline. The
+//! data are not part of the project: where they are absent each test says so and passes.
 
 use std::path::{Path, PathBuf};
 

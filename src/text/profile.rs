@@ -36,7 +36,7 @@ impl Profile {
     /// Reads all documents of some sources, one at a time.
     ///
     /// # Errors
-    /// Those of reading, and the one `progress` returns, which is told every now and then.
+    /// Errors of reading, and the error of `progress`, which is called every now and then.
     pub fn of(sources: &[Source], progress: OnProgress) -> Result<Self> {
         let mut profile = Profile::default();
         for source in sources {

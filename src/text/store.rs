@@ -140,7 +140,7 @@ impl TokenStore {
         Ok(())
     }
 
-    /// That of the file; for a store without one the name of its text.
+    /// The path of the file; for a store without a file the name of its text.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -160,7 +160,7 @@ impl TokenStore {
         self.header.words
     }
 
-    /// Bytes of the original text (UTF-8): what bits per byte divide by.
+    /// Bytes of the original text (UTF-8), the divisor of bits per byte.
     pub fn text_bytes(&self) -> u64 {
         self.header.text_bytes
     }
@@ -186,7 +186,7 @@ impl TokenStore {
     }
 
     /// # Errors
-    /// [`Error::Data`] unless there are documents of two classes at least: what a classifier needs
+    /// [`Error::Data`] unless there are documents of two classes at least, which a classifier needs
     /// to be trained.
     pub fn check_classes(&self) -> Result<()> {
         let mut seen: Vec<u32> = self.labels.iter().copied().filter(|&l| l != NO_LABEL).collect();

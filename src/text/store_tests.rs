@@ -84,7 +84,7 @@ fn every_altered_or_missing_byte_is_noticed() {
     assert!(message(&[]).contains("shorter than a header"));
 }
 
-/// Checksums are right, but what they protect is not: made by a hostile hand.
+/// A hostile file: its checksums are right, its content is not.
 #[test]
 fn ids_outside_the_vocabulary_are_noticed() {
     let dir = tempfile::tempdir().unwrap();

@@ -66,7 +66,7 @@ impl TokenizerPlan {
 /// [`BuildOptions`] leaves out. The result is the same for any number of threads.
 ///
 /// # Errors
-/// Those of reading, the one `progress` returns, and those of training: no word in the text, a
+/// Errors of reading, of `progress`, and of training: no word in the text, a
 /// vocabulary too small for one.
 pub fn train_subword(
     sources: &[Source],

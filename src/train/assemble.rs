@@ -1,6 +1,6 @@
 //! The one place where a training is put together: a model, its memory, its start values, the
 //! weights of an earlier model, the batches, the task. The stages, trials, benchmarks and tests all
-//! come here; what differs between them is what they hand in.
+//! come here; they differ in what they hand in.
 
 use std::sync::Arc;
 
@@ -100,7 +100,7 @@ pub fn classifier(
 /// Documents of a store: these, or all.
 pub type Chosen = (Arc<TokenStore>, Option<Vec<u32>>);
 
-/// Documents with what is known of them.
+/// Documents with their true answers.
 #[derive(Clone)]
 pub struct Examples {
     pub store: Arc<TokenStore>,
@@ -165,7 +165,7 @@ pub fn classifier_task<'a>(
 }
 
 impl Examples {
-    /// Batches of the examples for an evaluation, and what is known of them.
+    /// Batches of the examples for an evaluation, and their true answers.
     pub(super) fn into_measurable(self, rows: usize, order: SampleOrder, direction: Direction) -> Result<Measurable> {
         let Examples { store, second, gold, chosen } = self;
         let (batches, documents) = classes::evaluation_batches(store, second, chosen, rows, order, direction)?;

@@ -158,7 +158,7 @@ impl Checkpoints {
         let previous = path.with_file_name(PREVIOUS_FILE);
         let fault = match Snapshot::load(path) {
             Ok(snapshot) => return self.same_run(snapshot).map(|snapshot| (snapshot, None)),
-            // what cannot be read now may be read later: only what is damaged is given up
+            // a file that cannot be read now may be read later: only a damaged one is given up
             Err(fault) if files::exists(path)? && files::sha256_of(path).is_err() => return Err(fault),
             Err(fault) => fault,
         };
@@ -192,7 +192,7 @@ fn sealed(object: &str) -> String {
 
 const SEAL: &str = "{\"crc32\":\"";
 
-/// Whether the seal fits. What an earlier version wrote has none.
+/// Whether the seal fits. A file of an earlier version has none.
 fn seal_fits(text: &str) -> bool {
     let Some(rest) = text.strip_prefix(SEAL) else { return true };
     let parts = rest.get(..8).zip(rest.get(8..).and_then(|rest| rest.strip_prefix("\",")));
@@ -295,7 +295,7 @@ impl Snapshot {
                 .hint("restore the original file, or start again with --overwrite"));
         }
         let state: serde_json::Value = serde_json::from_str(state).map_err(|_| broken())?;
-        // what an earlier version wrote has no digests
+        // a file of an earlier version has no digests
         if let Some(digests) = state["tensors"].as_object() {
             for (name, tensor) in &tensors {
                 if digests.get(name).and_then(serde_json::Value::as_str) != Some(&file::digest(tensor)?) {

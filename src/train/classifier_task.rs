@@ -105,7 +105,7 @@ impl<'a> ClassifierTask<'a> {
     /// such data.
     ///
     /// # Errors
-    /// Those of prediction.
+    /// Errors of prediction.
     pub(super) fn tune_thresholds(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Vec<f64>>> {
         let Some(valid) = &mut self.valid else { return Ok(None) };
         let found = valid.predict(self.model, g, parameters, &self.settings.decision)?;

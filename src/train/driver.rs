@@ -32,7 +32,7 @@ use crate::train::Stage;
 pub struct Update {
     /// The loss that is minimised.
     pub total: Var,
-    /// Of the head alone: what is reported.
+    /// The loss of the head alone, which is reported.
     pub loss: Var,
     pub tokens: u64,
     pub documents: u64,
@@ -91,7 +91,7 @@ pub struct Phase {
 pub struct LoopSettings {
     pub stage: Stage,
     pub phases: Vec<Phase>,
-    /// Optimiser, clipping, stopping and what else does not depend on the phase.
+    /// Optimiser, clipping, stopping and all else that does not depend on the phase.
     pub training: TrainingSettings,
 }
 
@@ -329,8 +329,8 @@ impl<'a> Training<'a> {
         self.before + self.started.elapsed().as_secs_f64()
     }
 
-    /// On a GPU two graphs: up to the norm, for which the host waits, and what it decides
-    /// (DESIGN.md, "On a GPU").
+    /// On a GPU two graphs: up to the norm, for which the host waits, and the update that it
+    /// decides (DESIGN.md, "On a GPU").
     fn update(&mut self) -> Result<Outcome> {
         let collecting = self.graph.device().collect()?;
         self.graph.reset();

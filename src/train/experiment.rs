@@ -97,7 +97,7 @@ impl Laboratory<'_> {
     /// Every method but those of `left_out`, with all labels (or so many) and one seed.
     ///
     /// # Errors
-    /// Those of the runs; nothing is left to run.
+    /// Errors of the runs; no run is left.
     pub fn compare(
         &mut self,
         data: &Data,
@@ -135,7 +135,7 @@ impl Laboratory<'_> {
     /// model together.
     ///
     /// # Errors
-    /// Those of the runs.
+    /// Errors of the runs.
     pub fn with_labels(&mut self, data: &Data, labels: usize, seed: u64) -> Result<Vec<Cell>> {
         let place = self.out.join(format!("seed-{seed}"));
         let few = place.join(format!("labels-{labels}"));
@@ -251,7 +251,7 @@ impl Laboratory<'_> {
         if backward.is_empty() { Ok(()) } else { ask(&[forward, backward].concat(), BOTH) }
     }
 
-    /// The linear model of a run, and what its folder answers.
+    /// The linear model of a run, and the answer of its folder.
     fn answers(&self, out: &Path, data: &Data, labels: Option<usize>, seed: u64, cells: &mut Vec<Cell>) -> Result<()> {
         let folder = out.join(CLASSIFIER);
         let linear = answer::linear::evaluate(&LinearModel::load(&folder)?, &data.test)?;

@@ -56,7 +56,7 @@ pub fn install() -> Result<()> {
     let (mut told, tells) = UnixStream::pair().map_err(fault)?;
     let register = |number: i32| {
         flag::register_usize(number, signal.clone(), number as usize)?;
-        // what a handler may not do, a thread does
+        // a thread does the work that a handler may not do
         pipe::register(number, tells.try_clone()?)
     };
     [SIGINT, SIGTERM, SIGHUP].into_iter().try_for_each(|number| register(number).map(drop).map_err(fault))?;

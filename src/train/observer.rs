@@ -22,7 +22,7 @@ pub trait Observer {
         Ok(None)
     }
 
-    /// The run goes back: what came after so many events did not happen.
+    /// The run goes back: events after so many did not happen.
     fn go_back(&mut self, events: u64) -> Result<()> {
         let _ = events;
         Ok(())
@@ -66,7 +66,7 @@ impl Observer for Vec<Box<dyn Observer>> {
     }
 }
 
-/// One line of a resolved recipe: what was chosen and who said so (docs/SPEC.md section, command
+/// One line of a resolved recipe: the value and its source (docs/SPEC.md section, command
 /// line, configuration file).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipeRow {

@@ -69,7 +69,7 @@ pub struct Work<'a> {
     pub models: u64,
     /// Classifiers from scratch besides.
     pub compare: bool,
-    /// Goes on from what is there.
+    /// Resumes from the checkpoint.
     pub resume: bool,
     /// Whether the models are on a GPU.
     pub on_gpu: bool,
@@ -113,7 +113,7 @@ impl Run<'_> {
             "answer": null,
         });
         if task != TaskName::Class {
-            // what is measured depends on the task
+            // the scores depend on the task
             let all = forward.classifier.as_object().into_iter().flatten();
             let scores = all.filter(|(name, _)| name.starts_with("valid_") || name.starts_with("test_"));
             scores.for_each(|(name, value)| result["classifier"][name] = value.clone());
@@ -176,7 +176,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// That of the second direction of a run of two has its name behind that of the stage.
+    /// The directory of a stage. In a run of both directions, the name of the second direction
+    /// follows that of the stage.
     fn directory(&self, stage: &str, direction: Direction) -> PathBuf {
         let out = self.text.filter(|_| !stage.starts_with(CLASSIFIER)).unwrap_or(self.out);
         if direction == self.context.direction {

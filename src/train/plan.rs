@@ -3,8 +3,8 @@
 //! Memory: the slabs of parameters and gradients, the optimiser's state, and the pool, whose
 //! content is found by running the stage's model on a [dry](crate::autodiff::Graph::dry) graph, in
 //! the order of the training loop (`steps`). Arithmetic: the matrix products that operations tell
-//! that graph of, a multiply-add counted as two; what a backward pass computes again is no useful
-//! work and is not counted, nor are element-wise operations.
+//! to that graph, a multiply-add counted as two; arithmetic that a backward pass repeats is no
+//! useful work and is not counted, nor are element-wise operations.
 
 mod steps;
 
@@ -54,9 +54,9 @@ pub struct Sizes {
     pub classes: Option<usize>,
     /// Rows of a batch.
     pub batch_size: usize,
-    /// Steps of a window or chunk as the recipe names it: what `flop` is of.
+    /// Steps of a window or chunk as the recipe names it, for `flop`.
     pub bptt: usize,
-    /// Steps of the largest window that can come: what `bytes` is of.
+    /// Steps of the largest window that can come, for `bytes`.
     pub longest_window: usize,
     /// Tokens of every document (classifier).
     pub length: Option<usize>,

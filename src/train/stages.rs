@@ -90,7 +90,7 @@ impl Workplace {
 
 impl Drop for Workplace {
     fn drop(&mut self) {
-        // what cannot be removed is overwritten by the next run
+        // a file that cannot be removed is overwritten by the next run
         if self.temporary.is_none() {
             let _ = std::fs::remove_dir_all(&self.directory);
         }

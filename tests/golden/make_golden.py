@@ -459,7 +459,7 @@ with open(os.path.join(OUT, 'README.md'), 'w') as f:
     f.write(f"# Golden fixtures\nMade by `make_golden.py` (torch {torch.__version__}); each case as `NAME_f64.safetensors` and `NAME_f32.safetensors`: same names, shapes and inputs (inputs are exactly representable in f32, save the mask scale 1/(1-p) and the lr lists), the arithmetic done in that type. f32 files hold f32 rounding of PyTorch's own order: compare to f64 with ~1e-5, f64 with ~1e-10. Integer tensors are int64. Hyperparameters also stand in each file's `__metadata__`. Run again on the same machine, the script writes the same bytes; another processor may differ in the last bit of long sums.\n")
     for name, dn, fn, sh, meta, size in doc:
         if dn != 'f64': continue
-        f.write(f"\n## {name}\n{NOTES[name]}\n\nMetadata: `{json.dumps({k: str(v) for k, v in meta.items()})}` ({size} bytes in f64)\n\n| tensor | shape | type |\n|---|---|---|\n")
+        f.write(f"\n## {name}\n{NOTES[name]}\n\nMetadata (the f64 file has {size} bytes):\n```json\n{json.dumps({k: str(v) for k, v in meta.items()})}\n```\n\n| tensor | shape | type |\n|---|---|---|\n")
         for k in sorted(sh): f.write(f"| `{k}` | {sh[k][1]} | {'float' if 'float' in sh[k][0] else sh[k][0]} |\n")
     f.write('\n## masks.json\nNot made here but by `make_masks.py` (its head says what it holds): known dropout masks of the counter-based generator.\n')
 print('ok', [(x[2], x[5]) for x in doc])

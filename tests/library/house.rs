@@ -84,10 +84,14 @@ fn walk(directory: &Path, files: &mut Vec<std::path::PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             walk(&path, files);
-        } else if path.extension().is_some_and(|e| e == "rs") {
+        } else {
             files.push(path);
         }
     }
+}
+
+fn is(path: &Path, extensions: &[&str]) -> bool {
+    path.extension().is_some_and(|e| extensions.iter().any(|known| e == *known))
 }
 
 #[test]
@@ -118,6 +122,7 @@ fn sources() -> Vec<(String, std::path::PathBuf, String)> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     walk(&source, &mut files);
+    files.retain(|path| is(path, &["rs"]));
     files.sort();
     let read = |path: std::path::PathBuf| {
         let inside = path.strip_prefix(&source).unwrap().to_path_buf();
@@ -200,6 +205,65 @@ fn the_files_of_bench_know_each_other_in_one_direction() {
     }
     let strange = |text: &str| known(text).into_iter().any(|n| n.starts_with(char::is_uppercase));
     assert!(files.iter().all(|(_, text)| !strange(text)), "a file of bench names an item of its mod.rs");
+}
+
+/// Most characters of a line that people read.
+const WIDTH: usize = 100;
+
+/// Lines of comments that are too wide, from 1. Rows of tables may be.
+fn wide_comments(text: &str, mark: &str) -> Vec<usize> {
+    let wide =
+        |line: &str| line.trim_start().starts_with(mark) && !line.contains(" | ") && line.chars().count() > WIDTH;
+    text.lines().enumerate().filter(|(_, line)| wide(line)).map(|(at, _)| at + 1).collect()
+}
+
+/// Lines of Markdown that are too wide, from 1. Tables and blocks of code may be.
+fn wide_markdown(text: &str) -> Vec<usize> {
+    let (mut code, mut wide) = (false, Vec::new());
+    for (at, line) in text.lines().enumerate() {
+        let begin = line.trim_start();
+        if begin.starts_with("```") {
+            code = !code;
+        } else if !code && !begin.starts_with('|') && line.chars().count() > WIDTH {
+            wide.push(at + 1);
+        }
+    }
+    wide
+}
+
+#[test]
+fn comments_and_pages_are_at_most_100_characters_wide() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files: Vec<std::path::PathBuf> =
+        std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
+    for folder in ["src", "tests", "tools", "docs", "benches"] {
+        walk(&root.join(folder), &mut files);
+    }
+    files.retain(|path| !path.components().any(|part| part.as_os_str() == "target"));
+    files.sort();
+    let (mut wide, mut pages) = (Vec::new(), 0);
+    for path in files {
+        let lines: fn(&str) -> Vec<usize> = match path.extension().and_then(|e| e.to_str()) {
+            Some("rs") => |text| wide_comments(text, "//"),
+            Some("sh" | "py" | "toml") => |text| wide_comments(text, "#"),
+            Some("md") => wide_markdown,
+            _ => continue,
+        };
+        pages += usize::from(is(&path, &["md"]));
+        let inside = path.strip_prefix(root).unwrap().display();
+        let text = std::fs::read_to_string(&path).unwrap();
+        wide.extend(lines(&text).into_iter().map(|line| format!("{inside}:{line}")));
+    }
+    assert!(pages > 10, "the pages were not found");
+    assert!(wide.is_empty(), "lines of more than {WIDTH} characters:\n{}", wide.join("\n"));
+}
+
+#[test]
+fn a_wide_line_is_noticed() {
+    let long = "ä".repeat(WIDTH);
+    assert!(wide_comments(&format!("let x = \"{long}\";\n// {}", &long[..100]), "//").is_empty());
+    assert_eq!(wide_comments(&format!("fn f() {{\n    /// {long}\n}}"), "//"), [2]);
+    assert_eq!(wide_markdown(&format!("{long}\n- {long}\n| {long} |\n```\n  {long}\n```\n{long}.")), [2, 7]);
 }
 
 #[test]

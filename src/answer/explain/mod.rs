@@ -104,7 +104,7 @@ impl NetworkWords {
     }
 }
 
-/// The end points of a path of integrated gradients, and what came together along it.
+/// The end points of a path of integrated gradients, and the sums along it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Path {
     pub steps: usize,

@@ -1,4 +1,4 @@
-//! The exact shares: what every pooled step adds to a logit.
+//! The exact shares of every pooled step in a logit.
 //!
 //! In evaluation the head is linear but for its ReLUs. At one input they are linear, too: each unit
 //! of a hidden layer is on or off. With this active set the logit is `base + Σ_j a_j (p_j − μ_j)`

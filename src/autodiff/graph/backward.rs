@@ -52,7 +52,7 @@ impl Graph {
                 }
             }
             for &output in &node.outputs {
-                // what nobody needs any more goes back to the pool
+                // gradients that are no longer needed go back to the pool
                 self.values[output.index as usize].gradient = None;
             }
             node.saved.clear();
@@ -70,8 +70,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Bytes that a backward has to read and write at least: what was saved, and the gradients of
-    /// outputs and inputs.
+    /// Bytes that a backward has to read and write at least: the saved tensors, and the gradients
+    /// of outputs and inputs.
     fn traffic_of(&self, node: &Node) -> usize {
         let saved = node.saved.iter().flatten();
         let upstream = node.outputs.iter().filter(|&&v| self.gradient(v).is_some());

@@ -10,10 +10,10 @@ use crate::tensor::Tensor;
 impl Graph {
     /// The first operation of this step with an output that is not finite: its name, and the first
     /// parameter that it or one before it took. Good until [`reset`](Self::reset), after a backward
-    /// pass, too; what nothing needs a gradient of is not looked at.
+    /// pass, too; values without a gradient are not looked at.
     ///
     /// # Errors
-    /// Those of a GPU.
+    /// Errors of a GPU.
     pub fn first_not_finite(&self) -> Result<Option<(&'static str, Option<ParameterId>)>> {
         let mut before = None;
         for node in self.nodes.iter().take_while(|node| node.outputs.iter().all(|v| self.is_of_this_step(*v))) {
@@ -33,7 +33,7 @@ impl Graph {
     /// CPU alone.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Errors of reading.
     pub fn saturations(&self) -> Result<Vec<(Option<ParameterId>, f64)>> {
         if self.device() != Device::Cpu {
             return Ok(Vec::new());

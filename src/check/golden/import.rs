@@ -12,7 +12,7 @@ use crate::ops::batch_norm::Mode;
 use crate::ops::linear::linear;
 use crate::text::{Direction, Rules};
 
-/// Weights, their vocabulary, what they are, and whether they have a decoder's bias.
+/// Weights, their vocabulary, their kind, and whether they have a decoder's bias.
 const LANGUAGE_MODELS: [(&str, &str, Asked, bool); 6] = [
     ("fastai2_lm.pth", "vocab_list.pkl", Asked::Fastai2, true),
     ("fastai2_lm_legacy.pth", "vocab_list_protocol2.pkl", Asked::Fastai2, true),
@@ -59,7 +59,7 @@ fn placed(f: &Fixture, imported: &Imported) -> Result<Parameters> {
 pub(super) fn files(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     g.set_recording(false);
     for (weights, vocabulary, kind, bias) in LANGUAGE_MODELS {
-        // what it is must be found by itself, too
+        // its kind must be recognised, too
         let imported = read(f, weights, vocabulary, None)?;
         read(f, weights, vocabulary, Some(kind))?;
         language_model(f, g, &imported, bias)?;
@@ -103,7 +103,7 @@ fn language_model(f: &mut Fixture, g: &mut Graph, imported: &Imported, bias: boo
             }
             (1, false) => f.compare("logits_no_bias", &found)?,
             (_, true) => f.compare("logits_second_call", &found)?,
-            // what the second call gives without a bias is in no fixture
+            // the output of the second call without a bias is in no fixture
             (_, false) => {}
         }
     }

@@ -52,7 +52,7 @@ pub struct Difference {
 pub struct GoldenRow {
     pub file: String,
     pub case: String,
-    /// `f64` or `f32`: what the fixture was computed in, and the replay.
+    /// `f64` or `f32`: the type of the fixture, and of the replay.
     pub dtype: String,
     /// Why it was not replayed, if it was not.
     pub skipped: Option<String>,

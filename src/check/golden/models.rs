@@ -124,7 +124,8 @@ pub(super) fn language_model(f: &mut Fixture, g: &mut Graph) -> Result<()> {
         parameters.zero_missing_gradients();
         compare_gradients(f, &parameters, &names, &format!("{p}grad."))?;
 
-        // what a training step never makes: AR and TAR apart, the logits, and their gradient
+        // tensors that a training step never makes: AR and TAR apart, the logits, and their
+        // gradient
         for (name, alpha, beta) in [("loss_ar", losses.alpha, 0.0), ("loss_tar", 0.0, losses.beta)] {
             let [raw, dropped] = [&raw, &dropped].map(|t| g.constant(t.clone()));
             let part = Regularisation { alpha, beta, guard: TarGuard::Time };

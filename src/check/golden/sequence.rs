@@ -27,7 +27,7 @@ pub(super) fn lstm(f: &mut Fixture, g: &mut Graph) -> Result<()> {
     let mask = f.real("mask_hh", &[4 * h, h])?;
     let upstream = [f.real("gy", &[t, b, h])?, f.real("gh", &[b, h])?, f.real("gc", &[b, h])?];
     let dropped = f.real("w_hh_dropped", &[4 * h, h])?;
-    // gates of a step are internal to the operation; what they do is seen in every output and
+    // gates of a step are internal to the operation; their effect is seen in every output and
     // gradient
     f.skip("gates");
 

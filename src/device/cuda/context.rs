@@ -100,7 +100,7 @@ const SHARED: usize = 48 * 1024;
 // SAFETY: handles of the driver may be used from any thread, once it has made the context its
 // current one (`bind`).
 unsafe impl Send for Context {}
-// SAFETY: as above; what changes is behind locks.
+// SAFETY: as above; mutable parts are behind locks.
 unsafe impl Sync for Context {}
 
 static OPEN: [OnceLock<Context>; GPUS] = [const { OnceLock::new() }; GPUS];
@@ -250,7 +250,7 @@ impl Context {
             .bind()
             .and_then(|()| settle())
             // SAFETY: the address is that of an allocation that nobody uses any more; the driver
-            // waits for what still runs.
+            // waits for work that still runs.
             .and_then(|()| unsafe { driver::free(address) }.map_err(|e| failed("giving memory back", e)));
         self.keep(freed);
     }

@@ -3,7 +3,7 @@
 use super::driver::Code;
 use crate::error::Error;
 
-/// `doing`: what failed, as the beginning of a sentence ("launching kernel 'gemm'").
+/// `doing`: the failed action, as the beginning of a sentence ("launching kernel 'gemm'").
 pub(super) fn failed(doing: &str, error: Code) -> Error {
     let Code(code) = error;
     let why = match code {

@@ -40,17 +40,17 @@ impl<'a> Matrix<'a> {
         Matrix { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
     }
 
-    /// Rows of what is meant.
+    /// Rows of the operand.
     pub fn row_count(&self) -> usize {
         self.rows
     }
 
-    /// Columns of what is meant.
+    /// Columns of the operand.
     pub fn column_count(&self) -> usize {
         self.columns
     }
 
-    /// Columns of what is stored.
+    /// Columns of the stored matrix.
     fn stored_columns(&self) -> usize {
         if self.transposed { self.rows } else { self.columns }
     }
@@ -68,7 +68,7 @@ pub enum Tile {
 }
 
 impl Tile {
-    /// Those that products in a format are compiled for.
+    /// The tiles that products in a format are compiled for.
     pub fn of(format: Precision) -> &'static [Tile] {
         match format {
             Precision::Full => &[Tile::Small, Tile::Large],
@@ -247,7 +247,7 @@ pub fn logits(
     let (grid, rows_first) = grid(x.format, tile.counts(m, n));
     let flag = |there: bool, bit: u32| u32::from(there) << bit;
     let flags = flag(bias.is_some(), 1) | rows_first | flag(targets.is_some(), 3) | flag(c.is_some(), 4);
-    // what is not there is not read or written
+    // elements beyond the matrix are not read or written
     let [bias, targets, c] = [bias, targets, c].map(|argument| argument.unwrap_or(parts));
     let (first, sizes) = ([x.data, w.data, bias, targets, c, parts], [m, n, k].map(Argument::from));
     match x.format {

@@ -3,9 +3,9 @@
 //! Work is recognised by what it does: kernels, grids, arguments, places in memory. The first time
 //! it runs piece by piece, the second time it is captured, from then on its graph is launched. So a
 //! graph can never do anything else than the pieces would have done, and who collects work need not
-//! know whether there is one. What may differ between two times is what is uploaded: the graph
-//! copies it from page-locked memory of its own, which is written before each launch. A driver that
-//! refuses a capture has said so once: all work then runs piece by piece.
+//! know whether there is one. Uploads alone may differ between two times: the graph copies them
+//! from page-locked memory of its own, which is written before each launch. A driver that refuses a
+//! capture has said so once: all work then runs piece by piece.
 
 use std::ffi::c_void;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use super::error::failed;
 use super::work::Work;
 use crate::error::{Error, Result};
 
-/// Work that is remembered at most; what was not met for longest goes first. A training has two
+/// The most work that is remembered; the least recently used is forgotten first. A training has two
 /// graphs for every window length and set of frozen layers: 64 hold the lengths that variable
 /// windows draw (70 ± 15). More would cost page-locked memory and memory of the driver, about 100
 /// KB each, and batches of documents, which seldom have the same shape twice, would fill any number

@@ -5,7 +5,7 @@
 //! [launch](Context::launch) them, which holds the arguments against the PTX. The driver is loaded
 //! at run time; [`simulate`] puts the simulated one (tools/cudasim) in its place.
 //!
-//! Some calls cannot return an error (a tensor's host copy, the end of a block). What fails there
+//! Some calls cannot return an error (a tensor's host copy, the end of a block). An error there
 //! is kept and returned by the next call that can: as with the driver itself, an error is never
 //! lost, and everything after it fails.
 //!

@@ -1,4 +1,4 @@
-//! Work for the stream: launches, copies, fills, in their order, each with what it needs to be done
+//! Work for the stream: launches, copies, fills, in their order, each with the data to be done
 //! or compared.
 
 use std::ffi::c_void;

@@ -32,11 +32,12 @@ pub enum Target {
 /// Files that were written, the model first.
 pub type Written = Vec<PathBuf>;
 
-/// Writes a model to a file, and what it needs beside it: `FILE.vocab.json`, for fastai
+/// Writes a model to a file, and the files that it needs beside it: `FILE.vocab.json`, for fastai
 /// `FILE.vocab.pkl`.
 ///
 /// # Errors
-/// [`Error::Usage`]: what the target cannot hold; [`Error::File`]: a file that cannot be written.
+/// [`Error::Usage`]: a part that the target cannot hold; [`Error::File`]: a file that cannot be
+/// written.
 pub fn export(model: &AnyModel, target: Target, out: &Path) -> Result<Written> {
     let (parameters, vocabulary, config) = match model {
         AnyModel::LanguageModel(model) => (&model.parameters, &model.vocabulary, &model.config),

@@ -169,7 +169,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Runs the program to its end; what it leaves.
+    /// Runs the program to its end; returns its result.
     pub fn run(&mut self) -> Step<Id> {
         loop {
             let [code] = self.number::<1>()?;
@@ -327,7 +327,7 @@ impl<'a> Machine<'a> {
                 self.note(number as u64)?;
             }
             0x94 => self.note(self.memo.len() as u64)?,
-            // what Python would import and call
+            // the object that Python would import and call
             b'c' => {
                 let class = self.class()?;
                 self.stack.push(class);

@@ -1,4 +1,4 @@
-//! Names of other programs for the tensors of an AWD-LSTM and its heads, and what they tell about
+//! Names of other programs for the tensors of an AWD-LSTM and its heads, and what they imply for
 //! the model: its kind, its sizes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +51,7 @@ const OF_LAYER: [&str; 4] = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias
 
 struct Tensors {
     all: BTreeMap<String, Array>,
-    /// Those that were looked at.
+    /// The names that were looked at.
     seen: BTreeSet<String>,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A pickle is a program for a small stack machine. Python's own machine imports and calls what the
 //! program names, so that opening a file can run any code. Here a call becomes a [`Node::Object`]:
-//! a note of what would have been called, with which arguments. Who reads the notes decides what
-//! they mean (see [`torch`](super::torch)). Protocols 0 to 5.
+//! a note of the function that would have been called, and its arguments. Who reads the notes
+//! decides what they mean (see [`torch`](super::torch)). Protocols 0 to 5.
 //!
 //! Memory and time are linear in the length of the file: every step of the machine reads at least
 //! one byte, and adds at most one node and the items that were put on the stack.

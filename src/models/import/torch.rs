@@ -1,4 +1,4 @@
-//! Tensors by name from what `torch.save` writes: a ZIP archive, or the older format of pickles in
+//! Tensors by name from files of `torch.save`: a ZIP archive, or the older format of pickles in
 //! a row. No code of the file is run (see [`pickle`](super::pickle)).
 
 use std::collections::HashMap;
@@ -55,7 +55,7 @@ fn archive(bytes: &[u8]) -> Result<(Pickle, Storages), String> {
     let mut entry = |name: &str| -> Result<Vec<u8>, String> {
         let file = zip.by_name(name).map_err(bad)?;
         let (size, most) = (file.size(), bytes.len() as u64);
-        // torch stores without compression; what says more of itself would unpack to anything
+        // torch stores without compression; a compressed member could unpack to any size
         if size > most {
             return Err(format!("says that '{name}' has {size} bytes, more than the file"));
         }

@@ -147,7 +147,7 @@ impl EncoderSettings {
         }
     }
 
-    /// E: width of the embedding, and of what is given for every token.
+    /// E: width of the embedding, and of the output for every token.
     pub fn width(&self) -> usize {
         match self {
             EncoderSettings::AwdLstm(settings) => settings.embedding,

@@ -153,7 +153,7 @@ impl Encoder for Qrnn {
         let [steps, b, e] = *g.shape(x).dims() else { unreachable!("an embedding is [T, B, E]") };
         let last = self.layers.len();
         let before = g.constant(state.get(last).leading_rows(b)?);
-        // what the next window's first step has before it, as this window's dropout has left it
+        // the input before the next window's first step, after this window's dropout
         // (docs/SPEC.md §1.5)
         let next = g.uninitialised([b, e], g.dtype(x))?;
         next.copy_elements(0, g.tensor(x), (steps - 1) * b * e, b * e);

@@ -1,4 +1,4 @@
-//! Heads: from what an encoder gives for every token to the loss of a task.
+//! Heads: from the output of an encoder for every token to the loss of a task.
 //!
 //! A new one is a file beside this that declares its parameters and implements [`Head`]; a model
 //! (`nn::model`) puts it on an encoder.
@@ -38,7 +38,7 @@ pub struct Features<'a> {
     pub norm: Mode,
     /// Where documents are pairs of texts: the rows of the first and of the second text of each.
     pub pairs: Option<[&'a [u32]; 2]>,
-    /// Where words are labelled: what each encoder has made of them; its chunks are those of the
+    /// Where words are labelled: the output of each encoder; its chunks are those of the
     /// first.
     pub readings: &'a [Reading<'a>],
 }
@@ -91,7 +91,7 @@ pub trait Head: std::fmt::Debug + Send + Sync {
     /// More parameters than there are streams of start values.
     fn initialise(&self, parameters: &Parameters, key: Key) -> Result<()>;
 
-    /// Where the time of what belongs to the loss, but is not the head's own, is counted.
+    /// The part of the model that counts the time of a loss that is not the head's own.
     fn part(&self) -> trace::Layer {
         trace::Layer::NONE
     }

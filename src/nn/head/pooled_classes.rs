@@ -65,7 +65,7 @@ pub struct PooledClasses {
 }
 
 impl PooledClasses {
-    /// Declares the parameters. `sizes`: widths from what is pooled (3E; of a pair 12E) to the
+    /// Declares the parameters. `sizes`: widths from the pooled vector (3E; of a pair 12E) to the
     /// classes; `linear_bias`: whether linear layers have a bias; `norm_bias`: start value of the
     /// batch norms' bias.
     pub fn declare(

@@ -1,4 +1,4 @@
-//! A classifier on embeddings instead of words: what an attribution to words differentiates.
+//! A classifier on embeddings instead of words, for attributions to words, which differentiate it.
 
 use super::Classifier;
 use super::classifier::OfHead;

@@ -31,7 +31,7 @@ pub struct LanguageModelSettings {
 pub struct WindowLoss {
     /// The loss that is minimised: cross-entropy + AR + TAR.
     pub total: Var,
-    /// The cross-entropy alone, in nats per token: what is reported.
+    /// The cross-entropy alone, in nats per token, which is reported.
     pub cross_entropy: Var,
     /// AR + TAR, if any.
     pub regularisation: Option<Var>,

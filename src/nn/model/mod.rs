@@ -34,7 +34,8 @@ pub struct LossSettings {
 pub struct BatchLoss {
     /// The loss that is minimised: the sum of the parts, each with its weight.
     pub total: Var,
-    /// Of the head: what is reported, a mean cross-entropy in nats or a mean squared error.
+    /// The loss of the head, which is reported: a mean cross-entropy in nats or a mean squared
+    /// error.
     pub loss: Var,
     /// Of a second head, before its weight.
     pub auxiliary: Option<Var>,

@@ -25,7 +25,7 @@ pub struct BatchNorm;
 /// Which statistics normalise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Those of the batch, which also enter the running statistics.
+    /// The statistics of the batch, which also enter the running statistics.
     Train,
     /// The running ones.
     Eval,

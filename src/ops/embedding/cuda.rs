@@ -16,7 +16,7 @@ struct MasksWords {
     locked_given: u32,
 }
 
-/// The two dropouts, and what of them kernels take.
+/// The two dropouts, as kernels take them.
 pub(super) struct Masks<'a> {
     rows: &'a Dropout,
     locked: &'a Dropout,

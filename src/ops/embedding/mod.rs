@@ -58,7 +58,7 @@ pub fn embedding(
     input.check("embedding", "input", b, e)?;
     let dtype = g.dtype(w);
     let y = g.uninitialised([t, b, e], dtype)?;
-    // what the backward reads of them
+    // the part of them that the backward reads
     let mut tokens = tokens.clone();
     match g.device() {
         Device::Cpu => real_type!("embedding", "w", dtype, T => {

@@ -45,7 +45,7 @@ pub(super) enum Factors<'a, T> {
 }
 
 impl<'a, T: Real> Factors<'a, T> {
-    /// `given`: what the mask holds, if it is a given one.
+    /// `given`: the values of the mask, if it is a given one.
     pub fn new(factor: f64, mask: &Dropout, given: Option<&'a [T]>) -> Self {
         match (mask, given) {
             (Dropout::Random(mask), _) => Factors::Random(*mask),

@@ -87,7 +87,7 @@ struct Words {
 /// * `gates`: `[T, B, 3H]`, the pre-activations a_z, a_f, a_o side by side
 /// * `c0`: `[B, H]`
 ///
-/// `f` is the share of what is new, as in awd-lstm-lm; the paper's f is `1-f`. Gradients: both
+/// `f` is the share of the new value, as in awd-lstm-lm; the paper's f is `1-f`. Gradients: both
 /// inputs. Saved: the states `[T, B, H]`; the backward pass computes the gates again, which costs
 /// less than to write and read them, and draws the mask again.
 pub fn forget_mult(g: &mut Graph, gates: Var, c0: Var, zoneout: &Zoneout) -> Result<ForgetMultOutputs> {
@@ -253,7 +253,7 @@ mod tests {
             let held = !m.keeps((i / 19) as u32, (i % 19) as u32);
             assert_eq!(y[i] == before, held, "element {i}");
             kept += usize::from(held);
-            // nothing is scaled: what is not held in the first step is what it is without zoneout
+            // nothing is scaled: a unit that is not held in the first step is as without zoneout
             assert!(i >= n || held || y[i] == free[i]);
         }
         assert!((60..120).contains(&kept), "{kept} of 228");

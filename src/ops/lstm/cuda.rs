@@ -155,7 +155,7 @@ impl Layer<'_> {
         }
     }
 
-    /// Where a kernel writes all states of h as an operand, kept for what multiplies `y`.
+    /// Where a kernel writes all states of h as an operand, kept for the products with `y`.
     fn rounded_states(&self, products: &mut Products, y: &Tensor) -> Result<Operand> {
         let Sizes { t, b, h, .. } = self.sizes;
         let states = Products::of_copy(y, [t * b, h], products.blank([t * b, h])?);

@@ -36,7 +36,7 @@ pub(super) fn forward<T: Real>(
     let mut before = Left::new(left, b, h);
     trace::in_the_pool(|| {
         for t in 0..steps {
-            // h of the step before, and what lies after it
+            // h of the step before, and the elements after it
             let (done, now) = trace.y.split_at_mut(t * b * h);
             let h_before = if t == 0 { layer.h0 } else { &done[(t - 1) * b * h..] };
             before.quantise_fixed(&h_before[..b * h]);

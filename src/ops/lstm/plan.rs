@@ -83,7 +83,7 @@ impl Persistent {
     /// The sizes of a block; shared memory as the kernels divide it. In f32: the block's weights,
     /// the inner dimension padded to whole chunks, and two chunks of the other operand. In bf16:
     /// the block's weights, the inner dimension padded to slices of 32, and the sums of its
-    /// columns; what goes to registers, if `registers`, passes through the memory of the rest.
+    /// columns; the part for registers, if `registers`, passes through the memory of the rest.
     fn new(precision: Precision, pass: Pass, [units, batch, hidden]: [usize; 3], registers: bool) -> Self {
         let (inner, columns) = match pass {
             Pass::Forward => (hidden, 4 * units),
@@ -475,7 +475,7 @@ mod tests {
             "72 x 16 units, 32 rows, 100352 bytes, 49152 in registers"
         );
         assert!(rounded("RTX 4090", Pass::Backward, 1184).contains("needs 102 KiB of shared memory and may have 99"));
-        // what goes to registers passes through shared memory, be there more of it or less
+        // the part for registers passes through shared memory, which may be larger or smaller
         let plan = |hidden| Persistent::new(Precision::Bf16, Pass::Backward, [16, 1, hidden], true);
         assert_eq!((plan(1).shared, plan(1).in_registers), (3072, 1024));
         assert_eq!((plan(500).shared, plan(500).in_registers), (51200, 49152));

@@ -1,7 +1,7 @@
 use crate::autodiff::Store;
 use crate::tensor::Real;
 
-/// `(σ(z), −ln σ(−z))`: of `z`, what it says and what it costs where it is wrong.
+/// `(σ(z), −ln σ(−z))`: the probability of a logit `z`, and its loss where the label is absent.
 fn sigmoid_and_cost<T: Real>(z: T) -> (T, T) {
     let small = (-z.abs()).exp::<false>();
     let sum = T::ONE + small;
@@ -30,7 +30,9 @@ pub(super) fn forward<T: Real>(logits: &[T], targets: &[T], weights: &[T], focal
     loss / T::from_f64(logits.len() as f64)
 }
 
-/// `dz = ((1 − y)·(γ·p^γ·(1 − p)·wrong + p^(γ+1)) − w·y·(γ·(1 − p)^γ·p·missed + (1 − p)^(γ+1)))·dloss/n`
+/// `dz = ((1 − y)·absent − w·y·present)·dloss/n`, with
+/// `absent = γ·p^γ·(1 − p)·wrong + p^(γ+1)` and
+/// `present = γ·(1 − p)^γ·p·missed + (1 − p)^(γ+1)`
 pub(super) fn backward<T: Real>(
     logits: &[T],
     targets: &[T],

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 pub(super) const MAX_DOCUMENT: usize = 64 << 20;
 
 /// Unpacked bytes that are always allowed, and those allowed for every packed byte beyond. Text
-/// packs at about 3 to 10 to one; what goes beyond this was made to fill memory or time.
+/// packs at about 3 to 10 to one; a file beyond this was made to fill memory or time.
 const UNPACKED_FREE: u64 = 64 << 20;
 const UNPACKED_RATIO: u64 = 250;
 

@@ -145,7 +145,7 @@ impl<'a> Look<'a> {
     }
 
     /// The whole file from its beginning, to look at the order of its quotes; nothing where it has
-    /// none. Undecoded where that can be: what is looked at is ASCII.
+    /// none. Undecoded where that can be: the characters of interest are ASCII.
     pub(super) fn open_where_quoted(&self) -> Result<Option<Box<dyn BufRead>>> {
         let encoding = self.sample.read_as;
         if !encoding.has_ascii_marks() {
@@ -193,7 +193,7 @@ impl<'a> Look<'a> {
         Ok((Format::by_name("plain")?, layout::NONE))
     }
 
-    /// In words, what was recognised.
+    /// The recognised format, in words.
     pub(super) fn describe(&self, format: Format, layout: Layout) -> String {
         if format.0.preset.is_some() {
             return layout::describe(self, layout);

@@ -1,4 +1,4 @@
-//! Documents: texts with what is known of them.
+//! Documents: texts with their label and origin.
 
 use std::sync::Arc;
 

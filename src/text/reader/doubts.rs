@@ -32,7 +32,7 @@ pub(super) fn of_tree(container: &Container, prefix: &str, options: &OpenOptions
     let mut look = |name: &str, content: &mut dyn Read| -> Result<bool> {
         let (shown, mut head) = (container.name_of(name), Vec::new());
         content.take(CHUNK as u64).read_to_end(&mut head).map_err(|e| read_error(&shown, e))?;
-        // what is packed is looked at by nobody
+        // packed bytes are not checked
         if !head.starts_with(&[0x1f, 0x8b]) && !head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
             found = of_bytes(&mut Cursor::new(head), &shown, encoding)?;
         }

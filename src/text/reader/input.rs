@@ -169,7 +169,7 @@ impl Utf8Reader {
 
     fn byte_order_mark(&mut self) {
         let utf16 = match self.raw.as_slice() {
-            // whatever the user says: no text begins with these three
+            // even against the user's choice: no text begins with these three
             [0xef, 0xbb, 0xbf, ..] => {
                 self.raw.drain(..3);
                 self.offset = 3;

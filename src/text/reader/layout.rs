@@ -1,5 +1,5 @@
-//! How a table is laid out: what stands between its columns, what a quote means, whether the first
-//! row names the columns.
+//! How a table is laid out: the character between its columns, the meaning of a quote, whether the
+//! first row names the columns.
 
 use std::io::BufRead;
 
@@ -171,7 +171,7 @@ fn choose<'t>(look: &Look, all: &'t [Tried], header: Option<bool>, must: bool) -
     let wide = |t: &&Tried| t.width() > 1;
     let natural = &all[0];
     if let Some(header) = header {
-        // the flags or the format say what the first row is; what is left is the delimiter
+        // the flags or the format say what the first row is; the delimiter is left to find
         let fits = |t: &&Tried| header && t.width() > 1 && columns.fits_header(&t.first());
         let found = all.iter().find(fits).or_else(|| all.iter().find(|t| wide(t) && t.is_even()));
         return Ok(Some((found.or_else(|| all.iter().find(wide)).unwrap_or(natural), header)));
@@ -253,7 +253,7 @@ fn is_header(look: &Look, tried: &Tried) -> Result<bool> {
     let mut distinct = named.iter().map(|&c| first[c].trim()).collect::<Vec<_>>();
     distinct.sort_unstable();
     let doubled = distinct.windows(2).any(|pair| pair[0] == pair[1]);
-    // what is below has another form: numbers, classes that come again, texts of more words
+    // the rows below have another form: numbers, classes that come again, texts of more words
     let numbers = others().any(|c| rest.len() > 1 && cells(c).all(is_number));
     let classes = label.is_some_and(|c| {
         let mut all: Vec<&str> = cells(c).collect();

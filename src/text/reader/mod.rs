@@ -1,8 +1,9 @@
-//! Readers: what a path holds is recognised by content and name, and its documents are streamed.
+//! Readers: the format of a path is recognised by content and name, and its documents are streamed.
 //!
 //! ```no_run
 //! use ulmfit::text::{OpenOptions, Source};
-//! let source = Source::open("data/aclImdb_labelled.tar.zst::aclImdb/train", &OpenOptions::default())?;
+//! let path = "data/aclImdb_labelled.tar.zst::aclImdb/train";
+//! let source = Source::open(path, &OpenOptions::default())?;
 //! eprintln!("{}", source.describe());
 //! for document in source.documents()? {
 //!     let document = document?;
@@ -61,8 +62,8 @@ pub enum Role {
     /// with their labels.
     #[default]
     Dataset,
-    /// Texts whose labels nobody wants: as a data set, but what a plain line begins with is a part
-    /// of it.
+    /// Texts whose labels are not wanted: as a data set, but the beginning of a plain line is a
+    /// part of it.
     Texts,
     /// A language-model corpus: blank lines are no documents, and every line is one to be closed
     /// ([`Document::lines`]).
@@ -80,7 +81,7 @@ pub struct OpenOptions {
     /// Name, or number counted from 1, of the label column. More than one: each says with 0 or 1
     /// whether its label is there.
     pub label_columns: Vec<String>,
-    /// Whether a document may have several labels, and what stands between them in one column
+    /// Whether a document may have several labels, and the text between them in one column
     /// (nothing where it is empty).
     pub label_separator: Option<String>,
     /// The character between the columns of a table.
@@ -130,7 +131,7 @@ impl Source {
     }
 
     /// Recognises what bytes in memory hold: a file or an archive. `name` stands for the path: its
-    /// ending counts, messages show it, and what follows `::` is a path inside the archive.
+    /// ending counts, messages show it, and the part after `::` is a path inside the archive.
     ///
     /// # Errors
     /// As [`Source::open`].
@@ -208,7 +209,7 @@ impl Source {
         &self.name
     }
 
-    /// One line: what was recognised.
+    /// One line: the recognised format.
     pub fn describe(&self) -> String {
         format!("{}: {}", self.name, self.recognised)
     }

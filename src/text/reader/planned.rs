@@ -35,7 +35,7 @@ impl Place {
     }
 }
 
-/// A plan, what was recognised, and what is doubtful.
+/// A plan, the recognised format, and the doubts.
 pub(super) struct Planned {
     pub(super) plan: Plan,
     pub(super) recognised: String,

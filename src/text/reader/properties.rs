@@ -120,7 +120,7 @@ proptest! {
     #[test]
     fn any_text_has_tokens(
         text in any::<String>(),
-        // letters whose small form has another length, and what a table of words looks for
+        // letters whose small form has another length, and words that a table looks for
         letters in "[İ\u{212a}ẞıIik,.'’ -]{0,12}",
         repeated in 0..6usize,
     ) {

@@ -41,7 +41,7 @@ struct TableDocuments {
     marks: Vec<usize>,
     /// The names of the columns; empty without a header.
     header: Vec<String>,
-    /// Columns that a row may have. What is beyond them must be empty.
+    /// Columns that a row may have. Fields beyond them must be empty.
     width: usize,
     /// Line of the first data row, where it was read while the columns were found out.
     first: Option<u64>,

@@ -3,9 +3,9 @@
 //! Layout, little-endian: a header of 256 bytes; then the sections ids (u16 or u32), document
 //! offsets (u64, one more than documents), bytes of each document's text (u32), labels (u32,
 //! [`NO_LABEL`] for none; absent when nothing is labelled), label names (JSON), in version 2 a
-//! [`mark`](super::mark) for every token (a byte), each starting at a multiple of 8; then the checksums: the
-//! first 8 bytes of the SHA-256 of every MiB of the sections. The header holds the checksum of the
-//! checksums and of itself.
+//! [`mark`](super::mark) for every token (a byte), each starting at a multiple of 8; then the
+//! checksums: the first 8 bytes of the SHA-256 of every MiB of the sections. The header holds the
+//! checksum of the checksums and of itself.
 
 use crate::files::sha256;
 

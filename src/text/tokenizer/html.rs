@@ -90,7 +90,7 @@ fn reference(text: &str, out: &mut String) -> usize {
         out.push_str(value);
         return end;
     }
-    // the longest beginning that is a name without semicolon; what follows stays
+    // the longest beginning that is a name without semicolon; the rest stays
     while end > 2 {
         end -= 1;
         if let Some(value) = text.get(..end).and_then(|name| NAMED.get(name)) {

@@ -86,7 +86,7 @@ impl TokenizerKind {
         }
     }
 
-    /// The same, but for what becomes of invisible characters. Only the rules of the word tokenizer
+    /// The same with another choice for invisible characters. Only the rules of the word tokenizer
     /// look at them.
     #[must_use]
     pub fn with_invisible(mut self, chosen: Invisible) -> Self {
@@ -320,8 +320,8 @@ impl Tokenizer {
         self.subword.as_ref().map_or_else(|| rules::detokenize(tokens), |subword| subword.detokenize(tokens))
     }
 
-    /// `text` with what the tokens that follow it say: one that is no word of its own continues the
-    /// last word.
+    /// `text`, continued by the text of the tokens that follow it: one that is no word of its own
+    /// continues the last word.
     pub fn continued(&self, text: &str, tokens: &[&str]) -> String {
         match &self.subword {
             Some(subword) => subword.continued(text, tokens),

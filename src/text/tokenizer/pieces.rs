@@ -1,5 +1,5 @@
 //! Shared by all languages: a text is cut at white space into pieces, and each piece is cut by the
-//! language's own tables. What a piece was cut into is remembered, because most pieces of a text
+//! language's own tables. The words of a piece are remembered, because most pieces of a text
 //! were met before.
 
 use std::sync::Arc;

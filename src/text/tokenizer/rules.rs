@@ -13,7 +13,7 @@ use super::chars::{is_lower, is_upper, is_word, next_space, next_word, space_end
 use super::tables::{REPLACE_COMMON, RuleTable};
 use super::{Invisible, Rules, html, invisible};
 
-/// A text on its way through a rule: what is not touched is copied in long runs.
+/// A text on its way through a rule: unchanged stretches are copied in long runs.
 pub(super) struct Edit<'a> {
     text: &'a str,
     out: &'a mut String,
@@ -26,7 +26,7 @@ impl<'a> Edit<'a> {
         Edit { text, out, copied: 0, changed: false }
     }
 
-    /// Leaves out the text from `start` to `end`; what stands in its place is to be pushed to the
+    /// Leaves out the text from `start` to `end`; its replacement is to be pushed to the
     /// string returned.
     pub(super) fn cut(&mut self, start: usize, end: usize) -> &mut String {
         self.out.push_str(&self.text[self.copied..start]);
@@ -114,7 +114,7 @@ pub(super) fn before(
         *text = text.replace("I\u{307}", "\u{130}");
     }
     replace_literals(text, REPLACE_COMMON.iter().chain(table.replace));
-    // a rule tells whether it changed anything; if not, what it left in `other` is not looked at
+    // a rule tells whether it changed anything; if not, `other` is not looked at
     let mut rule = |apply: &dyn Fn(&str, &mut String) -> bool| {
         other.clear();
         if apply(text, other) {
@@ -183,7 +183,7 @@ fn push_fields(document: &Document, rules: Rules, text: &mut String) {
 
 /// Literal replacements, one after the other.
 fn replace_literals<'a>(text: &mut String, table: impl Iterator<Item = &'a (&'a str, &'a str)>) {
-    // most texts lack a byte of most of what is to be replaced
+    // most texts lack a byte of most of the patterns
     let mut present = [false; 256];
     text.bytes().for_each(|b| present[usize::from(b)] = true);
     for (from, to) in table {

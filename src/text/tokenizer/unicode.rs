@@ -162,7 +162,7 @@ impl WordTables {
     }
 
     /// Where the tokens of a piece of text without white space end. From each word boundary on, the
-    /// longest word of the table that ends at a boundary is taken; what lies between is cut at
+    /// longest word of the table that ends at a boundary is taken; the text between is cut at
     /// every boundary, and prefixes and suffixes are cut off.
     pub(super) fn cut(&self, piece: &str) -> Ends {
         let folded = fold(piece);

@@ -11,7 +11,7 @@ impl Tokenizer {
     /// one.
     pub(super) fn tokenize_words(&self, document: &Document, scratch: &mut Scratch, emit: &mut dyn FnMut(&str, u8)) {
         let mut tokens: Vec<String> = Vec::new();
-        // what every document begins with
+        // the tokens that every document begins with
         self.tokenize(&Document::new(""), scratch, &mut |token| tokens.push(token.to_string()));
         let opening = tokens.len();
         tokens.iter().for_each(|token| emit(token, mark::NONE));

@@ -1,4 +1,4 @@
-//! What comes after an epoch: the measurement on held-out data, and what follows from it.
+//! The end of an epoch: the measurement on held-out data, and its consequences.
 
 use std::time::Instant;
 

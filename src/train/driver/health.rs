@@ -68,7 +68,7 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// A loss that is far from what it was in the updates before.
+    /// A loss that is far from that of the updates before.
     pub(super) fn look_at_loss(&mut self, loss: f64) -> Result<()> {
         let p = &self.progress;
         let (usual, update) = (p.smoothed / p.smoothed_weight, p.update + 1);

@@ -1,4 +1,4 @@
-//! How far a training has come: what a checkpoint holds besides tensors.
+//! How far a training has come: the part of a checkpoint that is no tensor.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! A training's checkpoint: what goes into it, and how a run goes on from it.
+//! A training's checkpoint: its content, and how a run resumes from it.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ impl Training<'_> {
         if !self.checkpoints.enabled() {
             return Ok(false);
         }
-        // what is not finite never becomes so again: the checkpoint before stays, and where a run
+        // numbers that are not finite stay so: the checkpoint before stays, and where a run
         // goes back, it does at the next update
         if self.settings.training.on_nan == OnNan::Rewind {
             if self.norm.first_non_finite_value(self.parameters)?.is_some() {

@@ -125,7 +125,7 @@ fn check_tuning_text(sources: &RunSources, recipe: &Recipe, seed: u64) -> Result
         // sub-words are not known yet
         TokenizerPlan::Train { .. } => None,
     };
-    // what is held out is less than all of it, and every document has a token
+    // the held-out part is less than the whole, and every document has a token
     let enough = 100 * batch;
     let (mut lengths, mut total, mut scratch) = (Vec::new(), 0u64, Scratch::default());
     for source in &sources.target {

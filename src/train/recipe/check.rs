@@ -4,7 +4,7 @@ use super::Recipe;
 use super::names::{Splits, TaskName, ThresholdsName};
 use super::settings::{ClassifierSettings, LmSettings, MOST_FOLDS, TrainingSettings};
 
-/// A key and what is wrong with its value, as the end of a sentence.
+/// A key and the fault of its value, as the end of a sentence.
 pub(super) type Fault = (String, String);
 
 /// Finds the first value out of its range.

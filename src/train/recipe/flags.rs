@@ -145,7 +145,7 @@ impl Builder {
                 let section = target.section();
                 let key = |name: &str| format!("{section}.{name}");
                 // kept apart from a key's own syntax until `build`: "on" means the recipe's ladder,
-                // whatever else is overridden
+                // whichever other key is overridden
                 if flag == "discriminative" {
                     self.overrides.push(over(stage, &key("discriminative"), value));
                 } else {
@@ -222,7 +222,8 @@ impl Builder {
                 sources.push(o.source.clone());
             }
         }
-        // what a bare number of epochs means depends on the kind of unfreezing, so that comes last
+        // the meaning of a bare number of epochs depends on the kind of unfreezing, so it comes
+        // last
         let rank = |o: &Override| {
             let source = sources.iter().position(|s| *s == o.source);
             (o.key.ends_with(".epochs"), source, o.stage.is_some())

@@ -14,7 +14,8 @@
 //! let recipe = builder.build()?;
 //! assert_eq!(recipe.pretrain.training.drop_mult, 0.7);
 //! assert_eq!(recipe.classifier.training.epochs, [1, 1, 5]);
-//! assert_eq!(recipe.row("classifier.clip").unwrap().source, "docs/SPEC.md §4.4 [S]: off in practice");
+//! let row = recipe.row("classifier.clip").unwrap();
+//! assert_eq!(row.source, "docs/SPEC.md §4.4 [S]: off in practice");
 //! # Ok::<(), ulmfit::error::Error>(())
 //! ```
 
@@ -55,7 +56,7 @@ pub const FROM_DATA: &str = "the training data";
 pub const FROM_SCRATCH: &str = "comparison from scratch";
 const NOT_ASKED_FOR: [&str; 3] = [FROM_MODEL, FROM_DATA, FROM_SCRATCH];
 
-/// One line of a recipe: what was chosen and who said so.
+/// One line of a recipe: the value and its source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// `model.emb`, `pretrain.lr` …

@@ -191,7 +191,7 @@ impl<'de> Deserialize<'de> for Splits {
         match SavedSplits::deserialize(deserializer) {
             Ok(SavedSplits::Name(name)) if name == "auto" => Ok(Splits::Auto),
             Ok(SavedSplits::Name(name)) if name == "awd" => Ok(Splits::Awd),
-            // what earlier versions called the rule of the AWD code
+            // the earlier name of the rule of the AWD code
             Ok(SavedSplits::At(all)) if all.is_empty() => Ok(Splits::Awd),
             Ok(SavedSplits::At(all)) => Ok(Splits::At(all)),
             _ => Err(serde::de::Error::custom("expected one of `auto`, `awd`, a list of whole numbers")),
@@ -203,10 +203,10 @@ impl<'de> Deserialize<'de> for Splits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VocabularyName {
-    /// Those of the new text (docs/SPEC.md §2.3).
+    /// The words of the new text (docs/SPEC.md §2.3).
     #[default]
     Text,
-    /// Those of the model to start from, in its order, then those that the text has besides.
+    /// The words of the model to start from, in its order, then the other words of the text.
     Union,
 }
 

@@ -328,9 +328,9 @@ fn of_fold(fold: Fold, seed: u64, labels: &[Option<u32>], documents: Vec<u32>) -
 
 /// The documents of stage 3 as texts.
 pub struct ClassifierParts {
-    /// Those that it learns from.
+    /// The documents that it learns from.
     pub train: Labelled,
-    /// Those that it is measured on while it learns, given or held out; none where there are none.
+    /// The documents that it is measured on while it learns, given or held out, if any.
     pub valid: Option<Source>,
 }
 
@@ -338,7 +338,7 @@ pub struct ClassifierParts {
 /// [`train_classifier`] takes.
 ///
 /// # Errors
-/// Those of reading; training data without two classes.
+/// Errors of reading; training data without two classes.
 pub fn classifier_parts(recipe: &Recipe, seed: u64, sources: &ClassifierSources) -> Result<ClassifierParts> {
     let all = Labelled::read(&sources.train, &Labels::Collect)?;
     check_classes(&all.names, &sources.train)?;

@@ -1,4 +1,4 @@
-//! The labelled documents of stage 3: read, cut into tokens, and what is known of them.
+//! The labelled documents of stage 3: read, cut into tokens, with their true answers.
 
 use std::sync::Arc;
 

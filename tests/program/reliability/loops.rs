@@ -32,7 +32,8 @@ fn weights(folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     relative.filter(|(path, _)| path.ends_with("model.safetensors")).collect()
 }
 
-/// An error is one sentence and perhaps a hint; there is no panic and no signal but the planned one.
+/// An error is one sentence and perhaps a hint; there is no panic, and no signal but the planned
+/// one.
 fn ends_in_words(output: &Output, killed: bool, place: &str) {
     let said = text(&output.stderr);
     match output.status.code() {

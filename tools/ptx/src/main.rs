@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! cargo run -p ptx                    compile all kernels, replace what is committed
-//! cargo run -p ptx -- --check         compile again and require the same text; assemble, and hold to kernels/limits.toml; disassemble, and hold to
+//! cargo run -p ptx -- --check         compile again and require the same text; assemble, and hold
+//!                                     to kernels/limits.toml; disassemble, and hold to
 //!                                     kernels/machine_code.txt
 //! cargo run -p ptx -- --limits        measure all kernels and rewrite both
 //! ```

@@ -14,7 +14,7 @@ use crate::device::{Precision, Real};
 /// - `a`: packed, `[k, rows]`, with `1 ≤ rows ≤` [`MicroKernel::rows`]
 /// - `b`: packed, `[k, MicroKernel::columns]`; columns beyond `columns` are computed and thrown
 ///   away
-/// - `ahead`: what is asked for meanwhile
+/// - `ahead`: memory to prefetch meanwhile
 /// - `c`: `rows` rows of `columns` elements, `c_stride` apart
 /// - `start`: of each row as many elements as of `c`
 ///
@@ -463,7 +463,7 @@ mod plain {
     /// `from` must be valid for reading four elements.
     #[inline(always)]
     pub unsafe fn load<T: Real>(from: *const T) -> [T; 4] {
-        // SAFETY: what this function was promised; arrays are aligned like their elements.
+        // SAFETY: the promise of this function's callers; arrays are aligned like their elements.
         unsafe { *from.cast() }
     }
 

@@ -52,7 +52,7 @@ const fn k_block<T>() -> usize {
 const MOST_ROWS: usize = 364;
 
 /// During the last panels, so many, of a block of the left operand the next one is asked for; it
-/// shares a second-level cache with what is being multiplied. (Measured on Zen 4 for the gradients
+/// shares a second-level cache with the operands in use. (Measured on Zen 4 for the gradients
 /// of a decoder, 30,000 words of 400 dimensions: packing the left operand takes 2 to 4 % of the
 /// product instead of 5 to 6 % in f32, 5 % instead of 9 to 11 % in bf16.)
 const AHEAD_PANELS: usize = 16;
@@ -61,7 +61,7 @@ const AHEAD_PANELS: usize = 16;
 /// the others would take longer.
 const PARALLEL_FROM: usize = 1 << 20;
 
-/// Whether a result replaces or is added to what is there.
+/// Whether a result replaces the old values or is added to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     Set,
@@ -374,7 +374,7 @@ impl<'a, T: Real> Product<'a, T> {
         let height = |k: &Range<usize>| k.len().div_ceil(form.depth());
         let longest = right.clone().map(|(k, _)| height(&k)).max().unwrap_or(1);
         let most_rows = (LEFT_BYTES / std::mem::size_of::<T>() / longest).min(MOST_ROWS) / tile_rows * tile_rows;
-        // Who computes what depends on the number of threads; what is computed does not.
+        // The division of work depends on the number of threads; the results do not.
         let threads = if self.parallel { rayon::current_num_threads() } else { 1 };
         // Few rows are multiplied whole by every thread, each with columns of its own: so a panel
         // is read once.
@@ -425,7 +425,7 @@ impl<'a, T: Real> Product<'a, T> {
     }
 
     /// Multiplies one block: `rows` of A with the packed panels `right` of `columns`, for one block
-    /// of k. `next`: what is packed after it.
+    /// of k. `next`: the block that is packed after it.
     fn multiply_block(
         &self,
         rows: Range<usize>,

@@ -2,7 +2,7 @@
 //!
 //! A weight `[N, K]` is quantised by rows: `w ≈ s·q` with `s = max|w| / 127` and a whole `q` from
 //! −127 to 127, rounded to even. Rows of the left operand are quantised as they come, each with a
-//! scale of its own or all with a fixed one: what a row becomes depends on nothing but the row.
+//! scale of its own or all with a fixed one: the result of a row depends on that row alone.
 //! Sums of `q·q` are whole numbers, so every path below gives the same ones, whatever its
 //! instructions:
 //!
@@ -94,7 +94,7 @@ pub fn pack<T: Real>(w: &[T], rows: usize, columns: usize, buffer: &mut [T]) {
     });
 }
 
-/// The scale of a row, and what its values are multiplied with.
+/// The scale of a row, and the factor of its values.
 fn scales_of<T: Real>(row: &[T]) -> (T, T) {
     let mut most = T::ZERO;
     for &x in row {
@@ -162,7 +162,7 @@ impl<'a, T: Real> Left<'a, T> {
     pub fn quantise_fixed(&mut self, x: &[T]) {
         let (scale, inverse) = (T::ONE / T::from_f64(LARGEST), T::from_f64(LARGEST));
         self.each(x, &|row: &[T]| {
-            // what is no number stays none
+            // a value that is not a number stays so
             let finite = row.iter().all(|x| x.is_finite());
             if finite { (scale, inverse) } else { (T::from_f64(f64::NAN), T::ZERO) }
         });

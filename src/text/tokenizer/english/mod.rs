@@ -1,5 +1,5 @@
 //! The English word tokenizer: text is cut at white space; from each piece prefixes and suffixes
-//! are cut off until an exception or nothing is left; what remains is cut at infixes unless it is
+//! are cut off until an exception or nothing is left; the rest is cut at infixes unless it is
 //! an address; at last, pieces that together are an exception (a face, an abbreviation) are put
 //! together again. The procedure is spaCy's.
 
@@ -19,8 +19,8 @@ use super::tables::{
 /// Words with a reading of their own: where their tokens end.
 struct Exceptions {
     words: HashMap<String, Ends>,
-    /// Those that the affix rules would cut: the reading of the rules alone, by which they are
-    /// found in running text.
+    /// The exceptions that the affix rules would cut: the reading of the rules alone, by which they
+    /// are found in running text.
     phrases: HashMap<String, Ends>,
     longest_phrase: usize,
 }

@@ -17,7 +17,7 @@ pub(in crate::text) struct Cache {
     /// Where the numbers of each piece end.
     ends: Vec<usize>,
     numbers: Vec<u32>,
-    /// Those of a piece that is not kept.
+    /// The ids of a piece that is not kept.
     last: Vec<u32>,
 }
 

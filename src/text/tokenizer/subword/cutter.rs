@@ -9,7 +9,7 @@ use super::super::{Invisible, Rules, rules};
 use super::guard::guarded;
 use super::{Cache, SPECIAL, SubwordModel, WORD_BEGIN};
 
-/// So many bytes of text go through a file at once: what the crate keeps about a text is some
+/// Bytes of text that go through a file at once: the crate's memory for a text is some
 /// hundred times its size.
 const BLOCK: usize = 1 << 20;
 
@@ -27,8 +27,8 @@ impl std::fmt::Debug for SubwordCutter {
 }
 
 impl SubwordCutter {
-    /// Hands the tokens of a document to `emit`. What the file cannot be applied to is one unknown
-    /// token.
+    /// Hands the tokens of a document to `emit`. A stretch that the file cannot be applied to is
+    /// one unknown token.
     pub(in crate::text::tokenizer) fn tokenize(
         &self,
         document: &Document,
@@ -76,10 +76,10 @@ impl SubwordCutter {
         }
     }
 
-    /// `text` and what the tokens that follow it say.
+    /// `text`, continued by the text of the tokens that follow it.
     pub(in crate::text::tokenizer) fn continued(&self, text: &str, tokens: &[&str]) -> String {
         let Some(rules) = self.model.rules else {
-            // what the tokens add to the text's own, since a decoder may treat the first one of all
+            // the text that the tokens add, since a decoder may treat the first token of all
             // in its own way
             let mut all: Vec<String> = Vec::new();
             self.whole(text, &mut |token| all.push(token.to_string()));

@@ -247,7 +247,7 @@ fn walk(value: &Value, growth: &mut f64) -> Result<(), Fault> {
             if step.get("type").and_then(Value::as_str) == Some("Replace") {
                 let length = |value: Option<&Value>| value.and_then(Value::as_str).map_or(0, str::len) as f64;
                 let matched = length(pattern.and_then(|pattern| pattern.get("String"))).max(1.0);
-                // what matches nothing does so between any two characters
+                // an empty match occurs between any two characters
                 let between =
                     regex.is_some_and(|regex| regex.is_empty() || regex.contains(['*', '?', '|', '{', '^', '$']));
                 let content = length(step.get("content"));

@@ -99,7 +99,7 @@ pub struct Subword {
     model: Option<Arc<SubwordModel>>,
 }
 
-/// The bytes of a file, and what was read from them.
+/// The bytes of a file, and the model that was read from them.
 struct SubwordModel {
     /// One of its own for each that was read.
     number: u64,
@@ -214,7 +214,7 @@ impl Subword {
         self.invisible
     }
 
-    /// The same with another choice of what becomes of invisible characters.
+    /// The same with another choice for invisible characters.
     #[must_use]
     pub(super) fn with_invisible(self, invisible: Invisible) -> Self {
         Subword { invisible, ..self }
@@ -262,7 +262,7 @@ impl SubwordModel {
         limits::check(&file)?;
         let fault = |e| format!("is not a tokenizer: {}", in_words(e));
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(&file).map_err(fault)?;
-        // what batches and training of other models need, and chance, have no place here
+        // settings for batches, for training of other models and for chance are left out
         tokenizer.with_truncation(None).map_err(in_words)?;
         tokenizer.with_padding(None);
         if let ModelWrapper::BPE(bpe) = tokenizer.get_model()

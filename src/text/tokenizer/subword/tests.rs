@@ -1,4 +1,4 @@
-//! Sub-words: what was trained, what others made, what is no tokenizer at all.
+//! Sub-words: trained models, models of other tools, files that are no tokenizer.
 
 use std::sync::OnceLock;
 

@@ -65,8 +65,8 @@ const TRAINED_CHARACTERS: usize = 4 << 20;
 /// The crate counts pairs of characters in 32 bits.
 const MOST_OCCURRENCES: u64 = 1 << 30;
 
-/// Segments of a text and how often each occurs, in bounded memory. What is kept does not depend on
-/// how the text was batched.
+/// Segments of a text and how often each occurs, in bounded memory. The segments that are kept do
+/// not depend on how the text was batched.
 #[derive(Debug, Default)]
 pub(in crate::text) struct Segments {
     counts: WordCounts,
@@ -237,7 +237,7 @@ pub(in crate::text) fn train(segments: Segments, training: &SubwordTraining) -> 
 }
 
 /// The training data of the crate: the most frequent segments, without characters that get no
-/// token, sorted, with counts that add up to what it can count to.
+/// token, sorted, with counts whose sum the crate's counter can hold.
 fn sentences(segments: Segments, coverage: f64, most_characters: usize) -> Vec<(String, u32)> {
     let counts = segments.counts;
     let mut characters = WordCounts::default();
@@ -326,7 +326,7 @@ mod tests {
         let segments = fill();
         assert!(segments.counts.len() <= 500 && segments.level > 1, "{} {}", segments.counts.len(), segments.level);
         assert!((0..10).all(|i| segments.counts.get(&format!("frequent {i}")) == 600));
-        // what is left of the rare ones is from all over the text
+        // the rare ones that are left are from all over the text
         let from = |range: std::ops::Range<usize>| {
             let of = |d: usize| (0..20).filter(|i| segments.counts.get(&format!("rare {d} {i}")) > 0).count();
             range.map(of).sum::<usize>()

@@ -213,7 +213,7 @@ impl Trie {
 /// log(eᵃ + eᵇ)
 fn add_logs(a: f64, b: f64) -> f64 {
     let (high, low) = if a > b { (a, b) } else { (b, a) };
-    // what is smaller by more than the digits of a double changes nothing
+    // a number that is smaller by more than the digits of a double changes nothing
     if low < high - 40.0 { high } else { high + libm::log1p(libm::exp(low - high)) }
 }
 
