@@ -212,7 +212,7 @@ pub fn read(path: &Path, file: &[u8]) -> Result<Loaded<LanguageModel>> {
         return Err(Error::file(path, "is a classifier, but a language model is needed"));
     };
     if settings.encoder.vocabulary() != vocabulary.len() || vocabulary.hash_hex() != config.vocabulary_hash {
-        return Err(Error::file(path, "holds words that are not those of its model"));
+        return Err(Error::file(path, "holds a vocabulary that does not fit its model"));
     }
     let (network, declared) =
         LanguageModel::declare(settings).map_err(|e| Error::file(path, format!("describes no model: {e}")))?;

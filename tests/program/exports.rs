@@ -109,7 +109,7 @@ fn json_of_other_forms() {
 fn flags_against_the_bytes() {
     let utf16: Vec<u8> = "\u{feff}text,label\ngood,pos\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let marked = file("a.csv", &utf16);
-    let part = "begins with the byte-order mark of UTF-16LE, but --encoding has it read as";
+    let part = "begins with the byte-order mark of UTF-16LE, but --encoding says";
     marked.refused(&["--encoding", "latin-1"], &[part, "Latin-1", "hint: leave --encoding out"]);
     marked.refused(&["--encoding", "windows-1252"], &[part]);
     for encoding in ["utf-8", "utf-16", "utf-16be"] {

@@ -64,7 +64,7 @@ impl Graph {
         self.early.clear();
         if !all_due {
             return Err(Error::data(
-                "a gradient was begun in the forward pass by a loss that is not part of what is differentiated",
+                "a loss that began a gradient in the forward pass is not part of the differentiated loss",
             ));
         }
         Ok(())

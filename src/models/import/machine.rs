@@ -108,7 +108,7 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, number: u64) -> Step {
-        let id = *self.memo.get(&number).ok_or("recalls what it never noted")?;
+        let id = *self.memo.get(&number).ok_or("fetches a memo entry that it never stored")?;
         self.stack.push(id);
         Ok(())
     }
@@ -123,7 +123,7 @@ impl<'a> Machine<'a> {
         let to = self.top()?;
         match &mut self.nodes[to] {
             Node::List(list) | Node::Object { items: list, .. } => list.extend(items),
-            _ => return Err("appends to what is no list"),
+            _ => return Err("appends to an object that is no list"),
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ impl<'a> Machine<'a> {
         let (to, new) = (self.top()?, Self::pairs(items)?);
         match &mut self.nodes[to] {
             Node::Dict(pairs) | Node::Object { pairs, .. } => pairs.extend(new),
-            _ => return Err("sets items of what is no dictionary"),
+            _ => return Err("sets items of an object that is no dictionary"),
         }
         Ok(())
     }
@@ -141,7 +141,7 @@ impl<'a> Machine<'a> {
     fn call(&mut self, class: Id, arguments: Id) -> Step {
         let arguments = match &self.nodes[arguments] {
             Node::Tuple(items) => items.clone(),
-            _ => return Err("calls with what is no tuple"),
+            _ => return Err("calls with arguments that are no tuple"),
         };
         self.object(class, arguments);
         Ok(())
@@ -303,7 +303,7 @@ impl<'a> Machine<'a> {
             }
             // notes of the machine
             b'g' => {
-                let number = self.line()?.parse().map_err(|_| "recalls what it never noted")?;
+                let number = self.line()?.parse().map_err(|_| "fetches a memo entry that it never stored")?;
                 self.recall(number)?;
             }
             b'h' => {
@@ -315,7 +315,7 @@ impl<'a> Machine<'a> {
                 self.recall(number as u64)?;
             }
             b'p' => {
-                let number = self.line()?.parse().map_err(|_| "notes under what is no number")?;
+                let number = self.line()?.parse().map_err(|_| "stores a memo entry under a key that is no number")?;
                 self.note(number)?;
             }
             b'q' => {
@@ -336,7 +336,7 @@ impl<'a> Machine<'a> {
                 let pair = self.many(2)?;
                 let part = |id: Id| match &self.nodes[id] {
                     Node::Text(text) => Ok(text.clone()),
-                    _ => Err("names a class by what is no text"),
+                    _ => Err("names a class by an object that is no text"),
                 };
                 let (module, name) = (part(pair[0])?, part(pair[1])?);
                 self.push(Node::Class { module, name });

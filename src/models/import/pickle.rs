@@ -182,7 +182,7 @@ mod tests {
             (b".", "more from the stack"),
             (b"(a.", "more from the stack"),
             (b"K\x01e.", "group that it never began"),
-            (b"h\x07.", "recalls what it never noted"),
+            (b"h\x07.", "fetches a memo entry that it never stored"),
             (b"X\xff\xff\xff\xffab.", "ends before its end"),
             (b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffab.", "ends before its end"),
             (b"\x82\x01.", "a register that is not here"),

@@ -212,7 +212,7 @@ impl Rows {
         let wanted = [Some(self.word), self.tag.filter(|_| self.tagged)].into_iter().flatten().max().unwrap_or(0) + 1;
         if self.width >= least.max(wanted) {
             return match self.tagged && self.word == self.tag.unwrap_or(self.width - 1) {
-                true => Err(Error::usage("the column of the words is asked for as that of the tags")),
+                true => Err(Error::usage("the same column is named for the words and for the tags")),
                 false => Ok(()),
             };
         }

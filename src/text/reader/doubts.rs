@@ -49,8 +49,8 @@ pub(super) fn refuse_mark(head: &[u8], name: &str, encoding: Encoding) -> Result
     match Encoding::of_mark(head).filter(|_| encoding != Encoding::Utf8 && encoding.has_ascii_marks()) {
         Some(marked) => {
             let (marked, told) = (marked.name(), encoding.name());
-            let message = format!("begins with the byte-order mark of {marked}, but --encoding has it read as {told}");
-            Err(Error::file(name, message).hint("leave --encoding out: the mark says what the file is in"))
+            let message = format!("begins with the byte-order mark of {marked}, but --encoding says {told}");
+            Err(Error::file(name, message).hint("leave --encoding out: the mark tells the encoding"))
         }
         None => Ok(()),
     }
@@ -89,7 +89,7 @@ fn of_bytes(bytes: &mut dyn Read, name: &str, encoding: Encoding) -> Result<Vec<
     }
     let mut doubts = Vec::new();
     if utf8 && beyond && !zeros {
-        doubts.push(format!("{name} is valid UTF-8, but --encoding has it read as {}", encoding.name()));
+        doubts.push(format!("{name} is valid UTF-8, but --encoding says {}", encoding.name()));
     } else if let (Some(byte), Encoding::Latin1) = (control, encoding) {
         doubts.push(format!(
             "{name} has the byte {byte:#04x}, a control character in Latin-1 and a mark or letter in windows-1252: \

@@ -85,7 +85,7 @@ pub(super) fn read(opened: Opened) -> Result<Documents> {
             let object = object(line).map_err(|message| {
                 let error = fail(message);
                 if line.trim_end().ends_with(['{', '[', ',']) {
-                    error.hint("an object stands on one line: jq -c .")
+                    error.hint("put each object on one line: jq -c .")
                 } else {
                     error
                 }

@@ -163,7 +163,7 @@ impl Subword {
     pub fn read(path: &Path, file: Vec<u8>) -> Result<Self> {
         Self::from_bytes(file).map_err(|fault| {
             Error::file(path, fault)
-                .hint("a tokenizer.json is what the tokenizers library saves, or this program beside vocab.json")
+                .hint("a tokenizer.json is a file that the tokenizers library saves, or this program beside vocab.json")
         })
     }
 

@@ -131,7 +131,7 @@ fn candidates(text: &Text, size: usize) -> Vec<Piece> {
         let mut longer = None;
         while open.len() > common {
             let len = open.len();
-            let (first, before) = open.pop().expect("it is longer than what is common");
+            let (first, before) = open.pop().expect("it is longer than the common prefix");
             let n = seen - before;
             // never without the same character behind it: the longer one says it all
             let always_longer = longer == Some(first);
