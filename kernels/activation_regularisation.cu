@@ -15,8 +15,8 @@ __global__ void __launch_bounds__(BLOCK) regularisation_squares(const float *h, 
   if (thread() == 0) parts[block_x()] = c * sum;
 }
 
-// parts[block] = c·Σ (h[t] - h[t-1])² over the steps of a chunk of `step` elements each; `last` is the step before it, where there is one
-// (`with_last`), with as many rows or more
+// parts[block] = c·Σ (h[t] - h[t-1])² over the steps of a chunk of `step` elements each; `last` is
+// the step before it, where there is one (`with_last`), with as many rows or more
 __global__ void __launch_bounds__(BLOCK)
     regularisation_differences(const float *h, const float *last, float c, float *parts, u32 n, u32 step, u32 with_last) {
   float sum = 0.0f;
@@ -39,8 +39,8 @@ __global__ void __launch_bounds__(BLOCK)
   if (i < n) put(dh + i, c * dy[0] * h[i], add);
 }
 
-// dh[t] (+)= c·dy[0]·((h[t] - h[t-1]) - (h[t+1] - h[t])), each difference where it exists: `last` as above, `next` [next_n] the step after the
-// chunk, with as many rows or fewer
+// dh[t] (+)= c·dy[0]·((h[t] - h[t-1]) - (h[t+1] - h[t])), each difference where it exists: `last`
+// as above, `next` [next_n] the step after the chunk, with as many rows or fewer
 __global__ void __launch_bounds__(BLOCK)
     regularisation_differences_backward(const float *h, const float *last, const float *next, const float *dy, float c, float *dh, u32 n,
                                         u32 step, u32 with_last, u32 next_n, u32 add) {

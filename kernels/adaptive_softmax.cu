@@ -3,8 +3,9 @@
 
 #define NO_TOMBSTONE 0xFFFFFFFFu
 
-// out[row, first + c] = part[row, c] + head[row, tombstone], for `count` columns c of a part of `width`; without a tombstone, of the head itself, nothing
-// is added. `out` has v columns, `head` head_width.
+// out[row, first + c] = part[row, c] + head[row, tombstone], for `count` columns c of a part of
+// `width`; without a tombstone, of the head itself, nothing is added. `out` has v columns, `head`
+// head_width.
 __global__ void __launch_bounds__(BLOCK)
     place_part(const float *part, u32 width, const float *head, u32 head_width, u32 tombstone, float *out, u32 v, u32 first, u32 count,
                u32 rows) {
@@ -15,7 +16,8 @@ __global__ void __launch_bounds__(BLOCK)
   out[(u64)row * v + first + column] = part[(u64)row * width + column] + above;
 }
 
-// A block a row of log-probabilities over v words. losses[row] = -log p(target); correct[row]: whether the target is the first of the likeliest.
+// A block a row of log-probabilities over v words. losses[row] = -log p(target); correct[row]:
+// whether the target is the first of the likeliest.
 __global__ void __launch_bounds__(BLOCK)
     row_results(const float *log_probabilities, const u32 *targets, float *losses, u32 *correct, u32 v) {
   const float *row = log_probabilities + (u64)block_x() * v;

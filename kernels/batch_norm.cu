@@ -1,4 +1,5 @@
-// A block has 32 features; eight threads a feature take every eighth row, and their sums are added in order.
+// A block has 32 features; eight threads a feature take every eighth row, and their sums are added
+// in order.
 #include "common.cuh"
 
 INLINE float over_rows(float sum, float (&parts)[8][32]) {
@@ -12,7 +13,8 @@ INLINE float over_rows(float sum, float (&parts)[8][32]) {
   return total;
 }
 
-// statistics [2, F]: the batch's mean and 1/√(biased variance + ε); both enter the running statistics, the variance unbiased
+// statistics [2, F]: the batch's mean and 1/√(biased variance + ε); both enter the running
+// statistics, the variance unbiased
 __global__ void __launch_bounds__(BLOCK) batch_norm_statistics(const float *x, float *statistics, float *running_mean,
                                                                float *running_variance, u32 rows, u32 features, float epsilon,
                                                                float momentum) {
@@ -75,7 +77,8 @@ __global__ void __launch_bounds__(BLOCK)
   sums[features + feature] = dbias;
 }
 
-// dx (+)= weight·scale·(dy - mean(dy) - x̂·mean(dy·x̂)); where mean and variance are constants (`train` 0) without the means
+// dx (+)= weight·scale·(dy - mean(dy) - x̂·mean(dy·x̂)); where mean and variance are constants
+// (`train` 0) without the means
 __global__ void __launch_bounds__(BLOCK)
     batch_norm_backward(const float *x, const float *dy, const float *statistics, const float *sums, const float *weight, float *dx,
                         u32 rows, u32 features, u32 train, u32 add) {

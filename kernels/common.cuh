@@ -1,5 +1,6 @@
-// What every kernel is written in: the language without NVIDIA's headers, Philox, elementary functions, bf16, reductions of fixed shape.
-// The only include of a kernel. No float atomics anywhere: equal inputs give equal bits.
+// What every kernel is written in: the language without NVIDIA's headers, Philox, elementary
+// functions, bf16, reductions of fixed shape. The only include of a kernel. No float atomics
+// anywhere: equal inputs give equal bits.
 #pragma once
 
 #define __device__ __attribute__((device))
@@ -29,8 +30,9 @@ INLINE void barrier() { __syncthreads(); }
 // ---- shared memory ----
 INLINE u32 shared_address(const void *p) { return (u32)(u64)(__attribute__((address_space(3))) const void *)p; }
 
-// Four floats at an address of shared memory that is a multiple of 16, and a constant beyond it. As an instruction: clang takes loads from arrays in shared
-// memory apart, and their parts have bank conflicts.
+// Four floats at an address of shared memory that is a multiple of 16, and a constant beyond it. As
+// an instruction: clang takes loads from arrays in shared memory apart, and their parts have bank
+// conflicts.
 template <u32 BYTES> INLINE float4 load_shared(u32 at) {
   float x, y, z, w;
   asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4+%5];" : "=f"(x), "=f"(y), "=f"(z), "=f"(w) : "r"(at), "n"(BYTES) : "memory");
@@ -53,7 +55,9 @@ template <u32 LEFT> INLINE void copies_landed() { asm volatile("cp.async.wait_gr
 #endif
 
 // ---- memory of the GPU ----
-// Four words that no kernel writes. As an instruction: clang makes two loads of it where one of the words is not used.
+
+// Four words that no kernel writes. As an instruction: clang makes two
+// loads of it where one of the words is not used.
 INLINE uint4 load_words(const uint4 *p) {
   uint4 v;
   asm("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -86,7 +90,8 @@ INLINE Lanes philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
   return {c0, c1, c2, c3};
 }
 
-// A dropout mask from the counters, as the host gives it. What changes from step to step is in memory, so that a launch can be repeated as it is.
+// A dropout mask from the counters, as the host gives it. What changes from step to step is in
+// memory, so that a launch can be repeated as it is.
 struct MaskOf {
   // key0, key1, step, nothing; read only where there is a dropout
   const uint4 *counters;
@@ -123,7 +128,8 @@ INLINE float mask_row_factor(const Mask &m, u32 row) {
   return m.on ? ((u64)philox(0, row, m.step, m.site, m.key0, m.key1).x < m.threshold ? m.scale : 0.0f) : 1.0f;
 }
 
-// ---- elementary functions: the algorithms, and where the CPU fuses the bits, of src/device/cpu/math.rs ----
+// ---- elementary functions: the algorithms, and where the CPU fuses the bits, of
+// src/device/cpu/math.rs ----
 INLINE float fma(float a, float b, float c) { return __nvvm_fma_rn_f(a, b, c); }
 INLINE float from_bits(u32 bits) { return __builtin_bit_cast(float, bits); }
 INLINE u32 to_bits(float x) { return __builtin_bit_cast(u32, x); }
@@ -133,8 +139,9 @@ INLINE float square_root(float x) { return __nvvm_sqrt_rn_f(x); }
 INLINE float larger(float a, float b) { return b > a ? b : a; }
 #define NEGATIVE_INFINITY from_bits(0xFF800000u)
 
-// a / b without a branch, for |b| from 1 to 2^126 and a ≤ 2^126: a division in the language makes one for what lies outside of this. An approximate reciprocal,
-// improved once, then the quotient by its own remainder: as the nearest number, but for results below the normal ones.
+// a / b without a branch, for |b| from 1 to 2^126 and a ≤ 2^126: a division in the language makes
+// one for what lies outside of this. An approximate reciprocal, improved once, then the quotient by
+// its own remainder: as the nearest number, but for results below the normal ones.
 INLINE float quotient(float a, float b) {
   float r = __nvvm_rcp_approx_ftz_f(b);
   r = fma(fma(-b, r, 1.0f), r, r);
@@ -186,7 +193,8 @@ INLINE float sigmoid(float x) {
   return quotient(x < 0.0f ? e : 1.0f, 1.0f + e);
 }
 
-// Natural logarithm of a positive, normal number, to one unit in the last place: x = 2^k·(1 + f), the series of fdlibm's logf.
+// Natural logarithm of a positive, normal number, to one unit in the last place: x = 2^k·(1 + f),
+// the series of fdlibm's logf.
 INLINE float logarithm(float x) {
   // k such that 1 + f lies between √½ and √2
   u32 shifted = to_bits(x) - 0x3F3504F3u;
@@ -256,7 +264,9 @@ BLOCK_REDUCTION(block_or, u32, warp_or, total | y)
 BLOCK_REDUCTION(block_min, u32, warp_min, smaller(total, y))
 
 // ---- rows of words ----
-// Columns 4·quad .. 4·quad+4 of a row of e, as far as there are any; whole where e is a multiple of four.
+
+// Columns 4·quad .. 4·quad+4 of a row of e, as far as there are any; whole
+// where e is a multiple of four.
 INLINE float4 load_columns(const float *row, u32 quad, u32 e) {
   const float *from = row + 4 * quad;
   u32 left = e - 4 * quad;
@@ -276,7 +286,8 @@ INLINE void store_columns(float *row, u32 quad, u32 e, float4 value) {
   if (left > 3) to[3] = value.w;
 }
 
-// Places of words in the order of words, those of a word in their own (`sorted_places` of src/ops/gpu.rs): the word above, the place below 32 bits.
+// Places of words in the order of words, those of a word in their own (`sorted_places` of
+// src/ops/gpu.rs): the word above, the place below 32 bits.
 INLINE u32 word_at(u64 entry) { return (u32)(entry >> 32); }
 INLINE u32 place_at(u64 entry) { return (u32)entry; }
 // Whether entry i is the first of its word.
@@ -285,9 +296,10 @@ INLINE bool begins_word(const u64 *places, u32 i) { return i == 0 || word_at(pla
 // Columns of a word's row that a warp adds up: `WARP_COLUMNS` of src/ops/gpu.rs.
 #define WARP_COLUMNS 256
 
-// row[e] += Σ over the places of the word that begins at entry `first` of n, one after the other: `load` gives four columns of a place (place, quad), `term`
-// adds them (sum, place, quad, columns). By one warp, the columns of its `chunk`. Four places are loaded before the first of them is added: the word that
-// stands most often is what the launch waits for in the end.
+// row[e] += Σ over the places of the word that begins at entry `first` of n, one after the other:
+// `load` gives four columns of a place (place, quad), `term` adds them (sum, place, quad, columns).
+// By one warp, the columns of its `chunk`. Four places are loaded before the first of them is
+// added: the word that stands most often is what the launch waits for in the end.
 template <typename Load, typename Term>
 INLINE void add_places(const u64 *places, u32 n, u32 first, float *row, u32 e, u32 chunk, const Load &load, const Term &term) {
   constexpr u32 AHEAD = 8, QUADS = WARP_COLUMNS / 128;
@@ -335,7 +347,8 @@ struct Scalars {
   float gradient_scale, shrink, decay, rate, momentum, one_minus_momentum, beta2, one_minus_beta2, correction2, eps, weight, unused;
 };
 
-// A tensor p[n], its gradient and states, its first block in the launch, and the scalars of this step. In memory, written anew for every step.
+// A tensor p[n], its gradient and states, its first block in the launch, and the scalars of this
+// step. In memory, written anew for every step.
 struct Part {
   float *p;
   const float *g;
@@ -362,7 +375,9 @@ template <typename Visit> INLINE void visit_chunk(const Part &part, const Visit 
 }
 
 // ---- products ----
-// The same number, of which the compiler does not know where it comes from: it would else make two conditions of one that is asked of it.
+
+// The same number, of which the compiler does not know where it comes from: it
+// would else make two conditions of one that is asked of it.
 INLINE u32 opaque(u32 x) {
   asm("" : "+r"(x));
   return x;

@@ -1,7 +1,8 @@
 #include "common.cuh"
 
-// Goes on with the pooling over one more chunk [steps, rows, size] that begins at time `begin`. `spans` [B, 2]: first pooled step and the step
-// after the last; y [B, 3E] = last, max, mean (a sum until a row's last step); argmax [B, E] a time. A thread for an element of [rows, E].
+// Goes on with the pooling over one more chunk [steps, rows, size] that begins at time `begin`.
+// `spans` [B, 2]: first pooled step and the step after the last; y [B, 3E] = last, max, mean (a sum
+// until a row's last step); argmax [B, E] a time. A thread for an element of [rows, E].
 __global__ void __launch_bounds__(BLOCK)
     concat_pool_forward(const float *x, const u32 *spans, float *y, u32 *argmax, u32 begin, u32 steps, u32 rows, u32 size) {
   u32 i = global_thread();

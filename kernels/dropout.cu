@@ -3,10 +3,10 @@
 
 INLINE float lane_of(float x, u32 lane) { return __nvvm_shfl_sync_idx_f32(0xFFFFFFFFu, x, (int)lane, 31); }
 
-// y[o, r, c] (+)= x[o, r, c]·mask[r, c]. A thread draws the factors of four columns once, for `span` of
-// the `outer` repetitions (time steps); the grid's second dimension counts the spans. Where columns
-// come in fours, the thread also multiplies them. Else a warp has 128 columns of a row, and a thread
-// every 32nd of them, so that neighbours stay neighbours.
+// y[o, r, c] (+)= x[o, r, c]·mask[r, c]. A thread draws the factors of four columns once, for
+// `span` of the `outer` repetitions (time steps); the grid's second dimension counts the spans.
+// Where columns come in fours, the thread also multiplies them. Else a warp has 128 columns of a
+// row, and a thread every 32nd of them, so that neighbours stay neighbours.
 __global__ void __launch_bounds__(BLOCK)
     mask_multiply(const float *x, float *y, u32 outer, u32 span, u32 rows, u32 columns, MaskOf mask, u32 add) {
   u32 i = global_thread(), from = block_y() * span, to = smaller(outer, from + span);

@@ -1,6 +1,7 @@
 #include "common.cuh"
 
-// Where the factors of the two dropouts come from: the counters, or given ones (`rows` [V], `locked` [B, E]).
+// Where the factors of the two dropouts come from: the counters, or given ones (`rows` [V],
+// `locked` [B, E]).
 struct MasksOf {
   MaskOf rows, locked;
   u32 rows_given, locked_given;
@@ -32,8 +33,9 @@ __global__ void __launch_bounds__(BLOCK) embedding_forward(const u32 *tokens, co
   store_columns(y + (u64)at * e, quad, e, v * factor * m);
 }
 
-// dw[token] += Σ dy·locked·row over the places where a token stands, in their order; nothing for `pad`. A warp has one of the n sorted places and
-// WARP_COLUMNS; that of a token's first place adds up all of them.
+// dw[token] += Σ dy·locked·row over the places where a token stands, in their order; nothing for
+// `pad`. A warp has one of the n sorted places and WARP_COLUMNS; that of a token's first place adds
+// up all of them.
 __global__ void __launch_bounds__(BLOCK) embedding_backward(const u64 *places, const float *dy, const float *rows, const float *locked,
                                                             MasksOf of, float *dw, u32 n, u32 batch, u32 e, u32 pad) {
   u32 chunks = (e + WARP_COLUMNS - 1) / WARP_COLUMNS, warp = global_thread() / 32, first = warp / chunks;

@@ -1,5 +1,6 @@
-// fo-pooling of a QRNN (src/ops/forget_mult). A thread has a column of [B, H] through all steps; neighbours read and write side by side. Nothing that is read
-// depends on the step before: what some steps need is loaded before the first of them is computed.
+// fo-pooling of a QRNN (src/ops/forget_mult). A thread has a column of [B, H] through all steps;
+// neighbours read and write side by side. Nothing that is read depends on the step before: what
+// some steps need is loaded before the first of them is computed.
 #include "common.cuh"
 
 #define AHEAD 4
@@ -7,7 +8,8 @@
 // sm_90, and spills registers for it.
 #define RESIDENT 2
 
-// What the gates f are multiplied by: one factor for all, a given mask [T, B, H], or the keeps (0 and 1) of a random one of T·B rows.
+// What the gates f are multiplied by: one factor for all, a given mask [T, B, H], or the keeps (0
+// and 1) of a random one of T·B rows.
 struct Zoneout {
   Mask mask;
   const float *given;
@@ -55,7 +57,8 @@ __global__ void __launch_bounds__(BLOCK, RESIDENT)
   }
 }
 
-// d_gates [T, B, 3H] (if `wanted`) from dy (`with_dy`), and carried [B, H], the gradient of c0, from dc, that of the last state (`with_dc`)
+// d_gates [T, B, 3H] (if `wanted`) from dy (`with_dy`), and carried [B, H], the gradient of c0,
+// from dc, that of the last state (`with_dc`)
 __global__ void __launch_bounds__(BLOCK, RESIDENT)
     forget_mult_backward(const float *gates, const float *c0, const float *given, const float *states, const float *dy, const float *dc,
                          float *d_gates, float *carried, u32 steps, u32 batch, u32 hidden, float factor, u32 with_given, u32 with_dy,

@@ -1,5 +1,7 @@
-// c[m, n] (+)= op(a)·op(b) (+ bias[n]): true f32, each element one sum over k in order. All transpositions, two tile sizes; and logits, whose
-// parts are told. Where c has few tiles, blocks share out k: block_z() takes `part` of it and writes a matrix of its own, the block_z()-th from c on.
+// c[m, n] (+)= op(a)·op(b) (+ bias[n]): true f32, each element one sum over k in order. All
+// transpositions, two tile sizes; and logits, whose parts are told. Where c has few tiles, blocks
+// share out k: block_z() takes `part` of it and writes a matrix of its own, the block_z()-th from c
+// on.
 #include "common.cuh"
 #include "tiles.cuh"
 #include "row_parts.cuh"
@@ -63,7 +65,8 @@ INLINE void gemm(const A &a, const B &b, const float *bias, float *c, u32 m, u32
   store_tile<TM>(a, b, acc, c + (u64)block_z() * m * n, m, n, flags);
 }
 
-// parts[row, tile]: of row `row` of x[m, k]·w[n, k]ᵀ (+ bias[n]), which is stored in c with KEEP; targets[m] with TARGETS.
+// parts[row, tile]: of row `row` of x[m, k]·w[n, k]ᵀ (+ bias[n]), which is stored in c with KEEP;
+// targets[m] with TARGETS.
 template <int TM>
 INLINE void logits(const float *x, const float *w, const float *bias, const u32 *targets, float *c, uint4 *parts, u32 m, u32 n, u32 k,
                    u32 flags) {

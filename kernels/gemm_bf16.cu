@@ -1,5 +1,7 @@
-// c[m, n] (+)= op(a)·op(b) (+ bias[n]) of operands in bf16, by tensor cores, with sums in f32; and the rounding of operands. All transpositions, three tile
-// sizes; and logits, whose parts are told. Blocks share out k as in kernels/gemm.cu, whole slices of it. For compute capability 8.0 and newer: older GPUs have neither the format nor asynchronous copies.
+// c[m, n] (+)= op(a)·op(b) (+ bias[n]) of operands in bf16, by tensor cores, with sums in f32; and
+// the rounding of operands. All transpositions, three tile sizes; and logits, whose parts are told.
+// Blocks share out k as in kernels/gemm.cu, whole slices of it. For compute capability 8.0 and
+// newer: older GPUs have neither the format nor asynchronous copies.
 #include "common.cuh"
 #include "bf16.cuh"
 #include "row_parts.cuh"
@@ -7,7 +9,8 @@
 #if __CUDA_ARCH__ >= 800
 #define ADD 1
 #define BIAS 2
-// Blocks run along m first: the operand with fewer tiles is read again from the L2 cache, the other one once.
+// Blocks run along m first: the operand with fewer tiles is read again from the L2 cache, the other
+// one once.
 #define ROWS_FIRST 4
 
 // The sums of a warp's part of c, and where they belong: those of a lane begin at row0, column0.
@@ -66,7 +69,8 @@ INLINE void gemm(const A &a, const B &b, const float *bias, float *c, u32 m, u32
   sums.store(c + (u64)block_z() * m * n, m, n, flags);
 }
 
-// parts[row, tile]: of row `row` of x[m, k]·w[n, k]ᵀ (+ bias[n]), which is stored in c with KEEP; targets[m] with TARGETS.
+// parts[row, tile]: of row `row` of x[m, k]·w[n, k]ᵀ (+ bias[n]), which is stored in c with KEEP;
+// targets[m] with TARGETS.
 template <u32 TM, u32 TN, u32 WM, u32 WN>
 INLINE void logits(const RoundedRows &x, const RoundedRows &w, const float *bias, const u32 *targets, float *c, uint4 *parts, u32 m, u32 n,
                    u32 k, u32 flags) {
@@ -99,7 +103,8 @@ INLINE void logits(const RoundedRows &x, const RoundedRows &w, const float *bias
   if (flags & KEEP) sums.store(c, m, n, flags);
 }
 
-// n or t: as stored, or transposed. a is [m, k] or [k, m], b is [k, n] or [n, k], with rows lda and ldb apart.
+// n or t: as stored, or transposed. a is [m, k] or [k, m], b is [k, n] or [n, k], with rows lda and
+// ldb apart.
 #define ARGUMENTS \
   const u16 *a, const u16 *b, const float *bias, float *c, u32 m, u32 n, u32 k, u32 lda, u32 ldb, u32 part, u32 flags
 #define FIRST_ROW(TM) (TM * (flags & ROWS_FIRST ? block_x() : block_y()))

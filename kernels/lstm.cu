@@ -1,4 +1,5 @@
-// The recurrence, one step a launch (the step-wise plan): the product with W_hh and the cell in one kernel.
+// The recurrence, one step a launch (the step-wise plan): the product with W_hh and the cell in one
+// kernel.
 #include "common.cuh"
 #include "tiles.cuh"
 #include "bf16.cuh"
@@ -17,8 +18,9 @@ struct GateColumns {
   INLINE u32 width() const { return 1; }
 };
 
-// One step of a layer. gates [B, 4H]: in W_ih·x + b_ih + b_hh, out the activated gates; w [4H, H] the dropped W_hh; cells and y [B, H].
-// A block has 64 rows of the batch and 16 units; a thread four rows of one unit.
+// One step of a layer. gates [B, 4H]: in W_ih·x + b_ih + b_hh, out the activated gates; w [4H, H]
+// the dropped W_hh; cells and y [B, H]. A block has 64 rows of the batch and 16 units; a thread
+// four rows of one unit.
 __global__ void __launch_bounds__(BLOCK) lstm_step(const float *h_before, const float *c_before, const float *w, float *gates,
                                                    float *cells, float *y, u32 batch, u32 hidden) {
   u32 first = 64 * block_y(), unit = 16 * block_x() + thread() % 16;
@@ -52,8 +54,9 @@ struct RoundedGateColumns {
   INLINE u64 step() const { return SLICE; }
 };
 
-// As lstm_step, with h_before [B, ld] and w [4H, ld] in bf16; h [B, ld] is y in bf16. A warp has 16 rows and 8 units, a thread two rows of two units, of
-// whose gates each is in a fragment of its own.
+// As lstm_step, with h_before [B, ld] and w [4H, ld] in bf16; h [B, ld] is y in bf16. A warp has 16
+// rows and 8 units, a thread two rows of two units, of whose gates each is in a fragment of its
+// own.
 __global__ void __launch_bounds__(BLOCK)
     lstm_step_bf16(const u16 *h_before, const float *c_before, const u16 *w, float *gates, float *cells, float *y, u16 *h, u32 batch,
                    u32 hidden, u32 ld) {
@@ -85,8 +88,9 @@ __global__ void __launch_bounds__(BLOCK)
 }
 #endif
 
-// One step of the backward recurrence, before the product with W_hh: gates become the gradients of the pre-activations, dc that of the cell
-// before, and are also rounded to `copy`. dh is the sum of `parts` matrices, one after the other; dy is this step's upstream gradient (`with_dy`).
+// One step of the backward recurrence, before the product with W_hh: gates become the gradients of
+// the pre-activations, dc that of the cell before, and are also rounded to `copy`. dh is the sum of
+// `parts` matrices, one after the other; dy is this step's upstream gradient (`with_dy`).
 __global__ void __launch_bounds__(BLOCK) lstm_cell_backward(float *gates, const float *c_before, const float *cells, const float *dy,
                                                             const float *dh, float *dc, u32 batch, u32 hidden, u32 parts, u32 with_dy,
                                                             RoundedCopy copy) {

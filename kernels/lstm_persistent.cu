@@ -1,9 +1,11 @@
-// The recurrence of a layer in one cooperative launch (the persistent plan). A block owns U units; its share of W_hh, masked, stays in shared
-// memory; blocks meet at a grid barrier once a step, because each reads what all of them wrote the step before.
+// The recurrence of a layer in one cooperative launch (the persistent plan). A block owns U units;
+// its share of W_hh, masked, stays in shared memory; blocks meet at a grid barrier once a step,
+// because each reads what all of them wrote the step before.
 //
-// A product of a step, for 8·R rows of the batch at a time: the other operand comes through shared memory in chunks of KC of the inner
-// dimension, two of them in turn. The warps share out the quads of a chunk; a lane has R rows, 8 apart, and U columns. The sums
-// of the eight warps are added in a fixed order at the end.
+// A product of a step, for 8·R rows of the batch at a time: the other operand comes through shared
+// memory in chunks of KC of the inner dimension, two of them in turn. The warps share out the quads
+// of a chunk; a lane has R rows, 8 apart, and U columns. The sums of the eight warps are added in a
+// fixed order at the end.
 #include "common.cuh"
 #include "grid.cuh"
 
@@ -17,7 +19,8 @@ extern __shared__ Shared shared_memory[];
 // Quad `quad` of a row; the exchange keeps eight neighbouring rows in different banks.
 template <int KC> INLINE u32 chunk_at(u32 row, u32 quad) { return row * KC + 4 * (quad ^ (row & 7)); }
 
-// The thread, unknown to the compiler, which would else keep the addresses of all copies in registers throughout.
+// The thread, unknown to the compiler, which would else keep the addresses of all copies in
+// registers throughout.
 INLINE u32 opaque_thread() {
   u32 t = thread();
   asm volatile("" : "+r"(t));
@@ -64,8 +67,8 @@ template <int R, int KC> struct Stage {
   INLINE void wait() { landed(); }
 };
 #else
-// Without asynchronous copies: through registers, by fours or one by one. As many as there are registers for are filled before a chunk is computed and
-// stored after it; the rest follows then.
+// Without asynchronous copies: through registers, by fours or one by one. As many as there are
+// registers for are filled before a chunk is computed and stored after it; the rest follows then.
 template <int R, int KC> struct Stage {
   static constexpr u32 FLOATS = 8 * R * KC / BLOCK, KEPT = FLOATS < 16 ? FLOATS : 16;
   float kept[KEPT];
@@ -115,7 +118,8 @@ template <int R, int KC> struct Stage {
 };
 #endif
 
-// acc[i][u] += x[row i] · w[u] over one quad of the inner dimension; w: the quad's first column of this lane.
+// acc[i][u] += x[row i] · w[u] over one quad of the inner dimension; w: the quad's first column of
+// this lane.
 template <int R, int U, int KC> INLINE void quad_product(const float *chunk, u32 row, u32 quad, const float4 *w, float (&acc)[R][U]) {
   float4 x[R];
 #pragma unroll
@@ -133,8 +137,8 @@ template <int R, int U, int KC> INLINE void quad_product(const float *chunk, u32
   }
 }
 
-// acc = x · w for 8·R rows of x [rows, k], w [k/4][COLUMNS] quads. A lane's eight neighbours share the column group `lane / 8`: of the columns where
-// SPLIT is 1, else of the quads.
+// acc = x · w for 8·R rows of x [rows, k], w [k/4][COLUMNS] quads. A lane's eight neighbours share
+// the column group `lane / 8`: of the columns where SPLIT is 1, else of the quads.
 template <int R, int U, int KC, int COLUMNS, int SPLIT>
 INLINE void product(const float4 *w, float *chunks, const float *x, u32 rows, u32 k, u32 vector, float (&acc)[R][U]) {
   constexpr u32 CHUNK = 8 * R * KC, QUADS = KC / 4 / WARPS / SPLIT;
@@ -171,7 +175,9 @@ INLINE void product(const float4 *w, float *chunks, const float *x, u32 rows, u3
 }
 
 // ---- forward ----
-// Quads of the rows that a block owns (gate g of its unit u as column g·U + u), masked, in shared memory; zero beyond H.
+
+// Quads of the rows that a block owns (gate g of its unit u as column g·U + u),
+// masked, in shared memory; zero beyond H.
 template <int U>
 INLINE void load_rows(float4 *to, const float *w, const float *given, u32 first, u32 hidden, u32 quads, u32 with_given, const Mask &mask) {
   constexpr u32 GROUPS = (4 * U + 7) / 8;
@@ -196,8 +202,8 @@ INLINE void load_rows(float4 *to, const float *w, const float *given, u32 first,
   }
 }
 
-// All steps. gates [T, B, 4H]: in W_ih·x + b_ih + b_hh, out the activated gates; cells and y [T, B, H]. `arrived` is zero at first. `vector`: how many floats
-// rows of h may be read at a time.
+// All steps. gates [T, B, 4H]: in W_ih·x + b_ih + b_hh, out the activated gates; cells and y [T, B,
+// H]. `arrived` is zero at first. `vector`: how many floats rows of h may be read at a time.
 template <int U, int R>
 INLINE void forward(const float *h0, const float *c0, const float *w, const float *given, float *gates, float *cells, float *y, u32 *arrived,
                     u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_given, const MaskOf &mask) {
@@ -212,7 +218,8 @@ INLINE void forward(const float *h0, const float *c0, const float *w, const floa
     const float *h = t == 0 ? h0 : y + at - (u64)batch * hidden;
     const float *c_before = t == 0 ? c0 : cells + at - (u64)batch * hidden;
     for (u32 row0 = 0; row0 < batch; row0 += 8 * R) {
-      // a thread's cells: number e is row e%8 + 8·i and unit u with i·U + u = e/8; what they need is on its way during the product
+      // a thread's cells: number e is row e%8 + 8·i and unit u with i·U + u = e/8; what they need
+      // is on its way during the product
       float z[CELLS][4], c[CELLS];
 #pragma unroll
       for (int n = 0; n < CELLS; ++n) {
@@ -274,7 +281,8 @@ INLINE void load_columns(float *to, const float *w, const float *given, u32 firs
     u32 row = n % (4 * quads), quad = quad0 + n / (4 * quads);
     bool inside = row < 4 * hidden;
     float4 f = mask_factors(mask, row, quad);
-    // neighbouring quads of rows begin with another column each, so that they write to different banks; where U is odd they do anyway
+    // neighbouring quads of rows begin with another column each, so that they write to different
+    // banks; where U is odd they do anyway
     u32 turn = U % 8 == 4 ? row / 8 % 4 : 0;
 #pragma unroll
     for (u32 n = 0; n < 4; ++n) {
@@ -291,8 +299,9 @@ INLINE void load_columns(float *to, const float *w, const float *given, u32 firs
   }
 }
 
-// All steps from the last to the first. gates: in the activated gates, out the gradients of the pre-activations. dh and dc [B, H]: in the gradients of
-// the last h and c, out those of h0 and c0. dy [T, B, H] is read `with_dy`.
+// All steps from the last to the first. gates: in the activated gates, out the gradients of the
+// pre-activations. dh and dc [B, H]: in the gradients of the last h and c, out those of h0 and c0.
+// dy [T, B, H] is read `with_dy`.
 template <int U, int R>
 INLINE void backward(const float *c0, const float *cells, const float *dy, const float *w, const float *given, float *gates, float *dh, float *dc,
                      u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 blocks, u32 vector, u32 with_dy, u32 with_given, const MaskOf &mask) {

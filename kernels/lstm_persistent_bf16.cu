@@ -1,13 +1,17 @@
-// The recurrence of a layer in one cooperative launch, with products in bf16 by tensor cores (as kernels/lstm_persistent.cu in f32). A block owns U
-// units; its share of W_hh, masked and rounded, stays in shared memory, or a part of it in registers; h, and in the backward the gradients of the pre-activations, pass between
-// blocks in bf16; one grid barrier a step.
+// The recurrence of a layer in one cooperative launch, with products in bf16 by tensor cores (as
+// kernels/lstm_persistent.cu in f32). A block owns U units; its share of W_hh, masked and rounded,
+// stays in shared memory, or a part of it in registers; h, and in the backward the gradients of the
+// pre-activations, pass between blocks in bf16; one grid barrier a step.
 //
-// A product has 32 rows of the batch at a time. A warp has 16 of them, and every fourth slice of 32 of the inner dimension. Each element of the other
-// operand is needed by one lane of a block alone: it comes from the L2 cache straight into registers, eight neighbours in k at once. The weights lie
-// as lanes take them: of every slice and eight columns 32 times 16 bytes. Which eight of k a lane has in a fragment does not matter, if it is the
-// same eight of both operands. The sums of the four warps that share rows are added in a fixed order.
+// A product has 32 rows of the batch at a time. A warp has 16 of them, and every fourth slice of 32
+// of the inner dimension. Each element of the other operand is needed by one lane of a block alone:
+// it comes from the L2 cache straight into registers, eight neighbours in k at once. The weights
+// lie as lanes take them: of every slice and eight columns 32 times 16 bytes. Which eight of k a
+// lane has in a fragment does not matter, if it is the same eight of both operands. The sums of the
+// four warps that share rows are added in a fixed order.
 //
-// A thread has two neighbouring units, read and written together where the layer has an even number of them (`pairs`).
+// A thread has two neighbouring units, read and written together where the layer has an even number
+// of them (`pairs`).
 #include "common.cuh"
 #include "bf16.cuh"
 #include "grid.cuh"
@@ -22,7 +26,8 @@
 struct alignas(16) Shared { uint4 v; };
 extern __shared__ Shared shared_memory[];
 
-// Sums [columns/2][32 rows] of two columns; the exchange keeps what lanes write, and read, at a time in different banks.
+// Sums [columns/2][32 rows] of two columns; the exchange keeps what lanes write, and read, at a
+// time in different banks.
 INLINE u32 sum_at(u32 row, u32 column) { return column / 2 * ROWS + (row ^ column / 2 % 4 * 4); }
 
 // Sixteen bytes of shared memory, as an instruction (see load_shared).
@@ -32,12 +37,13 @@ INLINE uint4 load_shared_words(u32 at) {
   return {x, y, z, w};
 }
 
-// A thread's cells: a row of 32 and one of up to eight pairs of units. A warp has 16 rows and two pairs.
+// A thread's cells: a row of 32 and one of up to eight pairs of units. A warp has 16 rows and two
+// pairs.
 INLINE u32 cell_row() { return thread() / 32 % 2 * 16 + thread() % 16; }
 INLINE u32 cell_pair() { return thread() / 64 * 2 + thread() % 32 / 16; }
 
-// The columns of a row of an operand from `end` to `ld` are zero: the first units of a layer see to it. `width`: all units, and one that is not there
-// where their number is odd.
+// The columns of a row of an operand from `end` to `ld` are zero: the first units of a layer see to
+// it. `width`: all units, and one that is not there where their number is odd.
 INLINE void zero_beyond(u16 *row, u32 end, u32 ld, u32 unit, u32 width) {
   for (u32 column = end + unit; column < ld; column += width) *(u32 *)(row + column) = 0;
 }
@@ -62,8 +68,9 @@ INLINE void multiply_slice(uint4 x, uint4 y, uint4 w, float (&acc)[4]) {
   multiply_fragments(second, w.z, w.w, acc);
 }
 
-// The product of `rows` rows of x [rows, ld], of whose columns k count, and the weights of 8·NT columns: where a warp is the last of those that share its
-// rows, all of it goes to `sums`. All threads wait for it. `weights` begin after the slices that are `kept`.
+// The product of `rows` rows of x [rows, ld], of whose columns k count, and the weights of 8·NT
+// columns: where a warp is the last of those that share its rows, all of it goes to `sums`. All
+// threads wait for it. `weights` begin after the slices that are `kept`.
 template <u32 NT, u32 KEPT>
 INLINE void product(const Kept<NT, KEPT> &kept, const uint4 *weights, float2 *sums, const u16 *x, u32 rows, u32 k, u32 ld) {
   u32 lane = thread() % 32, warp = thread() / 32, share = warp / 2, row = warp % 2 * 16 + lane / 4;
@@ -122,7 +129,8 @@ INLINE void product(const Kept<NT, KEPT> &kept, const uint4 *weights, float2 *su
   }
 }
 
-// Two neighbours of W_hh [4H, H], masked: element `at`, and the next one if `both`; `x`, `y`: their factors where none are given.
+// Two neighbours of W_hh [4H, H], masked: element `at`, and the next one if `both`; `x`, `y`: their
+// factors where none are given.
 INLINE float2 load_weights(const float *w, const float *given, u64 at, float x, float y, u32 pairs, bool both, u32 with_given) {
   float2 factors = {x, y};
   if (with_given) factors = load_pair(given + at, pairs, both);
@@ -148,8 +156,10 @@ INLINE uint4 load_row_part(const float *w, const float *given, u32 row, u32 k0, 
 }
 
 // ---- forward ----
-// All steps. gates [T, B, 4H]: in W_ih·x + b_ih + b_hh, out the activated gates; cells and y [T, B, H]; h0 [B, ld] and h [T, B, ld], which is y, in bf16.
-// Column g·U + u of the block is gate g of its unit u. `arrived` is zero at first.
+
+// All steps. gates [T, B, 4H]: in W_ih·x + b_ih + b_hh, out the activated gates;
+// cells and y [T, B, H]; h0 [B, ld] and h [T, B, ld], which is y, in bf16. Column g·U + u of the
+// block is gate g of its unit u. `arrived` is zero at first.
 template <u32 U>
 INLINE void forward(const u16 *h0, const float *c0, const float *w, const float *given, float *gates, float *cells, float *y, u16 *h,
                     u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 ld, u32 blocks, u32 pairs, u32 with_given, const MaskOf &mask_of) {
@@ -203,7 +213,9 @@ INLINE void forward(const u16 *h0, const float *c0, const float *w, const float 
 }
 
 // ---- backward ----
-// `count` slices of the columns from `first` on of W_hh, from slice `slice0` on, masked and rounded, to `weights`. `inner`: gates of `width` units each.
+
+// `count` slices of the columns from `first` on of W_hh, from slice `slice0` on,
+// masked and rounded, to `weights`. `inner`: gates of `width` units each.
 template <u32 NT>
 INLINE void load_columns(uint4 *weights, const float *w, const float *given, u32 slice0, u32 count, u32 first, u32 hidden, u32 width, u32 inner,
                          u32 pairs, u32 with_given, const Mask &mask) {
@@ -232,9 +244,10 @@ INLINE void load_columns(uint4 *weights, const float *w, const float *given, u32
   }
 }
 
-// All steps from the last to the first. gates: in the activated gates, out the gradients of the pre-activations, also in bf16 to dz [T, B, ld], there of an
-// even number of units. dh and dc [B, H]: in the gradients of the last h and c, out those of h0 and c0. dy [T, B, H] is read `with_dy`. Column u of
-// the block is that of its unit u. A warp keeps KEPT slices in registers.
+// All steps from the last to the first. gates: in the activated gates, out the gradients of the
+// pre-activations, also in bf16 to dz [T, B, ld], there of an even number of units. dh and dc [B,
+// H]: in the gradients of the last h and c, out those of h0 and c0. dy [T, B, H] is read `with_dy`.
+// Column u of the block is that of its unit u. A warp keeps KEPT slices in registers.
 template <u32 U, u32 KEPT>
 INLINE void backward(const float *c0, const float *cells, const float *dy, const float *w, const float *given, float *gates, u16 *dz,
                      float *dh, float *dc, u32 *arrived, u32 steps, u32 batch, u32 hidden, u32 ld, u32 blocks, u32 pairs, u32 with_dy,

@@ -1,5 +1,5 @@
-// Updates of all parameters of a step, each in one launch. They round after every operation as the CPU does (no fused multiply-adds),
-// so that both give the same bits from the same gradient.
+// Updates of all parameters of a step, each in one launch. They round after every operation as the
+// CPU does (no fused multiply-adds), so that both give the same bits from the same gradient.
 #include "common.cuh"
 
 // As instructions, which no compiler fuses.

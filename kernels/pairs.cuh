@@ -1,4 +1,5 @@
-// Cells of the LSTM by pairs of neighbouring units, for kernels that include common.cuh and bf16.cuh before.
+// Cells of the LSTM by pairs of neighbouring units, for kernels that include common.cuh and
+// bf16.cuh before.
 #pragma once
 
 // Two neighbours; the second one is there if `both`.
@@ -17,7 +18,8 @@ INLINE void store_pair(float *to, float2 v, u32 pairs, bool both) {
 // In bf16; zero instead of a second one that is not there.
 INLINE void round_to(u16 *to, float2 v, bool both) { *(u32 *)to = round_pair(v.x, both ? v.y : 0.0f); }
 
-// Gates i, f, g, o: in their pre-activations, out activated; c: in the cells before, out these. Returns h.
+// Gates i, f, g, o: in their pre-activations, out activated; c: in the cells before, out these.
+// Returns h.
 INLINE float2 cells_forward(float2 (&z)[4], float2 &c) {
   float2 out;
 #pragma unroll

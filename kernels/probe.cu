@@ -1,8 +1,10 @@
-// What a GPU can do at most (src/bench/gpu_peaks.rs): multiply-adds on registers, in f32 and by tensor cores, and memory bandwidth.
+// What a GPU can do at most (src/bench/gpu_peaks.rs): multiply-adds on registers, in f32 and by
+// tensor cores, and memory bandwidth.
 #include "common.cuh"
 #include "bf16.cuh"
 
-// Chains of multiply-adds that do not wait for each other: `PROBE_CHAINS` of src/bench/gpu_peaks.rs.
+// Chains of multiply-adds that do not wait for each other: `PROBE_CHAINS` of
+// src/bench/gpu_peaks.rs.
 #define CHAINS 8u
 
 // out[thread] = Σ of the thread's chains after `steps` of x = x·by + by
@@ -29,7 +31,8 @@ __global__ void __launch_bounds__(BLOCK) probe_triad(float4 *a, const float4 *b,
 }
 
 #if __CUDA_ARCH__ >= 800
-// out[thread] = Σ of the thread's part of the chains after `steps` of sums += by·by, fragments whose every element is `by`
+// out[thread] = Σ of the thread's part of the chains after `steps` of sums += by·by, fragments
+// whose every element is `by`
 __global__ void __launch_bounds__(BLOCK) probe_multiply_adds_bf16(float *out, float by, u32 steps) {
   float sums[CHAINS][4];
   u32 pair = round_pair(by, by);

@@ -1,8 +1,10 @@
-// What the product that computes rows of logits tells about each of them, a tile of columns at a time: nobody has to read the logits for it, and where only
-// the loss is wanted they are not even stored.
+// What the product that computes rows of logits tells about each of them, a tile of columns at a
+// time: nobody has to read the logits for it, and where only the loss is wanted they are not even
+// stored.
 #pragma once
 
-// Of some columns of a row: the largest logit, Σ e^(logit - max), the first column that has the largest, and the target's logit, 0 if it is in none of them.
+// Of some columns of a row: the largest logit, Σ e^(logit - max), the first column that has the
+// largest, and the target's logit, 0 if it is in none of them.
 struct RowPart {
   float max, sum;
   u32 best;
@@ -10,7 +12,8 @@ struct RowPart {
 };
 #define NO_COLUMN 0xFFFFFFFFu
 
-// Flags of the product, beside those of any: whether rows have targets, and whether the logits are stored.
+// Flags of the product, beside those of any: whether rows have targets, and whether the logits are
+// stored.
 #define TARGETS 8
 #define KEEP 16
 
@@ -26,8 +29,9 @@ INLINE RowPart load_shared_part(u32 at) {
   return {words.x, words.y, to_bits(words.z), words.w};
 }
 
-// Of the values of LANES neighbouring lanes, which all get it: COUNT a lane, the j-th one value(j) in column(j). Columns from n on do not count. The target may
-// be NO_COLUMN. Without branches: all lanes of a warp take part in the exchange.
+// Of the values of LANES neighbouring lanes, which all get it: COUNT a lane, the j-th one value(j)
+// in column(j). Columns from n on do not count. The target may be NO_COLUMN. Without branches: all
+// lanes of a warp take part in the exchange.
 template <int LANES, int COUNT, typename Value, typename Column>
 INLINE RowPart part_of_lanes(const Value &value, const Column &column, u32 n, u32 target) {
   RowPart p = {NEGATIVE_INFINITY, 0.0f, NO_COLUMN, 0.0f};
@@ -60,7 +64,8 @@ INLINE RowPart join(const RowPart &a, const RowPart &b) {
           smaller(a.max == max ? a.best : NO_COLUMN, b.max == max ? b.best : NO_COLUMN), a.of_target + b.of_target};
 }
 
-// A row's, from its parts, for every thread of the block. (That of the target is one part's: `tile_columns` tells which.)
+// A row's, from its parts, for every thread of the block. (That of the target is one part's:
+// `tile_columns` tells which.)
 INLINE RowPart row_of_parts(const uint4 *parts, u32 count) {
   RowPart p = {NEGATIVE_INFINITY, 0.0f, NO_COLUMN, 0.0f};
   if (thread() < count) p = load_part(parts + thread());

@@ -6,9 +6,10 @@
 // How often a negative counts: `NEGATIVE_WEIGHT` of src/ops/sampled_softmax/cpu.rs
 #define NEGATIVE_WEIGHT 2.0f
 
-// A block a row; scores[row, k] are those of the negatives, `parts` what their product has told about them. losses[row] = log(e^s_y + Σ 2·e^s_k) - s_y
-// with s_y = hidden[row]·weight[target] + bias. With `gradient` the scores become their gradients times `scale`, also in a rounded copy, and
-// d_target[row] that of s_y; without it they are not read.
+// A block a row; scores[row, k] are those of the negatives, `parts` what their product has told
+// about them. losses[row] = log(e^s_y + Σ 2·e^s_k) - s_y with s_y = hidden[row]·weight[target] +
+// bias. With `gradient` the scores become their gradients times `scale`, also in a rounded copy,
+// and d_target[row] that of s_y; without it they are not read.
 __global__ void __launch_bounds__(BLOCK)
     sampled_rows(float *scores, const uint4 *parts, u32 tiles, const float *hidden, const float *weight, const float *bias, const u32 *targets,
                  float *losses, float *d_target, u32 k, u32 e, float scale, u32 with_bias, u32 gradient, RoundedCopy copy) {
@@ -47,9 +48,10 @@ __global__ void __launch_bounds__(BLOCK)
   store_columns(row, quad, e, load_columns(row, quad, e) + d_target[r] * load_columns(weight + (u64)targets[r] * e, quad, e));
 }
 
-// out[word] += factor[0]·Σ over the places where a word stands, in their order: place p < k is negative p, with d[p]; the others are rows, with
-// d_target[p - k]·hidden[p - k], or d_target alone for a bias (no `hidden`). A warp has one of the n sorted places and WARP_COLUMNS; that
-// of a word's first place adds up all of them.
+// out[word] += factor[0]·Σ over the places where a word stands, in their order: place p < k is
+// negative p, with d[p]; the others are rows, with d_target[p - k]·hidden[p - k], or d_target alone
+// for a bias (no `hidden`). A warp has one of the n sorted places and WARP_COLUMNS; that of a
+// word's first place adds up all of them.
 __global__ void __launch_bounds__(BLOCK)
     scatter_words(const u64 *places, const float *d, const float *d_target, const float *hidden, const float *factor, float *out, u32 n, u32 k,
                   u32 e, u32 with_hidden) {

@@ -1,7 +1,8 @@
 // A warp a row: the classes are few.
 #include "common.cuh"
 
-// p[b] = softmax(z[b]), and where `with_loss`, losses[b] = -Σ target·ln p[b], the target 1 - smoothing at the label and smoothing/classes everywhere
+// p[b] = softmax(z[b]), and where `with_loss`, losses[b] = -Σ target·ln p[b], the target 1 -
+// smoothing at the label and smoothing/classes everywhere
 __global__ void __launch_bounds__(BLOCK) softmax_forward(const float *z, const u32 *labels, float *p, float *losses, u32 rows,
                                                          u32 classes, u32 with_loss, float smoothing) {
   u32 row = global_thread() / 32, lane = thread() % 32;

@@ -1,4 +1,5 @@
-// Sums in f64, for numbers that the host reads: the norm of the gradients, losses and hits of an evaluation.
+// Sums in f64, for numbers that the host reads: the norm of the gradients, losses and hits of an
+// evaluation.
 #include "common.cuh"
 
 // Sum of a block's values in a fixed order, known to thread 0.
@@ -15,7 +16,8 @@ INLINE double block_total(double x) {
   return parts[0];
 }
 
-// sums[block] = Σ g² over the block's part of several tensors. In f64: a square of f32 is exact, and never beyond its range.
+// sums[block] = Σ g² over the block's part of several tensors. In f64: a square of f32 is exact,
+// and never beyond its range.
 __global__ void __launch_bounds__(BLOCK) squares(const Part *parts, u32 count, double *sums) {
   const Part part = *part_of(parts, count);
   double sum = 0.0;

@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(BLOCK) add(const float *a, const float *b, flo
   if (i < n) y[i] = a[i] + b[i];
 }
 
-// to[c] (+)= Σ_r x[r, c] over rows, and the same to `other` where it is another place. A block has 32 columns; eight threads a column take every eighth row, then are added in order.
+// to[c] (+)= Σ_r x[r, c] over rows, and the same to `other` where it is another place. A block has
+// 32 columns; eight threads a column take every eighth row, then are added in order.
 __global__ void __launch_bounds__(BLOCK) column_sums(const float *x, float *to, float *other, u32 rows, u32 columns, u32 add, u32 add_other) {
   __shared__ float parts[8][32];
   u32 lane = thread() % 32, slice = thread() / 32, column = block_x() * 32 + lane;
@@ -70,7 +71,8 @@ __global__ void __launch_bounds__(BLOCK) gather_rows(const float *from, const u3
   if (r < n) store_columns(to + (u64)r * columns, quad, columns, load_columns(from + (u64)which[r] * columns, quad, columns));
 }
 
-// to[which[r], c] += from[r, c] over n rows of `columns`; no row comes twice; a thread for four columns
+// to[which[r], c] += from[r, c] over n rows of `columns`; no row comes twice; a thread for four
+// columns
 __global__ void __launch_bounds__(BLOCK) add_rows(const float *from, const u32 *which, float *to, u32 n, u32 columns) {
   u32 quads = (columns + 3) / 4, i = global_thread(), r = i / quads, quad = i % quads;
   if (r >= n) return;

@@ -1,10 +1,12 @@
-// Rows of logits over a vocabulary, after the product has told about their parts (kernels/row_parts.cuh): a block a row.
+// Rows of logits over a vocabulary, after the product has told about their parts
+// (kernels/row_parts.cuh): a block a row.
 #include "common.cuh"
 #include "bf16.cuh"
 #include "row_parts.cuh"
 
-// losses[row] = logΣ exp - logit of the target; correct[row]: whether the target is the first of the most probable. With `gradient` the row
-// becomes (softmax - onehot)·scale: in place (1), in the rounded copy alone (2), or in both (3); without it the logits are not read.
+// losses[row] = logΣ exp - logit of the target; correct[row]: whether the target is the first of
+// the most probable. With `gradient` the row becomes (softmax - onehot)·scale: in place (1), in the
+// rounded copy alone (2), or in both (3); without it the logits are not read.
 __global__ void __launch_bounds__(BLOCK)
     softmax_rows(float *logits, const uint4 *parts, u32 tiles, u32 tile_columns, const u32 *targets, float *losses, u32 *correct, u32 v,
                  float scale, u32 gradient, RoundedCopy copy) {

@@ -1,9 +1,11 @@
 // Tiles of a matrix product in true f32, beside common.cuh.
 //
-// A block of 256 threads computes a square of 16·TM: acc[i][j] belongs to row tile_index(thread/16, i), column tile_index(thread%16, j). Sums run over k in
-// order. The operands A and B tell where the element (row or column of the tile, k) is, how many outer indices there are from one on, how far it is to the next slab of
-// k, and whether neighbours along k are neighbours in memory. Slabs of depth 8 are in shared memory, padded so that no access has a bank conflict; the
-// next ones are on their way meanwhile.
+// A block of 256 threads computes a square of 16·TM: acc[i][j] belongs to row tile_index(thread/16,
+// i), column tile_index(thread%16, j). Sums run over k in order. The operands A and B tell where
+// the element (row or column of the tile, k) is, how many outer indices there are from one on, how
+// far it is to the next slab of k, and whether neighbours along k are neighbours in memory. Slabs
+// of depth 8 are in shared memory, padded so that no access has a bank conflict; the next ones are
+// on their way meanwhile.
 #pragma once
 
 INLINE u32 tile_index(u32 t, int i) { return 64 * (u32)(i / 4) + 4 * t + (u32)(i % 4); }
@@ -24,8 +26,9 @@ template <int TM, u32 PITCH, u32 Q> INLINE void tile_step(u32 a, u32 b, float (&
 #if __CUDA_ARCH__ >= 800
 #define SLABS 3u
 
-// The elements that a thread copies into every slab of EDGE rows or columns: of one k and every 32nd outer index, where k runs along memory; else of
-// neighbouring outer indices, as many at a time as where they begin allows, of several k.
+// The elements that a thread copies into every slab of EDGE rows or columns: of one k and every
+// 32nd outer index, where k runs along memory; else of neighbouring outer indices, as many at a
+// time as where they begin allows, of several k.
 template <u32 EDGE, typename M> struct SlabCopier {
   static constexpr u32 PITCH = EDGE + 4, COUNT = EDGE * DEPTH / BLOCK;
   const float *from;
@@ -49,7 +52,8 @@ template <u32 EDGE, typename M> struct SlabCopier {
     for (u32 i = 0; i < DEPTH / APART; ++i)
       begin_copy<4 * WIDTH>(to + 4 * PITCH * APART * i, from + (u64)(APART * i) * m.columns, k + APART * i < end);
   }
-  // Begins to copy the next slab to so many bytes beyond the first buffer; zeros outside of the matrix.
+  // Begins to copy the next slab to so many bytes beyond the first buffer; zeros outside of the
+  // matrix.
   INLINE void copy(const M &m, u32 beyond, u32 end) {
     if constexpr (M::ALONG_K) {
       u32 here = opaque(k < end ? left : 0);
@@ -152,7 +156,8 @@ template <int TM, typename A, typename B> INLINE void tile_product(const A &a, c
 }
 #endif
 
-// Rows of a row-major matrix [rows, ld], from row `first` on. Within a tile 32 bits of offset are enough.
+// Rows of a row-major matrix [rows, ld], from row `first` on. Within a tile 32 bits of offset are
+// enough.
 struct RowMajor {
   static constexpr bool ALONG_K = true;
   const float *tile;

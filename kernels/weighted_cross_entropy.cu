@@ -16,7 +16,8 @@ INLINE float slope_of(float log, float focal) {
   return first - focus;
 }
 
-// logs[b] = ln softmax(z[b]); losses[b] = -Σ target·w·(1 - p)^focal·ln p, the target `of_label` at the label and `share` elsewhere
+// logs[b] = ln softmax(z[b]); losses[b] = -Σ target·w·(1 - p)^focal·ln p, the target `of_label` at
+// the label and `share` elsewhere
 __global__ void __launch_bounds__(BLOCK)
     weighted_softmax_forward(const float *z, const u32 *labels, const float *weights, float *logs, float *losses, u32 rows, u32 classes,
                              float of_label, float share, float focal) {

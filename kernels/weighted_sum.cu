@@ -2,7 +2,8 @@
 
 #define TERMS 16
 
-// Pairs of a scalar (or its gradient) and a coefficient; `add` has a bit for each gradient that is added to.
+// Pairs of a scalar (or its gradient) and a coefficient; `add` has a bit for each gradient that is
+// added to.
 struct Terms {
   float *x[TERMS];
   float c[TERMS];

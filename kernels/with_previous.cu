@@ -1,7 +1,8 @@
 #include "common.cuh"
 
-// y [T, B, 2I]: x [T, B, I], and beside every step the one before it; before the first one `before` [B, I]. A thread for an element of x, which is
-// written to both of its places; n of them, `step` = B·I.
+// y [T, B, 2I]: x [T, B, I], and beside every step the one before it; before the first one `before`
+// [B, I]. A thread for an element of x, which is written to both of its places; n of them, `step` =
+// B·I.
 __global__ void __launch_bounds__(BLOCK)
     with_previous_forward(const float *x, const float *before, float *y, u32 n, u32 step, u32 size) {
   u32 i = global_thread();

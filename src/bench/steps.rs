@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 use crate::trace::{Recorder, Recording};
 use crate::train::Stage;
 use crate::train::checkpoint::Checkpoints;
-use crate::train::driver::{LoopSettings, Phase, Task, Training, Update};
+use crate::train::driver::{LoopSettings, Task, Training, UnfreezingPhase, Update};
 use crate::train::observer::{Event, Observer};
 use crate::train::recipe::{TrainingSettings, UnfreezingStep};
 use crate::train::trial;
@@ -46,7 +46,7 @@ pub fn run(
     parameters: &mut Parameters,
     next: &mut dyn FnMut(Done) -> Next,
 ) -> Result<()> {
-    let phase = Phase { epochs: 1, trainable: step.trains, rates: step.lr, schedule: Schedule::Constant };
+    let phase = UnfreezingPhase { epochs: 1, trainable: step.trains, rates: step.lr, schedule: Schedule::Constant };
     let training = trial::without_evaluation(training, None);
     let settings = LoopSettings { stage, phases: vec![phase], training };
     let mut task = Repeated(task);

@@ -81,7 +81,9 @@ pub fn fetch(
                 let (bytes, found) = (partial.length, partial.hash()?);
                 if let Err(error) = known.check(address, bytes, &found) {
                     partial.remove();
-                    return Err(error.hint("the received file was removed; is it another version, or a page of a proxy?"));
+                    return Err(
+                        error.hint("the received file was removed; is it another version, or a page of a proxy?")
+                    );
                 }
                 let received = partial.received;
                 partial.finish(place)?;

@@ -43,7 +43,7 @@ pub trait Model {
 
 /// The answers to the texts of a request.
 #[derive(Clone, Debug)]
-pub struct Answers {
+pub struct Predictions {
     pub labels: Arc<[String]>,
     pub probabilities: Vec<Option<Vec<f64>>>,
 }
@@ -62,7 +62,7 @@ impl Watch {
 }
 
 enum Job {
-    Answer { texts: Vec<String>, reply: oneshot::Sender<Result<Answers>> },
+    Answer { texts: Vec<String>, reply: oneshot::Sender<Result<Predictions>> },
     Tokens { text: String, reply: oneshot::Sender<Result<Vec<String>>> },
     Explain { text: String, reply: oneshot::Sender<Result<Value>> },
 }
@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// Asks for answers.
-    pub fn ask(&self, texts: Vec<String>) -> std::result::Result<oneshot::Receiver<Result<Answers>>, Refusal> {
+    pub fn ask(&self, texts: Vec<String>) -> std::result::Result<oneshot::Receiver<Result<Predictions>>, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Answer { texts, reply })?;
         Ok(answer)
@@ -145,7 +145,7 @@ struct Thread<L> {
     next: VecDeque<Job>,
 }
 
-type Asked = (Vec<String>, oneshot::Sender<Result<Answers>>);
+type Asked = (Vec<String>, oneshot::Sender<Result<Predictions>>);
 
 impl<L: FnMut() -> Result<Box<dyn Model>>> Thread<L> {
     fn run(&mut self) {
@@ -216,7 +216,7 @@ impl<L: FnMut() -> Result<Box<dyn Model>>> Thread<L> {
             Ok(mut all) => {
                 for (texts, reply) in together {
                     let rest = all.split_off(texts.len());
-                    let _ = reply.send(Ok(Answers { labels: labels.clone(), probabilities: all }));
+                    let _ = reply.send(Ok(Predictions { labels: labels.clone(), probabilities: all }));
                     all = rest;
                 }
             }
@@ -232,7 +232,7 @@ impl<L: FnMut() -> Result<Box<dyn Model>>> Thread<L> {
 
     fn alone(&mut self, (texts, reply): Asked, labels: &Arc<[String]>) {
         let answer = self.model.answer(&texts);
-        let answer = answer.map(|probabilities| Answers { labels: labels.clone(), probabilities });
+        let answer = answer.map(|probabilities| Predictions { labels: labels.clone(), probabilities });
         let _ = reply.send(answer);
     }
 }
@@ -285,7 +285,7 @@ mod tests {
         tell.send(()).unwrap();
         assert_eq!(sizes.recv().unwrap(), 3, "those that waited are answered together");
         tell.send(()).unwrap();
-        let answers = |receiver: oneshot::Receiver<Result<Answers>>| receiver.blocking_recv().unwrap().unwrap();
+        let answers = |receiver: oneshot::Receiver<Result<Predictions>>| receiver.blocking_recv().unwrap().unwrap();
         assert_eq!(answers(first).probabilities, [Some(vec![1.0])]);
         assert_eq!(answers(second).probabilities, [Some(vec![2.0]), None]);
         assert_eq!(answers(third).probabilities, [Some(vec![3.0])]);

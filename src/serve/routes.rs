@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::engine::{Answers, Refusal};
+use super::engine::{Predictions, Refusal};
 use crate::answer::classes::decide;
 
 const PAGE: &str = include_str!("page.html");
@@ -160,7 +160,7 @@ fn refusal<T>(why: Refusal) -> Outcome<T> {
     }
 }
 
-async fn answers(shared: &Shared, texts: Vec<String>) -> Outcome<Answers> {
+async fn answers(shared: &Shared, texts: Vec<String>) -> Outcome<Predictions> {
     let begun = Instant::now();
     let waiting = match shared.engine.ask(texts) {
         Ok(waiting) => waiting,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::classifier_task::{ClassifierTask, ClassifierTaskSettings, Measurable};
-use super::driver::{LoopSettings, Phase};
+use super::driver::{LoopSettings, UnfreezingPhase};
 use super::lm_task::{LmTask, LmTaskSettings};
 use super::recipe::{ClassifierSettings, LmSettings, TrainingSettings, UnfreezingStep};
 use crate::answer::gold::Gold;
@@ -222,7 +222,7 @@ pub fn classifier_task_settings(settings: &ClassifierSettings) -> ClassifierTask
 
 /// The loop over some steps of unfreezing.
 pub(super) fn loop_settings(stage: Stage, training: &TrainingSettings, steps: Vec<UnfreezingStep>) -> LoopSettings {
-    let phase = |step: UnfreezingStep| Phase {
+    let phase = |step: UnfreezingStep| UnfreezingPhase {
         epochs: step.epochs,
         trainable: step.trains,
         rates: step.lr,

@@ -77,7 +77,7 @@ pub trait Task {
 
 /// One step of unfreezing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Phase {
+pub struct UnfreezingPhase {
     pub epochs: u32,
     /// By layer group.
     pub trainable: Vec<bool>,
@@ -90,7 +90,7 @@ pub struct Phase {
 #[derive(Clone, Debug)]
 pub struct LoopSettings {
     pub stage: Stage,
-    pub phases: Vec<Phase>,
+    pub phases: Vec<UnfreezingPhase>,
     /// Optimiser, clipping, stopping and all else that does not depend on the phase.
     pub training: TrainingSettings,
 }

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::checkpoint::Checkpoints;
-use super::driver::{LoopSettings, Phase, Training};
+use super::driver::{LoopSettings, Training, UnfreezingPhase};
 use super::observer::{Event, Observer};
 use super::stages::Context;
 use super::trial::{self, Trial};
@@ -67,7 +67,7 @@ fn range_test(context: &mut Context, trial: Trial) -> Result<RangeTest> {
     let Trial { stage, training, task, parameters, graph, step, .. } = trial;
     let top = step.lr.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let epochs = UPDATES.div_ceil(task.updates_in_epoch(0)?.max(1)) as u32 + 1;
-    let phase = Phase {
+    let phase = UnfreezingPhase {
         epochs,
         trainable: step.trains,
         rates: step.lr.iter().map(|rate| rate / top * RATES.1).collect(),

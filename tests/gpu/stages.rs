@@ -17,7 +17,7 @@ use ulmfit::text::Direction;
 use ulmfit::train::Stage;
 use ulmfit::train::assemble::{self, Assembled, Start};
 use ulmfit::train::checkpoint::Checkpoints;
-use ulmfit::train::driver::{LoopSettings, Phase, Task, Training};
+use ulmfit::train::driver::{LoopSettings, Task, Training, UnfreezingPhase};
 use ulmfit::train::observer::{Event, Observer};
 use ulmfit::train::recipe::{OnNan, OptimiserName, Recipe, TrainingSettings};
 
@@ -161,8 +161,8 @@ fn settings(stage: Stage, groups: usize) -> LoopSettings {
     };
     let rates: Vec<f64> = (0..groups).map(|g| rate / 2.6f64.powi((groups - 1 - g) as i32)).collect();
     let trains = |from: usize| (0..groups).map(|g| g >= from).collect();
-    let whole = Phase { epochs: 9, trainable: trains(0), rates: rates.clone(), schedule: Schedule::STLR };
-    let last = Phase { epochs: 1, trainable: trains(groups - 1), rates, schedule: Schedule::Constant };
+    let whole = UnfreezingPhase { epochs: 9, trainable: trains(0), rates: rates.clone(), schedule: Schedule::STLR };
+    let last = UnfreezingPhase { epochs: 1, trainable: trains(groups - 1), rates, schedule: Schedule::Constant };
     let training = TrainingSettings {
         max_steps: Some(STEPS),
         optimiser: if stage == Stage::FinetuneLm { OptimiserName::Sgd } else { OptimiserName::Adam },

@@ -17,7 +17,7 @@ use ulmfit::text::{Direction, StoreWriter, TokenStore, TokenizerKind, Vocabulary
 use ulmfit::train::Stage;
 use ulmfit::train::assemble::{self, Assembled};
 use ulmfit::train::checkpoint::Checkpoints;
-use ulmfit::train::driver::{LoopSettings, Phase, Training};
+use ulmfit::train::driver::{LoopSettings, Training, UnfreezingPhase};
 use ulmfit::train::lm_task::LmTaskSettings;
 use ulmfit::train::observer::{Event, Observer};
 use ulmfit::train::recipe::{LmSettings, OptimiserName, Recipe, TrainingSettings};
@@ -125,7 +125,12 @@ fn steps(store: &Arc<TokenStore>, case: &Case) -> Vec<(u64, u64)> {
         assemble::language_model_task(&network, &parameters, &settings, task, direction, key, texts, None, &counts)
             .unwrap();
     let groups = parameters.groups();
-    let phase = Phase { epochs: 1, trainable: vec![true; groups], rates: vec![1e-3; groups], schedule: Schedule::STLR };
+    let phase = UnfreezingPhase {
+        epochs: 1,
+        trainable: vec![true; groups],
+        rates: vec![1e-3; groups],
+        schedule: Schedule::STLR,
+    };
     let training = TrainingSettings {
         clip: Some(0.1),
         max_steps: None,

@@ -18,7 +18,7 @@ use ulmfit::text::{Direction, Storage, StoreWriter, TokenStore, TokenizerKind, V
 use ulmfit::train::Stage;
 use ulmfit::train::assemble::{self, Assembled, Examples};
 use ulmfit::train::checkpoint::Checkpoints;
-use ulmfit::train::driver::{LoopSettings, Phase, Progress, Task, Training};
+use ulmfit::train::driver::{LoopSettings, Progress, Task, Training, UnfreezingPhase};
 use ulmfit::train::lm_task::LmTaskSettings;
 use ulmfit::train::observer::{Event, Observer};
 use ulmfit::train::recipe::{
@@ -305,13 +305,13 @@ fn check(case: &Case, data: &Data, pieces: &[usize], every: u64) -> Heard {
 }
 
 /// Two phases: the last group for one epoch, then all for `epochs`.
-fn phases(groups: usize, epochs: u32, rate: f64) -> Vec<Phase> {
+fn phases(groups: usize, epochs: u32, rate: f64) -> Vec<UnfreezingPhase> {
     let mut last = vec![false; groups];
     last[groups - 1] = true;
     let rates = vec![rate; groups];
     vec![
-        Phase { epochs: 1, trainable: last, rates: rates.clone(), schedule: Schedule::Constant },
-        Phase { epochs, trainable: vec![true; groups], rates, schedule: Schedule::STLR },
+        UnfreezingPhase { epochs: 1, trainable: last, rates: rates.clone(), schedule: Schedule::Constant },
+        UnfreezingPhase { epochs, trainable: vec![true; groups], rates, schedule: Schedule::STLR },
     ]
 }
 
