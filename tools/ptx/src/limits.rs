@@ -43,8 +43,8 @@ impl Table {
 
     pub fn text(&self) -> String {
         let mut text = "# The most that a kernel may use on any architecture: registers a thread, bytes of static shared\n\
-                        # memory a block. 'cargo run -p ptx -- --limits' measures and rewrites; 'cargo run -p ptx -- --check'\n\
-                        # enforces. No kernel may spill.\n"
+                        # memory a block. 'cargo run -p ptx -- --limits' measures and rewrites; '-- --check' enforces.\n\
+                        # No kernel may spill.\n"
             .to_string();
         for (kernel, limit) in &self.0 {
             text += &format!("{kernel} = {{ registers = {}, shared = {} }}\n", limit.registers, limit.shared);
