@@ -53,7 +53,7 @@ impl Key {
         Key([r[0], r[1]])
     }
 
-    /// Of everything that is no training: splits, subsets, generated data and text, checks.
+    /// The key of everything that is no training: splits, subsets, generated data and text, checks.
     pub fn apart(seed: u64) -> Self {
         Key::new(seed, NO_STAGE, 0u32)
     }

@@ -198,7 +198,7 @@ fn is_on() -> bool {
 struct Open {
     kind: Kind,
     name: &'static str,
-    /// Of an operation: the one that it runs within.
+    /// For an operation: the operation that it runs within.
     around: Option<&'static str>,
     context: u32,
     thread: usize,

@@ -8,7 +8,7 @@ use crate::models::Decision;
 use crate::nn::{Answers, Truth};
 use crate::text::{LABEL_MARK, TokenStore, shown_label, shown_labels, sorted_labels};
 
-/// Of every document of a store, by its index.
+/// The true answers of every document of a store, by its index.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Gold {
     /// `u32::MAX`: not known.
@@ -19,7 +19,7 @@ pub enum Gold {
         labels: usize,
     },
     Numbers(Vec<f64>),
-    /// Of every word the tag, an index into the names.
+    /// The tag of every word, an index into the names.
     Tags {
         tags: Vec<Vec<u32>>,
         names: Vec<String>,
@@ -160,7 +160,7 @@ impl Gold {
         Decision::Scale { mean, deviation: if variance > 0.0 { variance.sqrt() } else { 1.0 } }
     }
 
-    /// Of the documents of a batch, as the loss takes it: 0 or 1 for every label, numbers without
+    /// The true answers of a batch, as the loss takes them: 0 or 1 for every label, numbers without
     /// their scale.
     pub fn batch(&self, documents: &[u32], decision: &Decision) -> GoldBatch {
         match self {

@@ -100,7 +100,7 @@ impl Hits {
         order
     }
 
-    /// Of all classes together.
+    /// The sum over all classes.
     pub fn sum(all: &[Hits]) -> Hits {
         let mut sum = Hits::default();
         all.iter().for_each(|hits| sum.add(hits));
@@ -147,7 +147,7 @@ pub struct Measured {
     /// Which classes are taken for which (one class for a document).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confusion: Option<Confusion>,
-    /// Of every class, label or kind of entity.
+    /// The hits of every class, label or kind of entity.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hits: Vec<Hits>,
 }

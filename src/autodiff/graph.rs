@@ -40,7 +40,7 @@ struct Value {
     gradient: Option<Tensor>,
     origin: Origin,
     needs_gradient: bool,
-    /// Of a parameter: its place in the slab, if nothing is there yet ([`Graph::early_gradient`]).
+    /// For a parameter: its place in the slab, if nothing is there yet ([`Graph::early_gradient`]).
     early: Option<Tensor>,
 }
 
@@ -55,7 +55,7 @@ pub struct Fault {
 /// Runs operations on one device in one precision, and differentiates what it ran.
 pub struct Graph {
     pool: Pool,
-    /// Of the host, for indices; unused where the host computes.
+    /// The pool of the host, for indices; unused where the host computes.
     host: Pool,
     dtype: DType,
     precision: Precision,

@@ -20,8 +20,8 @@ pub trait Operation: Sync {
         Err(Error::NoBackward { operation: self.name() })
     }
 
-    /// Of an operation with gates, from what it saved on the CPU: the share of them that are nearer
-    /// than 0.01 to 0 or 1.
+    /// For an operation with gates, from the tensors saved on the CPU: the share of gates that are
+    /// nearer than 0.01 to 0 or 1.
     fn saturation(&self, _: &[Option<Tensor>]) -> Result<Option<f64>> {
         Ok(None)
     }

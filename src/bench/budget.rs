@@ -27,7 +27,8 @@ pub struct Part {
 }
 
 impl Budget {
-    /// Of all spans of a recording; without the times at the peaks, which [`Self::relate`] adds.
+    /// The budget of all spans of a recording; without the times at the peaks, which
+    /// [`Self::relate`] adds.
     pub fn of(recording: &Recording) -> Self {
         let mut budget = Budget::default();
         for (_, sum) in sums(recording) {

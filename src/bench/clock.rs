@@ -60,7 +60,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Of the seconds of every run. Panics without any.
+    /// The timing from the seconds of every run. Panics without any.
     pub fn of(seconds: &[f64], foreign: Option<f64>) -> Self {
         let mut sorted = seconds.to_vec();
         sorted.sort_by(f64::total_cmp);

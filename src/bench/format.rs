@@ -18,7 +18,7 @@ pub struct Format {
 }
 
 impl Format {
-    /// Of the CPU, as the others.
+    /// f32 on the CPU, as the next ones.
     pub const F32: Format = Format { device: Device::Cpu, tensors: DType::F32, operands: Precision::Full, int8: false };
     pub const BF16: Format = Format { operands: Precision::Bf16, ..Self::F32 };
     pub const INT8: Format = Format { int8: true, ..Self::F32 };

@@ -141,7 +141,7 @@ impl Probe {
         Ok((3 * TRIAD * size_of::<f32>()) as f64 / self.nanoseconds(|| self.scaled([&a, &b, &c]))?)
     }
 
-    /// Of one launch.
+    /// Nanoseconds of one launch.
     fn nanoseconds(&self, launch: impl Fn() -> Result<()>) -> Result<f64> {
         let timing = time(Effort::SHORT, || {
             let watch = Stopwatch::begin(Format::F32.on(self.device))?;

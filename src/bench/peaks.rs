@@ -65,7 +65,7 @@ impl AllPeaks {
     }
 }
 
-/// Of peaks of multiply-adds and of bandwidth.
+/// The share of the peaks of multiply-adds and of bandwidth.
 fn share([flops, bandwidth]: [f64; 2], flop: u64, bytes: u64, seconds: f64) -> Option<f64> {
     let (amount, peak) = if flop > 0 { (flop as f64, flops) } else { (bytes as f64, bandwidth) };
     (amount > 0.0 && seconds > 0.0 && peak > 0.0).then(|| amount / seconds / 1e9 / peak)

@@ -131,12 +131,12 @@ pub struct KernelRow {
     pub bound: Bound,
     /// Operations that instructions did, useful or not.
     pub flop: u64,
-    /// Of every sector, once a launch.
+    /// Bytes of every sector, once a launch.
     pub bytes: u64,
-    /// Of the f32 or tensor peak, at the projected time.
+    /// Share of the f32 or tensor peak, at the projected time.
     pub peak_fraction: Option<f64>,
     pub calls: u64,
-    /// Of every sector that was asked for.
+    /// Bytes of every sector that was asked for.
     pub requested_bytes: u64,
     pub bank_conflicts: u64,
     pub counters: Counters,
@@ -163,7 +163,7 @@ pub struct Projection {
     pub projected: bool,
     pub note: &'static str,
     pub projected_step_ms: f64,
-    /// Of kernels.
+    /// Launches of kernels.
     pub launches: u64,
     /// Copies and fills of memory.
     pub copies: u64,

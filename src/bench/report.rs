@@ -32,7 +32,7 @@ pub struct Row {
     /// Bytes that must be read and written at least; null where nobody counts them, or nothing was
     /// timed.
     pub gbs: Option<f64>,
-    /// Of multiply-adds where `gflops` is a number, else of bandwidth.
+    /// Share of the peak of multiply-adds where `gflops` is a number, else of bandwidth.
     pub peak_fraction: Option<f64>,
     pub suite: String,
     pub best_ms: Option<f64>,
@@ -49,7 +49,7 @@ pub struct Row {
     /// Processors that other processes had meanwhile.
     #[serde(default)]
     pub foreign: Option<f64>,
-    /// Of the run compared with: its time, and that over this run's (above 1: faster than before).
+    /// The time of the earlier run, and its ratio to this run's (above 1: faster than before).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_ms: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

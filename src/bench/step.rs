@@ -45,7 +45,7 @@ impl Sizes {
     pub const PAPER: Sizes =
         Sizes { vocabulary: 30_000, embedding: 400, hidden: 1150, layers: 3, batch: 64, bptt: 70, length: 400 };
     const SMALL: Sizes = Sizes { vocabulary: 10_000, embedding: 100, hidden: 300, layers: 2, ..Sizes::PAPER };
-    /// Of the verification against f64, and of tests.
+    /// Sizes of the verification against f64, and of tests.
     pub(super) const REDUCED: Sizes =
         Sizes { vocabulary: 90, embedding: 20, hidden: 36, layers: 3, batch: 6, bptt: 9, length: 21 };
 

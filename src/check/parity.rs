@@ -217,7 +217,7 @@ fn difference(a: &[f64], b: &[f64]) -> f64 {
 /// fault if one is given.
 ///
 /// # Errors
-/// Of the runs.
+/// Errors of the runs.
 pub fn compare(case: &Case, device: Device, precision: Precision, fault: Option<Fault>) -> Result<Vec<Compared>> {
     let truth = run(case, Device::Cpu, (DType::F64, Precision::Full), Inputs::Exact, None)?;
     let ways = [Inputs::Exact, Inputs::Moved(1), Inputs::Moved(2), Inputs::Moved(3)];
@@ -250,13 +250,13 @@ pub fn compare(case: &Case, device: Device, precision: Precision, fault: Option<
         .collect())
 }
 
-/// Of every tensor of a case in bf16 its name, and how far `device` is from the same computation in
-/// f64 with operands rounded to bf16, over how far that is from one that rounds nothing; both as
+/// For every tensor of a case in bf16 its name, and how far `device` is from the same computation
+/// in f64 with operands rounded to bf16, over how far that is from one that rounds nothing; both as
 /// norms. A device that rounds the same operands is far below 1, one that rounds others is not.
 /// `None` where rounding changes nothing.
 ///
 /// # Errors
-/// Of the runs.
+/// Errors of the runs.
 pub fn rounded_alike(case: &Case, device: Device) -> Result<Vec<(String, Option<f64>)>> {
     let on_cpu = |precision| run(case, Device::Cpu, (DType::F64, precision), Inputs::Exact, None);
     let (exact, rounded) = (on_cpu(Precision::Full)?, on_cpu(Precision::Bf16)?);

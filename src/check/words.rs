@@ -53,12 +53,12 @@ struct Sentences {
     documents: Vec<Vec<u32>>,
     words: Vec<Vec<[u32; 2]>>,
     tags: Vec<u32>,
-    /// Of every encoder the token ids of each chunk `[T, rows]`, and the state that it starts from,
-    /// computed once from the unperturbed parameters.
+    /// For every encoder the token ids of each chunk `[T, rows]`, and the state that it starts
+    /// from, computed once from the unperturbed parameters.
     chunks: Vec<Vec<(Tensor, State)>>,
 }
 
-/// Of the first encoder, or of the second.
+/// The dropouts of the first encoder, or of the second.
 fn noise(second: bool) -> Noise<'static> {
     let noise = Noise::of(Key::apart(23), 0, RATES);
     if second { noise.of_second() } else { noise }

@@ -30,7 +30,7 @@ pub struct Pool {
     blocks: Vec<Arc<Block>>,
     statistics: PoolStatistics,
     reserving: bool,
-    /// Of sizes alone.
+    /// Whether the pool keeps sizes alone.
     dry: bool,
     /// Requests so far, and their bytes.
     requests: (u64, u64),

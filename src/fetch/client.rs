@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Answers with another address in a row.
 const MOST_REDIRECTS: u32 = 10;
-/// Of the environment; the first that is set counts (`ureq::Proxy::try_from_env`).
+/// Variables of the environment; the first that is set counts (`ureq::Proxy::try_from_env`).
 const PROXIES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
 /// Makes requests.

@@ -155,7 +155,8 @@ mod tests {
         assert_eq!(a, A);
     }
 
-    /// Of the word "a": ((state ^ 0x61) · multiplier) with its upper half mixed into the lower.
+    /// The hash of the word "a": ((state ^ 0x61) · multiplier) with its upper half mixed into the
+    /// lower.
     const A: u64 = {
         let product = (WORD ^ 0x61).wrapping_mul(MULTIPLIER);
         product ^ (product >> 32)

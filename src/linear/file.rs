@@ -35,7 +35,7 @@ struct Header {
     characters: bool,
     c: f64,
     scale: f64,
-    /// Of the tensors and of this header with an empty digest.
+    /// Hash of the tensors and of this header with an empty digest.
     sha256: String,
 }
 

@@ -258,8 +258,8 @@ fn next_strength(tried: &mut [Tried], texts: usize) -> Option<f64> {
     (gained && (LEAST..=LARGEST).contains(&beyond)).then_some(beyond)
 }
 
-/// Of the trials whose error is at most one standard error above the least, that with the least
-/// cross-entropy: a few errors more or less are chance, and the cross-entropy is the steadier
+/// Among the trials whose error is at most one standard error above the least, the one with the
+/// least cross-entropy: a few errors more or less are chance, and the cross-entropy is the steadier
 /// measure.
 fn choose(tried: &[Tried], texts: usize) -> usize {
     let trial = |i: usize| tried[i].trial;

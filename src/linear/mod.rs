@@ -1,4 +1,4 @@
-//! The simple thing: a linear classifier on words, pairs of words and characters, trained in
+//! The linear classifier on words, pairs of words and characters, trained in
 //! seconds.
 //!
 //! TF-IDF features (`features.rs`, `counts.rs`, `matrix.rs`), support vector machines of the

@@ -67,7 +67,7 @@ struct Lanes<'a, const L: usize> {
     scales: Vec<[f32; L]>,
     /// Weights of every feature, and the biases.
     w: Vec<[f32; L]>,
-    /// Of every text.
+    /// The dual variables of every text.
     alpha: Vec<[f32; L]>,
     /// `Σ r² x² + 1` of every text.
     lengths: Vec<[f32; L]>,

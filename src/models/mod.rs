@@ -41,7 +41,7 @@ pub const REWIND_FILE: &str = "rewind.safetensors";
 const CLASSIFIER_FOLDER: &str = "classifier";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const REPORT_FILE: &str = "report.html";
-/// Of a whole run.
+/// The result of a whole run.
 pub const RESULT_FILE: &str = "result.json";
 
 /// The table of true and predicted classes of a split, where it is too large for the report.
@@ -69,7 +69,7 @@ pub struct DataRecord {
     pub role: String,
     pub documents: u64,
     pub tokens: u64,
-    /// Of the token file, so of the ids in their order.
+    /// Hash of the token file, so of the ids in their order.
     pub sha256: String,
 }
 
@@ -91,7 +91,7 @@ impl Decision {
         *self == Decision::Likeliest
     }
 
-    /// Of every label.
+    /// The threshold of every label.
     pub fn thresholds(&self, labels: usize) -> Vec<f64> {
         match self {
             Decision::Thresholds(all) => all.clone(),
@@ -146,7 +146,7 @@ pub struct ModelConfig {
 /// Key of the SHA-256 of everything else in `config.json`.
 const DIGEST: &str = "sha256";
 
-/// Of the configuration without its digest.
+/// The digest of the configuration without its own digest.
 fn digest(config: &serde_json::Value) -> String {
     files::hex(&files::sha256(config.to_string().as_bytes()))
 }

@@ -35,7 +35,7 @@ pub struct DocumentBatch<'a> {
     documents: Vec<&'a [u32]>,
     /// Steps of a chunk, where they are not the settings' bptt.
     chunk: Option<usize>,
-    /// Of every document first and last token of its words; empty where nothing is asked of words.
+    /// First and last token of the words of every document; empty where words are not needed.
     words: Vec<Vec<[u32; 2]>>,
 }
 
@@ -66,7 +66,7 @@ impl<'a> DocumentBatch<'a> {
         Ok(DocumentBatch { words, ..self })
     }
 
-    /// First and last token of every word of every document; empty where nothing is asked of words.
+    /// First and last token of every word of every document; empty where words are not needed.
     pub fn words(&self) -> &[Vec<[u32; 2]>] {
         &self.words
     }

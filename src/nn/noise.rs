@@ -58,7 +58,7 @@ pub enum Noise<'a> {
         step: u32,
         chunk: u16,
         rates: DropRates,
-        /// Of a head's blocks, one probability each (the last repeats).
+        /// One probability for each block of a head (the last repeats).
         head: &'a [f64],
     },
     /// From a fixture; the same in every chunk.
@@ -66,7 +66,7 @@ pub enum Noise<'a> {
 }
 
 impl<'a> Noise<'a> {
-    /// Of a training's update.
+    /// The dropouts of a training's update.
     pub fn of(key: Key, step: u32, rates: DropRates) -> Self {
         Noise::Counters { key, step, chunk: 0, rates, head: &[] }
     }

@@ -18,7 +18,7 @@ pub struct Slot {
 #[derive(Clone, Debug)]
 pub struct State {
     slots: Arc<[Slot]>,
-    /// Of every slot; none after [`forget`](Self::forget).
+    /// The tensor of every slot; none after [`forget`](Self::forget).
     tensors: Vec<Tensor>,
 }
 

@@ -40,7 +40,7 @@ pub(super) struct RowParts {
 }
 
 impl RowParts {
-    /// Of at most so many rows at a time.
+    /// Row parts for at most `rows` rows at a time.
     pub fn new(products: &mut Products, rows: usize, words: usize) -> Result<Self> {
         let tile = Tile::choose(products.context, products.graph.precision(), rows, words);
         let tiles = words.div_ceil(tile.edges()[1]);

@@ -75,7 +75,7 @@ impl Adam {
 }
 
 impl AdamSettings {
-    /// Of a parameter's `t`-th update.
+    /// The scalars of a parameter's `t`-th update.
     fn scalars<T: Real>(&self, rates: &StepRates, lr: f64, decay: f64, t: f64) -> Scalars<T> {
         let AdamSettings { beta2, eps, decoupled } = *self;
         let correction1 = 1.0 - libm::pow(rates.momentum, t);

@@ -32,7 +32,7 @@ pub(super) struct Scalars {
     pub one_minus_beta2: f32,
     pub correction2: f32,
     pub eps: f32,
-    /// Of the present values in an average.
+    /// The weight of the present values in an average.
     pub weight: f32,
     pub unused: f32,
 }

@@ -88,7 +88,7 @@ fn letters(text: &str) -> Vec<Letter> {
     text.char_indices().filter(|(_, c)| !is_space(*c)).flat_map(of).collect()
 }
 
-/// Of every token where it stands in the text, in bytes.
+/// The place of every token in the text, in bytes.
 fn places(text: &str, tokens: &[&str]) -> Vec<Option<Range<usize>>> {
     let letters = letters(text);
     let spelled: Vec<Vec<char>> = (0..tokens.len()).map(|at| spelling(tokens, at)).collect();

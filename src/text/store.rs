@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 
 /// The place of a token in its word, in documents whose words were given.
 pub mod mark {
-    /// Of no word, or neither its first token nor its last.
+    /// A token of no word, or neither its first token nor its last.
     pub const NONE: u8 = 0;
     /// The first token of a word.
     pub const BEGINS: u8 = 1;

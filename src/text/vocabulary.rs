@@ -90,7 +90,7 @@ pub struct Vocabulary {
     words: Vec<Box<str>>,
     counts: Vec<u64>,
     index: Interner,
-    /// Of every word of the index its first id: a word can be there twice.
+    /// The first id of every word of the index: a word can be there twice.
     first_ids: Vec<u32>,
     tokenizer: TokenizerKind,
     hash: [u8; 32],

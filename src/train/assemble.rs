@@ -29,9 +29,9 @@ pub struct Assembled<N> {
 #[derive(Debug)]
 pub struct Start<'a> {
     pub parameters: &'a Parameters,
-    /// Of every word of the model's vocabulary, the row that it had.
+    /// For every word of the model's vocabulary, the row that it had.
     pub rows: Vec<Option<u32>>,
-    /// Of a second encoder.
+    /// The parameters of a second encoder.
     pub second: Option<&'a Parameters>,
 }
 
@@ -104,7 +104,7 @@ pub type Chosen = (Arc<TokenStore>, Option<Vec<u32>>);
 #[derive(Clone)]
 pub struct Examples {
     pub store: Arc<TokenStore>,
-    /// Of pairs the second texts, in the same order.
+    /// The second texts of pairs, in the same order.
     pub second: Option<Arc<TokenStore>>,
     pub gold: Arc<Gold>,
     /// These of the store, or all.

@@ -98,7 +98,7 @@ pub struct Flop {
     pub forward: u64,
     pub backward: u64,
     pub per_step: u64,
-    /// Of the largest window that can come.
+    /// Arithmetic of the largest window that can come.
     pub longest_window: u64,
     pub per_token: u64,
 }
@@ -214,7 +214,7 @@ fn optimiser_slots(training: &TrainingSettings) -> usize {
 }
 
 impl Flop {
-    /// Of an update as the recipe names it, of `tokens` tokens, and of one with the longest window.
+    /// From an update as the recipe names it, of `tokens` tokens, and one with the longest window.
     fn new(update: Counts, longest: Counts, tokens: usize) -> Self {
         let Counts { forward, backward } = update;
         let per_step = forward.saturating_add(backward);

@@ -21,7 +21,8 @@ const CHECKPOINTS: u64 = 3;
 /// Bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Needs {
-    /// Of the largest stage: the model with its gradients and optimiser, as `stages` takes it.
+    /// The memory of the largest stage: the model with its gradients and optimiser, as `stages`
+    /// takes it.
     memory: u64,
     /// All models, and the checkpoints of the largest stage.
     disk: u64,

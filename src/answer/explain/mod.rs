@@ -74,9 +74,9 @@ pub struct Explanation {
     /// Name of the class, label or number that is explained.
     pub label: String,
     pub against: Option<String>,
-    /// Of every network of the folder.
+    /// The shares by every network of the folder.
     pub networks: Vec<NetworkWords>,
-    /// Of its linear model.
+    /// The shares by its linear model.
     pub linear: Option<LinearShares>,
 }
 
@@ -88,7 +88,7 @@ pub struct NetworkWords {
     pub logit: f64,
     /// The logit where every pooled unit has its mean in training.
     pub base: f64,
-    /// Of the tokens, in the order of the text.
+    /// The shares of the tokens, in the order of the text.
     pub tokens: Vec<TokenShare>,
     pub words: Vec<WordShare>,
     /// Tokens before the first one that is pooled, in reading order: they decide through the state
@@ -128,7 +128,7 @@ pub struct TokenShare {
     /// Whether the vocabulary has it.
     pub known: bool,
     pub parts: Parts,
-    /// Of integrated gradients.
+    /// The share by integrated gradients.
     pub gradient: Option<f64>,
 }
 

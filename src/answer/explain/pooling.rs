@@ -50,7 +50,8 @@ impl<'a> std::iter::Sum<&'a Parts> for Parts {
 pub struct Shares {
     /// Computed anew from the states, in f64.
     pub logit: f64,
-    /// Of an input whose pooled units have the mean of the training, with the same active set.
+    /// The logit of an input whose pooled units have the mean of the training, with the same active
+    /// set.
     pub base: f64,
     pub tokens: Vec<Parts>,
 }

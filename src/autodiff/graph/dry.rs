@@ -9,7 +9,7 @@ use crate::trace;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     pub forward: u64,
-    /// Of gradients, also of those that a forward pass computes.
+    /// Arithmetic of gradients, also of those that a forward pass computes.
     pub backward: u64,
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Fixture {
     /// Names of tensors that were read or compared.
     seen: BTreeSet<String>,
     differences: Vec<Difference>,
-    /// Of a naive computation in bf16, by tensor; then the tolerance follows from it.
+    /// The errors of a naive computation in bf16, by tensor; then the tolerance follows from it.
     naive_errors: Option<BTreeMap<String, f64>>,
 }
 

@@ -30,7 +30,7 @@ impl Argument<'_> {
         Argument::Plain(words, bytes.len())
     }
 
-    /// Of memory: to be put into a structure.
+    /// The address of memory, to be put into a structure.
     pub fn address(&self) -> u64 {
         match self {
             Argument::Memory(address, _) => *address,

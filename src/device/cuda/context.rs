@@ -170,7 +170,7 @@ impl Context {
         &self.gpu
     }
 
-    /// Of the GPU, at least one.
+    /// The multiprocessors of the GPU, at least one.
     pub fn multiprocessors(&self) -> usize {
         self.gpu.multiprocessors.max(1) as usize
     }

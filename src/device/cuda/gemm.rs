@@ -18,7 +18,7 @@ pub fn rounded_pitch(columns: usize) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
     data: Argument<'a>,
-    /// Of what is meant.
+    /// Rows of the operand.
     rows: usize,
     columns: usize,
     transposed: bool,
@@ -103,9 +103,9 @@ impl Tile {
         rows * of_rows * columns * of_columns * weight
     }
 
-    /// Of the larger ones that give every multiprocessor a block the cheapest, else the small one.
-    /// (In f32 the large one costs no less than it gains: it is taken wherever it gives enough
-    /// blocks.)
+    /// The cheapest of the larger tiles that give every multiprocessor a block, else the small
+    /// tile. (In f32 the large one costs no less than it gains: it is taken wherever it gives
+    /// enough blocks.)
     pub fn choose(context: &Context, format: Precision, m: usize, n: usize) -> Self {
         let multiprocessors = context.multiprocessors();
         let enough = |tile: &&Tile| tile.counts(m, n).iter().product::<usize>() >= multiprocessors;

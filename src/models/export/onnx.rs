@@ -9,7 +9,7 @@ use crate::models::Loaded;
 use crate::nn::{Answers, Classifier, EncoderSettings, LanguageModel};
 use crate::ops::batch_norm::EPSILON;
 
-/// Of ONNX's table of types.
+/// A type, by its number in ONNX's table.
 const FLOAT: i64 = 1;
 const INT32: i64 = 6;
 const INT64: i64 = 7;

@@ -182,7 +182,7 @@ impl Head for NextWord {
         self.part
     }
 
-    /// Of a window: its only chunk is `[T, B, E]`.
+    /// The loss of a window, whose only chunk is `[T, B, E]`.
     fn loss(
         &self,
         g: &mut Graph,

@@ -18,7 +18,7 @@ use crate::trace;
 pub struct Reading<'a> {
     /// Its outputs without dropout, `[T, rows, E]` each, in the order of time.
     pub chunks: &'a [Var],
-    /// Of every chunk the rows `t·rows + row` at which a word is read, and the numbers of these
+    /// For every chunk: the rows `t·rows + row` at which a word is read, and the numbers of these
     /// words in the batch.
     pub words: &'a [[Vec<u32>; 2]],
     pub noise: Noise<'a>,

@@ -37,7 +37,7 @@ pub struct BatchLoss {
     /// The loss of the head, which is reported: a mean cross-entropy in nats or a mean squared
     /// error.
     pub loss: Var,
-    /// Of a second head, before its weight.
+    /// The loss of a second head, before its weight.
     pub auxiliary: Option<Var>,
     /// AR + TAR, if any.
     pub regularisation: Option<Var>,

@@ -31,9 +31,9 @@ pub enum TarGuard {
 /// Weights and switches of [`activation_regularisation`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Regularisation {
-    /// Of the mean square.
+    /// The weight of the mean square.
     pub alpha: f64,
-    /// Of the mean squared difference between time steps.
+    /// The weight of the mean squared difference between time steps.
     pub beta: f64,
     pub guard: TarGuard,
 }

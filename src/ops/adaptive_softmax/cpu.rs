@@ -45,8 +45,8 @@ pub(super) struct Scratch<'a, T> {
     pub order: Write<'a, u32>,
 }
 
-/// Of the mean loss: `dh` `[N, E]`, `dw` `[V, E]`, `db` `[V]`, and of the head's words and
-/// tombstones `d_head` `[S0+n, E]`, `db_head` `[S0+n]`.
+/// The gradients of the mean loss: `dh` `[N, E]`, `dw` `[V, E]`, `db` `[V]`, and of the head's
+/// words and tombstones `d_head` `[S0+n, E]`, `db_head` `[S0+n]`.
 pub(super) struct Gradients<'a, T> {
     pub dh: &'a mut [T],
     pub dw: &'a mut [T],

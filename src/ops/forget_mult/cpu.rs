@@ -54,7 +54,7 @@ impl<'a, T: Real> Factors<'a, T> {
         }
     }
 
-    /// Of `n` columns from `k` (a multiple of four) on of row `row`, of `h` columns.
+    /// The factors of `n` columns from `k` (a multiple of four) on of row `row`, of `h` columns.
     #[inline(always)]
     fn load(&self, row: usize, k: usize, n: usize, h: usize) -> [T; LANES] {
         match self {

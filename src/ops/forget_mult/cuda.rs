@@ -11,11 +11,11 @@ pub(super) struct Layer<'a> {
     pub sizes: Sizes,
     pub gates: &'a Tensor,
     pub c0: &'a Tensor,
-    /// Of every gate f.
+    /// The factor of every gate f.
     pub factor: f64,
-    /// Of zoneout.
+    /// The mask of zoneout.
     pub mask: &'a Dropout,
-    /// Of `mask`.
+    /// `mask`, as kernels take it.
     pub words: MaskWords,
 }
 

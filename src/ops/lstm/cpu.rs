@@ -379,7 +379,7 @@ pub(super) fn column_sums<T: Real>(dz: &[T], n: usize, out: &mut [T]) {
     out.par_chunks_mut(block).enumerate().for_each(|(k, out)| dispatch(ColumnSums { dz, n, from: k * block, out }));
 }
 
-/// Of the columns from `from` on, as many as `out` has.
+/// Sums of the columns from `from` on, as many as `out` has.
 struct ColumnSums<'a, T> {
     dz: &'a [T],
     n: usize,

@@ -25,7 +25,7 @@ pub(super) struct Layer<'a> {
     /// Without its mask.
     pub w_hh: &'a Tensor,
     pub weight: &'a Dropout,
-    /// Of `weight`.
+    /// `weight`, as kernels take it.
     pub words: MaskWords,
 }
 

@@ -160,7 +160,7 @@ pub struct Described {
     pub direction: &'static str,
     /// `persistent` or `step_wise`
     pub plan: &'static str,
-    /// Of the persistent plan.
+    /// The blocks of the persistent plan.
     pub blocks: Option<usize>,
     pub units: Option<usize>,
     pub rows: Option<usize>,

@@ -34,8 +34,8 @@ pub(super) struct Scratch<'a, T> {
     pub scores: &'a mut [T],
 }
 
-/// Of the mean loss: `dh` `[N, E]`; `dw` `[K, E]` and `db` `[K]` of the negatives alone; `dy`
-/// `[N]`, the gradient of the target's score.
+/// The gradients of the mean loss: `dh` `[N, E]`; `dw` `[K, E]` and `db` `[K]` of the negatives
+/// alone; `dy` `[N]`, the gradient of the target's score.
 pub(super) struct Gradients<'a, T> {
     pub dh: &'a mut [T],
     pub dw: &'a mut [T],

@@ -8,9 +8,9 @@ pub(super) struct Settings<'a, T> {
     /// `[C]`
     weights: &'a [T],
     focal: T,
-    /// Of the label's class in the target.
+    /// The share of the label's class in the target.
     of_label: T,
-    /// Of every other class.
+    /// The share of every other class.
     share: T,
     total: T,
 }

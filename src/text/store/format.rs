@@ -11,7 +11,7 @@ use crate::files::sha256;
 
 pub(super) const MAGIC: &[u8; 8] = b"ULMFTOK\n";
 pub(super) const VERSION: u64 = 1;
-/// Of a file that knows of words within its documents.
+/// Version of a file that marks words within its documents.
 pub(super) const VERSION_OF_WORDS: u64 = 2;
 pub(super) const HEADER: usize = 256;
 pub(super) const BLOCK: usize = 1 << 20;

@@ -189,7 +189,7 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// Of the document that was appended last: a [`mark`] for each of its tokens.
+    /// Marks the tokens of the document that was appended last: a [`mark`] for each.
     pub fn mark(&mut self, marks: &[u8]) {
         if !marks.is_empty() {
             self.marks.resize(self.header.tokens as usize - marks.len(), mark::NONE);

@@ -190,9 +190,9 @@ pub struct Scratch {
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     kind: TokenizerKind,
-    /// Of the word tokenizer.
+    /// The cutter of the word tokenizer.
     cutter: Cutter,
-    /// Of the sub-word tokenizer.
+    /// The sub-word tokenizer.
     subword: Option<SubwordCutter>,
 }
 

@@ -59,7 +59,7 @@ pub(super) enum Casing {
 }
 
 impl Casing {
-    /// Of a language, by its code.
+    /// The casing of a language, by its code.
     pub(super) fn of(code: &str) -> Self {
         let turkish = matches!(code.split(['-', '_']).next(), Some("tr" | "az" | "tur" | "aze"));
         if turkish { Casing::Turkish } else { Casing::Unicode }

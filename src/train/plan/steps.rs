@@ -43,7 +43,7 @@ struct Dry {
     parameters: Parameters,
     /// Most bytes that were in use when a forward pass was over.
     used: usize,
-    /// Of the most expensive update.
+    /// The counts of the most expensive update.
     most: Counts,
 }
 

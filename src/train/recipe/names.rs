@@ -157,7 +157,8 @@ pub enum Splits {
 }
 
 impl Splits {
-    /// Of a vocabulary of `v` words: the ends of all parts but the last; empty for a full softmax.
+    /// The cuts of a vocabulary of `v` words: the ends of all parts but the last; empty for a full
+    /// softmax.
     pub fn of(&self, v: usize) -> Vec<usize> {
         match self {
             Splits::Auto => adaptive_softmax::splits_of_any(v),

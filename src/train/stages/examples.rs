@@ -16,7 +16,7 @@ pub(super) struct ExampleSets {
     pub train: Examples,
     pub valid: Option<Examples>,
     pub test: Option<Examples>,
-    /// Of the model's outputs.
+    /// The names of the model's outputs.
     pub names: Vec<String>,
     pub data: Vec<DataRecord>,
 }

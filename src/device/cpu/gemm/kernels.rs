@@ -58,7 +58,7 @@ pub struct Lines {
     next: *const i8,
     /// Left of this row.
     rest: usize,
-    /// Of a row.
+    /// Lines of a row.
     row: usize,
     /// Bytes from the last one of a row to the first one of the next.
     skip: usize,
@@ -69,7 +69,7 @@ pub struct Lines {
 impl Lines {
     pub const NONE: Self = Lines { next: std::ptr::null(), rest: 0, row: 0, skip: 0, count: 0 };
 
-    /// Of `rows` rows of `length` elements each, which are `stride` elements apart.
+    /// The cache lines of `rows` rows of `length` elements each, which are `stride` elements apart.
     pub fn new<T>(from: *const T, rows: usize, length: usize, stride: usize) -> Self {
         // one more, because a row need not start where a line does
         let row = (length * size_of::<T>()).div_ceil(64) + 1;

@@ -87,11 +87,12 @@ impl Rules {
 /// `{"kind":"subword","sha256":"…","tables":"en-1"}`.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Subword {
-    /// Of `tokenizer.json`, in hexadecimal.
+    /// SHA-256 of `tokenizer.json`, in hexadecimal.
     sha256: String,
     /// Version of the tables of the rules.
     tables: String,
-    /// Of the rules that the text goes through; the file of another tool is given text as it is.
+    /// The choice of the rules that the text goes through; the file of another tool is given text
+    /// as it is.
     #[serde(default, skip_serializing_if = "Invisible::is_keep")]
     invisible: Invisible,
     /// Not there before the file was read.
