@@ -1,5 +1,5 @@
 //! The end of the program when the system has no more memory for it (`ulimit -v`, a full
-//! machine): a sentence and exit status 1, where the standard library would break off.
+//! machine): a sentence and exit status 1, where the standard library would abort.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write as _;

@@ -1,5 +1,4 @@
-//! Training: which strength of the machines is right is decided by cross-validation on the training
-//! texts.
+//! Training: the strength of the machines is chosen by cross-validation on the training texts.
 
 use rayon::prelude::*;
 

@@ -1,6 +1,7 @@
-//! Rows of logits over a vocabulary on a GPU: the product tells what a softmax needs to know about
-//! them, tile by tile, and one launch makes losses and gradients of that. So logits are read once,
-//! and where no gradient is wanted they are not even stored.
+//! Rows of logits over a vocabulary on a GPU. For every row and tile the product writes a row part:
+//! the largest logit, the sum of exponentials, the place of the largest, and the target's logit.
+//! One launch makes losses and gradients from the parts. So logits are read once, and where no
+//! gradient is wanted they are not even stored.
 
 use super::gpu::{Operand, Products, arguments, no_copy, rounded_copy};
 use crate::device::cuda::gemm::{Matrix, ROW_PART, Tile, logits};

@@ -1,4 +1,4 @@
-//! Moments tensors of an optimiser, on the parameters' device: one of each kind per trained
+//! The moment tensors of an optimiser, on the parameters' device: one of each kind per trained
 //! parameter, and the number of updates each parameter has had.
 
 use crate::autodiff::{ParameterId, Parameters};

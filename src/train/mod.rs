@@ -1,5 +1,5 @@
-//! Training: recipes, the one loop, the three stages, checkpoints, models as directories. Tells
-//! what happens to an observer and prints nothing.
+//! Training: recipes, the one loop, the three stages, checkpoints, models as directories.
+//! Events go to an observer; this room prints nothing.
 
 pub mod assemble;
 pub mod checkpoint;

@@ -1,4 +1,4 @@
-//! The driver's errors in our words.
+//! The driver's errors as errors of this crate.
 
 use super::driver::Code;
 use crate::error::Error;

@@ -1,4 +1,4 @@
-//! Work that comes again becomes a graph, which the driver launches as a whole.
+//! Repeated work becomes a graph, which the driver launches as a whole.
 //!
 //! Work is recognised by what it does: kernels, grids, arguments, places in memory. The first time
 //! it runs piece by piece, the second time it is captured, from then on its graph is launched. So a

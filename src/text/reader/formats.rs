@@ -1,4 +1,4 @@
-//! The table of formats. A new format is a room with a recogniser and a reader, and a line here.
+//! The table of formats. A new format is a module with a recogniser and a reader, and a line here.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Rows of a table: delimiters and quotes, strictly. What a lenient parser would guess at, and so
-//! lose, is a fault here.
+//! Rows of a table: delimiters and quotes, strictly. A row at which a lenient
+//! parser would guess, and so lose text, is a fault here.
 
 use std::io::{self, BufRead};
 

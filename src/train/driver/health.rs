@@ -1,4 +1,4 @@
-//! What goes wrong with a training that goes on: a loss that jumps, layers that do not learn, gates
+//! Warnings about a training that goes on: a loss that jumps, layers that do not learn, gates
 //! that hardly move.
 
 use super::Training;

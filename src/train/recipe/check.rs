@@ -1,7 +1,7 @@
 //! Values that no training can work with are refused before any work starts.
 
 use super::Recipe;
-use super::names::{Splits, TaskName, ThresholdsName};
+use super::choices::{Splits, TaskName, ThresholdsName};
 use super::settings::{ClassifierSettings, LmSettings, MOST_FOLDS, TrainingSettings};
 
 /// A key and the fault of its value, as the end of a sentence.

@@ -20,8 +20,8 @@
 //! ```
 
 mod check;
+mod choices;
 mod flags;
-mod names;
 mod plan;
 mod settings;
 mod tables;
@@ -31,8 +31,8 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use choices::*;
 pub use flags::{Builder, COMMAND_LINE, FLAGS, Flag, key_of};
-pub use names::*;
 pub use plan::UnfreezingStep;
 pub use settings::*;
 

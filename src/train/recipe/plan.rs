@@ -1,7 +1,7 @@
 //! Unfreezing: which layer groups train in which step, for how long, at which rates (docs/SPEC.md
 //! §4.3).
 
-use super::names::Unfreezing;
+use super::choices::Unfreezing;
 use super::settings::{ClassifierSettings, LmSettings, TrainingSettings, per_step};
 use crate::optim::Schedule;
 

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::names::*;
+use super::choices::*;
 use crate::answer::language::Mean;
 use crate::autodiff::Parameters;
 use crate::error::Result;

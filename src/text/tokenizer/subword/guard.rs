@@ -1,4 +1,4 @@
-//! Code of another library on a file that may hold anything: where it breaks off, that is a fault
+//! Calls into another library on a file that may hold anything: a panic of the library is a fault
 //! of the file.
 
 use std::cell::Cell;
