@@ -97,7 +97,7 @@ fn bytes(tensor: &Tensor) -> usize {
     tensor.len() * tensor.dtype().size()
 }
 
-/// The place of a node.
+/// An empty node, whose vectors are filled later.
 fn empty() -> Node {
     Node {
         operation: &Nothing,
@@ -155,7 +155,7 @@ impl Graph {
         Graph { int8, ..self }
     }
 
-    /// Whether operations that can take their weights in 8 bits (`device::cpu::int8`).
+    /// Whether operations that can do so take their weights in 8 bits (`device::cpu::int8`).
     pub fn has_int8_weights(&self) -> bool {
         self.int8
     }
@@ -229,15 +229,15 @@ impl Graph {
         var
     }
 
-    /// Takes a parameter's value out of that promise: its gradient is of a loss that enters with
-    /// another weight.
+    /// Takes a parameter out of the promise of a unit loss: its gradient is of a loss that enters
+    /// with another weight.
     pub fn expect_any_weight(&mut self, parameter: Var) {
         self.values[parameter.index as usize].early = None;
     }
 
     /// A promise that backward passes of this graph start at losses that enter with weight one, as
     /// those of a training do. Then an operation that computes a gradient in its forward pass may
-    /// write it where it belongs at once ([`early_gradient`](Self::early_gradient)).
+    /// write it into the slab at once ([`early_gradient`](Self::early_gradient)).
     pub fn promise_unit_loss(&mut self) {
         self.unit_loss = true;
     }
@@ -296,8 +296,8 @@ impl Graph {
         self.tensor(var).clone()
     }
 
-    /// Has the next backward pass copy a value to where a later step finds it, when it is over: in
-    /// it, what is there now may still be needed.
+    /// Has the next backward pass, at its end, copy a value to where a later step finds it. During
+    /// the pass, the old value there may still be needed.
     pub fn carry(&mut self, from: &Tensor, to: &Tensor) {
         self.carried.push((from.clone(), to.clone()));
     }

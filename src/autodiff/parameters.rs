@@ -61,7 +61,7 @@ pub type Group = usize;
 pub struct ParametersBuilder {
     declarations: Vec<Declaration>,
     groups: Vec<String>,
-    /// Stands before the names that are declared.
+    /// The prefix of the names that are declared.
     prefix: &'static str,
 }
 
@@ -72,7 +72,7 @@ impl ParametersBuilder {
         self.groups.len() - 1
     }
 
-    /// Puts `prefix` before the names that `declare` gives: of a second part of one kind.
+    /// Puts `prefix` before the names that `declare` gives, for a second part of the same kind.
     pub fn within<R>(&mut self, prefix: &'static str, declare: impl FnOnce(&mut Self) -> R) -> R {
         let before = std::mem::replace(&mut self.prefix, prefix);
         let declared = declare(self);
@@ -186,7 +186,7 @@ impl Parameters {
         self.dtype
     }
 
-    /// The same values on a device: these where they are there already, else in slabs of its own.
+    /// The same values on a device: the same slabs where they are there already, else new ones.
     /// Frozen groups stay frozen; gradients are forgotten.
     pub fn to_device(self, device: Device) -> Result<Self> {
         if self.device == device {

@@ -164,8 +164,8 @@ impl Backward<'_> {
     /// ([`Graph::early_gradient`], which gave `saved`).
     ///
     /// # Errors
-    /// `upstream` is a number but not one, although that was promised. (Where it is none, neither
-    /// is the loss, and its reader will see.)
+    /// `upstream` is a number but not one, although that was promised. (Where it is not a number,
+    /// neither is the loss, and its reader will see.)
     pub fn early_gradient_is_due(&mut self, i: usize, saved: &Tensor, upstream: f64) -> Result<bool> {
         let Origin::Parameter(id) = self.graph.origin(self.node.inputs[i]) else { return Ok(false) };
         if !self.parameters.gradient(id).same_memory(saved) {

@@ -86,7 +86,7 @@ impl Pool {
         self.reserving = reserving;
     }
 
-    /// A block of at least `bytes`; its content is whatever was in it.
+    /// A block of at least `bytes`; its content is undefined.
     pub fn take(&mut self, bytes: usize) -> Result<Arc<Block>> {
         self.requests.0 += 1;
         self.requests.1 += bytes as u64;
@@ -113,7 +113,7 @@ impl Pool {
         Ok(block)
     }
 
-    /// Gives the blocks that nobody uses back to the system (between stages).
+    /// Gives unused blocks back to the system (between stages).
     pub fn trim(&mut self) {
         self.blocks.retain(|b| Arc::strong_count(b) > 1);
         self.statistics.bytes = self.blocks.iter().map(|b| b.bytes()).sum();

@@ -75,7 +75,7 @@ impl Walk<'_> {
         })
     }
 
-    /// Runs what comes before the kept steps, without recording, so that only states remain of it.
+    /// Runs the steps before the kept ones without recording, so that only their states remain.
     fn run_prefixes(&self, g: &mut Graph, state: &mut State) -> Result<()> {
         let recording = g.is_recording();
         g.set_recording(false);

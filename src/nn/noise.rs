@@ -110,7 +110,7 @@ impl<'a> Noise<'a> {
         matches!(self, Noise::Off)
     }
 
-    /// Probabilities; zero where the counters have no say.
+    /// Probabilities; zero where masks do not come from the counters.
     pub fn rates(&self) -> DropRates {
         match self {
             Noise::Counters { rates, .. } => *rates,

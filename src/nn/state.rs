@@ -64,7 +64,7 @@ impl State {
         self.slots.iter().position(|slot| slot.name == name).and_then(|at| self.tensors.get(at))
     }
 
-    /// Puts what a window has left into a slot.
+    /// Puts the state after a window into a slot.
     pub fn set(&mut self, slot: usize, tensor: Tensor) {
         self.tensors[slot] = tensor;
     }

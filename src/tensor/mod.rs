@@ -37,7 +37,7 @@ impl Tensor {
         Tensor { block, shape, dtype, device }
     }
 
-    /// A tensor with memory from a pool; its content is undefined (whatever was there).
+    /// A tensor with memory from a pool; its content is undefined.
     pub fn uninitialised(pool: &mut Pool, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
         let shape = shape.into();
         let block = pool.take(shape.len() * dtype.size())?;
@@ -51,7 +51,7 @@ impl Tensor {
         Ok(Tensor { block, shape, dtype, device: Device::Cpu })
     }
 
-    /// A tensor of a dry graph without a block of its pool, as what a caller brings: indices have
+    /// A tensor of a dry graph without a block of its pool, as a caller brings it: indices have
     /// values, zeros.
     pub fn dry(shape: impl Into<Shape>, dtype: DType) -> Self {
         let shape = shape.into();
@@ -74,7 +74,7 @@ impl Tensor {
     /// its own.
     ///
     /// # Errors
-    /// No memory, or what went wrong on the GPU that it comes from.
+    /// No memory, or an error of the GPU that it comes from.
     pub fn to_device(&self, device: Device) -> Result<Self> {
         if self.device == device {
             return Ok(self.clone());

@@ -36,7 +36,7 @@ pub struct Update {
     pub loss: Var,
     pub tokens: u64,
     pub documents: u64,
-    /// The learning rate of this update is multiplied by it (window length over bptt; docs/SPEC.md
+    /// A factor of this update's learning rate (window length over bptt; docs/SPEC.md
     /// §3.1).
     pub rate_scale: f64,
 }
@@ -59,13 +59,13 @@ pub trait Task {
         Ok(None)
     }
 
-    /// An update was left out: what it has left behind for the next one may not be numbers.
+    /// An update was left out: the state that it has left for the next one may not be finite.
     fn discard(&mut self) {}
 
     /// Measures on the validation data; `None` where there is none.
     fn evaluate(&mut self, g: &mut Graph, parameters: &Parameters) -> Result<Option<Measured>>;
 
-    /// Where in its data the task stands.
+    /// The position of the task in its data.
     fn cursor(&self) -> serde_json::Value;
 
     /// Carried state, under names of its own.
@@ -124,12 +124,12 @@ pub fn total_steps(settings: &LoopSettings, task: &mut dyn Task) -> Result<u64> 
     Ok(phase_totals(settings, task)?.iter().sum())
 }
 
-/// What became of an update.
+/// The outcome of an update.
 enum Outcome {
     Done,
-    /// There was none: the epoch's data are used up.
+    /// There was no update: the epoch's data are used up.
     EpochOver,
-    /// It failed, and the run is back where the checkpoint was written.
+    /// The update failed, and the run is back where the checkpoint was written.
     Rewound,
 }
 
@@ -304,7 +304,7 @@ impl<'a> Training<'a> {
             match self.update()? {
                 Outcome::Done => {}
                 Outcome::EpochOver => break,
-                // where the run now stands may be between two epochs
+                // the run may now be between two epochs
                 Outcome::Rewound => return Ok(()),
             }
             if self.checkpoints.due(self.progress.update) {
@@ -420,7 +420,7 @@ impl<'a> Training<'a> {
                 self.observer.observe(&Event::warning(format!("update {at} is left out: {what}")))?;
                 Ok(Outcome::Done)
             }
-            // to the last end of an epoch: where that is, no checkpoint decides
+            // to the last end of an epoch, which does not depend on checkpoints
             OnNan::Rewind if self.progress.rewinds < 3 && self.checkpoints.enabled() => {
                 let Some(snapshot) = self.checkpoints.load_rewind()? else {
                     return Err(Error::data(format!("update {at}: {what}, and there is no place to go back to")));
@@ -440,7 +440,7 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// A parameter that is not finite never becomes so again, and a model with one is of no use.
+    /// A parameter that is not finite stays so, and a model with such a parameter is of no use.
     fn check_parameters(&mut self, update: u64) -> Result<()> {
         let Some(id) = self.norm.first_non_finite_value(self.parameters)? else { return Ok(()) };
         Err(self.diverged(format!("update {update}: a parameter is not finite ({})", self.place(id))))

@@ -1,6 +1,6 @@
 //! The forward pass with weights of 8 bits, for prediction: both products in whole numbers, x with
-//! a scale for each of its rows, h with the scale 1/127, because it lies between −1 and 1; gates
-//! and cells as ever.
+//! a scale for each of its rows, h with the scale 1/127, because it lies between −1 and 1. Gates
+//! and cells are f32.
 
 use super::Sizes;
 use super::cpu::{Cell, Layer, Trace, by_rows};
