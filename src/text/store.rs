@@ -3,7 +3,7 @@
 //! The ids of a file are read where they lie, at every use; the rest is in memory. A file that is
 //! shortened or changed while it is in use is an error of the read that finds it.
 //!
-//! [`format`] has the layout of the file, [`writer`] makes it.
+//! `store/format.rs` has the layout of the file, `store/writer.rs` makes it.
 
 mod format;
 mod writer;

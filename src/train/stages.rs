@@ -2,6 +2,7 @@
 
 mod class_weights;
 mod classifier;
+mod classifier_report;
 mod examples;
 mod language_model;
 
