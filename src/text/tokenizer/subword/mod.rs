@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokenizers::Model as _;
 use tokenizers::models::ModelWrapper;
 
-use super::{Invisible, Rules, TABLES_VERSION, rules};
+use super::{Invisible, Rules, TABLES_VERSION};
 use crate::error::{Error, Result};
 use crate::files;
 pub(super) use cache::Cache;

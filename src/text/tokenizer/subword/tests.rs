@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::{Tokenizer, TokenizerKind};
 use super::*;
-use crate::text::{Vocabulary, WordCounts};
+use crate::text::{Document, Vocabulary, WordCounts};
 
 const ENGLISH: &[&str] = &[
     "The unbelievable story of a town that lived through the winter.",
@@ -75,10 +75,10 @@ fn crates(subword: &Subword) -> tokenizers::Tokenizer {
 /// The text as it is after the rules, its pieces parted by single spaces.
 fn after_rules(text: &str, rules: Rules) -> String {
     let (mut before, mut other, mut joined) = (String::new(), String::new(), String::new());
-    super::rules::before(
+    super::super::rules::before(
         &Document::new(text),
         rules,
-        super::rules::Casing::default(),
+        super::super::rules::Casing::default(),
         super::Invisible::Keep,
         &mut before,
         &mut other,
