@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use self::engine::Engine;
-pub use self::engine::{Answers, Model, Watch};
+pub use self::engine::{Model, Predictions, Watch};
 use self::metrics::Metrics;
 use crate::error::{Error, Result};
 use crate::train::interrupt;

@@ -17,7 +17,7 @@ use super::stages::{
     train_language_model,
 };
 use crate::answer::ensemble::Ensemble;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::models::base::Base;
 use crate::models::{self, Folder, Loaded};
 use crate::nn::LanguageModel;

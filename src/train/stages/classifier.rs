@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use serde_json::json;
+
 use super::super::assemble::{self, Assembled, Examples, Start};
 use super::super::observer::Split;
 use super::super::recipe::{Recipe, TaskName, ThresholdsName};
