@@ -1,4 +1,5 @@
-//! `--config FILE.toml`: its entries become flags, placed before those of the command line unless that gives them too.
+//! `--config FILE.toml`: its entries become flags, placed before those of the command line unless
+//! that gives them too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -32,7 +33,8 @@ fn table_of(command: &str) -> Option<&'static str> {
 /// Merges. `root` is the whole command line's definition, `line` begins with the program's name.
 ///
 /// # Errors
-/// The file cannot be read or is no TOML; a key that no command knows (named, with the file); a value that no flag can have.
+/// The file cannot be read or is no TOML; a key that no command knows (named, with the file); a
+/// value that no flag can have.
 pub fn merge(root: &Command, line: Vec<OsString>) -> Result<Merged> {
     let found = scan(root, &line);
     let (Some(file), Some((position, command))) = (found.config, found.command) else {
@@ -106,8 +108,8 @@ fn flag<'a>(root: &'a Command, command: &'a Command, name: &str) -> Option<&'a A
     command.get_arguments().find(named).or(root.get_arguments().find(named))
 }
 
-/// Key and value of everything in the file that is meant for this command; a stage's table becomes prefixed flags in `run` and
-/// `demo`, and wins over the top level in the stage's own command.
+/// Key and value of everything in the file that is meant for this command; a stage's table becomes
+/// prefixed flags in `run` and `demo`, and wins over the top level in the stage's own command.
 fn entries(root: &Command, command: &Command, file: &Path, table: Table) -> Result<BTreeMap<String, Value>> {
     let unknown = |key: &str| {
         let error = Error::usage(format!("{}: unknown key '{key}'", file.display()));

@@ -60,7 +60,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     Ok(())
 }
 
-/// A GPU computes in f32, or in bf16, which is too coarse for finite differences: its results are held to those of the CPU in f64.
+/// A GPU computes in f32, or in bf16, which is too coarse for finite differences: its results are
+/// held to those of the CPU in f64.
 fn run_on_gpu(args: &Args, global: &Global, device: Device) -> Result<()> {
     let report = check::parity(args.op.as_deref(), device, global.precision)?;
     let planted =

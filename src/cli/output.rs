@@ -1,4 +1,5 @@
-//! Standard output and standard error. A reader that closes the pipe (`| head`) ends the program in silence.
+//! Standard output and standard error. A reader that closes the pipe (`| head`) ends the program in
+//! silence.
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! From recipe flags to a resolved recipe, every line with its source: the recipe's table, the configuration file, the command line.
+//! From recipe flags to a resolved recipe, every line with its source: the recipe's table, the
+//! configuration file, the command line.
 
 use super::Global;
 use super::recipe::{RecipeArgs, StagedRecipe};
@@ -66,7 +67,8 @@ impl StagedRecipe {
     /// The recipe of a whole run; `default` where none is named.
     ///
     /// # Errors
-    /// [`Error::Usage`] that names the flag whose value does not fit, or that holds for the whole run but was given to one stage.
+    /// [`Error::Usage`] that names the flag whose value does not fit, or that holds for the whole
+    /// run but was given to one stage.
     pub fn resolve(&self, default: &str, global: &Global) -> Result<Recipe> {
         let stages = [
             (Stage::Pretrain, "pretrain", &self.pretrain),

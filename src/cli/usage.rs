@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// Message and hint of a fault that clap found. `command` is the command's name where it is known; flags in `from_config` came
-/// from the configuration file `file`.
+/// Message and hint of a fault that clap found. `command` is the command's name where it is known;
+/// flags in `from_config` came from the configuration file `file`.
 pub fn explain(
     error: &clap::Error,
     command: Option<&str>,

@@ -40,7 +40,7 @@ const FLOAT: usize = 4;
 const MOVED: f64 = 1.15;
 const USEFUL: f64 = 0.85;
 
-/// What is bounded.
+/// The counters that are bounded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum What {
     Memory,
@@ -79,12 +79,12 @@ fn product(
     Of { kernel, least: FLOAT * floats, product: Some(2 * multiply_adds), most: MOVED, exceptions }
 }
 
-/// What a product `[m, n, k]` writes beside its result: the matrices of its other parts.
+/// The bytes that a product `[m, n, k]` writes beside its result: the matrices of its other parts.
 fn of_parts(precision: Precision, [m, n, k]: [usize; 3]) -> usize {
     (Split::choose(cuda::context(0).unwrap(), precision, [m, n, k]).count - 1) * m * n
 }
 
-/// What adding them up moves: all parts are read, the sum is written.
+/// The bytes that adding them up moves: all parts are read, the sum is written.
 fn added_parts(precision: Precision, [m, n, k]: [usize; 3]) -> usize {
     match of_parts(precision, [m, n, k]) {
         0 => 0,
@@ -92,8 +92,8 @@ fn added_parts(precision: Precision, [m, n, k]: [usize; 3]) -> usize {
     }
 }
 
-/// What the cells of the step-wise backward read beside one gradient of h: those that blocks have
-/// of their parts of the product (see `Split`).
+/// The bytes that the cells of the step-wise backward read beside one gradient of h: those that
+/// blocks have of their parts of the product (see `Split`).
 fn other_parts(precision: Precision, [t, b, h]: [usize; 3]) -> usize {
     let split = Split::choose(cuda::context(0).unwrap(), precision, [b, h, 4 * h]);
     (split.count - 1) * (t - 1) * b * h

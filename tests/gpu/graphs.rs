@@ -23,7 +23,7 @@ fn gpu() -> &'static Context {
     cuda::context(0).unwrap()
 }
 
-/// What became of work between two moments.
+/// The counts of work between two moments.
 fn since(before: GraphStatistics) -> [u64; 3] {
     let now = gpu().graphs();
     [now.plain - before.plain, now.captured - before.captured, now.launched - before.launched]
@@ -133,7 +133,7 @@ fn a_refused_capture_is_done_piece_by_piece() {
     }
     let test = concat!(module_path!(), "::a_refused_capture_is_done_piece_by_piece");
     let _turn = (!is_inside(test)).then(sim::turn);
-    // what is refused once stays so for the process
+    // a refusal holds for the rest of the process
     alone(test, || {
         let _sim = Sim::new("h100");
         let data = Data::of_length(17);
@@ -248,7 +248,7 @@ fn memory_outlives_the_work_for_it() {
     no_findings();
 }
 
-/// What goes wrong in a graph is one sentence, whether the driver tells at once or when it is
+/// An error in a graph is one sentence, whether the driver tells at once or when it is
 /// waited for.
 #[test]
 fn a_kernel_that_fails_in_a_graph_is_a_sentence() {

@@ -18,7 +18,7 @@ pub fn device() -> &'static str {
     if is_real() { "cuda" } else { "cudasim" }
 }
 
-/// What the program calls that device.
+/// The program's name of the device.
 pub fn name() -> &'static str {
     if is_real() { "cuda:0" } else { "cudasim" }
 }
@@ -122,7 +122,7 @@ pub fn clear() {
     assert_eq!(unsafe { f() }, 0);
 }
 
-/// What was taken of the driver and not given back, in words.
+/// The resources that were taken of the driver and not given back, in words.
 pub fn leaks() -> String {
     if is_real() {
         return String::new();

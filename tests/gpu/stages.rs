@@ -27,7 +27,7 @@ pub const GPU: Device = Device::Cuda(0);
 /// Updates of a stage.
 pub const STEPS: u64 = 20;
 
-/// What a run tells.
+/// The events of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Heard {
     /// Cross-entropy and gradient norm of every update.

@@ -162,7 +162,7 @@ fn commands() {
     let result = simulated_json(&support::words(&[&line, support::SIZES, support::STAGE]));
     assert_eq!((&result["device"], &result["classifier"]["test_size"]), (&sim::name().into(), &12.into()));
 
-    // what was trained there answers here, alike
+    // a model that was trained there answers here, alike
     let near = |a: &serde_json::Value, b: &serde_json::Value| {
         let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
         assert!((a - b).abs() <= TOLERANCE * a.abs().max(b.abs()), "{a} and {b}");
@@ -196,7 +196,7 @@ fn commands() {
     let message = support::text(&output.stderr);
     assert!(message.contains("'nobody'") && !message.contains("leak"), "{message}");
 
-    // what is not there is said in a sentence
+    // a missing device is an error of one sentence
     let output = simulated(&["bench", "--suite", "text"]).assert().code(2).get_output().clone();
     let message = support::text(&output.stderr);
     assert!(message.contains("run on the CPU alone") && message.contains("--device cpu"), "{message}");

@@ -18,7 +18,7 @@ use ulmfit::trace::{Pass, Recorder};
 
 use crate::alone::alone;
 
-/// What a graph shows of the work that it did.
+/// The traces of the work of a graph.
 #[derive(Debug, PartialEq)]
 struct Shown {
     /// Requests to the pool and their bytes, after the forward pass and at the end.

@@ -151,7 +151,7 @@ fn only_get_fetches() {
     assert!(others.iter().all(Vec::is_empty), "{others:?}");
 }
 
-/// What the ground floors do not know: words of models and names of stages.
+/// Words that the ground floors do not know: words of models and names of stages.
 const MODELS: &[&str] =
     &["lstm", "qrnn", "transformer", "pooling", "embedding", "classifier", "pretrain", "finetune", "fine-tun"];
 const GROUND: &[&str] = &["error", "random", "trace", "files", "temporary", "device", "tensor", "autodiff"];

@@ -42,7 +42,7 @@ enum Model {
     },
 }
 
-/// What is trained, and how.
+/// The model of a training, and its settings.
 struct Case {
     name: &'static str,
     model: Model,
@@ -79,7 +79,7 @@ impl Attempt<'_> {
     const WHOLE: Attempt<'static> = Attempt { calls: usize::MAX, spoilt: None, directory: None, every: 1 };
 }
 
-/// What a run leaves.
+/// The results of a run.
 #[derive(Debug)]
 struct Left {
     progress: Progress,
@@ -295,7 +295,7 @@ fn check(case: &Case, data: &Data, pieces: &[usize], every: u64) -> Heard {
     assert_eq!(timeless(&resumed.progress), timeless(&whole.progress), "{}", case.name);
     let differs = resumed.parameters.iter().zip(&whole.parameters).position(|(a, b)| a != b);
     assert_eq!(differs, None, "{}: parameter {differs:?} differs after {stops} stops", case.name);
-    // what has come to its end stays there
+    // a training that has ended stays at its end
     let again = pools[0].install(|| {
         let end = Attempt { calls: 0, directory: Some(directory.path()), every, ..Attempt::WHOLE };
         attempt(case, data, &end, &mut Heard::default())

@@ -1,5 +1,6 @@
-//! What the models mean, beyond their gradients: weight drop, freezing, padding, tying, transfer,
-//! independence of predictions from their batch, and the same bits on any number of threads.
+//! The meaning of the models, beyond their gradients: weight drop, freezing, padding, tying,
+//! transfer, independence of predictions from their batch, and the same bits on any number of
+//! threads.
 
 use ulmfit::autodiff::{Graph, ParameterId, Parameters, Var};
 use ulmfit::nn::weights::transfer;

@@ -75,7 +75,7 @@ fn a_plan_is_what_a_run_takes() {
         let plan = json(&words(&[&["plan", stage], &settings, planned, &["--vocab-size", &v]]));
         let bytes = |key: &str| number(&plan["bytes"][key]);
         assert_eq!(pools(&out)[1], bytes("pool"), "{name}: the run, and {plan}");
-        // what a classifier's first epoch takes is less: not all of it learns yet
+        // a classifier's first epoch takes less: not all of it learns yet
         if stage == "pretrain" {
             assert_eq!(pools(&out)[0], bytes("activations") + bytes("workspace"), "{name}: updates, and {plan}");
         }

@@ -146,7 +146,7 @@ fn a_classifier_is_evaluated() {
     let truth: Vec<&Value> = predictions.iter().map(|p| &p["true"]).collect();
     assert!(truth.chunks(2).all(|pair| pair == ["neg", "pos"]), "in the order of the file");
 
-    // what `predict` says about the same file
+    // the answers of `predict` for the same file
     let printed = ulmfit(&["predict", "--model", &model, "--input", &test, "--quiet"]).assert().success();
     for (predicted, saved) in json_lines(&text(&printed.get_output().stdout)).iter().zip(&predictions) {
         assert_eq!((&predicted["label"], &predicted["probabilities"]), (&saved["label"], &saved["probabilities"]));

@@ -18,7 +18,7 @@ fn model(folder: &Path, weights: &str, vocab: &str) -> PathBuf {
     out
 }
 
-/// What is exported comes back with the same bits.
+/// An exported model comes back with the same bits.
 #[test]
 fn exported_files_are_imported_again() {
     for (weights, vocab) in [("fastai2_lm.pth", "vocab_list.pkl"), ("fastai2_classifier.pth", "vocab_classifier.pkl")] {

@@ -13,7 +13,7 @@ fn two() -> [(String, u64); 2] {
     [class("neg", 1), class("pos", 1)]
 }
 
-/// What is said of a file in `data check`.
+/// The output of `data check` for a file.
 fn said(path: &str, flags: &[&str]) -> String {
     text(&ulmfit(&words(&[&["data", "check", path], flags])).assert().success().get_output().stderr.clone())
 }

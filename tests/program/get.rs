@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::support::{json_lines, random_bytes, text};
 
-/// What a server does with a request.
+/// The behaviour of a server.
 #[derive(Clone, Debug)]
 enum Deed {
     /// Answers as it should.
@@ -153,7 +153,7 @@ fn got(mut command: std::process::Command) -> Value {
     json_lines(&text(&output.stdout)).pop().unwrap()
 }
 
-/// What a command says that does not succeed; never more than two lines.
+/// The message of a command that fails; never more than two lines.
 fn fails(mut command: std::process::Command, status: i32, parts: &[&str]) -> String {
     let output = command.arg("--quiet").output().unwrap();
     let message = text(&output.stderr);
@@ -190,7 +190,7 @@ fn a_broken_transfer_goes_on_where_it_was() {
     let folder = cache.path().join(ENTRY);
     assert_eq!(std::fs::read(folder.join(FIRST)).unwrap(), *server.site.content.lock().unwrap());
     assert_eq!(names(&folder), ["bwd_wt103.h5", FIRST, "itos_wt103.pkl"], "nothing else is left");
-    // what is there is not fetched again
+    // a file that is there is not fetched again
     let again = got(get(cache.path(), &server.address, &[ENTRY]));
     assert!(again["files"][0]["transferred"] == 0 && server.ranges().is_empty(), "{again}");
 
@@ -232,7 +232,7 @@ fn a_wrong_checksum_or_size_leaves_nothing() {
     assert!(names(&cache.path().join(ENTRY)).is_empty());
     let found = got(get(cache.path(), &server.address, &[ENTRY, "--sha256", &right]));
     assert_eq!((&found["files"][0]["checked"], &found["files"][1]["checked"]), (&"given".into(), &Value::Null));
-    // what lies there is checked as well
+    // a file that lies there is checked as well
     fails(get(cache.path(), &server.address, &[ENTRY, "--sha256", &wrong]), 1, &["is expected", "remove it"]);
     // of another size than published
     fails(get(cache.path(), &server.address, &["trec"]), 1, &["has 1000 bytes, but 335858 are published"]);

@@ -1,4 +1,4 @@
-//! What people see: how much, and where.
+//! The output for people: how much, and where.
 
 use crate::support::{Data, text, ulmfit};
 

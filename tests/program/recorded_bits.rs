@@ -21,7 +21,7 @@ struct Run {
     hash: &'static str,
 }
 
-/// What all runs have in common: the smallest model, a few updates.
+/// Shared by all runs: the smallest model, a few updates.
 const SMALL: &[&str] = &["--emb-size", "8", "--hidden-size", "12", "--layers", "2", "--batch-size", "4"];
 const FEW: &[&str] = &["--bptt", "10", "--min-freq", "1", "--max-steps", "12"];
 

@@ -36,7 +36,7 @@ pub fn pretrain_line<'a>(corpus: &'a str, out: &'a str) -> Vec<&'a str> {
     words(&[&["pretrain", "--corpus", corpus, "--out", out], SIZES, STAGE])
 }
 
-/// What a model says of a few texts.
+/// The answers of a model for a few texts.
 pub fn answers(model: &str) -> String {
     let line = ["predict", "--model", model, "--quiet", "a good film", "the story was awful", "film"];
     text(&ulmfit(&line).assert().success().get_output().stdout.clone())

@@ -19,7 +19,7 @@ struct Language {
     bad: &'static [&'static str],
     ends: &'static [&'static str],
     others: &'static [&'static str],
-    /// What comes between the parts of a sentence.
+    /// The text between the parts of a sentence.
     comma: &'static str,
 }
 

@@ -275,7 +275,7 @@ fn stages_and_instruments() {
     let wrong = words(&[&["train-classifier", "--model", &back, "--backward-model", &lm, "--train", &train]]);
     let more = ["--out", &data.path("x"), "--recipe", "tiny", "--quiet"];
     refused(&mut ulmfit(&words(&[&wrong, &more])), 2, &["the first reads forward and the second backward"]);
-    // what a tagger is not for
+    // commands that a tagger is not for
     refused(&mut ulmfit(&["predict", "--model", &tagger, "a", "--quiet"]), 1, &["the model tags words", "ulmfit tag"]);
     let both = ["evaluate", "--model", &tagger, "--ensemble", &lm, "--data", &test, "--quiet"];
     refused(&mut ulmfit(&both), 2, &["--model tags words"]);

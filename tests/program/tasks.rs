@@ -1,4 +1,4 @@
-//! What stage 3 can learn besides one class of several: unbalanced classes, labels, numbers, pairs,
+//! The tasks of stage 3 besides one class of several: unbalanced classes, labels, numbers, pairs,
 //! a language model beside it. Everything on generated data, where a guess of the commonest answer
 //! fails.
 
@@ -237,7 +237,7 @@ fn pairs_of_texts() {
     refused(&mut ulmfit(&line), 1, &["p.csv:2: has 1 text where a pair has 2"]);
 }
 
-/// What asks a stage beforehand knows every task: its memory, its rates, its time.
+/// The commands that look at a stage beforehand know every task: its memory, its rates, its time.
 #[test]
 fn plans_and_trials_of_every_task() {
     let (data, _) = data("tasks-plan");

@@ -102,7 +102,7 @@ fn one_flag_gives_a_folder_in_which_both_models_answer() {
     assert_ne!(networks[1], networks[2], "each fold has a network of its own");
     assert_eq!(rule["blend"], result["answer"]["blend"]);
     assert_eq!(rule["measured"]["reliability"].as_array().unwrap().len(), 10);
-    // what the commands answer is the rule's mixture of what the two models answer alone
+    // the answers of the commands are the rule's mixture of the answers of the two models
     let (both, network) = (
         predicted(&["--model", &out, "--input", &test]),
         predicted(&["--model", &out, "--input", &test, "--blend", "off"]),

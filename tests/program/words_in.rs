@@ -1,4 +1,4 @@
-//! What becomes of words, through the binary: characters that nobody sees, words that a model does
+//! Words, through the binary: characters that nobody sees, words that a model does
 //! not know.
 
 use crate::support::{self, Data, SIZES, STAGE, classifier, json, text, ulmfit, words};

@@ -1,4 +1,4 @@
-//! What the tests through the binary share: the program, small data, small models.
+//! Shared by the tests through the binary: the program, small data, small models.
 #![allow(dead_code, reason = "the program's tests use more of it than the GPU's")]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What the tests of the training loop share: documents to learn from, and a task that ends a run
+//! Shared by the tests of the training loop: documents to learn from, and a task that ends a run
 //! where it likes.
 #![allow(dead_code, reason = "each of two binaries uses a part")]
 
@@ -45,7 +45,7 @@ fn store(path: &Path, seed: u32, documents: usize, length: Option<usize>) -> Arc
     Arc::new(writer.finish(&names, &[0, 1, 2]).unwrap())
 }
 
-/// What both kinds of stage have of a recipe.
+/// The settings of a recipe that both kinds of stage have.
 fn of_recipe(training: TrainingSettings) -> TrainingSettings {
     TrainingSettings {
         drop_mult: 1.0,

@@ -1,4 +1,4 @@
-//! What the tests of kernels share: the comparison is the library's (`ulmfit::check::compare`,
+//! Shared by the tests of kernels: the comparison is the library's (`ulmfit::check::compare`,
 //! which states the bound).
 
 use ulmfit::device::cuda::gemm::{round_operand, rounded_pitch};

@@ -1,4 +1,4 @@
-//! What the product that computes logits tells about their rows, tile by tile; and losses without
+//! The row parts of the product that computes logits, tile by tile; and losses without
 //! gradients, for which no logits are stored.
 
 use ulmfit::autodiff::Graph;

@@ -1,4 +1,4 @@
-//! What is asked of the kernels on a simulated GPU; of which one, a suite says.
+//! The tests of kernels on a simulated GPU; a suite says on which one.
 
 pub mod compared;
 mod logits;
@@ -163,10 +163,10 @@ fn products(precision: Precision) {
     }
 }
 
-/// What a product of k terms may lose for each of them and for the additions afterwards, of the sum
-/// of their sizes. In f32 k + 2 roundings of half a unit in the last place. Tensor cores of an
-/// Ampere add eight terms and the sum so far, all cut off one bit beyond the last place of the
-/// largest, and cut their sum off: 9 + 2 halves of a unit for eight terms, and never more than
+/// The error that a product of k terms may have for each of them and for the additions afterwards,
+/// of the sum of their sizes. In f32 k + 2 roundings of half a unit in the last place. Tensor cores
+/// of an Ampere add eight terms and the sum so far, all cut off one bit beyond the last place of
+/// the largest, and cut their sum off: 9 + 2 halves of a unit for eight terms, and never more than
 /// twice k + 2.
 fn unit(precision: Precision) -> f64 {
     match precision {
@@ -380,7 +380,7 @@ pub fn two_runs_give_the_same_bits(gpu: &str) {
     no_findings();
 }
 
-/// What cannot be done is said.
+/// A launch that is not possible is an error.
 pub fn errors_are_sentences(gpu: &str) {
     let _sim = Sim::new(gpu);
     let mut g = Graph::new(GPU, DType::F64, None);

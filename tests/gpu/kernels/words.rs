@@ -1,4 +1,4 @@
-//! What the cases do not show of the gradient of words' rows: a pad row, a row that is used twice,
+//! The gradient of words' rows, beyond the cases: a pad row, a row that is used twice,
 //! no place at all, no gradient wanted.
 
 use ulmfit::autodiff::{Graph, Parameters};

@@ -201,7 +201,7 @@ fn answers_know_no_neighbours() {
             let alone = text(&ulmfit(&line).assert().success().get_output().stdout.clone());
             assert_eq!(alone.trim_end(), among, "{recipe}: {one}");
         }
-        // what training says of the test set is what evaluate says
+        // training and evaluate agree on the test set
         let measured = json(&["evaluate", "--model", &out, "--data", &train]);
         assert_eq!(result["test_error"], measured["error"], "{recipe}");
         let close = |a: &Value, b: &Value| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-6;

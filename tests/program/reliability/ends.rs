@@ -122,7 +122,7 @@ fn a_limit_of_memory() {
     panic!("{refusals} refusals, succeeded: {succeeded}");
 }
 
-/// What a process that was killed left among temporary files goes with the next one, and an
+/// Temporary files of a killed process are removed by the next process, and an
 /// interrupt leaves nothing.
 #[test]
 fn temporary_folders() {

@@ -46,7 +46,7 @@ const OTHERS: &[(&str, &str)] = &[
 /// Only at work when something goes wrong: tested where that is made to happen.
 const ELSEWHERE: [&str; 3] = ["--on-nan", "--set", "--out"];
 
-/// What decides answers, of all models below a folder, by their places in it.
+/// The files that decide answers, of all models below a folder, by their places in it.
 fn written(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let all = crate::support::snapshot(folder);
     let kept = all.into_iter().filter(|(path, _)| path.ends_with("model.safetensors") || path.ends_with("vocab.json"));

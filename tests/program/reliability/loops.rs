@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What happens to a call: errors, half of a read or write, a disk that stays full, a death.
+/// The fate of a call: errors, half of a read or write, a disk that stays full, a death.
 const WAYS: [&str; 8] = ["EIO", "ENOSPC", "EACCES", "EINTR", "short", "full", "kill", "killafter"];
 
 /// Does `turns` trials, two at a time.
@@ -299,7 +299,7 @@ fn power_losses() {
         let owned_line = line(&out);
         let words: Vec<&str> = owned_line.iter().map(String::as_str).collect();
         Fault { part: &out, n: *n, mode: "killafter", log: None }.inject(&words);
-        // what the disk has now, and not what is still on its way to it
+        // the bytes on the disk now, not those on their way to it
         std::fs::copy(&image, &copy).unwrap();
         assert!(run("umount", &[&mount]) && run("mount", &["-o", "loop", &copy, &mount]));
         let place = format!("{turn}, after call {n} ({})", all[n - 1]);

@@ -23,7 +23,7 @@ fn timeless(events: Vec<Value>) -> Vec<Value> {
     events.into_iter().map(strip).collect()
 }
 
-/// What must be the same however often a run was stopped.
+/// The files that must be the same however often a run was stopped.
 const KINDS: [&str; 4] = ["step", "evaluated", "unfrozen", "finished"];
 
 /// Killed at any call about its folder, a run goes on to the same bits, and its metrics have the
@@ -104,7 +104,7 @@ fn a_failure_of_any_call() {
     }
 }
 
-/// What a run that died at its very end could not do is made up for.
+/// A run that died at its very end is completed.
 #[test]
 fn the_end_of_a_stage() {
     let (_place, data) = data();

@@ -63,7 +63,7 @@ fn tables_of_many_classes() {
             assert!(!result["most_confused"].as_array().unwrap().is_empty());
         }
     }
-    // what the program wrote goes with --overwrite
+    // files that the program wrote are removed by --overwrite
     let (train, out) = (data.path("train.csv"), data.path("out-51"));
     json(&words(&[
         &["train-classifier", "--model", "none", "--train", &train, "--out", &out, "--overwrite"],

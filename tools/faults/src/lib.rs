@@ -82,7 +82,7 @@ fn concerns(path: *const c_char) -> bool {
     settings().part.is_some_and(|part| bytes(path).windows(part.len()).any(|w| w == part))
 }
 
-/// What becomes of a call.
+/// The fate of a call.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
     Done,

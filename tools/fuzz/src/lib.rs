@@ -172,7 +172,7 @@ fn timed(target: &Target, input: &[u8]) -> (Outcome, Duration) {
     (if slow { Err(format!("took {took:?} for {} bytes", input.len())) } else { outcome }, took)
 }
 
-/// What a campaign found.
+/// The finds of a campaign.
 pub struct Summary {
     pub executions: u64,
     pub outcomes: usize,

@@ -1,5 +1,5 @@
-//! What is fuzzed: each target turns bytes into one call of the library, checks what must always
-//! hold, and says what came out.
+//! The targets of the fuzzer: each target turns bytes into one call of the library, checks what
+//! must always hold, and says what came out.
 
 use std::io::{Cursor, Write};
 

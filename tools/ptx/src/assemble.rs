@@ -12,7 +12,7 @@ const NEWER: &[u32] = &[100, 120];
 /// Of which machine code is counted (machine.rs): another version writes another.
 const COUNTED: (u32, u32) = (13, 0);
 
-/// What ptxas says of one kernel for one architecture.
+/// The report of ptxas on one kernel for one architecture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Use {
     pub kernel: String,

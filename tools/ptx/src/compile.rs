@@ -11,10 +11,10 @@ use crate::{Result, read};
 /// for the oldest drivers.
 const TARGETS: &[(&str, &str)] = &[("sm_70", "+ptx63"), ("sm_80", "+ptx70")];
 
-/// What a kernel may include; no header includes another.
+/// The headers that a kernel may include; no header includes another.
 const HEADERS: &[&str] = &["common.cuh", "bf16.cuh", "grid.cuh", "pairs.cuh", "row_parts.cuh", "tiles.cuh"];
 
-/// What every kernel is compiled with, beside its target.
+/// The flags that every kernel is compiled with, beside its target.
 const FLAGS: &[&str] = &[
     "-x",
     "cuda",

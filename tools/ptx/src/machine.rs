@@ -1,5 +1,5 @@
-//! What NVIDIA's assembler makes of the PTX, disassembled: a table of instruction counts, and rules
-//! that hold for every kernel.
+//! The output of NVIDIA's assembler for the PTX, disassembled: a table of instruction counts, and
+//! rules that hold for every kernel.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ struct Loop {
     tensor: usize,
     /// Of them, multiply-adds of f32.
     multiply_adds: usize,
-    /// What the loop around it has besides it.
+    /// The counts of the loop around it, without it.
     around: usize,
 }
 
@@ -70,7 +70,7 @@ impl Disassembler {
                 }
             }
         }
-        // what is left behind in a temporary folder harms nobody
+        // files left in a temporary folder do no harm
         let _ = std::fs::remove_dir_all(&folder);
         all.sort_by(|a, b| (&a.kernel, a.architecture).cmp(&(&b.kernel, b.architecture)));
         Ok(all)
@@ -172,7 +172,7 @@ impl Code {
                 return Err(format!("kernel '{kernel}' on sm_{architecture}: local memory: {instruction}"));
             }
             if name.starts_with("LD") && name.contains(".STRONG.GPU") {
-                // what only computes may stand between
+                // arithmetic may stand between
                 let waits = |name: &&str| WAITING.iter().any(|kind| name.starts_with(kind));
                 let next = self.instructions[i + 1..].iter().map(|next| crate::machine::name(next)).find(waits);
                 if next != Some("CCTL.IVALL") {
@@ -203,7 +203,7 @@ impl Code {
             let around = around.min().map_or(0, |outer| outer - body.len());
             Loop { instructions: body.len(), tensor, multiply_adds, around }
         });
-        // what follows the last instruction fills a line of the cache
+        // the instructions after the last one fill a line of the cache
         let instructions = self.instructions.iter().filter(|x| name(x) != "NOP").count();
         Counted { kernel, architecture, instructions, products }
     }

@@ -37,7 +37,7 @@ pub struct Outcome {
     pub finding: Option<Finding>,
 }
 
-/// What all blocks of a launch share.
+/// Shared by all blocks of a launch.
 pub(crate) struct Machine<'a> {
     pub program: &'a Program,
     pub mem: &'a mut DeviceMemory,

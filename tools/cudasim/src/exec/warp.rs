@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::op::{NONE, Slot};
 
 pub type Lanes = [u32; 32];
-/// What a register holds before it is written: a NaN, and an address that is never valid.
+/// The content of a register before it is written: a NaN, and an address that is never valid.
 const POISON: u32 = 0xffff_dead;
 
 /// Lanes that are elsewhere than the running ones.
@@ -37,7 +37,7 @@ pub struct AsyncCopy {
     pub src: u64,
 }
 
-/// What is known of other blocks: for each the barrier count and warp up to which its writes are
+/// The knowledge of other blocks: for each the barrier count and warp up to which its writes are
 /// visible.
 pub type Clock = Vec<u32>;
 
