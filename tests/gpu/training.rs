@@ -196,7 +196,7 @@ fn commands() {
     let message = support::text(&output.stderr);
     assert!(message.contains("'nobody'") && !message.contains("leak"), "{message}");
 
-    // a missing device is an error of one sentence
+    // a suite that the device does not have is refused in one sentence
     let output = simulated(&["bench", "--suite", "text"]).assert().code(2).get_output().clone();
     let message = support::text(&output.stderr);
     assert!(message.contains("run on the CPU alone") && message.contains("--device cpu"), "{message}");

@@ -380,7 +380,7 @@ pub fn two_runs_give_the_same_bits(gpu: &str) {
     no_findings();
 }
 
-/// A launch that is not possible is an error.
+/// Work that a GPU cannot do is refused in one sentence.
 pub fn errors_are_sentences(gpu: &str) {
     let _sim = Sim::new(gpu);
     let mut g = Graph::new(GPU, DType::F64, None);
