@@ -246,3 +246,27 @@ impl StoreWriter {
         TokenStore::of_file(whole, &path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::vocabulary;
+    use super::*;
+
+    /// Besides 16 bytes a document and the checksums, a writer keeps no more than one block in memory.
+    #[test]
+    fn a_writer_does_not_grow_with_the_tokens() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = StoreWriter::create(&dir.path().join("a.tok"), &vocabulary(10)).unwrap();
+        let document = vec![3u32; 1_000_000];
+        for _ in 0..20 {
+            writer.push(&document, None, 1, 1).unwrap();
+            let Output::File(file) = &writer.output else { panic!("a file") };
+            assert_eq!(file.block.capacity(), BLOCK);
+        }
+        assert_eq!((writer.offsets.len(), writer.text_bytes.len(), writer.labels.len()), (21, 20, 20));
+        let Output::File(file) = &writer.output else { panic!("a file") };
+        assert_eq!(file.checksums.len(), 20 * 2_000_000 / BLOCK * 8);
+        assert!(file.file.get_ref().metadata().unwrap().len() > 38 * BLOCK as u64 - 10_000, "the ids are on disk");
+        assert_eq!(writer.finish(&[], &[]).unwrap().tokens(), 20_000_000);
+    }
+}

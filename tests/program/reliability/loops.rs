@@ -20,7 +20,7 @@ fn each(turns: usize, trial: impl Fn(usize) + Sync) {
         }
     };
     std::thread::scope(|scope| {
-        scope.spawn(&work);
+        scope.spawn(work);
         work();
     });
 }
