@@ -210,11 +210,21 @@ fn the_files_of_bench_know_each_other_in_one_direction() {
 /// Most characters of a line that people read.
 const WIDTH: usize = 100;
 
-/// Lines of comments that are too wide, from 1. Rows of tables may be.
+/// Lines of comments that are too wide, from 1. Rows of tables and blocks of code may be.
 fn wide_comments(text: &str, mark: &str) -> Vec<usize> {
-    let wide =
-        |line: &str| line.trim_start().starts_with(mark) && !line.contains(" | ") && line.chars().count() > WIDTH;
-    text.lines().enumerate().filter(|(_, line)| wide(line)).map(|(at, _)| at + 1).collect()
+    let (mut code, mut wide) = (false, Vec::new());
+    for (at, line) in text.lines().enumerate() {
+        let Some(comment) = line.trim_start().strip_prefix(mark) else {
+            code = false;
+            continue;
+        };
+        if comment.trim_start_matches(['/', '!', '#', ' ']).starts_with("```") {
+            code = !code;
+        } else if !code && !comment.contains(" | ") && line.chars().count() > WIDTH {
+            wide.push(at + 1);
+        }
+    }
+    wide
 }
 
 /// Lines of Markdown that are too wide, from 1. Tables and blocks of code may be.
@@ -262,7 +272,7 @@ fn comments_and_pages_are_at_most_100_characters_wide() {
 fn a_wide_line_is_noticed() {
     let long = "ä".repeat(WIDTH);
     assert!(wide_comments(&format!("let x = \"{long}\";\n// {}", &long[..100]), "//").is_empty());
-    assert_eq!(wide_comments(&format!("fn f() {{\n    /// {long}\n}}"), "//"), [2]);
+    assert_eq!(wide_comments(&format!("fn f() {{\n    /// {long}\n}}\n/// ```\n/// {long}\n/// ```"), "//"), [2]);
     assert_eq!(wide_markdown(&format!("{long}\n- {long}\n| {long} |\n```\n  {long}\n```\n{long}.")), [2, 7]);
 }
 

@@ -1,10 +1,11 @@
 //! The guide (docs/guide): every command in it is run, and what it shows is what the program says.
 //!
 //! A block of the kind `console` holds commands (`$ `, continued by `> `) and their output. The
-//! commands of a chapter run in order in one fresh folder, a copy of `data`. `ULMFIT_UPDATE=1 cargo test --test
-//! program guide` writes the outputs anew. A block `console times` is compared without its numbers,
-//! `console not-run` is not run. A block after a line "`PATH`:" is quoted from that file of the
-//! project. Every other block in Rust is a test of the library's documentation (`src/lib.rs`).
+//! commands of a chapter run in order in one fresh folder, a copy of `data`.
+//! `ULMFIT_UPDATE=1 cargo test --test program guide` writes the outputs anew. A block
+//! `console times` is compared without its numbers, `console not-run` is not run. A block after a
+//! line "`PATH`:" is quoted from that file of the project. Every other block in Rust is a test of
+//! the library's documentation (`src/lib.rs`).
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -110,9 +111,8 @@ fn without(line: &str, masked: impl Fn(&str, &str) -> bool) -> String {
 }
 
 fn compared(line: &str, times: bool) -> String {
-    let differs = |(before, after): &(&str, &str), left: &str, right: &str| {
-        left.ends_with(before) && right.starts_with(after)
-    };
+    let differs =
+        |(before, after): &(&str, &str), left: &str, right: &str| left.ends_with(before) && right.starts_with(after);
     without(line, |left, right| times || MASKS.iter().any(|mask| differs(mask, left, right)))
 }
 
@@ -237,7 +237,8 @@ fn what_is_quoted_is_there() {
                 continue;
             }
             if let Some(file) = file {
-                let content = std::fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{name}: {file}: {e}"));
+                let content =
+                    std::fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{name}: {file}: {e}"));
                 assert!(content.contains(&body), "{name}: {file} does not hold\n{body}");
                 assert!(!block.is("rust"), "{name}: a quotation is no test: `rs`");
                 quoted += 1;
@@ -250,7 +251,8 @@ fn what_is_quoted_is_there() {
     assert!(quoted > 5, "{quoted} quotations");
 }
 
-/// Every chapter is in the summary, every file of the folder is a chapter, and links lead somewhere.
+/// Every chapter is in the summary, every file of the folder is a chapter, and links lead
+/// somewhere.
 #[test]
 fn the_summary_has_every_chapter() {
     let summary = std::fs::read_to_string(guide().join("SUMMARY.md")).unwrap();

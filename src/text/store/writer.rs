@@ -252,7 +252,8 @@ mod tests {
     use super::super::tests::vocabulary;
     use super::*;
 
-    /// Besides 16 bytes a document and the checksums, a writer keeps no more than one block in memory.
+    /// Besides 16 bytes a document and the checksums, a writer keeps no more than one block in
+    /// memory.
     #[test]
     fn a_writer_does_not_grow_with_the_tokens() {
         let dir = tempfile::tempdir().unwrap();
