@@ -251,7 +251,7 @@ impl Ensemble {
     }
 }
 
-/// A document before anything is said of it.
+/// A document without an answer yet.
 fn blank(row: Row) -> Answer {
     Answer { row, probabilities: Vec::new(), label: None, known: Known::Nothing }
 }

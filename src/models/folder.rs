@@ -264,7 +264,7 @@ fn refuse_files_of_others(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes the folder of a run that failed away if nothing of use came to be in it, so that the
+/// Removes the folder of a run that failed if it holds nothing of use, so that the
 /// corrected command finds it as it was: the metrics of a run that saved neither a state nor a
 /// model go with it.
 pub fn abandon(folder: &Path) {

@@ -1,5 +1,5 @@
 //! Batches for classifiers: documents of like length together (docs/SPEC.md §3.2). How a batch is
-//! padded is the model's business (§1.6).
+//! padded is decided by the model (§1.6).
 
 use std::sync::Arc;
 

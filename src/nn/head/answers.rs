@@ -32,7 +32,7 @@ impl Answers {
         *self == Answers::Class
     }
 
-    /// Whether it is said of words, not of documents.
+    /// Whether it is an answer for words, not for documents.
     pub fn is_of_words(&self) -> bool {
         matches!(self, Answers::Tags { .. })
     }

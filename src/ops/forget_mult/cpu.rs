@@ -142,7 +142,7 @@ pub(super) fn forward<T: Real>(layer: Layer<T>, states: &mut [T], y: &mut [T]) {
     });
 }
 
-/// Elements that are asked for in advance.
+/// Elements that are prefetched.
 const AHEAD: usize = 256;
 
 /// The three gates of some columns of a row `[3, h]`.

@@ -101,7 +101,7 @@ fn countable(steps: usize, rows: usize) -> Result<()> {
 /// No mask is drawn.
 const KEY: Key = Key([0, 0]);
 
-/// Of an adaptive softmax as if every word were of the head, for how many are is the text's affair.
+/// An adaptive softmax counts as if every word were of the head: how many are depends on the text.
 pub(super) fn language_model(recipe: &Recipe, stage: Stage, v: usize, precision: Precision) -> Result<Planned> {
     let settings = recipe.lm(stage);
     let training = &settings.training;

@@ -308,7 +308,7 @@ impl TrainingSettings {
         }
     }
 
-    /// β1 or momentum where the schedule has no say in it.
+    /// β1 or momentum where the schedule does not set it.
     pub(in crate::train) fn base_momentum(&self) -> f64 {
         if self.optimiser == OptimiserName::Adam { self.beta1 } else { self.momentum }
     }

@@ -75,10 +75,10 @@ pub(super) fn report_test(
     show_measured(context, Split::Test, measured, names, out)
 }
 
-/// Pairs of classes that are told of in the place of a whole table.
+/// Pairs of classes that are shown in the place of a whole table.
 const PAIRS: usize = 50;
 
-/// Tells of the tables of an evaluation. With many classes those are the worst pairs and the worst
+/// Reports the tables of an evaluation. With many classes these are the worst pairs and the worst
 /// classes; the whole table goes into a file of its own.
 pub(super) fn show_measured(
     context: &mut Context,

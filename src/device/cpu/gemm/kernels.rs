@@ -48,7 +48,7 @@ pub struct Ahead {
     /// The next block of the left operand: so that packing does not wait for a far
     /// cache.
     pub left: Lines,
-    /// Cache lines of it that are asked for during one tile.
+    /// Cache lines of it that are prefetched during one tile.
     pub left_lines: usize,
 }
 
@@ -197,7 +197,7 @@ macro_rules! kernel {
             use $import::*;
 
             const COLUMNS: usize = $lanes * $vectors;
-            /// Rows of k for which the right operand is asked for in advance by a product of one
+            /// Rows of k for which the right operand is prefetched by a product of one
             /// row.
             const AHEAD: usize = 32;
             pub const KERNEL: MicroKernel<$t> = MicroKernel { rows: $most, columns: COLUMNS, form: Form::$form, run, run_row };
@@ -302,9 +302,9 @@ macro_rules! kernel {
                         b = b.add(unrolled * COLUMNS);
                     }
                 };
-                // C is asked for a row at a time between the products: all at once are more lines
-                // than a processor can wait for, so that the loads of the operands would wait with
-                // them; and the last ones must have come before they are needed.
+                // C is prefetched a row at a time between the products: all rows at once are more
+                // lines than a processor can wait for, so that the loads of the operands would wait
+                // with them; and the last ones must have come before they are needed.
                 let turns = k / $unroll;
                 let between = turns / (ROWS + 2);
                 let (mut next, mut lines) = (ahead.right, ahead.right_lines);

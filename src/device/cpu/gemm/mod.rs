@@ -51,7 +51,7 @@ const fn k_block<T>() -> usize {
 /// product that are too large leave threads idle at its end.
 const MOST_ROWS: usize = 364;
 
-/// During the last panels, so many, of a block of the left operand the next one is asked for; it
+/// During the last panels (this many) of a block of the left operand the next one is prefetched; it
 /// shares a second-level cache with the operands in use. (Measured on Zen 4 for the gradients
 /// of a decoder, 30,000 words of 400 dimensions: packing the left operand takes 2 to 4 % of the
 /// product instead of 5 to 6 % in f32, 5 % instead of 9 to 11 % in bf16.)

@@ -206,7 +206,7 @@ fn transpose<T: Real, const WIDTH: usize>(isa: Isa, form: Form, matrix: Matrix<T
     }
 }
 
-/// Rows that are asked for in advance while rows are copied.
+/// Rows that are prefetched while rows are copied.
 const AHEAD: usize = 12;
 
 /// Rows that [`block`] transposes, where it has no instructions for it.

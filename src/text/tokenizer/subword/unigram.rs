@@ -133,7 +133,7 @@ fn candidates(text: &Text, size: usize) -> Vec<Piece> {
             let len = open.len();
             let (first, before) = open.pop().expect("it is longer than the common prefix");
             let n = seen - before;
-            // never without the same character behind it: the longer one says it all
+            // always followed by the same character: the longer one takes its place
             let always_longer = longer == Some(first);
             if len == 1 || n >= 2 && !always_longer {
                 found.push((n, suffixes[first].0, len as u8));
