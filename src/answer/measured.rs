@@ -51,11 +51,11 @@ impl<'de> Deserialize<'de> for Scores {
 /// The counts of one class or label. Support is `found + missed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Hits {
-    /// It was there and was said (true positives).
+    /// Present and predicted (true positives).
     pub found: u64,
-    /// It was said and was not there (false positives).
+    /// Predicted and not present (false positives).
     pub wrong: u64,
-    /// It was there and was not said (false negatives).
+    /// Present and not predicted (false negatives).
     pub missed: u64,
 }
 

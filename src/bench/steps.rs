@@ -31,7 +31,7 @@ pub struct Done {
 pub enum Next {
     Plain,
     Recorded,
-    /// There is none.
+    /// There is no next update.
     Stop,
 }
 

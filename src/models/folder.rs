@@ -16,9 +16,9 @@ use crate::linear::LINEAR_FILE;
 
 /// Where a result that is to replace another is made.
 const NEW: &str = ".new";
-/// It is finished; the old one is still there, or parts of it.
+/// The new result is finished; the old one is still there, or parts of it.
 const FINISHED: &str = ".finished";
-/// The old one is gone; the new one is being moved to its place.
+/// The old result is gone; the new one is being moved to its place.
 const MOVING: &str = ".moving";
 
 /// Folders of token files and of the texts of `demo`, and what may be in them.

@@ -150,7 +150,7 @@ fn dequantised(integers: &[i8], scales: &[f32], width: usize) -> Vec<f32> {
 /// Reads a packed file.
 ///
 /// # Errors
-/// It cannot be read, is damaged, or holds no language model.
+/// The file cannot be read, is damaged, or holds no language model.
 pub fn load(path: &Path) -> Result<Loaded<LanguageModel>> {
     let file = std::fs::read(path).map_err(|e| Error::io(path, "read", &e))?;
     read(path, &file)

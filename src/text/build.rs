@@ -211,9 +211,9 @@ pub fn count_words(
 /// Why a document is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skipped {
-    /// There is no text.
+    /// The document has no text.
     Empty,
-    /// There is no label.
+    /// The document has no label.
     Unlabelled,
 }
 

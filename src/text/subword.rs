@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// Where the tokenizer of a new vocabulary comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TokenizerPlan {
-    /// It is there.
+    /// The tokenizer is given.
     Made(TokenizerKind),
     /// Sub-words are to be trained on the text; size and least count are those of the vocabulary.
     Train { algorithm: SubwordAlgorithm, rules: Rules, invisible: Invisible, coverage: f64 },

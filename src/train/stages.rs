@@ -322,8 +322,8 @@ impl Context<'_> {
     /// The result of a stage that is finished in its directory, for `--resume`.
     ///
     /// # Errors
-    /// It was made with other flags, from other data or from another model; the difference is
-    /// named.
+    /// The result was made with other flags, from other data or from another model; the difference
+    /// is named.
     fn finished(&mut self, stage: Stage, out: &Path, identity: &serde_json::Value) -> Result<Option<StageResult>> {
         if !self.resume || !models::is_finished(out)? {
             return Ok(None);

@@ -54,7 +54,7 @@ pub fn simulate(gpu: Option<&str>) -> Result<()> {
 /// Sets a switch of the simulated driver by the name in its README.
 ///
 /// # Errors
-/// There is none, or it does not know the switch or the value.
+/// There is no simulated driver, or it does not know the switch or the value.
 pub fn switch(key: &str, value: &str) -> Result<()> {
     simulator()?.set(key, value)
 }

@@ -59,7 +59,7 @@ impl dyn Encoder + '_ {
     /// As [`forward`](Encoder::forward), where nothing else needs the embedding matrix.
     ///
     /// # Errors
-    /// As there.
+    /// As [`forward`](Encoder::forward).
     pub fn run(
         &self,
         g: &mut Graph,

@@ -57,7 +57,7 @@ pub fn linear(g: &mut Graph, x: Var, w: Var, b: Option<Var>) -> Result<Var> {
 /// encoders: heads stay as they are.
 ///
 /// # Errors
-/// As there; something is recorded.
+/// As [`linear`]; an operation is recorded.
 pub fn linear_of_encoder(g: &mut Graph, x: Var, w: Var, b: Var) -> Result<Var> {
     if !g.has_int8_weights() || g.device() != Device::Cpu {
         return linear(g, x, w, Some(b));

@@ -229,7 +229,7 @@ fn choose<'t>(look: &Look, all: &'t [Tried], header: Option<bool>, must: bool) -
 /// Whether the first row names the columns, where the user gives numbers.
 ///
 /// # Errors
-/// It cannot be told.
+/// The rows do not decide it.
 fn is_header(look: &Look, tried: &Tried) -> Result<bool> {
     let columns = &look.columns;
     let first = tried.first();

@@ -9,12 +9,12 @@ use crate::error::Error;
 /// The meaning of `"` in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quotes {
-    /// It encloses a field; within one it is doubled.
+    /// A quote encloses a field; within the field it is doubled.
     Enclose,
-    /// It encloses a field; within one it follows a backslash (or is doubled), and a backslash
-    /// follows another.
+    /// A quote encloses a field; within the field it follows a backslash (or is doubled), and a
+    /// backslash follows another.
     Backslash,
-    /// It is a character like others.
+    /// A quote is a character like others.
     Characters,
 }
 

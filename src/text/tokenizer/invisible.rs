@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::rules::Edit;
 
-/// Whether they are kept or dropped.
+/// Whether invisible characters are kept or dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Invisible {
-    /// They stay, as in every version before there was a choice.
+    /// Invisible characters stay, as in every version before there was a choice.
     #[default]
     Keep,
-    /// They go, unless they mean something where they stand: see `drop`.
+    /// Invisible characters go, unless they mean something where they stand: see `drop`.
     Drop,
 }
 

@@ -205,7 +205,7 @@ macro_rules! kernel {
             /// See [`super::Run`].
             ///
             /// # Safety
-            /// As there.
+            /// As [`super::Run`].
             #[allow(clippy::too_many_arguments)]
             unsafe fn run(
                 rows: usize, k: usize, a: *const $t, b: *const $t, ahead: &mut Ahead, c: *mut $t, c_stride: usize, columns: usize,
@@ -233,7 +233,7 @@ macro_rules! kernel {
             /// See [`super::RunRow`].
             ///
             /// # Safety
-            /// As there.
+            /// As [`super::Run`].
             #[allow(unused_unsafe)]
             $(#[target_feature(enable = $feature)])?
             unsafe fn run_row(k: usize, a: *const $t, b: *const $t, c: *mut $t, start: *const $t) {
@@ -266,7 +266,7 @@ macro_rules! kernel {
             /// [`super::Run`] for a tile that is `VECTORS` vectors wide.
             ///
             /// # Safety
-            /// As there.
+            /// As [`super::Run`].
             #[allow(unused_unsafe)]
             $(#[target_feature(enable = $feature)])?
             unsafe fn tile<const ROWS: usize, const VECTORS: usize>(
