@@ -280,6 +280,9 @@ fn the_summary_has_every_chapter() {
         }
     }
     assert!(links > 20, "{links} links");
+    // a book holds its own pictures: this one is that of the README
+    let stages = |folder: PathBuf| std::fs::read(folder.join("pictures/stages.svg")).unwrap();
+    assert!(stages(guide()) == stages(root().join("docs")), "stages.svg of the guide is not that of the README");
 }
 
 #[test]
