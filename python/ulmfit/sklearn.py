@@ -25,7 +25,9 @@ __all__ = ["ULMFiTClassifier"]
 
 
 class ULMFiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """ULMFiT as a scikit-learn estimator. X is texts: a list, a 1-D array or a pandas Series of str.
+    """ULMFiT as a scikit-learn estimator.
+
+    X is texts: a list, a 1-D array or a pandas Series of str.
 
     The parameters are flags of ``ulmfit run``; None leaves the choice to the recipe.
 

@@ -246,7 +246,7 @@ fn comments_and_pages_are_at_most_100_characters_wide() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files: Vec<std::path::PathBuf> =
         std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
-    for folder in ["src", "tests", "tools", "docs", "benches"] {
+    for folder in ["src", "python", "tests", "tools", "docs", "benches"] {
         walk(&root.join(folder), &mut files);
     }
     files.retain(|path| !path.components().any(|part| part.as_os_str() == "target"));
