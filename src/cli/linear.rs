@@ -1,4 +1,4 @@
-//! `ulmfit linear`: the simple thing: a linear classifier, trained in seconds.
+//! `ulmfit linear`: a linear classifier, trained in seconds.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
