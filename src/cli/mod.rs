@@ -16,9 +16,11 @@ pub mod values;
 
 pub mod bench;
 pub mod compare;
+pub mod completions;
 pub mod curve;
 pub mod data;
 pub mod demo;
+pub mod doctor;
 pub mod evaluate;
 pub mod explain;
 pub mod export;
@@ -32,11 +34,13 @@ pub mod info;
 pub mod inspect;
 pub mod linear;
 pub mod lr_find;
+pub mod man;
 pub mod pack;
 pub mod plan;
 pub mod predict;
 pub mod pretrain;
 pub mod profile;
+pub mod recipe_table;
 pub mod run;
 pub mod score;
 pub mod tag;
@@ -53,9 +57,12 @@ pub use global::Global;
 
 use crate::error::{Error, Result};
 
+/// The version, and in a release build from a repository the commit.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("ULMFIT_COMMIT"));
+
 /// ULMFiT: language models, fine-tuned into text classifiers
 #[derive(Debug, clap::Parser)]
-#[command(name = "ulmfit", version, disable_help_subcommand = true, max_term_width = 120)]
+#[command(name = "ulmfit", version = VERSION, disable_help_subcommand = true, max_term_width = 120)]
 #[command(after_help = "'ulmfit COMMAND --help' shows the flags of a command and an example.")]
 pub struct Cli {
     #[command(flatten)]
@@ -91,12 +98,16 @@ pub enum Command {
     Bench(bench::Args),
     Profile(Box<profile::Args>),
     Plan(Box<plan::Args>),
+    Recipe(recipe_table::Args),
     Info(info::Args),
+    Doctor(doctor::Args),
     Import(import::Args),
     Export(export::Args),
     Inspect(inspect::Args),
     Get(get::Args),
     Serve(serve::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Command {
@@ -131,12 +142,16 @@ impl Command {
             Command::Bench(args) => bench::run(args, global),
             Command::Profile(args) => profile::run(args, global),
             Command::Plan(args) => plan::run(args, global),
+            Command::Recipe(args) => recipe_table::run(args, global),
             Command::Info(args) => info::run(args, global),
+            Command::Doctor(args) => doctor::run(args, global),
             Command::Import(args) => import::run(args, global),
             Command::Export(args) => export::run(args, global),
             Command::Inspect(args) => inspect::run(args, global),
             Command::Get(args) => get::run(args, global),
             Command::Serve(args) => serve::run(args, global),
+            Command::Completions(args) => completions::run(args, global),
+            Command::Man(args) => man::run(args, global),
         }
     }
 }

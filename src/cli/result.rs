@@ -53,7 +53,7 @@ pub fn print(global: &Global, task: TaskName, result: &Value, directories: &[(u6
 }
 
 /// Columns of the terminal that reads standard output, if one does.
-fn terminal() -> Option<usize> {
+pub(super) fn terminal() -> Option<usize> {
     use std::io::IsTerminal;
     let out = std::io::stdout();
     out.is_terminal().then(|| columns(&out))

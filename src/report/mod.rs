@@ -55,10 +55,16 @@ pub fn columns(stream: &impl std::os::fd::AsFd) -> usize {
     terminal_size::terminal_size_of(stream).map_or(80, |(width, _)| usize::from(width.0)).max(20)
 }
 
+/// What stands for a space and `%` while lines are wrapped: a character of nobody, and a second one
+/// for the width.
+const TOGETHER: &str = "\u{e000}\u{e001}";
+
 /// The lines of a text, none wider than `columns` where white space allows: what follows of a line
 /// is indented by two more than its beginning.
 pub fn wrapped(text: &str, columns: usize) -> String {
     let mut out = String::new();
+    // a number and its sign of percent stay together
+    let text = text.replace(" %", TOGETHER);
     for (n, line) in text.lines().enumerate() {
         if n > 0 {
             out.push('\n');
@@ -77,7 +83,7 @@ pub fn wrapped(text: &str, columns: usize) -> String {
             width += word.chars().count();
         }
     }
-    out
+    out.replace(TOGETHER, " %")
 }
 
 /// Seconds as `42 s`, `3:20` or `1:02:03`.
@@ -106,6 +112,7 @@ mod tests {
         // a word without a space stays whole
         assert!(rest.ends_with("short\n0123456789012345678901234567890"), "{narrow}");
         assert_eq!(wrapped(text, 80), text);
+        assert_eq!(wrapped("an error of about 12 % of them", 21), "an error of about\n  12 % of them");
     }
 
     #[test]

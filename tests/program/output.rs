@@ -1,6 +1,6 @@
 //! The output for people: how much, and where.
 
-use crate::support::{Data, text, ulmfit};
+use crate::support::{Data, json, refused, text, ulmfit};
 
 /// A run as it is by default, its output piped: 25 lines at most, all stages and folds together.
 #[test]
@@ -32,4 +32,47 @@ fn a_default_run_prints_few_lines() {
     let (verbose, _) = run(&["--overwrite", "--verbose"]);
     assert!(verbose.contains("model.hidden") && verbose.contains("vocabulary: "), "{verbose}");
     assert_eq!(run(&["--overwrite", "--quiet"]).0, "");
+}
+
+/// A key by its name alone is explained for every stage that has it.
+#[test]
+fn a_recipe_explains_itself() {
+    let said = |line: &[&str]| text(&ulmfit(line).assert().success().get_output().stdout.clone());
+    let table = said(&["recipe", "paper", "--stage", "classifier"]);
+    assert!(table.contains("classifier.max_len") && !table.contains("pretrain."), "{table}");
+    let explained = said(&["recipe", "default", "--explain", "lr"]);
+    for part in ["pretrain.lr = ", "classifier.lr = ", "--classifier-lr", "elsewhere  paper "] {
+        assert!(explained.contains(part), "{part}: {explained}");
+    }
+    let one = json(&["recipe", "default", "--explain", "classifier.folds"]);
+    assert_eq!((one["rows"].as_array().unwrap().len(), &one["rows"][0]["value"]), (1, &4.into()));
+    let unknown = ["recipe", "tiny", "--explain", "learning"];
+    refused(&mut ulmfit(&unknown), 2, &["--explain learning: no such key"]);
+}
+
+#[test]
+fn shells_and_man_know_all_commands() {
+    let said = |line: &[&str]| text(&ulmfit(line).assert().success().get_output().stdout.clone());
+    for shell in ["bash", "zsh", "fish"] {
+        let script = said(&["completions", shell]);
+        assert!(script.contains("train-classifier") && script.contains("min-confidence"), "{shell}");
+    }
+    assert!(said(&["man"]).starts_with(".ie") && said(&["man", "run"]).contains("ulmfit\\-run"));
+    refused(&mut ulmfit(&["man", "fly"]), 2, &["man fly: no such command"]);
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("man1");
+    let pages = json(&["man", "--out", folder.to_str().unwrap()])["pages"].as_u64().unwrap();
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count() as u64, pages);
+    assert!(folder.join("ulmfit-evaluate.1").is_file());
+}
+
+#[test]
+fn the_doctor_finds_the_machine() {
+    let found = json(&["doctor"]);
+    let names: Vec<&str> = found["findings"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    for name in ["processor", "instructions used", "caches", "memory", "huge pages", "CUDA driver", "English model"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    assert!(found["peaks"]["f32"]["one_thread"].as_f64().unwrap() > 0.0, "{found}");
+    assert!(found["error"].as_f64().unwrap() < 1e-4, "{found}");
 }

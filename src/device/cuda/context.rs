@@ -11,7 +11,7 @@ use super::arguments::{Argument, Grid, Parameter, check};
 use super::driver::{self, Answer, CUcontext, CUfunction, CUmodule, CUstream, Code, Shape};
 use super::error::{LESS, failed};
 use super::graphs::{GraphStatistics, Graphs};
-use super::modules::{self, MODULES};
+use super::modules;
 use super::probe::{Gpu, probe};
 use super::work::{Launch, Work};
 use crate::device::Precision;
@@ -472,7 +472,7 @@ impl Context {
 
     /// Loads a module and notes its functions.
     fn load(&self, module: usize, kernels: &mut HashMap<&'static str, Kernel>) -> Result<()> {
-        let text = if self.sm_80 { MODULES[module].sm_80 } else { MODULES[module].sm_70 };
+        let text = &modules::texts(self.sm_80)[module];
         // SAFETY: the text ends with a zero.
         let handle = unsafe { driver::load(text) }.map_err(|e| failed("loading the kernels", e))?;
         lock(&self.modules).push(Module(handle));

@@ -1,67 +1,42 @@
-//! The kernels, as PTX text within the program.
+//! The kernels, as PTX text within the program. `build.rs` compresses it.
+
+use std::io::Read;
+use std::sync::OnceLock;
 
 use super::arguments::{Parameter, declared};
 
-/// The PTX of one file of `kernels/`. The texts end with a zero, as the driver wants them.
-pub(super) struct Module {
-    /// For GPUs of compute capability 7.0 and 7.5.
-    pub sm_70: &'static str,
-    /// For 8.0 and newer.
-    pub sm_80: &'static str,
+/// What the files of `kernels/` compile to, for one kind of GPU: a text for each file, in the order
+/// of their names, with a zero at its end, as the driver wants them.
+pub(super) fn texts(sm_80: bool) -> &'static [String] {
+    static SM_70: OnceLock<Vec<String>> = OnceLock::new();
+    static SM_80: OnceLock<Vec<String>> = OnceLock::new();
+    if sm_80 {
+        SM_80.get_or_init(|| unpacked(include_bytes!(concat!(env!("OUT_DIR"), "/sm_80.deflate"))))
+    } else {
+        SM_70.get_or_init(|| unpacked(include_bytes!(concat!(env!("OUT_DIR"), "/sm_70.deflate"))))
+    }
 }
 
-macro_rules! modules {
-    ($($name:literal,)*) => {
-        &[$(Module {
-            sm_70: concat!(include_str!(concat!("../../../kernels/ptx/", $name, ".sm_70.ptx")), "\0"),
-            sm_80: concat!(include_str!(concat!("../../../kernels/ptx/", $name, ".sm_80.ptx")), "\0"),
-        }),*]
-    };
+fn unpacked(packed: &[u8]) -> Vec<String> {
+    let mut all = String::new();
+    flate2::read::DeflateDecoder::new(packed).read_to_string(&mut all).expect("the build has packed texts");
+    all.split_inclusive('\0').map(String::from).collect()
 }
-
-pub(super) static MODULES: &[Module] = modules![
-    "activation_regularisation",
-    "adaptive_softmax",
-    "batch_norm",
-    "concat_pool",
-    "dropout",
-    "embedding",
-    "forget_mult",
-    "gemm",
-    "gemm_bf16",
-    "lstm",
-    "lstm_persistent",
-    "lstm_persistent_bf16",
-    "optim",
-    "pair_features",
-    "probe",
-    "relu",
-    "sampled_softmax",
-    "sigmoid_cross_entropy",
-    "softmax_cross_entropy",
-    "squared_error",
-    "sums",
-    "tensor",
-    "tied_softmax",
-    "weighted_cross_entropy",
-    "weighted_sum",
-    "with_previous",
-];
 
 /// A kernel, the module that it is in, and its parameters.
 pub(super) struct Declared {
     pub name: &'static str,
+    /// Its place in [`texts`].
     pub module: usize,
     pub parameters: Vec<Parameter>,
 }
 
 /// The kernels of all modules, for one target or the other.
 pub(super) fn all(sm_80: bool) -> Vec<Declared> {
-    let text = |m: &Module| if sm_80 { m.sm_80 } else { m.sm_70 };
-    let of = |(module, m)| {
-        declared(text(m)).into_iter().map(move |(name, parameters)| Declared { name, module, parameters })
+    let of = |(module, text): (usize, &'static String)| {
+        declared(text).into_iter().map(move |(name, parameters)| Declared { name, module, parameters })
     };
-    MODULES.iter().enumerate().flat_map(of).collect()
+    texts(sm_80).iter().enumerate().flat_map(of).collect()
 }
 
 /// Names of all kernels; GPUs of compute capability 7.0 and 7.5 lack those in bf16.
@@ -76,10 +51,20 @@ mod tests {
     #[test]
     fn every_file_is_a_module_and_every_name_is_unique() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-        let files = std::fs::read_dir(folder)
-            .unwrap()
-            .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "cu"));
-        assert_eq!(files.count(), MODULES.len());
+        let files = |folder: &std::path::Path, end: &str| {
+            let all = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            let mut all: Vec<_> = all.filter(|path| path.to_string_lossy().ends_with(end)).collect();
+            all.sort();
+            all
+        };
+        let sources = files(&folder, ".cu").len();
+        for (sm_80, end) in [(false, ".sm_70.ptx"), (true, ".sm_80.ptx")] {
+            let committed = files(&folder.join("ptx"), end);
+            assert_eq!((committed.len(), texts(sm_80).len()), (sources, sources));
+            for (file, text) in committed.iter().zip(texts(sm_80)) {
+                assert!(std::fs::read_to_string(file).unwrap() + "\0" == *text, "{}", file.display());
+            }
+        }
         let mut names = kernels();
         let older: Vec<_> = all(false).iter().map(|k| k.name).collect();
         let both: Vec<_> = names.iter().copied().filter(|name| older.contains(name)).collect();

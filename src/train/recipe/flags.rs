@@ -77,6 +77,18 @@ pub fn key_of(flag: &str, section: &str) -> String {
     }
 }
 
+/// The flags that set a key, with their dashes: in a command of one stage, and with the stage as a
+/// prefix in one of all.
+pub fn flags_of(key: &str) -> Vec<String> {
+    let (section, name) = key.split_once('.').unwrap_or(("", key));
+    let of = |flag: &Flag| match flag.is_per_stage() {
+        true if flag.key == name => vec![format!("--{}", flag.name), format!("--{section}-{}", flag.name)],
+        false if flag.key == key => vec![format!("--{}", flag.name)],
+        _ => Vec::new(),
+    };
+    FLAGS.iter().flat_map(of).collect()
+}
+
 /// A value for a key, as somebody wrote it.
 #[derive(Clone, Debug)]
 struct Override {

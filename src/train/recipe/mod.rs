@@ -22,6 +22,7 @@
 mod check;
 mod choices;
 mod flags;
+mod meaning;
 mod plan;
 mod settings;
 mod tables;
@@ -32,7 +33,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use choices::*;
-pub use flags::{Builder, COMMAND_LINE, FLAGS, Flag, key_of};
+pub use flags::{Builder, COMMAND_LINE, FLAGS, Flag, flags_of, key_of};
+pub use meaning::meaning;
 pub use plan::UnfreezingStep;
 pub use settings::*;
 

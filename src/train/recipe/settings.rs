@@ -19,13 +19,14 @@ use crate::text::{Invisible, LmLayout, Rules, SubwordAlgorithm, Windows};
 /// Sizes that all stages share (docs/SPEC.md §1.1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelSettings {
+    /// What reads the text: `awd-lstm` or `qrnn`.
     #[serde(default)]
     pub encoder: EncoderName,
-    /// E
+    /// Size of the embedding and of the last recurrent layer (E).
     pub emb: usize,
-    /// H
+    /// Size of the other recurrent layers (H).
     pub hidden: usize,
-    /// L
+    /// Number of recurrent layers (L).
     pub layers: usize,
     /// Whether the (tied) decoder of the language model has a bias.
     pub decoder_bias: bool,
@@ -41,7 +42,9 @@ pub struct ModelSettings {
 /// How text becomes tokens (docs/SPEC.md §2); the same in all stages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextSettings {
+    /// How text becomes tokens: `word`, `whitespace`, `pretokenized` or `subword`.
     pub tokenizer: TokenizerName,
+    /// Rules of the word tokenizer before and after it cuts: `0.7`, `v1` or `v2` (docs/SPEC.md §2).
     pub rules: Rules,
     /// Language of the word tokenizer: `en`, another code, or a table file (see
     /// [`crate::text::Language::by_name`]).
@@ -101,14 +104,22 @@ pub struct TrainingSettings {
     pub min_freq: u64,
     /// Share of the training data held out where no validation data are given.
     pub valid_fraction: f64,
+    /// Columns of a language model's batch, documents of a classifier's.
     pub batch_size: usize,
+    /// The same as `batch_size`, in evaluation.
     pub valid_batch_size: usize,
     /// Steps of back-propagation through time.
     pub bptt: usize,
+    /// How long the windows of a language model are: `fixed`, or drawn: `variable`,
+    /// `variable-first-long` (docs/SPEC.md §3.1).
     pub windows: Windows,
+    /// Standard deviation of the length of drawn windows.
     pub window_sd: f64,
+    /// Probability that a drawn window has half of the usual length.
     pub window_half_p: f64,
+    /// Shortest drawn window.
     pub window_min: usize,
+    /// A drawn window is at most `bptt` and this.
     pub window_excess: usize,
     /// The rate of a step is multiplied by its window's length / bptt.
     pub lr_rescale: bool,
@@ -130,22 +141,31 @@ pub struct TrainingSettings {
     pub patience: Option<f64>,
     /// Maximal learning rate of each unfreezing step ([`per_step`]).
     pub lr: Vec<f64>,
+    /// How the rates of the layer groups follow from the highest one (discriminative rates).
     pub ladder: LadderName,
     /// Factor of the ladder `factor`; span of the ladder `slice`.
     pub ladder_factor: f64,
+    /// Which layer groups learn when: `gradual`, `full`, `last` or `chain-thaw`.
     pub unfreezing: Unfreezing,
+    /// The learning rate over the updates: `stlr`, `constant`, `cosine` or `one-cycle`.
     pub schedule: ScheduleName,
     /// STLR: share of the updates until the peak, for each unfreezing step ([`per_step`]).
     pub stlr_cut_frac: Vec<f64>,
     /// STLR: peak / lowest rate, for each unfreezing step.
     pub stlr_ratio: Vec<f64>,
+    /// One-cycle: the highest rate divided by this is the first one.
     pub one_cycle_div: f64,
+    /// One-cycle: share of the updates in which the rate rises.
     pub one_cycle_pct: f64,
+    /// One-cycle: the highest rate divided by this is the last one.
     pub one_cycle_div_final: f64,
+    /// One-cycle: momentum at the beginning, at the highest rate, at the end.
     pub one_cycle_momentum: [f64; 3],
+    /// One-cycle: whether the rise has a whole number of updates.
     pub one_cycle_whole_steps: bool,
     /// The rate is divided by 10 after these epochs (counted over the stage).
     pub lr_drop_at: Vec<u32>,
+    /// What updates the parameters: `adam`, `sgd`, `nt-asgd` or `asgd`.
     pub optimiser: OptimiserName,
     /// β1 of Adam, unless the schedule moves it.
     pub beta1: f64,
@@ -153,6 +173,7 @@ pub struct TrainingSettings {
     pub eps: f64,
     /// Momentum of SGD.
     pub momentum: f64,
+    /// Weight decay: the share of a weight that goes, times the rate.
     pub weight_decay: f64,
     /// Decoupled from the gradient (AdamW), or added to it (L2).
     pub weight_decay_decoupled: bool,
@@ -172,17 +193,24 @@ pub struct TrainingSettings {
     pub early_stopping: Option<usize>,
     /// The stage's result is its best epoch by validation, not its last.
     pub restore_best: bool,
-    /// Drop rates of the encoder, before `drop_mult` (docs/SPEC.md §1.2).
+    /// Dropout of the encoder's input; as those below before `drop_mult` (docs/SPEC.md §1.2).
     pub drop_input: f64,
+    /// Dropout of the recurrent weights.
     pub drop_weight: f64,
+    /// Dropout of whole words of the embedding.
     pub drop_embedding: f64,
+    /// Dropout between recurrent layers.
     pub drop_hidden: f64,
     /// Multiplies all of them and `drop_output`.
     pub drop_mult: f64,
-    /// AR and TAR (docs/SPEC.md §1.3).
+    /// Weight of the activation regularisation (AR, docs/SPEC.md §1.3).
     pub alpha: f64,
+    /// Weight of the temporal activation regularisation (TAR).
     pub beta: f64,
+    /// Where TAR is left out: in windows of one step (`time`), or in batches of one row, too
+    /// (`batch`).
     pub tar_guard: TarGuard,
+    /// What to do about a loss or gradient that is not finite: `stop`, `skip` or `rewind`.
     pub on_nan: OnNan,
 }
 
@@ -191,11 +219,13 @@ pub struct TrainingSettings {
 pub struct LmSettings {
     #[serde(flatten)]
     pub training: TrainingSettings,
+    /// How the documents become columns: `fixed`, `shuffled` or `in-order` (docs/SPEC.md §3.1).
     pub layout: LmLayout,
-    /// Decoder input, locked.
+    /// Dropout of the decoder's input, locked.
     pub drop_output: f64,
     /// AR on the output after its dropout, or before it.
     pub ar_on_dropped: bool,
+    /// The softmax of training: `full`, `sampled` or `adaptive`.
     pub loss: LossName,
     /// Negatives of the sampled softmax.
     pub negatives: usize,
@@ -207,6 +237,7 @@ pub struct LmSettings {
     /// A text that does not fill the columns with a window each has fewer of them.
     #[serde(default)]
     pub fit_batch: bool,
+    /// Over what the validation loss is averaged: every `token` alike, or every window (`batch`).
     pub valid_average: Mean,
     /// Whether texts of the test set join the corpus (never their labels): transductive
     /// (docs/SPEC.md §4.7).
@@ -223,15 +254,19 @@ pub struct ClassifierSettings {
     /// Whether a chunk is kept only if it starts strictly after `length − max_len` (docs/SPEC.md
     /// §1.7).
     pub max_len_strict: bool,
+    /// How padding is treated in pooling: `0.7`, `v1` or `v2` (docs/SPEC.md §1.6).
     pub masking: Masking,
     /// Inner layers of the head.
     pub head_sizes: Vec<usize>,
     /// Dropout of each block of the head; `drop_mult` multiplies the first alone.
     pub head_drops: Vec<f64>,
+    /// Whether the linear layers of the head have a bias.
     pub linear_bias: bool,
+    /// Value of the batch norms' biases at the beginning (docs/SPEC.md §1.6).
     pub norm_bias_init: f64,
     /// Batch norm of a frozen group uses its running statistics (0.7).
     pub frozen_norm_eval: bool,
+    /// In which order documents are taken: `sortish` or `sortish-short-last`.
     pub sampler: SamplerName,
     /// Leave out the last batch of an epoch when it is short.
     pub drop_last: bool,
