@@ -22,6 +22,15 @@ pub struct Cap {
 impl Cap {
     /// The first step that is pooled of a document of so many tokens: where a chunk begins, from
     /// which on no more than `max_steps` are left; the last chunk's first step at the latest.
+    ///
+    /// ```
+    /// use ulmfit::nn::documents::Cap;
+    /// use ulmfit::ops::concat_pool::Masking;
+    ///
+    /// let cap = Cap { bptt: 10, max_steps: 40, strict: false, masking: Masking::Version2 };
+    /// assert_eq!([87, 50, 24].map(|length| cap.first_pooled(length)), [50, 10, 0]);
+    /// assert_eq!(Cap { strict: true, ..cap }.first_pooled(50), 20);
+    /// ```
     pub fn first_pooled(&self, length: usize) -> usize {
         let most = if self.strict { self.max_steps - 1 } else { self.max_steps };
         let last_chunk = length.saturating_sub(1) / self.bptt;
