@@ -169,7 +169,9 @@ pub struct TrainingSettings {
     pub optimiser: OptimiserName,
     /// β1 of Adam, unless the schedule moves it.
     pub beta1: f64,
+    /// β2 of Adam: how slowly its mean of squared gradients changes.
     pub beta2: f64,
+    /// What Adam adds to the root of that mean, so that nothing is divided by zero.
     pub eps: f64,
     /// Momentum of SGD.
     pub momentum: f64,
@@ -275,6 +277,7 @@ pub struct ClassifierSettings {
     /// held out.
     #[serde(default = "one_fold")]
     pub folds: usize,
+    /// Labelled documents below which they are cut into folds.
     #[serde(default)]
     pub folds_below: usize,
     /// Share of a label that all classes have alike, in training (docs/SPEC.md §1.6).
