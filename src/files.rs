@@ -192,7 +192,8 @@ pub fn put_keeping(
 /// # Errors
 /// [`Error::File`] when it cannot be moved, or its new folder not synced.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    std::fs::rename(from, to).and_then(|()| sync_folder_of(to)).map_err(|e| Error::io(to, "move to", &e))
+    let moved = patiently(|| std::fs::rename(from, to));
+    moved.and_then(|()| sync_folder_of(to)).map_err(|e| Error::io(to, "move to", &e))
 }
 
 /// Gives a file a second name, in the place of another file; where the file system has no second
@@ -208,9 +209,10 @@ pub fn link(path: &Path, to: &Path) -> Result<()> {
         _ => {}
     }
     if std::fs::hard_link(path, &beside).is_err() {
-        std::fs::copy(path, &beside).and_then(|_| File::open(&beside)?.sync_all()).map_err(fault)?;
+        let copied = patiently(|| std::fs::copy(path, &beside));
+        copied.and_then(|_| File::open(&beside)?.sync_all()).map_err(fault)?;
     }
-    std::fs::rename(&beside, to).and_then(|()| sync_folder_of(to)).map_err(fault)
+    patiently(|| std::fs::rename(&beside, to)).and_then(|()| sync_folder_of(to)).map_err(fault)
 }
 
 /// Puts a file with this content in place.

@@ -71,7 +71,7 @@
 //! for (flag, value) in [("emb-size", "16"), ("hidden-size", "24"), ("batch-size", "4"), ("bptt", "12")] {
 //!     builder.flag(None, flag, value, COMMAND_LINE)?;
 //! }
-//! builder.flag(Some(Stage::Classifier), "epochs", "10", COMMAND_LINE)?;
+//! builder.flag(Some(Stage::Classifier), "epochs", "30", COMMAND_LINE)?;
 //! builder.flag(Some(Stage::Classifier), "unfreezing", "full", COMMAND_LINE)?;
 //! let mut heard = ();
 //! let mut context = Context {
@@ -106,7 +106,8 @@
 //!
 //! let graph = || Graph::new(Device::Cpu, DType::F32, None);
 //! let mut model = Panel::load(&classifier, None, Voices::All, graph)?;
-//! let answers = model.predict(&Source::of_texts("new", vec![Document::new("good , good and good")]))?;
+//! let new = Document::new("film 99 was good , good and good again");
+//! let answers = model.predict(&Source::of_texts("new", vec![new]))?;
 //! assert_eq!(model.labels(), ["bad", "good"]);
 //! assert!(answers[0].probabilities[1] > 0.5);
 //! # Ok::<(), ulmfit::error::Error>(())
