@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: one event a line.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -10,6 +10,9 @@ use crate::train::observer::{Event, Observer};
 
 /// Name of the file within a model's directory.
 pub const FILE: &str = "metrics.jsonl";
+
+/// Bytes of a line at most: the last one holds a summary.
+const LONGEST: u64 = 16 << 20;
 
 /// Appends every event to a file. One write call per event and no buffer beyond the line, so that
 /// the file can be followed while the run goes on.
@@ -77,9 +80,8 @@ impl Kept {
         // behind the line of the checkpoint
         let mut behind = None;
         loop {
-            line.clear();
-            let bytes = reader.read_until(b'\n', &mut line)? as u64;
-            // a line that was being written when the process died
+            let bytes = next_line(&mut reader, &mut line)?;
+            // a line that was being written when the process died, or one that is too long for one
             let Some(whole) = line.strip_suffix(b"\n") else { break };
             let event = serde_json::from_slice::<Event>(whole).ok();
             let is_checkpoint = matches!(event, Some(Event::Checkpoint { step: s, .. }) if s == step);
@@ -214,21 +216,28 @@ fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {text}");
 }
 
+/// The next line with its end, and its bytes. The end of the file, and a line that is too long,
+/// have no line end.
+fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<u64> {
+    line.clear();
+    Ok(reader.take(LONGEST).read_until(b'\n', line)? as u64)
+}
+
 /// All events of a file. Lines that are none are left out with a warning; an unfinished last line
 /// without.
 pub fn read(path: &Path) -> Result<Vec<Event>> {
     let mut reader = BufReader::new(files::open(path)?);
     let (mut events, mut damaged, mut line) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1.. {
-        line.clear();
-        let length = reader.read_until(b'\n', &mut line).map_err(|e| Error::io(path, "read", &e))?;
-        if length == 0 {
-            break;
-        }
+        let length = next_line(&mut reader, &mut line).map_err(|e| Error::io(path, "read", &e))?;
+        let whole = line.ends_with(b"\n");
         match serde_json::from_slice::<Event>(&line) {
             Ok(event) => events.push(event),
-            Err(_) if line.ends_with(b"\n") => damaged.push(number),
+            Err(_) if whole || length == LONGEST => damaged.push(number),
             Err(_) => {}
+        }
+        if !whole {
+            break;
         }
     }
     damaged_lines(path, &damaged).iter().for_each(|text| warn(text));
@@ -243,8 +252,7 @@ fn says_finished(path: &Path) -> Result<bool> {
     let file = files::open(path)?;
     let fault = |e: std::io::Error| Error::io(path, "read", &e);
     let length = file.metadata().map_err(fault)?.len();
-    // the last line holds a summary: it is no longer than this
-    let begin = length.saturating_sub(16 << 20);
+    let begin = length.saturating_sub(LONGEST);
     let mut end = vec![0; (length - begin) as usize];
     std::os::unix::fs::FileExt::read_exact_at(&file, &mut end, begin).map_err(fault)?;
     let last = end.strip_suffix(b"\n").and_then(|all| all.rsplit(|&b| b == b'\n').next());
@@ -301,6 +309,20 @@ mod tests {
 
     /// The number of lines decides, whatever the lines are; the checkpoint's own line came after
     /// it.
+    /// A hole of 64 GiB is one line that no memory has room for.
+    #[test]
+    fn a_line_without_an_end() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(FILE);
+        write(&path, &[unfrozen(0), checkpoint(1)]);
+        let whole = std::fs::metadata(&path).unwrap().len();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(1 << 36).unwrap();
+        assert_eq!(read(&path).unwrap().len(), 2);
+        let (_, warnings) = MetricsWriter::resume(&path, 1, Some(1)).unwrap();
+        assert_eq!((warnings.len(), std::fs::metadata(&path).unwrap().len()), (0, whole));
+    }
+
     #[test]
     fn resume_by_the_number_of_lines() {
         let dir = tempfile::tempdir().unwrap();
