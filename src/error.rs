@@ -80,6 +80,7 @@ impl Error {
             ErrorKind::PermissionDenied => "permission denied".to_string(),
             ErrorKind::IsADirectory => "is a directory".to_string(),
             ErrorKind::NotADirectory => "is not a directory".to_string(),
+            ErrorKind::AlreadyExists => "something else has this name".to_string(),
             ErrorKind::StorageFull => "no space left on the device".to_string(),
             ErrorKind::QuotaExceeded => "the quota of this user is used up".to_string(),
             ErrorKind::FileTooLarge => "the file would be larger than this process may write".to_string(),

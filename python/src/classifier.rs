@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use pyo3::prelude::*;
 use ulmfit::answer::panel;
-use ulmfit::cli::{self, Command};
+use ulmfit::cli::Command;
 use ulmfit::error::{Error, Result};
 use ulmfit::nn::Answers;
 use ulmfit::text::{Document, Source};
@@ -38,10 +38,7 @@ impl Panel {
             None,
             |_| Ok(()),
             move |_| {
-                let mut line = vec!["ulmfit".into(), "predict".into(), "--model".into(), folder.into_os_string()];
-                line.extend(flags.into_iter().map(Into::into));
-                line.extend(["--quiet", "--input", "-"].map(Into::into));
-                let (command, global) = cli::parse(line)?;
+                let (command, global) = crate::command("predict", folder, flags)?;
                 let Command::Predict(args) = command else {
                     return Err(Error::usage("the flags are not those of predict"));
                 };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use pyo3::prelude::*;
 use ulmfit::answer::language::{self, Sampling};
-use ulmfit::cli::{self, Command};
+use ulmfit::cli::Command;
 use ulmfit::error::{Error, Result};
 use ulmfit::models::{self, base::Base};
 
@@ -29,10 +29,7 @@ impl Speaker {
             None,
             |_| Ok(()),
             move |_| {
-                let mut line = vec!["ulmfit".into(), "score".into(), "--model".into(), model.into_os_string()];
-                line.extend(flags.into_iter().map(Into::into));
-                line.extend(["--quiet", "--input", "-"].map(Into::into));
-                let (command, global) = cli::parse(line)?;
+                let (command, global) = crate::command("score", model, flags)?;
                 let Command::Score(args) = command else {
                     return Err(Error::usage("the flags are not those of score"));
                 };

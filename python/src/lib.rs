@@ -13,6 +13,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
+use ulmfit::cli::{self, Command, Global};
+use ulmfit::error::Result;
 
 /// The module.
 #[pymodule]
@@ -44,6 +46,18 @@ mod _ulmfit {
 #[pyfunction]
 fn main(py: Python<'_>, line: Vec<OsString>) -> i32 {
     py.detach(|| ulmfit::cli::process(line))
+}
+
+/// A command about a model as the command line reads it, with texts from standard input. `flags`:
+/// those that follow.
+///
+/// # Errors
+/// The command line's, for flags that it refuses.
+fn command(name: &str, model: PathBuf, flags: Vec<String>) -> Result<(Command, Global)> {
+    let mut line = vec!["ulmfit".into(), name.into(), "--model".into(), model.into_os_string()];
+    line.extend(flags.into_iter().map(Into::into));
+    line.extend(["--quiet", "--input", "-"].map(Into::into));
+    cli::parse(line)
 }
 
 /// At the end of the interpreter: temporary folders go, a GPU is given back.
