@@ -384,7 +384,10 @@ mod tests {
 
     #[test]
     fn an_unwritable_place_is_named() {
-        let error = MetricsWriter::create("/nonexistent/metrics.jsonl").err().unwrap();
-        assert_eq!(error.to_string(), "/nonexistent/metrics.jsonl: cannot create: no such file or directory");
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("missing").join(FILE);
+        let error = MetricsWriter::create(&path).err().unwrap();
+        let expected = format!("{}: cannot create: no such file or directory", path.display());
+        assert_eq!(error.to_string(), expected);
     }
 }
