@@ -51,6 +51,24 @@ pub enum Error {
     CheckFailed { message: String },
 }
 
+/// Longest message about a file, in characters.
+const LONGEST: usize = 1000;
+
+/// A message may repeat what a file holds: control characters are spelled out, and what is too long
+/// for a sentence is cut.
+fn one_sentence(message: impl Into<String>) -> String {
+    let message: String = message.into();
+    if message.len() <= LONGEST && !message.contains(char::is_control) {
+        return message;
+    }
+    let spelled = |c: char| if c.is_control() { c.escape_debug().collect() } else { String::from(c) };
+    let mut short: String = message.chars().take(LONGEST).map(spelled).collect();
+    if message.chars().nth(LONGEST).is_some() {
+        short.push('…');
+    }
+    short
+}
+
 impl Error {
     /// Wrong usage: exit status 2.
     pub fn usage(message: impl Into<String>) -> Self {
@@ -64,12 +82,12 @@ impl Error {
 
     /// Something about a file.
     pub fn file(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
-        Error::File { path: path.as_ref().to_path_buf(), line: None, message: message.into(), hint: None }
+        Error::File { path: path.as_ref().to_path_buf(), line: None, message: one_sentence(message), hint: None }
     }
 
     /// Something about a line (counted from 1) of a file.
     pub fn line(path: impl AsRef<Path>, line: u64, message: impl Into<String>) -> Self {
-        Error::File { path: path.as_ref().to_path_buf(), line: Some(line), message: message.into(), hint: None }
+        Error::File { path: path.as_ref().to_path_buf(), line: Some(line), message: one_sentence(message), hint: None }
     }
 
     /// An operating-system error about a path, in words ("no such file", not "os error 2").
@@ -143,5 +161,20 @@ impl Error {
             Error::Interrupted { signal, .. } => 128 + signal,
             _ => 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_holds_cannot_break_the_sentence() {
+        let said = |message: &str| Error::file("f", message).to_string();
+        assert_eq!(said("has 'é' and \"b\""), "f: has 'é' and \"b\"");
+        assert_eq!(said("has a\u{1b}[31m\0\nb"), "f: has a\\u{1b}[31m\\0\\nb");
+        let long = said(&"é".repeat(2000));
+        assert_eq!(long.chars().count(), "f: ".len() + LONGEST + 1);
+        assert!(long.ends_with('…'));
     }
 }

@@ -265,6 +265,17 @@ pub fn read(path: &Path, largest: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Files that people write by hand, and results, are smaller.
+pub const LARGEST_TEXT: u64 = 256 << 20;
+
+/// The text of a regular file of at most [`LARGEST_TEXT`] bytes.
+///
+/// # Errors
+/// As [`read`]; [`Error::File`] when it is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    String::from_utf8(read(path, LARGEST_TEXT)?).map_err(|_| Error::file(path, "is not valid UTF-8"))
+}
+
 /// Whether this user may write there.
 pub fn is_writable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()

@@ -51,14 +51,21 @@ fn review_lengths(n: usize) -> Vec<usize> {
 }
 
 pub fn run(bench: &mut Bench) -> Result<()> {
+    let sizes = if bench.reduced { Sizes::REDUCED } else { Sizes::PAPER };
     for &format in bench.formats {
-        measure(bench, format)?;
+        measure(bench, format, sizes, "")?;
+        measure(bench, format, sizes.qrnn(), "qrnn_")?;
     }
     Ok(())
 }
 
-fn measure(bench: &mut Bench, format: Format) -> Result<()> {
-    let sizes = if bench.reduced { Sizes::REDUCED } else { Sizes::PAPER };
+/// The rows of one encoder; their names begin with `prefix`.
+fn measure(bench: &mut Bench, format: Format, sizes: Sizes, prefix: &str) -> Result<()> {
+    let named = |name: &str| format!("{prefix}{name}");
+    let rows = ["predict_short", "predict_short_reading", "predict_batch", "predict_reviews"];
+    if !rows.iter().any(|name| bench.wants(&named(name))) {
+        return Ok(());
+    }
     let recipe = sizes.recipe()?;
     let (model, f64_model) = (loaded(&recipe, sizes, format.tensors)?, classifier(&recipe, sizes, DType::F64)?);
     for id in f64_model.1.ids() {
@@ -96,21 +103,25 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
     // one token opens a document
     let work = |tokens: usize| Ok::<_, Error>(Work { flop: flop_per_token(&recipe)? * tokens as u64, bytes: 0 });
     let shape = format!("V{} {SHORT} words", sizes.vocabulary);
-    let timing = time(bench.effort(Effort::SHORT, format), || {
-        let watch = Stopwatch::begin(format)?;
-        ensemble.predict(&alone)?;
-        watch.end()
-    })?;
-    let names = ["predict", "predict_short", "forward"];
-    let recording = recorded(format, || ensemble.predict(&alone))?;
-    let row = Row::new(names, shape, format, timing, work(SHORT + 1)?);
-    bench.row(row.counting(1.0, "texts/s").verified(error).recorded(recording.as_ref().filter(|_| !format.int8)))?;
-
-    if format.device == Device::Cpu && bench.wants("predict_short_reading") {
-        bench.row(reading(bench, format, &weights_of(&recipe, sizes))?)?;
+    if bench.wants(&named("predict_short")) {
+        let timing = time(bench.effort(Effort::SHORT, format), || {
+            let watch = Stopwatch::begin(format)?;
+            ensemble.predict(&alone)?;
+            watch.end()
+        })?;
+        let recording = recorded(format, || ensemble.predict(&alone))?;
+        let names = ["predict", &named("predict_short"), "forward"];
+        let row = Row::new(names, shape, format, timing, work(SHORT + 1)?);
+        bench
+            .row(row.counting(1.0, "texts/s").verified(error).recorded(recording.as_ref().filter(|_| !format.int8)))?;
     }
 
-    let mut together = |bench: &mut Bench, name, effort, lengths: &[usize], texts: &Source, shape| {
+    let reads = named("predict_short_reading");
+    if format.device == Device::Cpu && bench.wants(&reads) {
+        bench.row(reading(bench, &reads, format, &weights_of(&recipe, sizes))?)?;
+    }
+
+    let mut together = |bench: &mut Bench, name: &str, effort, lengths: &[usize], texts: &Source, shape| {
         let tokens = lengths.iter().map(|n| n + 1).sum();
         let timing = time(bench.effort(effort, format), || {
             let watch = Stopwatch::begin(format)?;
@@ -118,7 +129,7 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
             watch.end()
         })?;
         let shape: String = shape;
-        let row = Row::new(["predict", name, "forward"], shape, format, timing, work(tokens)?);
+        let row = Row::new(["predict", &named(name), "forward"], shape, format, timing, work(tokens)?);
         let recording = recorded(format, || ensemble.predict(texts))?;
         bench.row(
             row.counting(tokens as f64, "tokens/s")
@@ -126,11 +137,11 @@ fn measure(bench: &mut Bench, format: Format) -> Result<()> {
                 .recorded(recording.as_ref().filter(|_| !format.int8)),
         )
     };
-    if bench.wants("predict_batch") {
+    if bench.wants(&named("predict_batch")) {
         let shape = format!("V{} {count} texts of {SHORT} to {longest} words", sizes.vocabulary);
         together(bench, "predict_batch", Effort::LONG, &lengths, &source(&many), shape)?;
     }
-    if bench.only == Some("predict_reviews") {
+    if bench.only == Some(&*named("predict_reviews")) {
         let lengths = review_lengths(if bench.reduced { 5 } else { REVIEWED });
         let texts: Vec<Document> = lengths.iter().map(|&n| Document::new(text(n))).collect();
         let shape = format!("V{} {} reviews", sizes.vocabulary, texts.len());
@@ -159,7 +170,7 @@ fn weights_of(recipe: &Recipe, sizes: Sizes) -> Vec<[usize; 2]> {
 /// The limit of the row before: the time to read the weights of a short text alone, in the
 /// order in which its layers need them. Every step needs all of W_hh, and no cache near a core
 /// holds one of the paper's size.
-fn reading(bench: &Bench, format: Format, weights: &[[usize; 2]]) -> Result<Row> {
+fn reading(bench: &Bench, name: &str, format: Format, weights: &[[usize; 2]]) -> Result<Row> {
     struct Sum<'a>(&'a [f32]);
     impl Kernel for Sum<'_> {
         type Output = f32;
@@ -196,7 +207,7 @@ fn reading(bench: &Bench, format: Format, weights: &[[usize; 2]]) -> Result<Row>
     })?;
     let megabytes = |which: usize| layers.iter().map(|layer| 4e-6 * layer[which].len() as f64).sum::<f64>();
     let shape = format!("{:.0} MB of W_ih, {steps} times {:.0} MB of W_hh", megabytes(0), megabytes(1));
-    Ok(Row::moving(["predict", "predict_short_reading", ""], shape, timing, 4 * expected as u64))
+    Ok(Row::moving(["predict", name, ""], shape, timing, 4 * expected as u64))
 }
 
 /// Forward operations of the encoder and the head for one token of a document.

@@ -9,6 +9,7 @@ use super::clock::Timing;
 use super::format::Format;
 use super::peaks::AllPeaks;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::trace::Recording;
 
 /// One thing that was verified, then timed. The keys up to `peak_fraction` are those of
@@ -183,7 +184,7 @@ impl Earlier {
     /// # Errors
     /// The file cannot be read, or holds no such object.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", &e))?;
+        let text = files::read_text(path)?;
         let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
         let value: serde_json::Value =
             serde_json::from_str(last).or_else(|_| serde_json::from_str(&text)).unwrap_or_default();

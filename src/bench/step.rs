@@ -29,6 +29,8 @@ use crate::train::recipe::{Builder, Recipe};
 /// Sizes of a model and its batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
+    /// As the recipe key `model.encoder` has it.
+    pub encoder: &'static str,
     pub vocabulary: usize,
     pub embedding: usize,
     pub hidden: usize,
@@ -42,18 +44,32 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    pub const PAPER: Sizes =
-        Sizes { vocabulary: 30_000, embedding: 400, hidden: 1150, layers: 3, batch: 64, bptt: 70, length: 400 };
+    pub const PAPER: Sizes = Sizes {
+        encoder: "awd-lstm",
+        vocabulary: 30_000,
+        embedding: 400,
+        hidden: 1150,
+        layers: 3,
+        batch: 64,
+        bptt: 70,
+        length: 400,
+    };
     const SMALL: Sizes = Sizes { vocabulary: 10_000, embedding: 100, hidden: 300, layers: 2, ..Sizes::PAPER };
     /// Sizes of the verification against f64, and of tests.
     pub(super) const REDUCED: Sizes =
-        Sizes { vocabulary: 90, embedding: 20, hidden: 36, layers: 3, batch: 6, bptt: 9, length: 21 };
+        Sizes { vocabulary: 90, embedding: 20, hidden: 36, batch: 6, bptt: 9, length: 21, ..Sizes::PAPER };
 
-    /// `400-1150-1150-400`
+    /// The same widths with the other encoder.
+    pub(super) fn qrnn(self) -> Sizes {
+        Sizes { encoder: "qrnn", ..self }
+    }
+
+    /// `400-1150-1150-400`, and the encoder where it is not the AWD-LSTM.
     fn widths(&self) -> String {
         let last = |l| if l == self.layers { self.embedding } else { self.hidden };
         let all = std::iter::once(self.embedding).chain((1..=self.layers).map(last));
-        all.map(|n| n.to_string()).collect::<Vec<_>>().join("-")
+        let widths = all.map(|n| n.to_string()).collect::<Vec<_>>().join("-");
+        if self.encoder == Sizes::PAPER.encoder { widths } else { format!("{} {widths}", self.encoder) }
     }
 
     fn of_language_model(&self) -> String {
@@ -84,6 +100,7 @@ impl Sizes {
             builder.key(key, &value.to_string(), "benchmark")?;
         }
         let words = [
+            ("model.encoder", self.encoder),
             ("pretrain.windows", "fixed"),
             ("classifier.windows", "fixed"),
             // as the peer is timed: all groups train, with AR and TAR
@@ -107,18 +124,24 @@ pub fn run(bench: &mut Bench) -> Result<()> {
         sizes.iter_mut().for_each(|of| (of.bptt, of.length) = (COUNTED, COUNTED));
     }
     let [paper, small] = sizes;
+    let language_models = [
+        ("lm_step", "lm_evaluation", paper),
+        ("lm_step_small", "lm_evaluation_small", small),
+        ("qrnn_lm_step", "qrnn_lm_evaluation", paper.qrnn()),
+    ];
+    let classifiers = [("classifier_step", paper), ("qrnn_classifier_step", paper.qrnn())];
     for &format in bench.formats {
-        for (name, evaluation, sizes) in
-            [("lm_step", "lm_evaluation", paper), ("lm_step_small", "lm_evaluation_small", small)]
-        {
+        for (name, evaluation, sizes) in language_models {
             if bench.wants(name) || bench.wants(evaluation) {
-                let error = reduced_language_model(format)?;
+                let error = reduced_language_model(sizes, format)?;
                 language_model(bench, [name, evaluation], sizes, format, error)?;
             }
         }
-        if bench.wants("classifier_step") {
-            let error = reduced_classifier(format)?;
-            classifier(bench, paper, format, error)?;
+        for (name, sizes) in classifiers {
+            if bench.wants(name) {
+                let error = reduced_classifier(sizes, format)?;
+                classifier(bench, name, sizes, format, error)?;
+            }
         }
     }
     Ok(())
@@ -175,18 +198,19 @@ fn store(vocabulary: usize, documents: usize, length: usize) -> Result<Arc<Token
     Ok(Arc::new(writer.finish(&names, &[0, 1])?))
 }
 
-/// The whole step at reduced width in f64 and in `format`: loss, all gradients, and the loss after
-/// the update.
-fn reduced_language_model(format: Format) -> Result<f64> {
+/// The whole step at reduced width, with the encoder of `sizes`, in f64 and in `format`: loss, all
+/// gradients, and the loss after the update.
+fn reduced_language_model(sizes: Sizes, format: Format) -> Result<f64> {
+    let reduced = Sizes { encoder: sizes.encoder, ..Sizes::REDUCED };
     let two = |format| {
-        let mut subject = LmSubject::new(Sizes::REDUCED, format)?;
+        let mut subject = LmSubject::new(reduced, format)?;
         losses_of(1, |next| subject.updates(next))?;
         let gradients = gradients(&subject.parameters);
         // from the beginning again: the second loss is the first that the update has a say in
-        let mut subject = LmSubject::new(Sizes::REDUCED, format)?;
+        let mut subject = LmSubject::new(reduced, format)?;
         Ok((losses_of(2, |next| subject.updates(next))?, gradients))
     };
-    same_steps("lm_step at reduced width", format, two)
+    same_steps(&format!("{} language model at reduced width", sizes.encoder), format, two)
 }
 
 /// Losses of two updates, and the gradients of the first.
@@ -396,20 +420,21 @@ fn classifier_updates(
     Ok((recipe, parameters))
 }
 
-fn reduced_classifier(format: Format) -> Result<f64> {
+fn reduced_classifier(sizes: Sizes, format: Format) -> Result<f64> {
+    let reduced = Sizes { encoder: sizes.encoder, ..Sizes::REDUCED };
     let run = |updates, format| {
         let mut left = Vec::new();
         let losses = losses_of(updates, |next| {
-            left = gradients(&classifier_updates(Sizes::REDUCED, format, next)?.1);
+            left = gradients(&classifier_updates(reduced, format, next)?.1);
             Ok(())
         })?;
         Ok::<_, Error>((losses, left))
     };
     let two = |format| Ok::<_, Error>((run(2, format)?.0, run(1, format)?.1));
-    same_steps("classifier_step at reduced width", format, two)
+    same_steps(&format!("{} classifier at reduced width", sizes.encoder), format, two)
 }
 
-fn classifier(bench: &mut Bench, sizes: Sizes, format: Format, error: f64) -> Result<()> {
+fn classifier(bench: &mut Bench, name: &str, sizes: Sizes, format: Format, error: f64) -> Result<()> {
     let mut recipe = None;
     let (timing, tokens, recording) = timed_updates(bench, format, 1, |next| {
         recipe = Some(classifier_updates(sizes, format, next)?.0);
@@ -419,6 +444,6 @@ fn classifier(bench: &mut Bench, sizes: Sizes, format: Format, error: f64) -> Re
     let threads = rayon::current_num_threads();
     let options = PlanOptions { classes: CLASSES, length: Some(sizes.length), threads, precision: format.operands };
     let work = Work { flop: plan(&recipe, Stage::Classifier, &options)?.flop.per_step, bytes: 0 };
-    let row = Row::new(["step", "classifier_step", "train"], sizes.of_classifier(), format, timing, work);
+    let row = Row::new(["step", name, "train"], sizes.of_classifier(), format, timing, work);
     bench.row(row.counting(tokens, "tokens/s").verified(error).recorded(recording.as_ref()))
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command};
@@ -11,6 +12,9 @@ use toml::{Table, Value};
 use super::recipe;
 use crate::error::{Error, Result};
 use crate::train::recipe::Recipe;
+
+/// Configuration files are smaller.
+const LARGEST: u64 = 1 << 20;
 
 /// The command line with the entries of the configuration file in it.
 pub struct Merged {
@@ -40,7 +44,13 @@ pub fn merge(root: &Command, line: Vec<OsString>) -> Result<Merged> {
     let (Some(file), Some((position, command))) = (found.config, found.command) else {
         return Ok(Merged { line, from_config: BTreeSet::new(), file: None });
     };
-    let text = std::fs::read_to_string(&file).map_err(|e| Error::io(&file, "read", &e))?;
+    // a pipe is welcome (`--config <(..)`), one that never ends is not
+    let mut text = String::new();
+    let opened = std::fs::File::open(&file).map(|opened| opened.take(LARGEST + 1));
+    opened.and_then(|mut some| some.read_to_string(&mut text)).map_err(|e| Error::io(&file, "read", &e))?;
+    if text.len() as u64 > LARGEST {
+        return Err(Error::file(&file, format!("is larger than {} MiB", LARGEST >> 20)));
+    }
     let table: Table = text.parse().map_err(|e: toml::de::Error| {
         let number = e.span().map(|span| 1 + text[..span.start].matches('\n').count() as u64);
         let message = format!("is not valid TOML: {}", e.message());

@@ -353,7 +353,7 @@ fn train_all(whole: &WholeRun, out: &Path) -> Result<serde_json::Value> {
 
 /// The result that a run saved when it was finished, if going on with it gave nothing else.
 fn result_of_finished(out: &Path, result: &serde_json::Value) -> Option<serde_json::Value> {
-    let text = std::fs::read_to_string(out.join(RESULT_FILE)).ok()?;
+    let text = crate::files::read_text(&out.join(RESULT_FILE)).ok()?;
     let saved: serde_json::Value = serde_json::from_str(&text).ok()?;
     let same = serde_json::Value::Object({
         let mut result = result.as_object()?.clone();

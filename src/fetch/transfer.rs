@@ -67,8 +67,7 @@ pub fn fetch(
 ) -> Result<Fetched> {
     let known = Known { size, sha256 };
     if files::exists(place)? {
-        let (bytes, found) = hash(&mut File::open(place).map_err(|e| Error::io(place, "read", &e))?)
-            .map_err(|e| Error::io(place, "read", &e))?;
+        let (bytes, found) = hash(&mut files::open(place)?).map_err(|e| Error::io(place, "read", &e))?;
         known.check(&place.display().to_string(), bytes, &found).map_err(|e| e.hint("remove it, and get it again"))?;
         return Ok(Fetched { bytes, sha256: found, transferred: 0 });
     }

@@ -152,7 +152,7 @@ fn dequantised(integers: &[i8], scales: &[f32], width: usize) -> Vec<f32> {
 /// # Errors
 /// The file cannot be read, is damaged, or holds no language model.
 pub fn load(path: &Path) -> Result<Loaded<LanguageModel>> {
-    let file = std::fs::read(path).map_err(|e| Error::io(path, "read", &e))?;
+    let file = files::read(path, MOST_BYTES)?;
     read(path, &file)
 }
 
@@ -161,7 +161,7 @@ pub fn load(path: &Path) -> Result<Loaded<LanguageModel>> {
 /// # Errors
 /// As [`load`].
 pub fn load_config(path: &Path) -> Result<ModelConfig> {
-    let file = std::fs::read(path).map_err(|e| Error::io(path, "read", &e))?;
+    let file = files::read(path, MOST_BYTES)?;
     let content = unpacked(&file).map_err(|why| Error::file(path, why))?;
     let tensors = SafeTensors::deserialize(&content).map_err(|e| broken(path, &e))?;
     parse_config(path, text(path, &tensors, "config.json")?)

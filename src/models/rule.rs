@@ -76,11 +76,10 @@ impl Rule {
     /// The file cannot be read, or is no rule.
     pub fn load(directory: &Path) -> Result<Option<Self>> {
         let path = directory.join(RULE_FILE);
-        let text = match std::fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|e| Error::io(&path, "read", &e))?,
-        };
-        let rule: Rule = serde_json::from_slice(&text)
+        if !files::exists(&path)? {
+            return Ok(None);
+        }
+        let rule: Rule = serde_json::from_slice(&files::read(&path, files::LARGEST_TEXT)?)
             .map_err(|e| Error::line(&path, e.line() as u64, format!("does not say how models answer: {e}")))?;
         if rule.format != FORMAT {
             return Err(Error::file(&path, format!("has format {}, this program reads {FORMAT}", rule.format)));

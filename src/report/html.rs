@@ -33,13 +33,10 @@ impl Run {
     /// Reads `metrics.jsonl` and, where it exists, `config.json` of a model's directory.
     pub fn load(dir: &Path) -> Result<Self> {
         let config = dir.join("config.json");
-        let config = match std::fs::read_to_string(&config) {
-            Ok(text) => {
-                Some(serde_json::from_str(&text).map_err(|e| Error::file(&config, format!("is not valid JSON: {e}")))?)
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(Error::io(&config, "read", &e)),
-        };
+        let invalid = |e: serde_json::Error| Error::file(&config, format!("is not valid JSON: {e}"));
+        let there = files::exists(&config)?;
+        let text = there.then(|| files::read_text(&config)).transpose()?;
+        let config = text.map(|text| serde_json::from_str(&text).map_err(invalid)).transpose()?;
         let name = dir.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
         Ok(Run { name, events: metrics::read(&dir.join(metrics::FILE))?, config, rule: Rule::load(dir)? })
     }

@@ -145,7 +145,7 @@ impl Observer for MetricsWriter {
     }
 
     fn go_back(&mut self, events: u64) -> Result<()> {
-        let file = File::open(&self.path).map_err(|e| Error::io(&self.path, "read", &e))?;
+        let file = files::open(&self.path)?;
         let (mut reader, mut bytes, mut lines) = (BufReader::new(file), 0, 0);
         while lines < events {
             match reader.skip_until(b'\n').map_err(|e| Error::io(&self.path, "read", &e))? {

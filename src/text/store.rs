@@ -20,6 +20,7 @@ use self::format::{BLOCK, HEADER, Header, MAGIC, NO_LABEL, VERSION, VERSION_OF_W
 pub use self::writer::{Storage, StoreWriter};
 use super::Vocabulary;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The place of a token in its word, in documents whose words were given.
 pub mod mark {
@@ -56,7 +57,7 @@ impl TokenStore {
     /// [`Error::File`] when the file is missing, not a token file, truncated, or a block was
     /// altered.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::of_file(File::open(path).map_err(|e| Error::io(path, "open", &e))?, path)
+        Self::of_file(files::open(path)?, path)
     }
 
     fn of_file(file: File, path: &Path) -> Result<Self> {

@@ -45,12 +45,30 @@ fn a_benchmark_has_the_rows_and_keys_of_the_contract() {
     assert_eq!(of(step, "direction"), "train");
     assert_eq!(of(step, "shape"), "V90 20-36-36-20 B6 T9");
     assert!(step["gflops"].is_number() && step["peak_fraction"].is_number(), "{step}");
-    for name in ["lm_step_small", "lm_evaluation", "classifier_step", "recurrent_product", "predict_short", "tokenize"]
-    {
+    for name in [
+        "lm_step_small",
+        "lm_evaluation",
+        "classifier_step",
+        "recurrent_product",
+        "predict_short",
+        "tokenize",
+        "qrnn_lm_evaluation",
+        "qrnn_predict_short_reading",
+    ] {
         assert!(rows.iter().any(|row| row["name"] == name), "no row '{name}'");
     }
     // where time goes, of what users ask it of; all of a product's operations are in its budget
-    for name in ["lm_step", "lm_evaluation", "classifier_step", "product", "predict_short", "predict_batch"] {
+    for name in [
+        "lm_step",
+        "lm_evaluation",
+        "classifier_step",
+        "product",
+        "predict_short",
+        "predict_batch",
+        "qrnn_lm_step",
+        "qrnn_classifier_step",
+        "qrnn_predict_short",
+    ] {
         for row in rows.iter().filter(|row| row["name"] == name) {
             let products = &row["budget"]["products"];
             let (flop, floor) = (number(&products["flop"]), number(&products["floor_ms"]));

@@ -9,6 +9,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::pieces::Ends;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// A language and its table, as a vocabulary records them. The table comes from a TOML file:
 ///
@@ -61,7 +62,7 @@ impl Language {
     }
 
     fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", &e))?;
+        let text = files::read_text(path)?;
         let language: Language = toml::from_str(&text).map_err(|e| {
             let line = e.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count() as u64);
             Error::line(path, line, format!("is not a table of words: {}", e.message()))

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::text::{shown_label, shown_labels};
 
 /// What `--class-weights` says.
@@ -28,9 +29,8 @@ impl ClassWeights {
             "balanced" => return Ok(ClassWeights::Balanced),
             _ => {}
         }
-        let text = std::fs::read_to_string(setting).map_err(|e| {
-            Error::io(Path::new(setting), "read", &e).hint("--class-weights takes none, balanced, or a CSV file")
-        })?;
+        let text = files::read_text(Path::new(setting))
+            .map_err(|e| e.hint("--class-weights takes none, balanced, or a CSV file"))?;
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)

@@ -152,13 +152,12 @@ fn numbers_that_overflow() {
 /// them.
 #[test]
 fn files_that_are_none() {
-    let files = ["model.safetensors", "config.json", "vocab.json"];
-    for name in files {
+    let pipe = |path: &Path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    for name in ["model.safetensors", "config.json", "vocab.json", "answer.json"] {
         with_model(|model, ask| {
             let path = model.join(name);
-            std::fs::remove_file(&path).unwrap();
-            let made = std::process::Command::new("mkfifo").arg(&path).status();
-            assert!(made.unwrap().success());
+            let _ = std::fs::remove_file(&path);
+            pipe(&path);
             let found = ask();
             let said = text(&found.stderr);
             assert!(found.status.code() == Some(1) && said.contains(name), "{said}");
@@ -171,6 +170,19 @@ fn files_that_are_none() {
             assert!(text(&ask().stderr).contains("is not a regular file"));
         });
     }
+    let (_place, data) = data();
+    let (train, table) = (data.path("train.csv"), data.path("table.toml"));
+    pipe(Path::new(&table));
+    let tokens = data.path("x.tok");
+    let (read, made) = (["--input", &train], ["--out", &tokens, "--min-freq", "1"]);
+    let language = words(&[&["tokenize"], &read, &made, &["--language", &table]]);
+    let vocabulary = ["vocab", &table];
+    let weights = words(&[&classifier_line(&train, &tokens), &["--class-weights", &table]]);
+    for line in [&language[..], &vocabulary, &weights, &["bench", "--compare", &table]] {
+        refused(ulmfit(line).arg("--quiet"), 1, &["table.toml: is not a regular file"]);
+    }
+    let endless = ulmfit(&["info", "--config", "/dev/zero"]).assert().code(1).get_output().stderr.clone();
+    assert!(text(&endless).contains("/dev/zero: is larger than 1 MiB"), "{}", text(&endless));
 }
 
 /// A text's answer is that of the text alone, whatever the recipe.

@@ -3,6 +3,7 @@
 //! documents) that was not seen before, mutated. There is no coverage feedback; outcomes stand in
 //! for it.
 
+mod own;
 pub mod targets;
 
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ use targets::{Outcome, Target};
 
 /// An execution that takes longer is a find.
 const SLOW: Duration = Duration::from_secs(5);
-/// Longest input; now and then one of `LONG` bytes.
+/// Longest input, where the first ones are not longer; now and then one of `LONG` bytes.
 const SHORT: usize = 2048;
 const LONG: usize = 200_000;
 
@@ -108,8 +109,8 @@ impl Numbers {
     }
 }
 
-/// One to eight changes of `input`.
-pub fn mutate(input: &mut Vec<u8>, other: &[u8], numbers: &mut Numbers) {
+/// One to eight changes of `input`, which seldom gets longer than `short`.
+pub fn mutate(input: &mut Vec<u8>, other: &[u8], short: usize, numbers: &mut Numbers) {
     for _ in 0..1 + numbers.below(8) {
         let n = input.len();
         let at = numbers.below(n + 1);
@@ -142,8 +143,8 @@ pub fn mutate(input: &mut Vec<u8>, other: &[u8], numbers: &mut Numbers) {
         }
     }
     input.truncate(LONG);
-    if input.len() > SHORT && numbers.below(4) != 0 {
-        input.truncate(SHORT);
+    if input.len() > short && numbers.below(4) != 0 {
+        input.truncate(short);
     }
 }
 
@@ -190,13 +191,15 @@ pub fn campaign(target: &Target, stored: Vec<Vec<u8>>, seed: u64, executions: u6
     let mut summary =
         Summary { executions: 0, outcomes: 0, slowest: Duration::ZERO, finds: Vec::new(), firsts: Vec::new() };
     let begin = pool.len() as u64;
+    // files that are long by nature stay whole
+    let short = pool.iter().map(Vec::len).max().map_or(SHORT, |longest| (2 * longest).clamp(SHORT, 8 * SHORT));
     while summary.executions < begin + executions && summary.finds.len() < 10 {
         let input = match pool.get(summary.executions as usize) {
             Some(first) if summary.executions < begin => first.clone(),
             _ => {
                 let mut input = pool[numbers.below(pool.len())].clone();
                 let other = &pool[numbers.below(pool.len())];
-                mutate(&mut input, other, &mut numbers);
+                mutate(&mut input, other, short, &mut numbers);
                 input
             }
         };
@@ -209,7 +212,7 @@ pub fn campaign(target: &Target, stored: Vec<Vec<u8>>, seed: u64, executions: u6
                     if input.len() <= 512 {
                         summary.firsts.push(input.clone());
                     }
-                    if pool.len() < 20_000 && input.len() <= SHORT {
+                    if pool.len() < 20_000 && input.len() <= short {
                         pool.push(input);
                     }
                 }

@@ -3,6 +3,7 @@
 
 use std::io::{Cursor, Write};
 
+use crate::own;
 use ulmfit::error::Error;
 use ulmfit::models::import;
 use ulmfit::text::{
@@ -25,7 +26,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "recognise", run: recognise, seeds: texts },
     Target {
         name: "lines",
-        run: |b| forced(b, &["plain", "wikitext", "extract", "trec", "label-text", "fasttext"]),
+        run: |b| forced(b, &["plain", "wikitext", "extract", "trec", "label-text", "fasttext", "conll"]),
         seeds: texts,
     },
     Target { name: "table", run: |b| forced(b, &["csv", "csv-no-header", "tsv", "tsv-no-header"]), seeds: texts },
@@ -38,6 +39,16 @@ pub const TARGETS: &[Target] = &[
     Target { name: "subword", run: subword, seeds: tokenizer_files },
     Target { name: "pickle", run: pickle, seeds: pickles },
     Target { name: "weights", run: weights, seeds: weight_files },
+    Target { name: "config", run: own::config, seeds: Vec::new },
+    Target { name: "model", run: own::model, seeds: Vec::new },
+    Target { name: "vocabulary", run: own::vocabulary, seeds: Vec::new },
+    Target { name: "tokens", run: own::tokens, seeds: Vec::new },
+    Target { name: "checkpoint", run: own::checkpoint, seeds: Vec::new },
+    Target { name: "metrics", run: own::metrics, seeds: Vec::new },
+    Target { name: "linear", run: own::linear, seeds: Vec::new },
+    Target { name: "rule", run: own::rule, seeds: Vec::new },
+    Target { name: "packed-model", run: own::packed_model, seeds: Vec::new },
+    Target { name: "settings", run: own::settings, seeds: Vec::new },
 ];
 
 /// The first bytes of an input choose among variants; the rest is the content.
@@ -189,8 +200,12 @@ fn read(name: &str, bytes: &[u8], options: &OpenOptions) -> Outcome {
 }
 
 /// An error is one sentence that names the file.
-fn refusal(name: &str, e: &Error) -> Outcome {
+pub(crate) fn refusal(name: &str, e: &Error) -> Outcome {
     let message = e.to_string();
+    // about the options, not about the file
+    if let Error::Usage { .. } = e {
+        return Ok(message);
+    }
     let file = name.split("::").next().unwrap_or(name);
     if !message.starts_with(file) {
         return Err(format!("an error that does not name the file: {message}"));
@@ -201,7 +216,8 @@ fn refusal(name: &str, e: &Error) -> Outcome {
     if message.contains("broke off") || e.exit_status() == 0 {
         return Err(format!("a reader that gave up: {message}"));
     }
-    let plain: String = message.chars().filter(|c| c.is_ascii_alphabetic() || *c == ' ').take(60).collect();
+    let said = message.strip_prefix(file).unwrap_or(&message);
+    let plain: String = said.chars().filter(|c| c.is_ascii_alphabetic() || *c == ' ').take(60).collect();
     Ok(plain)
 }
 
@@ -232,9 +248,10 @@ fn tokenizer(bytes: &[u8]) -> Outcome {
     if tokens != tokenizer.tokens(&document) {
         return Err("two different token streams of one text".into());
     }
-    // as in the reference, the rules of v1 put a text that begins with WikiText's " @-@ " and the
-    // mark before it together: `xxbos-`
-    if !tokens.iter().any(|t| t == begin || t.strip_prefix(begin).is_some_and(|rest| rest.starts_with('-'))) {
+    // as in the reference, the rules of v1 put a text that begins with WikiText's " @-@ " (or with
+    // " @,@ " or " @.@ ") and the mark before it together: `xxbos-`
+    let joined = |t: &String| t.strip_prefix(begin).is_some_and(|rest| rest.starts_with(['-', ',', '.']));
+    if !tokens.iter().any(|t| t == begin || joined(t)) {
         return Err(format!("no {begin} in {tokens:?}"));
     }
     if dropped && tokens.iter().any(|token| token.contains(['\u{ad}', '\u{feff}', '\u{2060}'])) {
@@ -302,6 +319,7 @@ fn texts() -> Vec<Vec<u8>> {
         b"1 good film\n0 bad film\n1 a third\n",
         b"\xff\xfea\0,\0b\0\n\0c\0,\0d\0\n\0",
         b"\xef\xbb\xbftext,label\nx,1\n",
+        b"-DOCSTART- -X- O O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\nPeter NNP B-NP B-PER\nB. NNP I-NP I-PER\n",
         "I'll PAY $3.50 for it's... sooooo good good good good &amp; <br /> U.S.A. e-mail@x.org don't 12:30 \u{200f}\u{5d0}"
             .as_bytes(),
     ];
