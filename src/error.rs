@@ -62,8 +62,9 @@ fn one_sentence(message: impl Into<String>) -> String {
         return message;
     }
     let spelled = |c: char| if c.is_control() { c.escape_debug().collect() } else { String::from(c) };
-    let mut short: String = message.chars().take(LONGEST).map(spelled).collect();
-    if message.chars().nth(LONGEST).is_some() {
+    let whole: String = message.chars().take(LONGEST + 1).map(spelled).collect();
+    let mut short: String = whole.chars().take(LONGEST).collect();
+    if short.len() < whole.len() {
         short.push('…');
     }
     short

@@ -223,6 +223,30 @@ pub fn put(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     put_with(path, |file| file.write_all(content.as_ref()))
 }
 
+/// Writes a file that the user names, outside the folders of this program. A link is followed; what
+/// is no regular file (a pipe, a device) is written to where it stands.
+///
+/// # Errors
+/// As [`put_with`]; a folder has the name.
+pub fn put_output(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    let fault = |e: std::io::Error| Error::io(path, "write", &e);
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(fault(std::io::ErrorKind::IsADirectory.into())),
+        Ok(found) if found.is_file() => put(&path.canonicalize().map_err(fault)?, content),
+        Ok(_) => {
+            let opened = File::options().write(true).open(path).map_err(fault)?;
+            Patient(opened).write_all(content.as_ref()).map_err(fault)
+        }
+        Err(_) => put(path, content),
+    }
+}
+
+/// Whether two paths lead to one regular file.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
+    real(one).is_some_and(|one| Some(one) == real(other))
+}
+
 /// Whether something is there; that it cannot be told is an error, not an answer.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use crate::answer::panel::Panel;
 use crate::answer::tags::Tagger;
 use crate::answer::{Confusion, Hits};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::linear::{calibration_error, reliability};
 use crate::models::{self, AnyModel};
 use crate::nn::Answers;
@@ -47,6 +48,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
+    refuse_same_files(args)?;
     let is_classifier = models::is_linear(&args.model)? || models::is_classifier(&args.model)?;
     if is_classifier && !models::is_linear(&args.model)? && models::is_tagger(&args.model)? {
         return tagger(args, global);
@@ -109,6 +111,23 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     }
 }
 
+/// Refuses results that would take the place of the data, or of each other.
+fn refuse_same_files(args: &Args) -> Result<()> {
+    let outputs = [("--predictions", &args.predictions), ("--confusion", &args.confusion)];
+    for (flag, path) in outputs.iter().filter_map(|(flag, path)| path.as_ref().map(|path| (flag, path))) {
+        if files::is_same(path, args.data.as_ref()) {
+            return Err(Error::usage(format!("{flag} {}: is the file of --data", path.display())));
+        }
+        if path.is_dir() {
+            return Err(Error::io(path, "write", &std::io::ErrorKind::IsADirectory.into()));
+        }
+    }
+    if args.predictions.is_some() && args.predictions == args.confusion {
+        return Err(Error::usage("--predictions and --confusion name one file"));
+    }
+    Ok(())
+}
+
 /// Measures a model that tags words, as `conlleval` does.
 fn tagger(args: &Args, global: &Global) -> Result<()> {
     if args.ensemble.is_some() || args.confusion.is_some() {
@@ -129,7 +148,7 @@ fn tagger(args: &Args, global: &Global) -> Result<()> {
             line["true"] = json!(sentence.known);
             format!("{line}\n")
         });
-        crate::files::put(path, lines.collect::<String>())?;
+        files::put_output(path, lines.collect::<String>())?;
     }
     let (hits, kinds) = (&measured.hits, tagger.kinds());
     let sum = Hits::sum(hits);
@@ -284,7 +303,9 @@ fn classifier(args: &Args, global: &Global, outcome: &Outcome, labels: &[String]
 /// A table: a row for every true class, a column for every predicted one; of very many classes the
 /// pairs that occur.
 fn save_confusion(path: &std::path::Path, confusion: &Confusion, labels: &[String]) -> Result<()> {
-    crate::files::put_with(path, |file| confusion.write_csv(labels, file))
+    let mut table = Vec::new();
+    confusion.write_csv(labels, &mut table).map_err(|e| Error::io(path, "write", &e))?;
+    files::put_output(path, table)
 }
 
 /// Wilson's 95 % interval of a share.
@@ -310,5 +331,5 @@ fn save_predictions(path: &std::path::Path, outcome: &Outcome, meaning: &Meaning
         }
         lines += &format!("{line}\n");
     }
-    crate::files::put(path, lines)
+    files::put_output(path, lines)
 }

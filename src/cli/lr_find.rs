@@ -81,7 +81,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     };
     if let Some(path) = &args.plot {
         let svg = plot(&test)?.ok_or_else(|| Error::data("the loss has no finite value: there is nothing to plot"))?;
-        files::put(path, svg)?;
+        files::put_output(path, svg)?;
         lines += &format!("\nplot: {}", path.display());
     }
     let value =

@@ -127,7 +127,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             let mut text = describe(profile);
             if let Some(path) = &common.trace {
                 let trace = trace_file::chrome(&profile.recording, &format!("ulmfit {}", profile.stage));
-                files::put(path, trace.to_string())?;
+                files::put_output(path, trace.to_string())?;
                 let _ = write!(text, "\ntrace: {}", path.display());
             }
             (text, serde_json::to_value(profile).map_err(json)?)

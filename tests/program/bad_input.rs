@@ -130,7 +130,7 @@ fn a_row_with_too_few_columns() {
     let p = place();
     let good = text(&p.data.read("train.csv"));
     let bad = p.data.write("short.csv", format!("{good}pos\nneg,bad\n"));
-    let place = "short.csv:34: has too few columns: 1 where 2 are needed";
+    let place = "short.csv:34: has too few columns: 1 where the header has 2";
     refused(&mut p.train(&bad, &[]), 1, &[place]);
     refused(&mut p.run(&bad, &[]), 1, &[place]);
     refused(&mut p.run(&p.data.path("train.csv"), &["--test", &bad]), 1, &[place]);

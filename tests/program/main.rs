@@ -22,6 +22,7 @@ mod inspect;
 mod instruments;
 mod int8;
 mod linear;
+mod misread;
 mod output;
 mod recorded_bits;
 mod reliability;

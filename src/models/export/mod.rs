@@ -72,7 +72,7 @@ pub fn export(model: &AnyModel, target: Target, out: &Path) -> Result<Written> {
     files::put(&beside, words)?;
     match target {
         Target::Safetensors => weights::save_model(out, parameters)?,
-        _ => files::put(out, content)?,
+        _ => files::put_output(out, content)?,
     }
     Ok(vec![out.to_path_buf(), beside])
 }

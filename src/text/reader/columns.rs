@@ -126,10 +126,13 @@ impl Columns {
             let found = |wanted: &String| fields.iter().any(|f| f.trim().eq_ignore_ascii_case(wanted));
             return self.all().filter(|n| named(n)).all(found);
         }
-        fields.iter().any(|f| {
-            let f = f.trim();
-            TEXT_NAMES.iter().chain(LABEL_NAMES).any(|n| n.len() > 1 && f.eq_ignore_ascii_case(n))
-        }) && fields.iter().all(|f| f.len() < 64 && f.parse::<f64>().is_err())
+        let has = |known: &[&str]| {
+            fields.iter().any(|f| known.iter().any(|n| n.len() > 1 && f.trim().eq_ignore_ascii_case(n)))
+        };
+        let (text, label) = (has(TEXT_NAMES), has(LABEL_NAMES));
+        // a number names nothing, but beside the names of text and label it may
+        let no_numbers = || fields.iter().all(|f| f.parse::<f64>().is_err());
+        fields.iter().all(|f| f.len() < 64) && ((text && label) || ((text || label) && no_numbers()))
     }
 }
 

@@ -49,18 +49,20 @@ fn begins(before: (char, &str), now: (char, &str)) -> bool {
         && (matches!(now.0, 'B' | 'S' | 'U') || matches!(before.0, 'O' | 'E' | 'S' | 'L' | 'U') || before.1 != now.1)
 }
 
-/// By its name, or by its rows: as many columns in all, the last a tag, and a chunk somewhere.
+/// By its name, or by its rows: as many columns in all, the last a tag, a chunk somewhere and a
+/// word outside of chunks.
 pub(super) fn recognise(look: &Look) -> Result<Option<Layout>> {
     let named = ENDINGS.iter().any(|ending| look.base.ends_with(ending));
-    let (mut width, mut chunks) = (None, false);
+    let (mut width, mut chunks, mut outside) = (None, false, false);
     let tabs = has_tabs(&look.full);
     let fits = look.full.iter().filter(|line| !line.starts_with(BORDER)).all(|line| {
         let row = columns(line, tabs);
         let tag = row.last().and_then(|tag| parse(tag));
         chunks |= tag.is_some_and(|(letter, _)| letter != 'O');
+        outside |= tag.is_some_and(|(letter, _)| letter == 'O');
         tag.is_some() && row.len() > 1 && *width.get_or_insert(row.len()) == row.len()
     });
-    if_so(named || (fits && chunks))
+    if_so(named || (fits && chunks && outside))
 }
 
 /// Whether the first row has tabs between its columns.

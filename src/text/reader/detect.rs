@@ -14,6 +14,8 @@ use super::{OpenOptions, Place};
 use crate::error::{Error, Result};
 
 const SAMPLE: u64 = 1 << 16;
+/// At most so much is added to it at a time while it has no line end.
+const LONG_SAMPLE: u64 = 1 << 22;
 
 /// The beginning of a file.
 pub(super) struct Sample {
@@ -34,7 +36,15 @@ pub(super) struct Sample {
 /// elsewhere, or cannot be read.
 pub(super) fn sample(name: &str, mut bytes: Bytes, encoding: Option<Encoding>) -> Result<Sample> {
     let mut head = Vec::new();
-    bytes.by_ref().take(SAMPLE).read_to_end(&mut head).map_err(|e| read_error(name, e))?;
+    // at least one line in full, so that a long one shows what it is
+    let mut room = SAMPLE;
+    let cut = loop {
+        let read = bytes.by_ref().take(room).read_to_end(&mut head).map_err(|e| read_error(name, e))? as u64;
+        if read < room || room >= LONG_SAMPLE || memchr::memchr(b'\n', &head).is_some() {
+            break read == room;
+        }
+        room *= 4;
+    };
     if head.is_empty() {
         return Err(Error::file(name, "is empty"));
     }
@@ -45,7 +55,6 @@ pub(super) fn sample(name: &str, mut bytes: Bytes, encoding: Option<Encoding>) -
     if let Some(encoding) = encoding {
         doubts::refuse_mark(&head, name, encoding)?;
     }
-    let cut = head.len() as u64 == SAMPLE;
     let is_utf8 = match std::str::from_utf8(&head) {
         Ok(_) => true,
         Err(e) => e.error_len().is_none() && cut,

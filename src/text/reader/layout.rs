@@ -214,7 +214,17 @@ fn choose<'t>(look: &Look, all: &'t [Tried], header: Option<bool>, must: bool) -
     // that the user knows of
     let quoted = |t: &&Tried| look.text().starts_with('"') && class_first(t);
     let table = |t: &&Tried| t.width() > 1 && t.rows.len() > 1 && t.is_even();
-    if let Some(found) = all.iter().find(|t| table(t) && headed(t)) {
+    // a header that names text and label is one, even if rows are not as wide as it is: that is
+    // told when they are read; one that names a text alone could be the first line of a text
+    let complete = |t: &&Tried| headed(t) && columns.resolve(&t.first()).is_ok_and(|(_, label)| label.is_some());
+    let names = |t: &&Tried| {
+        let first = t.first();
+        columns.are_named() || first[1..].iter().all(|cell| !cell.starts_with(' ') && cell.split(' ').count() < 4)
+    };
+    let more = |t: &&Tried| t.width() > 1 && t.rows.len() > 1;
+    let found = all.iter().find(|t| table(t) && complete(t));
+    let found = found.or_else(|| all.iter().find(|t| more(t) && complete(t)));
+    if let Some(found) = found.or_else(|| all.iter().find(|t| table(t) && headed(t) && names(t))) {
         return Ok(Some((found, true)));
     }
     if columns.are_given() && !columns.are_named() {
@@ -244,10 +254,11 @@ fn is_header(look: &Look, tried: &Tried) -> Result<bool> {
     let others = || named.iter().copied().filter(|c| !texts.contains(c));
     let is_number = |cell: &str| cell.parse::<f64>().is_ok();
     let words = |cell: &str| cell.split_whitespace().count();
-    // a value of a class comes again, and a number names nothing
+    let read: Vec<usize> = texts.iter().copied().chain(label).filter(|c| named.contains(c)).collect();
+    // a value of a class comes again, and a number names nothing that is read
     let again = others().any(|c| cells(c).any(|cell| cell == first[c].trim()));
     let sentence = |cell: &str| words(cell) > 4 || cell.ends_with(['.', '!', '?', ',', ';', ':']) || cell.len() > 64;
-    if again || named.iter().any(|&c| is_number(first[c].trim()) || sentence(first[c].trim())) {
+    if again || read.iter().any(|&c| is_number(first[c].trim())) || named.iter().any(|&c| sentence(first[c].trim())) {
         return Ok(false);
     }
     let mut distinct = named.iter().map(|&c| first[c].trim()).collect::<Vec<_>>();

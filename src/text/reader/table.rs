@@ -1,6 +1,6 @@
 //! Tables: documents row by row. A row that does not fit its header is an error, never cut.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::bytes::{MAX_DOCUMENT, read_error};
@@ -48,6 +48,9 @@ struct TableDocuments {
     /// Lines before the first that the rows know of.
     skipped: u64,
     labels: HashSet<String>,
+    /// What would be labels of the lines within quoted texts, with the line of the row: that it is
+    /// one shows when a later row has it.
+    suspects: HashMap<String, u64>,
     /// No data row was checked yet.
     first_row: bool,
 }
@@ -68,6 +71,7 @@ impl TableDocuments {
             first: None,
             skipped: u64::from(layout.separator_line),
             labels: HashSet::new(),
+            suspects: HashMap::new(),
             first_row: true,
         };
         let Some(line) = this.read()? else { return Err(Error::file(&*this.file, "holds no row")) };
@@ -163,6 +167,9 @@ impl TableDocuments {
             return Ok(Some(Document { text, label, field_starts, origin, ..Document::default() }));
         }
         let label = self.label.map(|i| self.rows.field(i).trim()).filter(|l| !l.is_empty());
+        if let Some(begun) = label.and_then(|label| self.suspects.get(label)) {
+            return Err(self.swallowed(*begun));
+        }
         if let Some(label) = label.filter(|_| self.labels.len() < LABELS)
             && !self.labels.contains(label)
         {
@@ -187,14 +194,20 @@ impl TableDocuments {
 
     /// Refuses a row from which something would be lost.
     fn check(&mut self, line: u64) -> Result<()> {
-        let (rows, needed, file) = (&self.rows, self.needed(), self.file.clone());
+        let (rows, file) = (&self.rows, self.file.clone());
         let fail = |message: String| Error::line(&*file, line, message);
-        if rows.len() < needed {
-            return Err(fail(format!("has too few columns: {} where {needed} are needed", rows.len()))
-                .hint("quote fields that hold the delimiter, and close every quote; or name the columns with flags"));
+        let whose = if self.layout.header { "the header" } else { "the first row" };
+        if rows.len() >= self.needed() && self.repeats_header() {
+            return Err(fail("repeats the header".into()).hint("files were put one after the other: take the line out"));
+        }
+        if rows.len() < self.width {
+            let message = format!("has too few columns: {} where {whose} has {}", rows.len(), self.width);
+            return Err(fail(message).hint(
+                "a line end within a text must be in quotes, and every quote closed; fields that are empty need their \
+                 delimiter, too",
+            ));
         }
         if rows.len() > self.width && (self.width..rows.len()).any(|i| !rows.field(i).trim().is_empty()) {
-            let whose = if self.layout.header { "the header" } else { "the first row" };
             let delimiter = match self.layout.delimiter {
                 b'\t' => "a tab".to_string(),
                 other => format!("'{}'", char::from(other)),
@@ -215,10 +228,19 @@ impl TableDocuments {
             return Err(fail(format!("has {} columns where {whose} has {}", rows.len(), self.width)).hint(hint));
         }
         self.first_row = false;
-        if self.repeats_header() {
-            return Err(fail("repeats the header".into()).hint("files were put one after the other: take the line out"));
+        let in_quotes = |field: &str| {
+            field.starts_with(' ') && field.trim().len() > 1 && {
+                field.trim().starts_with('"') && field.trim().ends_with('"')
+            }
+        };
+        if self.layout.quotes == Quotes::Enclose
+            && !self.layout.quotes_given
+            && self.label.is_some_and(|i| in_quotes(rows.field(i)))
+        {
+            let message = format!("has the label {} with its quotes", rows.field(self.label.unwrap_or(0)).trim());
+            return Err(fail(message).hint("a quote encloses a field only where it follows the delimiter directly"));
         }
-        if rows.has_many_lines() && !self.layout.quotes_given && self.label.is_some() {
+        if rows.has_many_lines() && !self.layout.quotes_given {
             self.check_lines(line)?;
         }
         Ok(())
@@ -236,12 +258,39 @@ impl TableDocuments {
             || self.label.is_some() && read.clone().all(|i| cell(i).eq_ignore_ascii_case(&self.header[i]))
     }
 
+    /// A text that took in rows.
+    fn swallowed(&self, line: u64) -> Error {
+        Error::line(&*self.file, line, "a quoted text that begins here holds lines that look like rows")
+            .hint("close the quote; if it is a character: --quotes no; if the text is so: --quotes yes")
+    }
+
+    /// Whether all lines but the first of a field, of a table without labels, are as wide as its
+    /// rows.
+    fn holds_rows(&self) -> bool {
+        let columns = |line: &str| {
+            let cells: Vec<&str> = line.split(char::from(self.layout.delimiter)).collect();
+            if cells[1..].iter().any(|cell| cell.starts_with(' ')) { 0 } else { cells.len() }
+        };
+        let holds = |(i, field): (usize, &str)| {
+            let lines: Vec<&str> = field.split('\n').map(|line| line.trim_end_matches('\r')).collect();
+            let last = lines.len() - 1;
+            let wide = |n: usize| columns(lines[n]) == if n == last { i + 1 } else { self.width };
+            last > 0 && (last > 1 || i > 0) && (1..=last).all(wide)
+        };
+        self.width > 1
+            && self.rows.quoted() < self.rows.len()
+            && self.rows.iter().take(self.width).enumerate().any(holds)
+    }
+
     /// A quote that was meant as a character, and a later one that seems to close it, make one text
     /// of all rows between them. Rows show in a text by as many columns as the table has, with a
-    /// label that other rows have; or all lines but the ends of the text do, with one word for a
-    /// label each.
-    fn check_lines(&self, line: u64) -> Result<()> {
-        let Some(label) = self.label.filter(|_| self.width > 1) else { return Ok(()) };
+    /// label that other rows have (a number, where this row has one); or all lines but the ends of
+    /// the text do, with one word for a label each.
+    fn check_lines(&mut self, line: u64) -> Result<()> {
+        let Some(label) = self.label.filter(|_| self.width > 1) else {
+            return if self.label.is_none() && self.holds_rows() { Err(self.swallowed(line)) } else { Ok(()) };
+        };
+        let mut later = Vec::new();
         let own = self.rows.field(label);
         // in prose a space follows the comma, in a table it does only where it does in other rows
         let spaced = own.starts_with(' ');
@@ -262,18 +311,24 @@ impl TableDocuments {
                 let cell = cells.get(label.checked_sub(from)?).filter(|_| is_row)?;
                 Some(cell.trim().trim_matches('"'))
             };
-            let known = |cell: &str| self.labels.contains(cell) || cell == own.trim();
+            let number = |cell: &str| cell.contains('.') && cell.parse::<f64>().is_ok();
+            let known =
+                |cell: &str| self.labels.contains(cell) || cell == own.trim() || (number(cell) && number(own.trim()));
             let word = |cell: &str| !cell.is_empty() && cell.len() <= 20 && !cell.contains(is_space);
             let found: Vec<Option<&str>> = (0..lines.len()).map(label_of).collect();
             let rows = found.iter().flatten().filter(|cell| word(cell)).count();
             let whole = found[1..last].iter().all(|cell| cell.is_some_and(word));
+            let may_be = |cell: &&&str| !cell.is_empty() && cell.len() <= 40;
+            later.extend(found.iter().flatten().filter(may_be).map(|cell| cell.to_string()));
             found.iter().flatten().any(|cell| known(cell)) || (!meant && rows > 1 && last > 1 && whole)
         };
         let fields = self.rows.iter().take(self.width).enumerate();
         if fields.filter(|(i, field)| *i != label && field.contains('\n')).any(swallows) {
-            let message = "a quoted text that begins here holds lines that look like rows";
-            return Err(Error::line(&*self.file, line, message)
-                .hint("close the quote; if it is a character: --quotes no; if the text is so: --quotes yes"));
+            return Err(self.swallowed(line));
+        }
+        let room = LABELS.saturating_sub(self.suspects.len());
+        for cell in later.into_iter().take(room) {
+            self.suspects.entry(cell).or_insert(line);
         }
         Ok(())
     }

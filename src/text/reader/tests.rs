@@ -204,7 +204,7 @@ fn bad_files_are_named() {
     let latin = OpenOptions { encoding: Some(Encoding::Latin1), ..none.clone() };
     assert_eq!(read(d.join("latin.txt").to_str().unwrap(), &latin).unwrap()[1].text, "café");
     let rows = b"text,label\na,1\n\"two\nlines\",0\nlonely\n";
-    assert_eq!(message("short.csv", rows).0, "short.csv:5: has too few columns: 1 where 2 are needed");
+    assert_eq!(message("short.csv", rows).0, "short.csv:5: has too few columns: 1 where the header has 2");
     let (text, hint) = message("odd.csv", b"foo,bar\nx,y\n");
     assert!(text.starts_with("odd.csv:1:") && hint.contains("--text-column"), "{text} {hint}");
     assert_eq!(message("header.csv", b"text,label\n").0, "header.csv: holds no document");

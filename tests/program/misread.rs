@@ -1,0 +1,123 @@
+//! Files that are easy to misread, through the binary: a row is told with its line, or read as it
+//! stands; a result never takes the place of the data.
+
+use crate::support::{Data, classifier, json, json_lines, refused, text, ulmfit};
+use crate::text_in::{class, classes, file};
+
+fn model() -> &'static str {
+    classifier().to_str().unwrap()
+}
+
+/// The answers to a file, as its lines.
+fn answers(path: &str) -> usize {
+    let output = ulmfit(&["predict", "--model", model(), "--input", path, "--quiet"]).assert().success();
+    json_lines(&text(&output.get_output().stdout.clone())).len()
+}
+
+/// The header has a column that is not read: a row without it is a row of another form.
+#[test]
+fn rows_with_fewer_columns_than_the_header() {
+    let hint = "a line end within a text must be in quotes";
+    let cut = file("a.csv", "label,text,id\npos,a fine film,1\npos,good\nbad film,2\nneg,dull film,3\n");
+    cut.refused(&[], &["a.csv:3: has too few columns: 2 where the header has 3", hint]);
+    let broken = file("a.csv", "text,id\ngood film,1\nbad\nfilm,2\nfine,3\n");
+    let line = ["predict", "--model", model(), "--input", &broken.path, "--quiet"];
+    refused(&mut ulmfit(&line), 1, &["a.csv:3: has too few columns: 1 where the header has 2"]);
+    file("a.csv", "1,good,fine\n2,bad\n").refused(&[], &["a.csv:2: has too few columns: 2 where the first row has 3"])
+}
+
+/// A name without an ending says nothing: a header with the names of text and label does.
+#[test]
+fn one_bad_row_makes_no_plain_text() {
+    for delimiter in [",", ";", "\t"] {
+        let rows = "text,label\ngood, film,pos\nbad film,neg\n".replace(',', delimiter);
+        file("a.txt", &rows).refused(&[], &["a.txt:2: has 3 columns where the header has 2"]);
+        let short = "text,label\ngood film\nbad film,neg\n".replace(',', delimiter);
+        file("a", short).refused(&[], &["a:2: has too few columns"]);
+    }
+    // the first line of a text that holds one of the names is no header
+    for content in [
+        "Comment, please\nThanks, bye\n",
+        "Review; good\nfine; bad\n",
+        "Content, quality and price are fine\nThe rest, too\n",
+        "Vitamin B-Complex\nVitamin B-Twelve\n",
+    ] {
+        assert_eq!(answers(&file("a.txt", content).path), 2, "{content}");
+    }
+    // a first line that is longer than what is looked at at once
+    let long = "word ".repeat(20_000);
+    let lines = format!("{{\"text\":\"{long}\",\"label\":\"pos\"}}\n{{\"text\":\"bad\",\"label\":\"neg\"}}\n");
+    assert_eq!(classes(&file("a.txt", lines).check(&[])), [class("neg", 1), class("pos", 1)]);
+}
+
+/// A quote that is closed by that of a later row takes in the rows between them.
+#[test]
+fn rows_within_a_text() {
+    let said = "a quoted text that begins here holds lines that look like rows";
+    let rows: String = (1..6).map(|i| format!("{i},a film\n")).collect();
+    let unlabelled = file("a.csv", format!("id,text\n{rows}6,\"open quote\n7,fine film\n8,a closing one\"\n9,last\n"));
+    let line = ["predict", "--model", model(), "--input", &unlabelled.path, "--quiet"];
+    refused(&mut ulmfit(&line), 1, &["a.csv:7:", said]);
+    // the label shows in a later row, or is a number as that of this row is
+    for (content, line) in [
+        ("label,text\npos,\"first\nneg,bad\"\npos,good\nneg,awful\n", "a.csv:2:"),
+        ("text,label\n\"open film,very bad\nbad film\",good\nfine,very bad\n", "a.csv:2:"),
+        ("text,label\nfine,1.5\n\"open film,5.25\nbad film\",3.5\n", "a.csv:3:"),
+    ] {
+        file("a.csv", content).refused(&[], &[line, said]);
+    }
+    let prose = file("a.csv", "id,text\n1,\"first, then\nthe other, too\"\n2,\"line\n\nline\"\n");
+    assert_eq!(answers(&prose.path), 2);
+    let verse = file("a.csv", "label,text\npos,\"so long, farewell\nand yes, well\"\nneg,bad\n");
+    assert_eq!(classes(&verse.check(&[])), [class("neg", 1), class("pos", 1)]);
+}
+
+#[test]
+fn a_header_with_a_number_in_it() {
+    let numbers = ["--text-column", "1", "--label-column", "2"];
+    let year = file("a.csv", "text,label,2019\ngood,pos,1\nbad,neg,2\n");
+    assert_eq!(classes(&year.check(&numbers)), [class("neg", 1), class("pos", 1)]);
+    let index = file("a.csv", "0,text,label\n0,good,pos\n1,bad,neg\n");
+    assert_eq!(classes(&index.check(&[])), [class("neg", 1), class("pos", 1)]);
+}
+
+#[test]
+fn a_label_within_quotes_after_a_space() {
+    let spaced = file("a.csv", "text, label\n\"good film, really\", \"pos\"\n\"dull\", \"neg\"\n");
+    spaced.refused(&[], &["a.csv:2: has the label \"pos\" with its quotes", "hint: a quote encloses a field only"]);
+}
+
+/// What a result is written to: never the data or another result; a link's file; a pipe as it is.
+#[test]
+fn results_take_the_place_of_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let data = Data::new(place.path());
+    let (rows, other, link) = (data.path("test.csv"), data.path("p.jsonl"), data.path("link"));
+    let before = data.read("test.csv");
+    let line = ["evaluate", "--model", model(), "--data", &rows];
+    let with = |more: &[&str]| ulmfit(&[&line[..], more].concat());
+    std::os::unix::fs::symlink(&rows, &link).unwrap();
+    for own in [&rows, &link] {
+        refused(&mut with(&["--predictions", own]), 2, &["is the file of --data"]);
+        refused(&mut with(&["--confusion", own]), 2, &["is the file of --data"]);
+    }
+    refused(&mut with(&["--predictions", &other, "--confusion", &other]), 2, &["name one file"]);
+    refused(&mut with(&["--predictions", place.path().to_str().unwrap()]), 1, &["is a directory"]);
+    assert!(data.read("test.csv") == before);
+
+    std::fs::remove_file(&link).unwrap();
+    std::fs::write(&other, "old").unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    json(&[&line[..], &["--predictions", &link]].concat());
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(json_lines(&text(&data.read("p.jsonl"))).len(), 12);
+
+    let pipe = data.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::read_to_string(pipe).unwrap()
+    });
+    json(&[&line[..], &["--predictions", &pipe]].concat());
+    assert_eq!(json_lines(&reader.join().unwrap()).len(), 12);
+}
