@@ -13,7 +13,13 @@ const SHOWN: usize = 5;
 
 /// Characters that are not seen: zero-width ones, the soft hyphen, the byte-order mark.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{ad}')
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// What chooses between two forms of the character before it, as of a heart and a red heart.
+fn is_variation(c: char) -> bool {
+    matches!(c, '\u{fe00}'..='\u{fe0f}')
 }
 
 /// A label for a message, cut at 60 characters. Characters that are not seen are spelled out; so
@@ -104,10 +110,11 @@ fn missing(classes: &[(&str, u64)]) -> Option<String> {
 /// one character or as two, full-width letters), or the way a number is written.
 fn alike(classes: &[(&str, u64)]) -> Option<String> {
     let key = |name: &str| {
-        let seen: String = name.nfkc().filter(|c| !is_invisible(*c)).collect();
+        let seen: String = name.nfkc().filter(|c| !is_invisible(*c) && !is_variation(*c)).collect();
         let words: Vec<String> = seen.split_whitespace().map(str::to_lowercase).collect();
         let plain = words.join(" ");
-        plain.parse::<f64>().ok().filter(|x| x.is_finite()).map_or(plain, |x| x.to_string())
+        // -0 is 0
+        plain.parse::<f64>().ok().filter(|x| x.is_finite()).map_or(plain, |x| (x + 0.0).to_string())
     };
     let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     classes.iter().for_each(|(name, _)| groups.entry(key(name)).or_default().push(name));

@@ -87,6 +87,28 @@ fn a_label_within_quotes_after_a_space() {
     spaced.refused(&[], &["a.csv:2: has the label \"pos\" with its quotes", "hint: a quote encloses a field only"]);
 }
 
+/// A list of JSON is a list, whatever is in its names; the hint is about the space.
+#[test]
+fn lists_of_labels_and_quotes_after_a_space() {
+    let listed = "{\"text\":\"a\",\"labels\":[\"a;b\"]}\n{\"text\":\"b\",\"labels\":[\"c\",\"a;b\"]}\n";
+    let found = file("a.jsonl", listed).check(&["--label-separator", ";"]);
+    assert_eq!(classes(&found), [class("a;b", 2), class("c", 1)]);
+    let twice = ["--text-column", "text", "--text-column", "text"];
+    file("a.csv", "text,label\na,b\n").refused(&twice, &["'text' is asked for as a text twice"]);
+    let spaced = file("a.csv", "text, label\n\"good film, really\", \"pos, neg\"\n");
+    spaced.refused(&[], &["a.csv:2: has 3 columns", "directly: take the space out"]);
+}
+
+#[test]
+fn labels_that_look_alike() {
+    for (one, other) in [("-0", "0"), ("a", "a\u{202d}"), ("\u{2764}", "\u{2764}\u{fe0f}"), ("a", "\u{2066}a")] {
+        let rows = format!("text,label\ngood,{one}\nbad,{other}\n");
+        let said = ulmfit(&["data", "check", &file("a.csv", rows).path]).assert().success();
+        let said = text(&said.get_output().stderr.clone()) + &text(&said.get_output().stdout.clone());
+        assert!(said.contains("classes differ only by"), "{one} {other}: {said}");
+    }
+}
+
 /// What a result is written to: never the data or another result; a link's file; a pipe as it is.
 #[test]
 fn results_take_the_place_of_nothing() {

@@ -86,7 +86,12 @@ impl Columns {
     }
 
     fn explicit_texts(&self, names: &[&str]) -> Result<Vec<usize>, String> {
-        self.text.iter().map(|wanted| explicit(names, "--text-column", wanted)).collect()
+        let found: Vec<usize> =
+            self.text.iter().map(|wanted| explicit(names, "--text-column", wanted)).collect::<Result<_, _>>()?;
+        match (1..found.len()).find(|&k| found[..k].contains(&found[k])) {
+            Some(k) => Err(format!("'{}' is asked for as a text twice", list(&names[found[k]..=found[k]]))),
+            None => Ok(found),
+        }
     }
 
     /// The label column among `names`, where there is one.

@@ -78,15 +78,15 @@ impl Document {
     }
 }
 
-/// Takes what is in the place of a label for several. A document without any has an empty list of
-/// them.
+/// Takes what is in the place of a label for several: cut at the separator, where they are not
+/// apart already. A document without any has an empty list of them.
 pub(super) fn with_labels(mut document: Document, separator: &str) -> Document {
     let mut labels: Vec<&str> = Vec::new();
     let joined = document.label.take().unwrap_or_default();
     for part in joined.split(LABEL_MARK) {
-        match separator {
-            "" => labels.push(part.trim()),
-            separator => labels.extend(part.split(separator).map(str::trim)),
+        match separator.is_empty() || joined.contains(LABEL_MARK) {
+            true => labels.push(part.trim()),
+            false => labels.extend(part.split(separator).map(str::trim)),
         }
     }
     labels.retain(|label| !label.is_empty());

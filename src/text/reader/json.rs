@@ -190,7 +190,8 @@ fn values(object: &Object, keys: &Keys) -> Result<(Vec<String>, Option<String>),
     if let (true, Some(Value::Array(labels))) = (keys.several, keys.label.as_ref().and_then(|name| object.get(name))) {
         let name = keys.label.as_deref().unwrap_or_default();
         let labels = labels.iter().map(|label| show(name, Some(label))).collect::<Result<Vec<_>, _>>()?;
-        return Ok((fields, Some(labels.join(&LABEL_MARK.to_string()))));
+        // a mark after each: a list of one is a list, too
+        return Ok((fields, Some(labels.iter().map(|label| format!("{label}{LABEL_MARK}")).collect())));
     }
     let label = match keys.label.as_ref().and_then(|name| Some((name, object.get(name)?))) {
         Some((name, value)) => Some(show(name, Some(value))?.trim().to_string()).filter(|l| !l.is_empty()),

@@ -215,13 +215,13 @@ impl TableDocuments {
             let spaced = |field: &str| field.starts_with(' ') && field.trim_start().starts_with('"');
             let hint = if self.layout.quotes == Quotes::Characters {
                 format!("{delimiter} stands between columns: take it out of the text")
+            } else if rows.iter().any(spaced) {
+                format!("a quote encloses a field only where it follows {delimiter} directly: take the space out")
             } else if self.first_row && self.layout.header && rows.len() == self.width + 1 {
                 format!(
                     "quote a text that holds {delimiter}: \"…\"; if every row begins with a name or number of its own, \
                      put a name for it before the header"
                 )
-            } else if rows.iter().any(spaced) {
-                format!("a quote encloses a field only where it follows {delimiter} directly: take the space out")
             } else {
                 format!("quote a text that holds {delimiter}: \"…\"")
             };
