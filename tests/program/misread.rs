@@ -109,6 +109,21 @@ fn labels_that_look_alike() {
     }
 }
 
+/// Lines with labels that are in no known place are read as they stand, with a warning.
+#[test]
+fn labels_in_plain_text() {
+    for (content, part) in [
+        ("good film __label__pos\nbad film __label__neg\n", "its lines hold __label__"),
+        ("# my data\n{\"text\": \"a\", \"label\": \"b\"}\n", "its lines look like objects"),
+        ("{'text': 'a', 'label': 'b'}\n{'text': 'c', 'label': 'd'}\n", "its lines look like objects"),
+    ] {
+        let lines = file("a.txt", content);
+        let said = ulmfit(&["tokenize", "--print", "--quiet", "--input", &lines.path]).assert().success();
+        let said = text(&said.get_output().stderr.clone());
+        assert!(said.contains(&format!("a.txt is read as plain text, but {part}")), "{said}");
+    }
+}
+
 /// What a result is written to: never the data or another result; a link's file; a pipe as it is.
 #[test]
 fn results_take_the_place_of_nothing() {

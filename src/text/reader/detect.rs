@@ -202,6 +202,19 @@ impl<'a> Look<'a> {
         Ok((Format::by_name("plain")?, layout::NONE))
     }
 
+    /// What looks like labels in the lines of a plain text, which are read as its words.
+    pub(super) fn labels_in_text(&self) -> Option<&'static str> {
+        let some = |mark: fn(&str) -> bool| self.full.iter().filter(|line| mark(line)).count() * 4 > self.full.len();
+        if some(|line| line.contains("__label__")) {
+            return Some(
+                "its lines hold __label__: put the label before the text of every line, or say --format fasttext",
+            );
+        }
+        let object = |line: &str| line.trim_start().starts_with('{') && line.trim_end().ends_with('}');
+        some(object)
+            .then_some("its lines look like objects: a JSON object a line, in double quotes, is read by its keys")
+    }
+
     /// The recognised format, in words.
     pub(super) fn describe(&self, format: Format, layout: Layout) -> String {
         if format.0.preset.is_some() {

@@ -131,6 +131,9 @@ pub(super) fn plan_file(place: Place, options: &OpenOptions) -> Result<Planned> 
     if sample.is_html() && format.name() != "wikitext" {
         warnings.push(format!("{name} is a web page (HTML): its marks are read as text"));
     }
+    if format.name() == "plain" && options.format.is_none() {
+        warnings.extend(look.labels_in_text().map(|what| format!("{name} is read as plain text, but {what}")));
+    }
     warnings.extend(doubts::of_file(&place, options)?);
     Ok(Planned { plan: Plan::File { place, format, encoding, layout }, recognised, warnings })
 }
