@@ -4,6 +4,7 @@
 #   cuda    every kernel on the simulated GPU: parity in three orders of blocks, fixtures,
 #           gradients, training, graphs, counters, the PTX
 #   reliability  a death and a failure at every call of the file system, not at a slice of them
+#   serve   throughput, times at half load, 10,000 malformed requests, 10,000 slow clients
 #   python  the wheel, in a fresh environment (python/test.sh)
 #   demo    the demonstration, seeds 1 to 5 peer WikiText-2 and TREC-6 with the peer's recipe
 #           (tools/peer/ours.sh)
@@ -12,10 +13,10 @@
 #                                                   threads of the long parts, else all
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|cuda|reliability|python|demo|peer|ptb|imdb ..]" >&2; exit 2; }
+[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|cuda|reliability|serve|python|demo|peer|ptb|imdb ..]" >&2; exit 2; }
 data=$1 out=$2
 shift 2
-[ $# -gt 0 ] || set -- tests checks cuda reliability python demo peer ptb imdb
+[ $# -gt 0 ] || set -- tests checks cuda reliability serve python demo peer ptb imdb
 record=docs/proof-$(date +%F).md
 mkdir -p "$out"
 export ULMFIT_DATA=$data
@@ -57,6 +58,8 @@ for part in "$@"; do
     reliability)
       step "A death and a failure at every call of the file system" \
         env ULMFIT_RELIABILITY=full cargo test --locked --test program reliability:: ;;
+    serve) step "The server: answers, throughput, malformed requests, slow clients" \
+      python3 tools/serve.py $ulmfit "$data" "$out/serve" ;;
     python) step "The Python package: wheel, scikit-learn, types" python/test.sh ;;
     demo) for seed in 1 2 3 4 5; do
       step "Demonstration, seed $seed" $ulmfit demo --seed "$seed" --out "$out/demo-$seed" --overwrite --quiet --json

@@ -15,6 +15,8 @@ use tokio::time::{Instant, Sleep};
 
 /// How long a connection may be open without a request.
 const IDLE: Duration = Duration::from_secs(75);
+/// Bytes of a request's head. A client that sends more is cut off.
+const LONGEST_HEAD: usize = 64 << 10;
 
 /// A listener that takes so many connections at a time; others wait to be taken.
 pub struct Limited {
@@ -36,9 +38,13 @@ impl axum::serve::Listener for Limited {
     async fn accept(&mut self) -> (Timed, SocketAddr) {
         loop {
             // the semaphore is never closed
-            let Ok(place) = self.places.clone().acquire_owned().await else { continue };
+            let Ok(permit) = self.places.clone().acquire_owned().await else { continue };
             match self.inner.accept().await {
-                Ok((stream, address)) => return (Timed::new(stream, place, self.timeout), address),
+                Ok((stream, address)) => {
+                    // the end of an answer waits for nothing; without it an answer is only later
+                    let _ = stream.set_nodelay(true);
+                    return (Timed::new(stream, permit, self.timeout), address);
+                }
                 // too many open files, or a client that has gone: the next one may do
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
@@ -50,21 +56,52 @@ impl axum::serve::Listener for Limited {
     }
 }
 
+/// Where a client is in its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Bytes of the head, and of its line that is not ended, so far.
+    Head {
+        bytes: usize,
+        line: usize,
+    },
+    Body,
+}
+
+impl Place {
+    const BEGIN: Place = Place::Head { bytes: 0, line: 0 };
+
+    /// The place after some bytes more. A head ends with an empty line, unless it is too long;
+    /// empty lines before it count for nothing.
+    fn after(self, read: &[u8]) -> Place {
+        let Place::Head { mut bytes, mut line } = self else { return Place::Body };
+        for &byte in read {
+            match byte {
+                b'\n' if line == 0 && (1..=LONGEST_HEAD).contains(&bytes) => return Place::Body,
+                b'\n' => line = 0,
+                b'\r' => {}
+                _ => (bytes, line) = (bytes + 1, line + 1),
+            }
+        }
+        Place::Head { bytes, line }
+    }
+}
+
 /// A connection that ends where a request takes longer than it may, from its first byte to its
-/// answer.
+/// answer, or has a head without end.
 pub struct Timed {
     stream: TcpStream,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     timeout: Duration,
     /// Whether a request has begun.
     busy: bool,
+    place: Place,
     end: Pin<Box<Sleep>>,
 }
 
 impl Timed {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit, timeout: Duration) -> Self {
+    fn new(stream: TcpStream, permit: OwnedSemaphorePermit, timeout: Duration) -> Self {
         let end = Box::pin(tokio::time::sleep(timeout));
-        Timed { stream, _place: place, timeout, busy: false, end }
+        Timed { stream, _permit: permit, timeout, busy: false, place: Place::BEGIN, end }
     }
 
     fn late(&mut self, context: &mut Context) -> Poll<Result<()>> {
@@ -82,8 +119,13 @@ impl Timed {
 impl AsyncRead for Timed {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<Result<()>> {
         let this = self.get_mut();
+        let filled = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(context, buffer) {
             Poll::Ready(outcome) => {
+                this.place = this.place.after(&buffer.filled()[filled..]);
+                if matches!(this.place, Place::Head { bytes, .. } if bytes > LONGEST_HEAD) {
+                    return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, "the head is too long")));
+                }
                 if !this.busy {
                     this.busy = true;
                     this.until(this.timeout);
@@ -105,6 +147,10 @@ impl AsyncWrite for Timed {
         match Pin::new(&mut this.stream).poll_write(context, bytes) {
             Poll::Ready(outcome) => {
                 this.busy = false;
+                // what an interim answer asks for is a body
+                if !bytes.starts_with(b"HTTP/1.1 100") {
+                    this.place = Place::BEGIN;
+                }
                 this.until(IDLE);
                 Poll::Ready(outcome)
             }
@@ -121,5 +167,24 @@ impl AsyncWrite for Timed {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context) -> Poll<Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_with_an_empty_line() {
+        let whole = b"\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n{";
+        // however it comes
+        for at in 0..whole.len() {
+            assert_eq!(Place::BEGIN.after(&whole[..at]).after(&whole[at..]), Place::Body);
+        }
+        assert_eq!(Place::BEGIN.after(&whole[..whole.len() - 2]), Place::Head { bytes: 21, line: 0 });
+        assert_eq!(Place::BEGIN.after(b"a: b\n\n"), Place::Body);
+        assert_eq!(Place::BEGIN.after(&[b'x'; 90]), Place::Head { bytes: 90, line: 90 });
+        let long = [&[b'x'; LONGEST_HEAD + 1][..], b"\n\n"].concat();
+        assert_eq!(Place::BEGIN.after(&long), Place::Head { bytes: LONGEST_HEAD + 1, line: 0 });
     }
 }

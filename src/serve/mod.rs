@@ -4,6 +4,7 @@
 //! Answers are those of `ulmfit predict`, bit for bit: a text's answer depends on nothing but its
 //! text, so that texts of several requests can be answered together. No text is logged.
 
+mod body;
 mod connection;
 mod engine;
 mod metrics;
@@ -46,6 +47,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     options: Options,
     about: serde_json::Value,
+    /// For bodies: as many of the largest size as requests may wait.
+    room: body::Room,
     /// No new work is taken.
     draining: AtomicBool,
 }
@@ -76,7 +79,9 @@ pub fn serve(
         let inner = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
         ready(inner.local_addr().map_err(failed)?);
         let listener = connection::Limited::new(inner, options.max_connections, options.timeout);
-        let shared = Arc::new(Shared { engine, metrics, options, about, draining: AtomicBool::new(false) });
+        let room = body::Room::new(options.queue.saturating_mul(options.max_body));
+        let draining = AtomicBool::new(false);
+        let shared = Arc::new(Shared { engine, metrics, options, about, room, draining });
         let drained = drained(shared.clone());
         let service = axum::serve(listener, routes::router(shared.clone())).with_graceful_shutdown(drained);
         // a client that reads its answer too slowly does not hold the process

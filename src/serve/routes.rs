@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::body::{self, Fault};
 use super::engine::{Predictions, Refusal};
 use crate::answer::classes::decide;
 
@@ -120,13 +121,14 @@ async fn body(shared: &Shared, request: Request<Body>) -> Outcome {
         return fail(StatusCode::SERVICE_UNAVAILABLE, "the server is going down");
     }
     let most = shared.options.max_body;
-    let bytes: Bytes = match to_bytes(request.into_body(), most).await {
-        Ok(bytes) => bytes,
-        Err(_) => {
-            return fail(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is cut off, or has more than {most} bytes"));
-        }
-    };
-    serde_json::from_slice(&bytes).or_else(|e| fail(StatusCode::BAD_REQUEST, format!("the body is not JSON: {e}")))
+    let parsed = body::read(request.into_body(), most, &shared.room, |bytes| serde_json::from_slice(bytes)).await;
+    match parsed {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(e)) => fail(StatusCode::BAD_REQUEST, format!("the body is not JSON: {e}")),
+        Err(Fault::CutOff) => fail(StatusCode::BAD_REQUEST, "the body is cut off, or its chunks are malformed"),
+        Err(Fault::TooLarge) => fail(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {most} bytes")),
+        Err(Fault::NoRoom) => fail(StatusCode::TOO_MANY_REQUESTS, "too many bodies are being read; try again"),
+    }
 }
 
 /// The texts of a request, within the limits.

@@ -24,6 +24,7 @@ mod int8;
 mod linear;
 mod misread;
 mod output;
+mod page;
 mod recorded_bits;
 mod reliability;
 mod serve;

@@ -1,7 +1,7 @@
 //! `ulmfit serve`: what it answers, what it refuses, how it ends.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::support::{classifier, copy_folder, json as json_of, json_lines, random_bytes, refused, root, text, ulmfit};
 
 /// A server of its own, on a free port.
-struct Server {
+pub struct Server {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Server {
-    fn start(model: &Path, flags: &[&str]) -> Self {
+    pub fn start(model: &Path, flags: &[&str]) -> Self {
         let binary = assert_cmd::cargo::cargo_bin("ulmfit");
         let mut command = Command::new(binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--quiet", "--model"]).arg(model).args(flags);
@@ -42,10 +42,27 @@ impl Server {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_string())
     }
 
-    fn json(&self, path: &str, body: &Value) -> Value {
+    pub fn json(&self, path: &str, body: &Value) -> Value {
         let (status, reply) = self.ask("POST", path, &body.to_string());
         assert_eq!(status, 200, "{reply}");
         serde_json::from_str(&reply).unwrap()
+    }
+
+    /// What comes back for some bytes; nothing: the connection was closed. `half`: the client says
+    /// that it is done.
+    fn raw(&self, bytes: &[u8], half: bool) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut reply = Vec::new();
+        // the server may have closed it already
+        let _ = stream.write_all(bytes);
+        if half {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+        match stream.read_to_end(&mut reply) {
+            Err(e) if e.kind() != ErrorKind::ConnectionReset => panic!("{e}: {reply:?}"),
+            _ => String::from_utf8_lossy(&reply).into_owned(),
+        }
     }
 
     /// The status that says how the process ended.
@@ -64,7 +81,7 @@ impl Drop for Server {
 }
 
 /// Far more than any answer takes.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(100);
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(100);
 
 /// Asks until it is so; a failure where it never is.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -190,6 +207,64 @@ fn what_is_wrong_with_a_request_is_said() {
     assert_eq!(server.ask("GET", "/v2/health/ready", "").0, 200);
 }
 
+/// What is no request gets a status of 4xx, or its connection is closed. tools/serve.py asks more
+/// of it.
+#[test]
+fn malformed_requests_are_refused() {
+    let server = Server::start(classifier(), &["--max-body", "200000"]);
+    let post = |head: &str, body: &[u8]| {
+        let start = "POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
+        [format!("{start}{head}\r\n\r\n").as_bytes(), body].concat()
+    };
+    let whole = |body: &[u8]| post(&format!("content-length: {}", body.len()), body);
+    let of_head = |head: String| format!("GET / HTTP/1.1\r\n{head}\r\n\r\n").into_bytes();
+    let cases: [(Vec<u8>, u16); 16] = [
+        (b"POST /predict\r\n\r\n".to_vec(), 400),
+        (b"GET / HTTP/2.0\r\n\r\n".to_vec(), 400),
+        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n".to_vec(), 400),
+        (of_head("no colon".into()), 400),
+        (of_head("x: y\r\n".repeat(200)), 431),
+        (of_head(format!("x: {}", "y".repeat(70_000))), 0),
+        (post("content-length: x", b""), 400),
+        (post("content-length: -1", b""), 400),
+        (post("content-length: 1\r\ncontent-length: 2", b"{}"), 400),
+        (post("content-length: 99999999999999", b""), 413),
+        (post("transfer-encoding: chunked", b"zz\r\n"), 400),
+        (whole(b"[".repeat(100_000).as_slice()), 400),
+        (whole(b"{\"inputs\": \"\\ud800\"}"), 400),
+        (whole(b"{\"inputs\": \"\xff\"}"), 400),
+        (whole(b"{\"inputs\": [\"a\", null]}"), 422),
+        (whole(b"1e999"), 400),
+    ];
+    for (bytes, expected) in &cases {
+        let (reply, shown) = (server.raw(bytes, false), String::from_utf8_lossy(&bytes[..bytes.len().min(99)]));
+        let status = reply.split(' ').nth(1).map_or(0, |status| status.parse().unwrap());
+        assert_eq!(status, *expected, "{shown}: {reply}");
+    }
+    // cut off anywhere, and nothing but noise
+    let valid = whole(b"{\"inputs\": \"a\"}");
+    let noise = random_bytes(64 * 100);
+    let cut = (0..valid.len()).map(|n| &valid[..n]);
+    for bytes in cut.chain(noise.chunks(64)) {
+        let reply = server.raw(bytes, true);
+        assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 4"), "{bytes:?}: {reply}");
+    }
+    // a body that is waited for is no head
+    let body = json!({ "inputs": "x".repeat(100_000) }).to_string();
+    let asked = post(&format!("expect: 100-continue\r\ncontent-length: {}", body.len()), b"");
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&asked).unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).unwrap();
+    assert_eq!(text(&go_on), "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+    assert_eq!(server.end(), Some(0));
+}
+
 /// Bytes that are no HTTP, and clients that say half of a request.
 #[test]
 fn noise_and_slow_clients_do_not_stop_it() {
@@ -217,6 +292,15 @@ fn noise_and_slow_clients_do_not_stop_it() {
     let reply = server.json("/predict", &json!({ "inputs": TEXTS[0] }));
     assert_eq!(reply["predictions"][0]["label"], "pos");
     drop(slow);
+    // nor does a byte now and then put the end off
+    let mut steady = TcpStream::connect(&server.address).unwrap();
+    steady.set_nonblocking(true).unwrap();
+    steady.write_all(b"GET / HTTP/1.1\r\nx: ").unwrap();
+    until("a request of single bytes ends", || {
+        assert_eq!(server.ask("GET", "/health", "").0, 200);
+        let _ = steady.write(b"y");
+        !matches!(steady.read(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock)
+    });
     assert_eq!(server.end(), Some(0));
 }
 
