@@ -1,7 +1,7 @@
 //! The models of a folder that answer: a network, several, a linear model, or all of them by the
 //! rule beside them (`answer.json`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::ensemble::{Answer, Ensemble, Outcome};
 use super::linear;
@@ -53,9 +53,8 @@ impl Panel {
         if let Some(second) = second {
             networks.push(models::load_classifier(second)?);
         }
-        for name in rule.iter().flat_map(|rule| &rule.networks) {
-            let beside = directory.canonicalize().ok().and_then(|d| d.parent().map(|parent| parent.join(name)));
-            networks.push(models::load_classifier(&beside.unwrap_or_else(|| PathBuf::from(name)))?);
+        for beside in rule.iter().flat_map(|rule| rule.folders(&directory)) {
+            networks.push(models::load_classifier(&beside)?);
         }
         if voices == Voices::Network {
             rule = None;

@@ -1,6 +1,6 @@
 //! How the models of a folder answer together: `answer.json` beside a classifier.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,13 @@ impl Rule {
             (Some(blend), Some(linear)) => blend.apply(network, linear),
             _ => temper(network, self.temperature),
         }
+    }
+
+    /// The folders of the networks beside that of the classifier.
+    pub fn folders(&self, classifier: &Path) -> Vec<PathBuf> {
+        let parent = classifier.canonicalize().ok().and_then(|folder| folder.parent().map(Path::to_path_buf));
+        let beside = |name: &String| parent.as_ref().map_or_else(|| PathBuf::from(name), |parent| parent.join(name));
+        self.networks.iter().map(beside).collect()
     }
 
     /// Writes `answer.json` into a folder.

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{json, refused, root, ulmfit, words};
+use crate::support::{classifier, copy_folder, json, refused, root, text, ulmfit, words};
 
 fn fixture(name: &str) -> String {
     root().join("tests/import").join(name).display().to_string()
@@ -83,11 +83,6 @@ fn what_a_target_cannot_hold_is_said() {
         "2",
     ]);
     refused(
-        &mut ulmfit(&["export", "--model", &qrnn, "--to", "onnx", "--out", &out]),
-        2,
-        &["a QRNN cannot be exported to ONNX"],
-    );
-    refused(
         &mut ulmfit(&["export", "--model", &qrnn, "--to", "fastai", "--out", &out]),
         2,
         &["it is a QRNN", "--to pytorch can"],
@@ -104,4 +99,78 @@ fn what_a_target_cannot_hold_is_said() {
         &["is a directory"],
     );
     assert!(!Path::new(&out).exists());
+
+    // a QRNN is a Scan operator a layer in ONNX, and comes back from safetensors with the same bits
+    json(&["export", "--model", &qrnn, "--to", "onnx", "--out", &out]);
+    assert_eq!(operators(Path::new(&out), "Scan"), 2);
+    let (plain, list, again) = (path("out.safetensors"), path("out.vocab.json"), path("again"));
+    json(&["export", "--model", &qrnn, "--to", "safetensors", "--out", &plain]);
+    json(&["import", "--weights", &plain, "--vocab", &list, "--out", &again]);
+    let bits = |folder: &str| std::fs::read(Path::new(folder).join("model.safetensors")).unwrap();
+    assert!(bits(&again) == bits(&qrnn));
+}
+
+/// How many nodes of a kind an ONNX file has.
+fn operators(file: &Path, kind: &str) -> usize {
+    let node = [&[0x22, kind.len() as u8], kind.as_bytes()].concat();
+    std::fs::read(file).unwrap().windows(node.len()).filter(|window| *window == node).count()
+}
+
+/// A folder of two networks, and a rule that names a linear model beside them.
+fn run_folder(second: &Path) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let first = folder.path().join("classifier");
+    copy_folder(classifier(), &first);
+    copy_folder(second, &folder.path().join("classifier-fold-2"));
+    let rule = json!({
+        "format": 1, "networks": ["classifier-fold-2"], "temperature": 1.25,
+        "blend": { "temperatures": [1.0, 1.0], "weight": 0.5 },
+        "measured": {
+            "documents": 9, "network_error": null, "linear_error": null, "error": null, "loss": null,
+            "calibration_error": null, "reliability": [],
+        },
+    });
+    std::fs::write(first.join("answer.json"), rule.to_string()).unwrap();
+    folder
+}
+
+#[test]
+fn all_networks_of_a_folder_are_exported_or_it_is_said_which_are_not() {
+    let folder = run_folder(classifier());
+    let (from, path) = (folder.path().to_str().unwrap(), |name: &str| folder.path().join(name));
+    let onnx = path("out.onnx");
+    let line = ["export", "--model", from, "--to", "onnx", "--out", onnx.to_str().unwrap()];
+    let told = json(&line);
+    let linear = "the linear model, which answers beside the networks in 'predict'";
+    assert_eq!((&told["networks"], &told["left_out"]), (&json!([1, 2]), &json!([linear])));
+    let bytes = std::fs::read(&onnx).unwrap();
+    let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    // two layers each
+    assert!(operators(&onnx, "LSTM") == 4 && operators(&onnx, "Mean") == 1 && has("temperature\x12\x041.25"));
+    let said = ulmfit(&words(&[&line, &["--network", "2", "--overwrite"]])).assert().success();
+    let said = text(&said.get_output().stdout);
+    assert!(said.contains(&format!("left out: {linear}\nleft out: 1 of the 2 networks")), "{said}");
+    assert_eq!((operators(&onnx, "LSTM"), operators(&onnx, "Mean")), (2, 0));
+
+    let out = path("out.pt");
+    let line = ["export", "--model", from, "--to", "pytorch", "--out", out.to_str().unwrap()];
+    refused(&mut ulmfit(&line), 2, &["has 2 networks, and --to pytorch holds one", "--network all"]);
+    let told = json(&words(&[&line, &["--network", "all"]]));
+    let files: Vec<&str> = told["files"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let expected = ["out-1.pt", "out-1.vocab.json", "out-2.pt", "out-2.vocab.json"].map(path);
+    assert_eq!(files, expected.each_ref().map(|path| path.to_str().unwrap()));
+    assert!(expected.iter().all(|path| path.exists()) && !out.exists());
+    refused(&mut ulmfit(&words(&[&line, &["--network", "all"]])), 2, &["out-1.pt exists"]);
+    json(&words(&[&line, &["--network", "2"]]));
+    let bytes = |path: &Path| std::fs::read(path).unwrap();
+    assert!(bytes(&out) == bytes(&path("out-2.pt")));
+    refused(&mut ulmfit(&words(&[&line, &["--network", "3"]])), 2, &["--network 3:", "has 2 networks"]);
+    refused(&mut ulmfit(&words(&[&line, &["--network", "0"]])), 2, &["--network", "'all'"]);
+
+    // a network of other words
+    let other = tempfile::tempdir().unwrap();
+    let other = run_folder(&model(other.path(), "fastai2_classifier.pth", "vocab_classifier.pkl"));
+    let line = ["export", "--model", other.path().to_str().unwrap(), "--to", "onnx", "--overwrite", "--out"];
+    let line = words(&[&line, &[onnx.to_str().unwrap()]]);
+    refused(&mut ulmfit(&line), 2, &["the networks have other words or classes", "--network N"]);
 }

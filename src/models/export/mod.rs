@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use self::torch::{Entry, Values};
-use super::AnyModel;
+use super::{AnyModel, Loaded};
 use crate::autodiff::Parameters;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::nn::{EncoderSettings, weights};
+use crate::nn::{Classifier, EncoderSettings, weights};
 use crate::ops::concat_pool::Masking;
 use crate::text::{Direction, Vocabulary};
 
@@ -43,38 +43,71 @@ pub fn export(model: &AnyModel, target: Target, out: &Path) -> Result<Written> {
         AnyModel::LanguageModel(model) => (&model.parameters, &model.vocabulary, &model.config),
         AnyModel::Classifier(model) => (&model.parameters, &model.vocabulary, &model.config),
     };
-    let labels: Vec<&str> = config.labels.iter().map(String::as_str).collect();
     let bad = |what: String| Error::file(out, what);
-    let content = match target {
-        Target::Pytorch => torch::file(&plain(parameters)?).map_err(bad)?,
-        Target::Safetensors => Vec::new(),
-        Target::Fastai => torch::file(&fastai(model, parameters)?).map_err(bad)?,
-        Target::Onnx => {
-            let metadata = metadata(model, vocabulary, &labels);
-            match model {
-                AnyModel::LanguageModel(model) => onnx::language_model(model, &metadata)?,
-                AnyModel::Classifier(model) => onnx::classifier(model, &metadata)?,
-            }
-        }
-    };
-    let (beside, words) = match target {
-        Target::Fastai => {
-            let words: Vec<&str> = vocabulary.words().collect();
-            let lists = if labels.is_empty() { vec![words] } else { vec![words, labels] };
-            (out.with_extension("vocab.pkl"), torch::lists(&lists))
-        }
-        _ => {
-            let words: Vec<&str> = vocabulary.words().collect();
-            let value = json!({ "words": words, "labels": labels, "tokenizer": vocabulary.tokenizer() });
-            (out.with_extension("vocab.json"), value.to_string().into_bytes())
-        }
-    };
-    files::put(&beside, words)?;
     match target {
-        Target::Safetensors => weights::save_model(out, parameters)?,
-        _ => files::put_output(out, content)?,
+        Target::Onnx => {
+            let content = match model {
+                AnyModel::LanguageModel(model) => onnx::language_model(model, &metadata(model, "language-model"))?,
+                AnyModel::Classifier(model) => onnx::classifier(&[model], &metadata(model, "classifier"))?,
+            };
+            return put(out, content, vocabulary, &config.labels);
+        }
+        Target::Pytorch => {
+            return put(out, torch::file(&plain(parameters)?).map_err(bad)?, vocabulary, &config.labels);
+        }
+        Target::Safetensors => {
+            let beside = put_words(out, vocabulary, &config.labels)?;
+            weights::save_model(out, parameters)?;
+            return Ok(vec![out.to_path_buf(), beside]);
+        }
+        Target::Fastai => {}
     }
+    let content = torch::file(&fastai(model, parameters)?).map_err(bad)?;
+    let words: Vec<&str> = vocabulary.words().collect();
+    let labels: Vec<&str> = config.labels.iter().map(String::as_str).collect();
+    let lists = if labels.is_empty() { vec![words] } else { vec![words, labels] };
+    let beside = out.with_extension("vocab.pkl");
+    files::put(&beside, torch::lists(&lists))?;
+    files::put_output(out, content)?;
     Ok(vec![out.to_path_buf(), beside])
+}
+
+/// Writes networks that answer together as one file of ONNX, which gives the mean of their
+/// probabilities. `temperature`: what makes the mean calibrated, for the metadata.
+///
+/// # Errors
+/// As [`export`]; [`Error::Usage`]: networks with other words or classes.
+pub fn export_mean(models: &[Loaded<Classifier>], temperature: f64, out: &Path) -> Result<Written> {
+    let Some(first) = models.first() else { return Err(Error::usage("there is no network to export")) };
+    let words = |model: &Loaded<Classifier>| (model.vocabulary.hash_hex(), json!(model.vocabulary.tokenizer()));
+    if models.iter().any(|model| words(model) != words(first) || model.config.labels != first.config.labels) {
+        let message = "--to onnx: the networks have other words or classes, and one file takes one kind of tokens";
+        return Err(Error::usage(message).hint("--network N writes one of them"));
+    }
+    let mut metadata = metadata(first, "classifier");
+    metadata.push(("networks", models.len().to_string()));
+    metadata.push(("temperature", temperature.to_string()));
+    if models.iter().any(|model| model.config.direction != first.config.direction) {
+        // each network turns the texts for itself
+        metadata.iter_mut().filter(|(key, _)| *key == "direction").for_each(|(_, value)| *value = "forward".into());
+    }
+    let content = onnx::classifier(&models.iter().collect::<Vec<_>>(), &metadata)?;
+    put(out, content, &first.vocabulary, &first.config.labels)
+}
+
+/// Writes the words and the classes, then the file.
+fn put(out: &Path, content: Vec<u8>, vocabulary: &Vocabulary, labels: &[String]) -> Result<Written> {
+    let beside = put_words(out, vocabulary, labels)?;
+    files::put_output(out, content)?;
+    Ok(vec![out.to_path_buf(), beside])
+}
+
+fn put_words(out: &Path, vocabulary: &Vocabulary, labels: &[String]) -> Result<PathBuf> {
+    let words: Vec<&str> = vocabulary.words().collect();
+    let value = json!({ "words": words, "labels": labels, "tokenizer": vocabulary.tokenizer() });
+    let beside = out.with_extension("vocab.json");
+    files::put(&beside, value.to_string().into_bytes())?;
+    Ok(beside)
 }
 
 fn entry(name: String, parameters: &Parameters, of: &str) -> Result<Entry> {
@@ -146,17 +179,13 @@ fn fastai(model: &AnyModel, parameters: &Parameters) -> Result<Vec<Entry>> {
 }
 
 /// The metadata of an ONNX file.
-fn metadata(model: &AnyModel, vocabulary: &Vocabulary, labels: &[&str]) -> Vec<(&'static str, String)> {
-    let (kind, direction) = match model {
-        AnyModel::LanguageModel(model) => ("language-model", model.config.direction),
-        AnyModel::Classifier(model) => ("classifier", model.config.direction),
-    };
-    let direction = if direction == Direction::Forward { "forward" } else { "backward" };
+fn metadata<N>(model: &Loaded<N>, kind: &str) -> Vec<(&'static str, String)> {
+    let direction = if model.config.direction == Direction::Forward { "forward" } else { "backward" };
     vec![
         ("kind", kind.to_string()),
         ("direction", direction.to_string()),
-        ("labels", json!(labels).to_string()),
-        ("tokenizer", json!(vocabulary.tokenizer()).to_string()),
-        ("vocabulary_hash", vocabulary.hash_hex()),
+        ("labels", json!(model.config.labels).to_string()),
+        ("tokenizer", json!(model.vocabulary.tokenizer()).to_string()),
+        ("vocabulary_hash", model.vocabulary.hash_hex()),
     ]
 }

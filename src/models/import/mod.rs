@@ -20,6 +20,7 @@ use crate::autodiff::{Parameters, ParametersBuilder};
 use crate::error::{Error, Result};
 use crate::nn::{
     Answers, AwdLstmSettings, Classifier, ClassifierSettings, EncoderSettings, LanguageModel, LanguageModelSettings,
+    QrnnSettings,
 };
 use crate::ops::concat_pool::Masking;
 use crate::tensor::DType;
@@ -97,16 +98,14 @@ pub fn import(weights: &Path, vocabulary: &Path, options: Options) -> Result<Imp
     let mut assumed = Vec::new();
     let (names, tokenizer) = named_words(words.words, vocabulary, &options, &mut found, &mut assumed)?;
     let vocabulary = Vocabulary::from_words(names, tokenizer)?;
-    let encoder = AwdLstmSettings {
-        vocabulary: found.vocabulary,
-        embedding: found.embedding,
-        hidden: found.hidden,
-        layers: found.layers,
-        pad: Some(PAD_ID),
+    let Found { vocabulary: rows, embedding, hidden, layers, .. } = found;
+    let encoder: EncoderSettings = match found.qrnn {
+        true => QrnnSettings { vocabulary: rows, embedding, hidden, layers, pad: Some(PAD_ID), zoneout: 0.0 }.into(),
+        false => AwdLstmSettings { vocabulary: rows, embedding, hidden, layers, pad: Some(PAD_ID) }.into(),
     };
     let (architecture, declared, labels) = match found.head.as_slice() {
-        [] => language_model(&found, encoder.into(), &mut assumed)?,
-        _ => classifier(&found, encoder.into(), words.classes, &options, &mut assumed).map_err(|e| match e {
+        [] => language_model(&found, encoder, &mut assumed)?,
+        _ => classifier(&found, encoder, words.classes, &options, &mut assumed).map_err(|e| match e {
             Error::Data { message, .. } => Error::file(weights, message),
             other => other,
         })?,

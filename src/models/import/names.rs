@@ -1,5 +1,5 @@
-//! Names of other programs for the tensors of an AWD-LSTM and its heads, and what they imply for
-//! the model: its kind, its sizes.
+//! Names of other programs for the tensors of an AWD-LSTM or a QRNN and its heads, and what they
+//! imply for the model: its kind, its sizes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +37,8 @@ pub struct Found {
     pub embedding: usize,
     pub hidden: usize,
     pub layers: usize,
+    /// A QRNN, else an LSTM.
+    pub qrnn: bool,
     /// Widths of a classifier's head, from the pooled vector to the classes; empty for a language
     /// model.
     pub head: Vec<usize>,
@@ -117,49 +119,20 @@ pub fn find(named: Named) -> Result<Found, String> {
     if !(1..=64).contains(&layers) {
         return Err(format!("has {layers} layers '{start}N'; an AWD-LSTM has one or more"));
     }
-    if t.all.keys().any(|name| name.starts_with(&start) && name.contains(".linear.")) {
-        return Err("holds a QRNN, which cannot be imported".into());
-    }
+    let qrnn = t.all.keys().any(|name| name.starts_with(&start) && name.contains(".linear."));
     if t.all.keys().any(|name| name.ends_with("_reverse")) {
         return Err("holds a bidirectional LSTM, which ULMFiT does not have".into());
     }
-    let raw_outside = t.all.contains_key(&format!("{start}0.weight_hh_l0_raw"));
-    let mut hidden = width;
-    for l in 0..layers {
-        let (input, output) = (if l == 0 { width } else { hidden }, if l + 1 == layers { Some(width) } else { None });
-        for name in OF_LAYER {
-            let (layer, module) = (format!("{start}{l}.{name}"), format!("{start}{l}.module.{name}"));
-            let candidates = match name {
-                // the weights before dropout: those beside them are of the last batch
-                "weight_hh_l0" => vec![format!("{layer}_raw"), format!("{module}_raw"), module, layer],
-                _ => vec![module, layer],
-            };
-            let (found_name, found) = t.first(&candidates)?;
-            // the first matrix tells the units
-            if l == 0 && name == "weight_ih_l0" {
-                let rows = found.shape.first().copied().unwrap_or(0);
-                let units = output.unwrap_or(rows / 4);
-                if rows == 0 || rows % 4 != 0 {
-                    return Err(format!(
-                        "has a tensor '{found_name}' of {:?}: its rows are not four gates",
-                        found.shape
-                    ));
-                }
-                hidden = units;
-            }
-            let units = output.unwrap_or(hidden);
-            let expected: &[usize] = match name {
-                "weight_ih_l0" => &[4 * units, input],
-                "weight_hh_l0" => &[4 * units, units],
-                _ => &[4 * units],
-            };
-            tensors.insert(format!("rnns.{l}.{name}"), shaped(&found_name, found, expected)?);
-        }
-    }
+    let raw = if qrnn { "layers.0.linear.weight_raw" } else { "weight_hh_l0_raw" };
+    let raw_outside = t.all.contains_key(&format!("{start}0.{raw}"));
+    let hidden = match qrnn {
+        true => qrnn_layers(&mut t, &mut tensors, &start, layers, width)?,
+        false => lstm_layers(&mut t, &mut tensors, &start, layers, width)?,
+    };
     let dropped = |name: &str| {
         let copy = ["encoder_dp.emb.weight", "encoder_with_dropout.embed.weight"];
         copy.iter().any(|end| name.strip_suffix(end).is_some_and(|p| p == prefix))
-            || (name.starts_with(&start) && name.ends_with("weight_hh_l0"))
+            || (name.starts_with(&start) && (name.ends_with("weight_hh_l0") || is_gates(name)))
             || name.ends_with("num_batches_tracked")
     };
     t.ignore(dropped);
@@ -191,7 +164,89 @@ pub fn find(named: Named) -> Result<Found, String> {
     if let Some(name) = t.all.keys().find(|name| !t.seen.contains(*name)) {
         return Err(format!("has a tensor '{name}', which no model that is known has"));
     }
-    Ok(Found { kind, tensors, vocabulary, embedding: width, hidden, layers, head, masking, decoder })
+    Ok(Found { kind, tensors, vocabulary, embedding: width, hidden, layers, qrnn, head, masking, decoder })
+}
+
+/// Takes the layers of an LSTM, and gives the units of all but the last one.
+fn lstm_layers(
+    t: &mut Tensors,
+    to: &mut BTreeMap<String, Array>,
+    start: &str,
+    layers: usize,
+    width: usize,
+) -> Result<usize, String> {
+    let mut hidden = width;
+    for l in 0..layers {
+        let (input, output) = (if l == 0 { width } else { hidden }, if l + 1 == layers { Some(width) } else { None });
+        for name in OF_LAYER {
+            let (layer, module) = (format!("{start}{l}.{name}"), format!("{start}{l}.module.{name}"));
+            let candidates = match name {
+                // the weights before dropout: those beside them are of the last batch
+                "weight_hh_l0" => vec![format!("{layer}_raw"), format!("{module}_raw"), module, layer],
+                _ => vec![module, layer],
+            };
+            let (found_name, found) = t.first(&candidates)?;
+            // the first matrix tells the units
+            if l == 0 && name == "weight_ih_l0" {
+                let rows = found.shape.first().copied().unwrap_or(0);
+                let units = output.unwrap_or(rows / 4);
+                if rows == 0 || rows % 4 != 0 {
+                    return Err(format!(
+                        "has a tensor '{found_name}' of {:?}: its rows are not four gates",
+                        found.shape
+                    ));
+                }
+                hidden = units;
+            }
+            let units = output.unwrap_or(hidden);
+            let expected: &[usize] = match name {
+                "weight_ih_l0" => &[4 * units, input],
+                "weight_hh_l0" => &[4 * units, units],
+                _ => &[4 * units],
+            };
+            to.insert(format!("rnns.{l}.{name}"), shaped(&found_name, found, expected)?);
+        }
+    }
+    Ok(hidden)
+}
+
+/// The matrix of the gates, or a copy of it that was dropped.
+fn is_gates(name: &str) -> bool {
+    name.ends_with(".linear.weight") || name.ends_with(".linear.module.weight")
+}
+
+/// Takes the layers of a QRNN, and gives the units of all but the last one. awd-lstm-lm and the
+/// scripts have a module `linear` in a layer, fastai one in the only layer of a layer; around each
+/// is one that drops weights.
+fn qrnn_layers(
+    t: &mut Tensors,
+    to: &mut BTreeMap<String, Array>,
+    start: &str,
+    layers: usize,
+    width: usize,
+) -> Result<usize, String> {
+    let mut hidden = width;
+    for l in 0..layers {
+        let places = [format!("{start}{l}.linear"), format!("{start}{l}.layers.0.linear")];
+        let of = |parts: &[&str]| -> Vec<String> {
+            parts.iter().flat_map(|part| places.iter().map(move |place| format!("{place}.{part}"))).collect()
+        };
+        let (name, weight) = t.first(&of(&["weight_raw", "module.weight_raw", "module.weight", "weight"]))?;
+        if l == 0 && layers > 1 {
+            let rows = weight.shape.first().copied().unwrap_or(0);
+            if rows == 0 || rows % 3 != 0 {
+                return Err(format!("has a tensor '{name}' of {:?}: its rows are not three gates", weight.shape));
+            }
+            hidden = rows / 3;
+        }
+        // the first layer sees the step before, too
+        let columns = if l == 0 { 2 * width } else { hidden };
+        let units = if l + 1 == layers { width } else { hidden };
+        to.insert(format!("rnns.{l}.linear.weight"), shaped(&name, weight, &[3 * units, columns])?);
+        let (name, bias) = t.first(&of(&["module.bias", "bias"]))?;
+        to.insert(format!("rnns.{l}.linear.bias"), shaped(&name, bias, &[3 * units])?);
+    }
+    Ok(hidden)
 }
 
 /// The blocks of a classifier's head, each a batch norm and a linear layer: `1.layers.N.{bn,lin}`
@@ -235,5 +290,68 @@ fn head(t: &mut Tensors, to: &mut BTreeMap<String, Array>, pooled: usize) -> Res
     match with_bias == 0 || with_bias == modules.len() / 2 {
         true => Ok((widths, masking)),
         false => Err("has a head of which some layers have a bias and others have none".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: [usize; 4] = [7, 4, 6, 3];
+
+    /// A QRNN with the matrix of the gates under one name (and a copy that was dropped under
+    /// another), and the bias under a third.
+    fn qrnn(prefix: &str, raw: &str, dropped: &str, bias: &str) -> Named {
+        let [vocabulary, width, hidden, layers] = SIZES;
+        let mut next = 0.0;
+        let mut array = |shape: &[usize]| {
+            let values = (0..shape.iter().product()).map(|_| {
+                next += 1.0;
+                next
+            });
+            Array { shape: shape.to_vec(), values: values.collect() }
+        };
+        let words = array(&[vocabulary, width]);
+        let mut all = vec![(format!("{prefix}encoder.weight"), words)];
+        for l in 0..layers {
+            let columns = if l == 0 { 2 * width } else { hidden };
+            let units = if l + 1 == layers { width } else { hidden };
+            let weight = array(&[3 * units, columns]);
+            let zeros = Array { shape: weight.shape.clone(), values: vec![0.0; weight.values.len()] };
+            all.push((format!("{prefix}rnns.{l}.{raw}"), weight));
+            if !dropped.is_empty() {
+                all.push((format!("{prefix}rnns.{l}.{dropped}"), zeros));
+            }
+            all.push((format!("{prefix}rnns.{l}.{bias}"), array(&[3 * units])));
+        }
+        all
+    }
+
+    #[test]
+    fn a_qrnn_is_found_under_the_names_of_each_program() {
+        let own = find(qrnn("", "linear.weight", "", "linear.bias")).unwrap();
+        let cases = [
+            ("", "linear.module.weight_raw", "linear.module.weight", "linear.module.bias", Kind::Scripts),
+            ("0.", "linear.module.weight_raw", "", "linear.module.bias", Kind::Scripts),
+            (
+                "0.",
+                "layers.0.linear.weight_raw",
+                "layers.0.linear.module.weight",
+                "layers.0.linear.module.bias",
+                Kind::Fastai,
+            ),
+        ];
+        for (prefix, raw, dropped, bias, kind) in cases {
+            let found = find(qrnn(prefix, raw, dropped, bias)).unwrap();
+            assert_eq!([found.vocabulary, found.embedding, found.hidden, found.layers], SIZES);
+            assert!(found.qrnn && found.kind == kind, "{raw}: {:?}", found.kind);
+            assert_eq!(found.tensors, own.tensors, "{raw}");
+        }
+        // awd-lstm-lm saves its tied decoder
+        let mut awd = qrnn("", "linear.module.weight_raw", "", "linear.module.bias");
+        awd.push(("decoder.weight".into(), awd[0].1.clone()));
+        assert_eq!(find(awd.clone()).unwrap().kind, Kind::Awd);
+        awd[1].1.shape = vec![9, 16];
+        assert!(find(awd).unwrap_err().contains("'rnns.0.linear.module.weight_raw' of [9, 16]"));
     }
 }
