@@ -5,6 +5,7 @@
 #           gradients, training, graphs, counters, the PTX
 #   reliability  a death and a failure at every call of the file system, not at a slice of them
 #   serve   throughput, times at half load, 10,000 malformed requests, 10,000 slow clients
+#   tensorboard  event files, read by the package itself (tools/tensorboard.py; needs the network)
 #   python  the wheel, in a fresh environment (python/test.sh)
 #   demo    the demonstration, seeds 1 to 5 peer WikiText-2 and TREC-6 with the peer's recipe
 #           (tools/peer/ours.sh)
@@ -13,10 +14,10 @@
 #                                                   threads of the long parts, else all
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|cuda|reliability|serve|python|demo|peer|ptb|imdb ..]" >&2; exit 2; }
+[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|cuda|reliability|tensorboard|serve|python|demo|peer|ptb|imdb ..]" >&2; exit 2; }
 data=$1 out=$2
 shift 2
-[ $# -gt 0 ] || set -- tests checks cuda reliability serve python demo peer ptb imdb
+[ $# -gt 0 ] || set -- tests checks cuda reliability tensorboard serve python demo peer ptb imdb
 record=docs/proof-$(date +%F).md
 mkdir -p "$out"
 export ULMFIT_DATA=$data
@@ -58,6 +59,10 @@ for part in "$@"; do
     reliability)
       step "A death and a failure at every call of the file system" \
         env ULMFIT_RELIABILITY=full cargo test --locked --test program reliability:: ;;
+    tensorboard)
+      python3 -m venv "$out/tensorboard"
+      "$out/tensorboard/bin/pip" install --quiet --disable-pip-version-check tensorboard setuptools
+      step "Event files, read by tensorboard" "$out/tensorboard/bin/python" tools/tensorboard.py $ulmfit ;;
     serve) step "The server: answers, throughput, malformed requests, slow clients" \
       python3 tools/serve.py $ulmfit "$data" "$out/serve" ;;
     python) step "The Python package: wheel, scikit-learn, types" python/test.sh ;;

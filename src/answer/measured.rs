@@ -158,6 +158,14 @@ impl Measured {
     }
 }
 
+/// Wilson's 95 % interval of a share.
+pub fn wilson(p: f64, n: u64) -> (f64, f64) {
+    let (n, z) = (n.max(1) as f64, 1.959_963_984_540_054_f64);
+    let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    ((centre - half).max(0.0), (centre + half).min(1.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

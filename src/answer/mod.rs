@@ -10,11 +10,12 @@ pub mod gold;
 pub mod language;
 pub mod linear;
 mod measured;
+pub mod mistakes;
 pub mod panel;
 pub mod tags;
 
 pub use confusion::{Confusion, SHOWN_CLASSES};
-pub use measured::{Hits, Macro, Measured, Scores};
+pub use measured::{Hits, Macro, Measured, Scores, wilson};
 
 use serde::{Deserialize, Deserializer};
 

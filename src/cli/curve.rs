@@ -9,6 +9,7 @@ use super::compare::Input;
 use super::{Global, output, values};
 use crate::error::{Error, Result};
 use crate::report::plots::{self, Chart, Mark, Series};
+use crate::report::{figure, page};
 use crate::train::experiment::{Line, METHODS, lines};
 
 /// Errors by the number of labels: a figure for your own data
@@ -42,10 +43,13 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let rows = lines(&cells);
     let json = json!({ "rows": rows, "cells": cells, "seconds": begun.elapsed().as_secs_f64() });
     crate::files::put(&out.join("curve.json"), format!("{json:#}\n"))?;
-    let picture = out.join("curve.svg");
-    if let Some(svg) = plots::standalone(&chart(&rows))? {
+    let (picture, chart) = (out.join("curve.svg"), chart(&rows));
+    if let Some(svg) = plots::standalone(&chart)? {
         crate::files::put(&picture, svg)?;
     }
+    let mut body = String::new();
+    figure::charts(&mut body, std::slice::from_ref(&chart))?;
+    crate::files::put(&out.join("curve.html"), page::page("Errors by the number of labels", &body))?;
     output::result(global.json, &format!("{}\nfigure: {}", table(&rows, &args.labels), picture.display()), &json)
 }
 

@@ -11,7 +11,7 @@ use crate::answer::ensemble::{Known, Outcome};
 use crate::answer::language::Speaker;
 use crate::answer::panel::Panel;
 use crate::answer::tags::Tagger;
-use crate::answer::{Confusion, Hits};
+use crate::answer::{Confusion, Hits, wilson};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::linear::{calibration_error, reliability};
@@ -306,14 +306,6 @@ fn save_confusion(path: &std::path::Path, confusion: &Confusion, labels: &[Strin
     let mut table = Vec::new();
     confusion.write_csv(labels, &mut table).map_err(|e| Error::io(path, "write", &e))?;
     files::put_output(path, table)
-}
-
-/// Wilson's 95 % interval of a share.
-pub(super) fn wilson(p: f64, n: u64) -> (f64, f64) {
-    let (n, z) = (n.max(1) as f64, 1.959_963_984_540_054_f64);
-    let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
-    let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-    ((centre - half).max(0.0), (centre + half).min(1.0))
 }
 
 fn save_predictions(path: &std::path::Path, outcome: &Outcome, meaning: &Meaning) -> Result<()> {

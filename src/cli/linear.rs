@@ -6,10 +6,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::evaluate::wilson;
 use super::shared::DataArgs;
 use super::{Global, job, output, scores, values};
-use crate::answer::{self, Confusion};
+use crate::answer::{self, Confusion, wilson};
 use crate::error::{Error, Result};
 use crate::linear::{LinearModel, Validation};
 use crate::models::{self, Folder};

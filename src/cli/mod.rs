@@ -41,6 +41,7 @@ pub mod predict;
 pub mod pretrain;
 pub mod profile;
 pub mod recipe_table;
+pub mod report;
 pub mod run;
 pub mod score;
 pub mod tag;
@@ -99,6 +100,7 @@ pub enum Command {
     Profile(Box<profile::Args>),
     Plan(Box<plan::Args>),
     Recipe(recipe_table::Args),
+    Report(report::Args),
     Info(info::Args),
     Doctor(doctor::Args),
     Import(import::Args),
@@ -143,6 +145,7 @@ impl Command {
             Command::Profile(args) => profile::run(args, global),
             Command::Plan(args) => plan::run(args, global),
             Command::Recipe(args) => recipe_table::run(args, global),
+            Command::Report(args) => report::run(args, global),
             Command::Info(args) => info::run(args, global),
             Command::Doctor(args) => doctor::run(args, global),
             Command::Import(args) => import::run(args, global),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::evaluate::wilson;
 use super::{Global, output};
+use crate::answer::wilson;
 use crate::error::Result;
 use crate::models::REPORT_FILE;
 use crate::report::{columns, duration, thousands, wrapped};

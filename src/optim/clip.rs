@@ -14,6 +14,9 @@ use crate::trace;
 pub struct GradientNorm {
     /// Sum of squares of each chunk of one parameter (CPU).
     partial: Vec<f64>,
+    /// Sum of squares of the gradients of each layer group, of the last call; none where the group
+    /// has no gradient (CPU).
+    groups: Vec<Option<f64>>,
     /// The same for all parameters (GPU).
     squares: Option<cuda::Squares>,
 }
@@ -25,7 +28,28 @@ impl GradientNorm {
         let squares = cuda::Squares::new(parameters.device(), &lengths)?;
         let chunks = |id| parameters.gradient(id).len().div_ceil(CHUNK);
         let most = if squares.is_some() { 0 } else { parameters.ids().map(chunks).max().unwrap_or(0) };
-        Ok(GradientNorm { partial: vec![0.0; most], squares })
+        Ok(GradientNorm { partial: vec![0.0; most], groups: vec![None; parameters.groups()], squares })
+    }
+
+    /// The norm of the gradients of a layer group at the last [`compute`](Self::compute); none
+    /// where they were not asked for, and on a GPU.
+    pub fn of_group(&self, group: usize) -> Option<f64> {
+        self.groups[group].map(f64::sqrt)
+    }
+
+    /// The norm of the trainable values of a layer group, in the same order of sums; on the CPU
+    /// alone.
+    ///
+    /// # Errors
+    /// Values of a type without arithmetic.
+    pub fn of_values(&mut self, parameters: &Parameters, group: usize) -> Result<f64> {
+        let mut total = 0.0;
+        for id in parameters.ids().filter(|&id| parameters.group(id) == group && !parameters.is_buffer(id)) {
+            real_type!("norm of weights", "value", parameters.dtype(), T => {
+                total += squares_of(&parameters.value(id).read::<T>(), &mut self.partial);
+            });
+        }
+        Ok(total.sqrt())
     }
 
     /// The norm, summed in f64 in an order that does not depend on threads. It is finite if and
@@ -38,6 +62,7 @@ impl GradientNorm {
             return Ok(squares.of(crate::device::cuda::context(gpu)?, gradients)?.sqrt());
         }
         let mut total = 0.0;
+        self.groups.fill(None);
         for id in parameters.ids() {
             if !parameters.is_trainable(id) || !parameters.has_gradient(id) {
                 continue;
@@ -45,9 +70,9 @@ impl GradientNorm {
             real_type!("gradient norm", "gradient", parameters.dtype(), T => {
                 let g = parameters.gradient(id).read::<T>();
                 let _span = trace::phase(trace::SUMS).elements::<T>(g.len());
-                let partial = &mut self.partial[..g.len().div_ceil(CHUNK)];
-                g.par_chunks(CHUNK).zip(partial.par_iter_mut()).for_each(|(g, sum)| *sum = sum_of_squares(g));
-                total += partial.iter().sum::<f64>();
+                let sum = squares_of(&g, &mut self.partial);
+                total += sum;
+                *self.groups[parameters.group(id)].get_or_insert(0.0) += sum;
             });
         }
         Ok(total.sqrt())
@@ -69,6 +94,13 @@ impl GradientNorm {
         }
         Ok(None)
     }
+}
+
+/// Σ x² over chunks, in parallel; `partial` has room for the sum of each chunk.
+fn squares_of<T: Real>(values: &[T], partial: &mut [f64]) -> f64 {
+    let partial = &mut partial[..values.len().div_ceil(CHUNK)];
+    values.par_chunks(CHUNK).zip(partial.par_iter_mut()).for_each(|(x, sum)| *sum = sum_of_squares(x));
+    partial.iter().sum()
 }
 
 /// Eight interleaved sums (so that the loop runs on vectors), added pairwise.

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::plots::{self, Chart, Mark, Series, escape};
-use super::thousands;
+use super::plots::{Chart, Mark, Series, escape};
+use super::{figure, thousands};
 use crate::error::Result;
+use crate::linear::Bin;
 use crate::models::rule::Rule;
 
 /// The section of a page.
@@ -39,41 +40,45 @@ pub fn section(body: &mut String, rule: &Rule) -> Result<()> {
         "<p>{note}. Temperatures and share are chosen on held-out documents, and measured there by nested folds: a \
          document has no part in what it is measured with.</p>"
     );
-    let bins: Vec<_> = measured.reliability.iter().filter(|bin| bin.documents > 0).collect();
-    if bins.is_empty() {
-        body.push_str("</section>\n");
+    reliability(body, &[("answers", measured.reliability.as_slice())])?;
+    body.push_str("</section>\n");
+    Ok(())
+}
+
+/// How often an answer of a given confidence is right: a diagram with a line for each series, and a
+/// table where there is only one.
+///
+/// # Errors
+/// The diagram cannot be drawn.
+pub(super) fn reliability(body: &mut String, all: &[(&str, &[Bin])]) -> Result<()> {
+    let used = |bins: &[Bin]| bins.iter().filter(|bin| bin.documents > 0).copied().collect::<Vec<_>>();
+    let line = |(colour, (name, bins)): (usize, &(&str, &[Bin]))| Series {
+        name: (*name).into(),
+        points: used(bins).iter().map(|b| (b.confidence, b.accuracy)).collect(),
+        mark: Mark::Dots,
+        colour,
+    };
+    let mut series: Vec<Series> = all.iter().enumerate().map(line).filter(|s| !s.points.is_empty()).collect();
+    if series.is_empty() {
         return Ok(());
     }
+    let points = vec![(0.0, 0.0), (1.0, 1.0)];
+    series.push(Series { name: "as it should be".into(), points, mark: Mark::Faint, colour: series.len() });
     let chart = Chart {
         title: "Reliability: share of right answers by confidence".into(),
         x_label: "confidence",
         y_label: "accuracy",
         logarithmic: false,
         from_zero: true,
-        series: vec![
-            Series {
-                name: "answers".into(),
-                points: bins.iter().map(|b| (b.confidence, b.accuracy)).collect(),
-                mark: Mark::Dots,
-                colour: 0,
-            },
-            Series {
-                name: "as it should be".into(),
-                points: vec![(0.0, 0.0), (1.0, 1.0)],
-                mark: Mark::Faint,
-                colour: 1,
-            },
-        ],
+        series,
     };
-    if let Some(svg) = plots::svg(&chart)? {
-        let _ = writeln!(
-            body,
-            "<div class=\"charts\"><figure>\n<figcaption>{}</figcaption>\n{svg}\n</figure></div>",
-            escape(&chart.title)
-        );
-    }
-    body.push_str("<div class=\"scroll\"><table class=\"rows\"><thead><tr><th scope=\"col\">confidence</th><th scope=\"col\">documents</th><th scope=\"col\">right</th></tr></thead><tbody>\n");
-    for bin in bins {
+    figure::charts(body, &[chart])?;
+    let [(_, bins)] = all else { return Ok(()) };
+    body.push_str(
+        "<div class=\"scroll\"><table class=\"rows\"><thead><tr><th scope=\"col\">confidence</th>\
+         <th scope=\"col\">documents</th><th scope=\"col\">right</th></tr></thead><tbody>\n",
+    );
+    for bin in used(bins) {
         let (confidence, right) = (100.0 * bin.confidence, 100.0 * bin.accuracy);
         let _ = writeln!(
             body,
@@ -81,6 +86,6 @@ pub fn section(body: &mut String, rule: &Rule) -> Result<()> {
             bin.documents
         );
     }
-    body.push_str("</tbody></table></div>\n</section>\n");
+    body.push_str("</tbody></table></div>\n");
     Ok(())
 }

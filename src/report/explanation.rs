@@ -47,7 +47,7 @@ fn shown(text: &str) -> String {
 }
 
 /// The words with the largest shares, whatever their sign.
-fn largest(words: &[WordShare], rows: usize) -> Vec<&WordShare> {
+pub(super) fn largest(words: &[WordShare], rows: usize) -> Vec<&WordShare> {
     let mut all: Vec<&WordShare> = words.iter().collect();
     all.sort_by(|a, b| b.parts.sum().abs().total_cmp(&a.parts.sum().abs()));
     all.truncate(rows);
@@ -217,6 +217,21 @@ th, td { padding: .1rem .6rem; text-align: right; }
 th:last-child, td:last-child { text-align: left; }
 ";
 
+/// A text with its words on green where they speak for the class and on red where against it.
+pub(super) fn marked(body: &mut String, text: &str, words: &[WordShare]) {
+    body.push_str("<p class=\"text\">");
+    for (piece, strength) in strengths(text, words) {
+        let piece = escape(piece);
+        if strength == 0.0 {
+            body.push_str(&piece);
+            continue;
+        }
+        let colour = if strength > 0.0 { "0,160,60" } else { "220,40,40" };
+        let _ = write!(body, "<mark style=\"background:rgba({colour},{:.2})\">{piece}</mark>", 0.6 * strength.abs());
+    }
+    body.push_str("</p>\n");
+}
+
 fn section(body: &mut String, text: &str, explanation: &Explanation, labels: &[String], rows: usize) {
     if let Some(why) = explanation.answer.row.skipped {
         let _ = writeln!(body, "<p>No answer: {}</p>", why.reason());
@@ -225,19 +240,9 @@ fn section(body: &mut String, text: &str, explanation: &Explanation, labels: &[S
     let what = what(explanation);
     let _ = writeln!(body, "<h2>{}</h2>", escape(&heading(explanation, labels)));
     for (k, network) in explanation.networks.iter().enumerate() {
-        body.push_str("<p class=\"text\">");
-        for (piece, strength) in strengths(text, &network.words) {
-            let piece = escape(piece);
-            if strength == 0.0 {
-                body.push_str(&piece);
-                continue;
-            }
-            let colour = if strength > 0.0 { "0,160,60" } else { "220,40,40" };
-            let _ =
-                write!(body, "<mark style=\"background:rgba({colour},{:.2})\">{piece}</mark>", 0.6 * strength.abs());
-        }
+        marked(body, text, &network.words);
         let name = name(network, k, explanation.networks.len());
-        let _ = writeln!(body, "</p>\n<p>{name}: {}</p>", escape(&sums(network, &what)));
+        let _ = writeln!(body, "<p>{name}: {}</p>", escape(&sums(network, &what)));
         let titles: String = COLUMNS.iter().map(|title| format!("<th scope=\"col\">{title}</th>")).collect();
         let _ = writeln!(body, "<table><tr>{titles}</tr>");
         for word in largest(&network.words, rows) {

@@ -1,27 +1,26 @@
 //! `report.html`: one page about one run or several, with no resource outside itself.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::files;
 use crate::models::rule::Rule;
-use crate::report::answer;
-use crate::report::plots::{self, Mark, escape};
+use crate::report::plots::escape;
+use crate::report::{answer, curves, figure, page as frame};
 use crate::report::{duration, metrics, stage_title, thousands};
 use crate::train::observer::{Event, Split, StageStarted};
 
 /// Name of the page within a model's directory.
 pub const FILE: &str = "report.html";
 
-const STYLE: &str = include_str!("report.css");
-
 /// The content of one model's directory.
 pub struct Run {
     /// Shown where a page has several runs.
     pub name: String,
+    pub folder: PathBuf,
     pub events: Vec<Event>,
     /// `config.json`, where there is one.
     pub config: Option<Value>,
@@ -38,19 +37,20 @@ impl Run {
         let text = there.then(|| files::read_text(&config)).transpose()?;
         let config = text.map(|text| serde_json::from_str(&text).map_err(invalid)).transpose()?;
         let name = dir.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-        Ok(Run { name, events: metrics::read(&dir.join(metrics::FILE))?, config, rule: Rule::load(dir)? })
+        let events = metrics::read(&dir.join(metrics::FILE))?;
+        Ok(Run { name, folder: dir.to_path_buf(), events, config, rule: Rule::load(dir)? })
     }
 }
 
 /// Writes `out` from the runs in `dirs` (see [`files::put`]).
 pub fn write(out: &Path, title: &str, dirs: &[&Path]) -> Result<()> {
     let runs = dirs.iter().map(|dir| Run::load(dir)).collect::<Result<Vec<_>>>()?;
-    let page = page(title, &runs)?;
+    let page = page(title, &runs, "")?;
     files::put(out, page)
 }
 
-/// The page about `runs`, in their order.
-pub fn page(title: &str, runs: &[Run]) -> Result<String> {
+/// The page about `runs`, in their order; `more`: sections that follow the stages.
+pub fn page(title: &str, runs: &[Run], more: &str) -> Result<String> {
     let mut body = String::new();
     let several = runs.iter().map(|run| sections(&run.events).len()).sum::<usize>() > 1;
     if several {
@@ -66,6 +66,7 @@ pub fn page(title: &str, runs: &[Run]) -> Result<String> {
     for rule in runs.iter().filter_map(|run| run.rule.as_ref()) {
         answer::section(&mut body, rule)?;
     }
+    body += more;
     if all_sections(runs).next().is_none() {
         body += "<p>Nothing was recorded: no stage has begun.</p>\n";
     }
@@ -87,28 +88,23 @@ pub fn page(title: &str, runs: &[Run]) -> Result<String> {
         }
         body += "</tbody></table></section>\n";
     }
-    let title = escape(title);
-    Ok(format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, \
-         initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n\
-         </head>\n<body>\n<main>\n<h1>{title}</h1>\n{body}</main>\n</body>\n</html>\n"
-    ))
+    Ok(frame::page(title, &body))
 }
 
 /// The events of one stage.
-struct Section<'a> {
-    started: &'a StageStarted,
-    events: &'a [Event],
+pub(super) struct Section<'a> {
+    pub(super) started: &'a StageStarted,
+    pub(super) events: &'a [Event],
 }
 
 impl Section<'_> {
-    fn title(&self) -> &'static str {
+    pub(super) fn title(&self) -> &'static str {
         stage_title(self.started.stage, self.started.direction)
     }
 }
 
 /// A stage begins with its first update; a resumed part belongs to the stage before it.
-fn sections(events: &[Event]) -> Vec<Section<'_>> {
+pub(super) fn sections(events: &[Event]) -> Vec<Section<'_>> {
     let begins = |(i, event): (usize, &Event)| match event {
         Event::StageStarted(started) if started.first_step == 0 => Some(i),
         _ => None,
@@ -157,19 +153,8 @@ fn stage(body: &mut String, id: usize, heading: &str, section: &Section) -> Resu
             _ => {}
         }
     }
-    body.push_str("</ul>\n<div class=\"charts\">\n");
-
-    for chart in plots::charts(section.events, &started.groups) {
-        let Some(svg) = plots::svg(&chart)? else { continue };
-        let _ = write!(body, "<figure>\n<figcaption>{}<ul class=\"legend\">", escape(&chart.title));
-        for series in chart.series.iter().filter(|s| s.points.iter().any(|p| p.1.is_finite())) {
-            let class = if series.mark == Mark::Faint { " class=\"faint\"" } else { "" };
-            let variable = plots::colour_variable(series.colour);
-            let _ = write!(body, "<li{class} style=\"--c:var({variable})\">{}</li>", escape(&series.name));
-        }
-        let _ = writeln!(body, "</ul></figcaption>\n{svg}\n</figure>");
-    }
-    body.push_str("</div>\n");
+    body.push_str("</ul>\n");
+    figure::charts(body, &curves::charts(section.events, &started.groups))?;
 
     for event in section.events {
         match event {
@@ -292,4 +277,4 @@ fn without_lists(value: &Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -36,7 +36,7 @@ impl Observer for Log {
             Event::Environment { rows } => {
                 rows.iter().for_each(|(name, value)| debug!(target: TARGET, "{name}: {value}"))
             }
-            Event::Confusion { .. } | Event::Table { .. } => {}
+            Event::Layers(_) | Event::Confusion { .. } | Event::Table { .. } => {}
         }
         Ok(())
     }

@@ -139,6 +139,10 @@ impl Observer for MetricsWriter {
         Ok(())
     }
 
+    fn wants_layers(&self) -> bool {
+        true
+    }
+
     fn told(&mut self) -> Result<Option<u64>> {
         self.file.sync_data().map_err(|e| Error::io(&self.path, "write", &e))?;
         Ok(Some(self.lines))
@@ -193,6 +197,10 @@ impl Observer for StageMetrics {
                 Ok(())
             }
         }
+    }
+
+    fn wants_layers(&self) -> bool {
+        true
     }
 
     fn told(&mut self) -> Result<Option<u64>> {

@@ -2,13 +2,20 @@
 //! `metrics.jsonl`, curves, and the self-contained `report.html`.
 
 mod answer;
+pub mod comparison;
+mod curves;
 pub mod environment;
 pub mod explanation;
+pub mod figure;
 pub mod html;
 pub mod log;
 pub mod metrics;
+pub mod mistakes;
+pub mod page;
 pub mod plots;
 pub mod progress;
+pub mod subject;
+pub mod tensorboard;
 
 use crate::text::Direction;
 use crate::train::Stage;

@@ -1,15 +1,16 @@
-//! Charts as SVG text, and which charts a stage has.
+//! Charts as SVG text.
 
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::train::observer::{Evaluated, Event, Split, Step};
 
 /// Width and height of a chart in its own units; a page scales it.
 const SIZE: (u32, u32) = (600, 270);
 /// More points than this are averaged by neighbourhoods: a curve cannot show more.
 const MOST_POINTS: usize = 600;
+/// Number of colours.
+pub(super) const COLOUR_COUNT: usize = COLOURS.len();
 
 /// Colours of a chart. In the SVG each becomes a CSS variable with this value as its fallback, so
 /// that a page can recolour (dark mode) what also stands alone.
@@ -30,6 +31,8 @@ pub enum Mark {
     Line,
     /// A thin, pale line behind the others.
     Faint,
+    /// A line of dashes.
+    Dashed,
     /// A line with a dot at every point.
     Dots,
     /// A pale area; the points go around it.
@@ -78,7 +81,7 @@ pub fn svg(chart: &Chart) -> Result<Option<String>> {
     let mut chart = chart.clone();
     for series in &mut chart.series {
         series.points.retain(|&(x, y)| x.is_finite() && y.is_finite() && (!chart.logarithmic || y > 0.0));
-        series.points = thinned(&series.points);
+        series.points = thinned(&series.points, MOST_POINTS);
     }
     chart.series.retain(|series| !series.points.is_empty());
     let points = || chart.series.iter().flat_map(|s| s.points.iter());
@@ -176,7 +179,12 @@ where
         }
         let (width, opacity) = if series.mark == Mark::Faint { (1, 0.3) } else { (2, 1.0) };
         let style = colour.mix(opacity).stroke_width(width);
-        area.draw_series(LineSeries::new(series.points.iter().copied(), style)).map_err(|e| problem(&e))?;
+        let points = series.points.iter().copied();
+        if series.mark == Mark::Dashed {
+            area.draw_series(DashedLineSeries::new(points, 8, 5, style)).map_err(|e| problem(&e))?;
+            continue;
+        }
+        area.draw_series(LineSeries::new(points, style)).map_err(|e| problem(&e))?;
         if series.mark == Mark::Dots {
             let dot = |&(x, y): &(f64, f64)| Circle::new((x, y), 4, colour.filled());
             area.draw_series(series.points.iter().map(dot)).map_err(|e| problem(&e))?;
@@ -203,16 +211,16 @@ fn short(value: f64) -> String {
     format!("{text}{unit}")
 }
 
-/// Means of neighbouring points where there are too many to show.
-fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    if points.len() <= MOST_POINTS {
+/// Means of neighbouring points where there are more than `most`.
+pub(super) fn thinned(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
+    if points.len() <= most {
         return points.to_vec();
     }
     let mean = |part: &[(f64, f64)]| {
         let n = part.len() as f64;
         (part.iter().map(|p| p.0).sum::<f64>() / n, part.iter().map(|p| p.1).sum::<f64>() / n)
     };
-    points.chunks(points.len().div_ceil(MOST_POINTS)).map(mean).collect()
+    points.chunks(points.len().div_ceil(most)).map(mean).collect()
 }
 
 /// Text as XML or HTML content or attribute value.
@@ -229,98 +237,6 @@ pub(super) fn escape(text: &str) -> String {
         }
     }
     out
-}
-
-/// The charts of one stage's events: loss, perplexity or error, learning rates, gradient norm.
-/// `groups` are the names of the layer groups.
-pub(super) fn charts(events: &[Event], groups: &[String]) -> Vec<Chart> {
-    let steps: Vec<&Step> = events.iter().filter_map(|e| if let Event::Step(s) = e { Some(s) } else { None }).collect();
-    let evaluated: Vec<&Evaluated> =
-        events.iter().filter_map(|e| if let Event::Evaluated(v) = e { Some(v) } else { None }).collect();
-    let over_steps = |name: &str, mark, colour, value: &dyn Fn(&Step) -> f64| Series {
-        name: name.into(),
-        points: steps.iter().map(|s| (s.step as f64, value(s))).collect(),
-        mark,
-        colour,
-    };
-    let over_evaluations = |name: &str, split, colour, value: &dyn Fn(&Evaluated) -> Option<f64>| Series {
-        name: name.into(),
-        points: (evaluated.iter().filter(|e| e.split == split))
-            .filter_map(|e| Some((e.step as f64, value(e)?)))
-            .collect(),
-        mark: Mark::Dots,
-        colour,
-    };
-    let chart = |title: &str, y_label, series: Vec<Series>| Chart {
-        title: title.into(),
-        x_label: "update",
-        y_label,
-        logarithmic: false,
-        from_zero: false,
-        series,
-    };
-
-    let squares = evaluated.iter().any(|e| e.scores.get("mean_squared_error").is_some());
-    let mut charts = vec![chart(
-        "Loss",
-        if squares { "squared error (standardised)" } else { "cross-entropy (nats)" },
-        vec![
-            over_steps("train, each update", Mark::Faint, 0, &|s| s.loss),
-            over_steps("train, smoothed", Mark::Line, 0, &|s| s.smoothed_loss),
-            over_evaluations("valid", Split::Valid, 1, &|e| Some(e.loss)),
-            over_evaluations("test", Split::Test, 2, &|e| Some(e.loss)),
-        ],
-    )];
-    if evaluated.iter().any(|e| e.scores.get("perplexity").is_some()) {
-        let mut perplexity = chart(
-            "Perplexity",
-            "perplexity",
-            vec![
-                over_steps("train, smoothed", Mark::Line, 0, &|s| s.smoothed_loss.exp()),
-                over_evaluations("valid", Split::Valid, 1, &|e| e.scores.get("perplexity")),
-                over_evaluations("test", Split::Test, 2, &|e| e.scores.get("perplexity")),
-            ],
-        );
-        perplexity.logarithmic = true;
-        charts.push(perplexity);
-    }
-    if evaluated.iter().any(|e| e.scores.get("error_percent").is_some()) {
-        let mut error = chart(
-            "Error",
-            "wrong documents (%)",
-            vec![
-                over_evaluations("valid", Split::Valid, 1, &|e| e.scores.get("error_percent")),
-                over_evaluations("test", Split::Test, 2, &|e| e.scores.get("error_percent")),
-            ],
-        );
-        error.from_zero = true;
-        charts.push(error);
-    }
-    // of other tasks the score that comes first
-    let first = evaluated.first().and_then(|e| e.scores.iter().next());
-    if let Some((name, _)) = first.filter(|(name, _)| !["perplexity", "error_percent"].contains(name)) {
-        charts.push(chart(
-            &name.replace('_', " "),
-            "score",
-            vec![
-                over_evaluations("valid", Split::Valid, 1, &|e| e.scores.get(name)),
-                over_evaluations("test", Split::Test, 2, &|e| e.scores.get(name)),
-            ],
-        ));
-    }
-    let count = steps.iter().map(|s| s.learning_rates.len()).max().unwrap_or(0);
-    let rates = (0..count).map(|g| {
-        let name = groups.get(g).cloned().unwrap_or_else(|| format!("group {g}"));
-        over_steps(&name, Mark::Line, g, &|s| s.learning_rates.get(g).copied().unwrap_or(f64::NAN))
-    });
-    let mut schedule = chart("Learning rates", "learning rate", rates.collect());
-    schedule.from_zero = true;
-    charts.push(schedule);
-    let mut norm =
-        chart("Gradient norm", "L2 norm", vec![over_steps("before clipping", Mark::Line, 3, &|s| s.gradient_norm)]);
-    norm.from_zero = true;
-    charts.push(norm);
-    charts
 }
 
 #[cfg(test)]
@@ -362,7 +278,7 @@ mod tests {
     #[test]
     fn many_points_become_means() {
         let points: Vec<_> = (0..100_000).map(|i| (i as f64, 2.0)).collect();
-        let few = thinned(&points);
+        let few = thinned(&points, MOST_POINTS);
         assert!(few.len() <= MOST_POINTS && few.iter().all(|p| p.1 == 2.0));
         assert_eq!(few.len(), 599);
     }

@@ -337,6 +337,7 @@ impl Observer for Progress {
             Event::Environment { .. }
             | Event::Note { .. }
             | Event::Unfrozen { .. }
+            | Event::Layers(_)
             | Event::Confusion { .. }
             | Event::Table { .. }
             | Event::Checkpoint { .. }
@@ -380,6 +381,7 @@ mod tests {
             learning_rates: vec![0.1],
             momentum: 0.8,
             gradient_norm: 1.0,
+            gradient_scale: 1.0,
             pool_allocations: 0,
             pool_bytes: 0,
             peak_rss_mb: 1.0,

@@ -6,6 +6,7 @@
 
 mod epoch;
 mod health;
+mod layers;
 mod progress;
 mod saving;
 
@@ -152,6 +153,7 @@ pub struct Training<'a> {
     started: Instant,
     before: f64,
     told: health::Told,
+    watch: layers::Watch,
 }
 
 impl<'a> Training<'a> {
@@ -181,6 +183,7 @@ impl<'a> Training<'a> {
             learning_rates: vec![0.0; parameters.groups()],
             momentum: 0.0,
             gradient_norm: 0.0,
+            gradient_scale: 1.0,
             pool_allocations: 0,
             pool_bytes: 0,
             peak_rss_mb: 0.0,
@@ -188,6 +191,7 @@ impl<'a> Training<'a> {
         let mut this = Training {
             rates: vec![0.0; parameters.groups()],
             norm: GradientNorm::new(parameters)?,
+            watch: layers::Watch::new(parameters),
             settings,
             task,
             graph,
@@ -347,6 +351,7 @@ impl<'a> Training<'a> {
         if looked_at {
             self.look_at_gates()?;
         }
+        self.watch_gates()?;
         self.graph.backward(update.total, self.parameters)?;
         let pass = trace::pass(trace::Pass::Update);
         let norm = self.norm.compute(self.parameters)?;
@@ -368,6 +373,7 @@ impl<'a> Training<'a> {
         for ((rate, &max), &trainable) in self.rates.iter_mut().zip(&phase.rates).zip(&phase.trainable) {
             *rate = if trainable { max * factor } else { 0.0 };
         }
+        let scale = clip_scale(norm, self.settings.training.clip);
         let momentum = point.momentum.unwrap_or(self.settings.training.base_momentum());
         self.optimiser.step(
             self.parameters,
@@ -375,7 +381,7 @@ impl<'a> Training<'a> {
                 lr: &self.rates,
                 momentum,
                 weight_decay: &[self.settings.training.weight_decay],
-                gradient_scale: clip_scale(norm, self.settings.training.clip),
+                gradient_scale: scale,
             },
         )?;
         collecting.map_or(Ok(()), Collecting::finish)?;
@@ -396,7 +402,8 @@ impl<'a> Training<'a> {
             (step.step, step.total_steps) = (p.update, total_steps);
             (step.loss, step.smoothed_loss) = (loss, p.smoothed / p.smoothed_weight);
             (step.tokens, step.documents) = (update.tokens, update.documents);
-            (step.seconds, step.momentum, step.gradient_norm) = (seconds, momentum, norm);
+            (step.seconds, step.momentum) = (seconds, momentum);
+            (step.gradient_norm, step.gradient_scale) = (norm, scale);
             step.learning_rates.copy_from_slice(&self.rates);
             (step.pool_allocations, step.pool_bytes) = (pool.allocations as u64, pool.bytes as u64);
             if p.update % 16 == 1 {
@@ -404,6 +411,7 @@ impl<'a> Training<'a> {
             }
         }
         self.observer.observe(&self.event)?;
+        self.tell_layers()?;
         Ok(Outcome::Done)
     }
 

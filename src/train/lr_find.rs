@@ -185,6 +185,7 @@ mod tests {
                 learning_rates: vec![0.5, 1.0],
                 momentum: 0.0,
                 gradient_norm: 1.0,
+                gradient_scale: 1.0,
                 pool_allocations: 0,
                 pool_bytes: 0,
                 peak_rss_mb: 0.0,

@@ -17,6 +17,11 @@ use crate::train::Stage;
 pub trait Observer {
     fn observe(&mut self, event: &Event) -> Result<()>;
 
+    /// Whether [`Event::Layers`] is wanted, which takes a pass over the weights.
+    fn wants_layers(&self) -> bool {
+        false
+    }
+
     /// Makes what was told last, and counts it, where this listener keeps it.
     fn told(&mut self) -> Result<Option<u64>> {
         Ok(None)
@@ -47,6 +52,10 @@ impl Observer for () {
 impl Observer for Vec<Box<dyn Observer>> {
     fn observe(&mut self, event: &Event) -> Result<()> {
         self.iter_mut().try_for_each(|observer| observer.observe(event))
+    }
+
+    fn wants_layers(&self) -> bool {
+        self.iter().any(|observer| observer.wants_layers())
     }
 
     fn told(&mut self) -> Result<Option<u64>> {
@@ -170,12 +179,29 @@ pub struct Step {
     /// Global L2 norm before clipping.
     #[serde(deserialize_with = "nan")]
     pub gradient_norm: f64,
+    /// What the gradients were multiplied with: less than 1 where they were clipped.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub gradient_scale: f64,
     /// Heap requests of the memory pool so far; constant from step 2 on.
     pub pool_allocations: u64,
     /// Bytes that the pool holds.
     pub pool_bytes: u64,
     /// High-water mark of the process in MiB.
     pub peak_rss_mb: f64,
+}
+
+/// The layer groups at one update, at most some 200 times a stage; by group, in the order of
+/// [`StageStarted::groups`]. `None` where a group is frozen or has no such numbers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Layers {
+    /// As [`Step::step`].
+    pub step: u64,
+    /// L2 norms of the gradients, before clipping.
+    pub gradients: Vec<Option<f64>>,
+    /// L2 norms of the weights, after the update.
+    pub weights: Vec<Option<f64>>,
+    /// Shares of the gates that are nearer than 0.01 to 0 or 1.
+    pub saturated: Vec<Option<f64>>,
 }
 
 /// The model was measured on held-out data. Rates are in percent.
@@ -199,6 +225,15 @@ pub struct Evaluated {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
 }
 
 /// Everything a training run tells.
@@ -228,6 +263,7 @@ pub enum Event {
         text: String,
     },
     Step(Step),
+    Layers(Layers),
     Evaluated(Evaluated),
     /// Rows are true classes, columns are predictions.
     Confusion {
@@ -282,6 +318,7 @@ impl Event {
     pub fn step(&self) -> Option<u64> {
         match self {
             Event::Step(step) => Some(step.step),
+            Event::Layers(layers) => Some(layers.step),
             Event::Evaluated(evaluated) => Some(evaluated.step),
             Event::Checkpoint { step, .. } | Event::Unfrozen { step, .. } => Some(*step),
             _ => None,
@@ -315,6 +352,19 @@ mod tests {
         let text = serde_json::to_string(&event).unwrap();
         let Event::Evaluated(back) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
         assert!(back.loss.is_nan() && text.contains(r#""stage":"pretrain""#), "{text}");
+    }
+
+    /// As an earlier version wrote it: nobody knows of a clipping.
+    #[test]
+    fn a_step_without_a_scale() {
+        let text = r#"{"event":"step","stage":"pretrain","epoch":1,"step":1,"total_steps":2,"loss":1.0,
+            "smoothed_loss":1.0,"tokens":1,"documents":0,"seconds":0.1,"learning_rates":[0.1],"momentum":0.8,
+            "gradient_norm":2.0,"pool_allocations":1,"pool_bytes":1,"peak_rss_mb":1.0}"#;
+        let Event::Step(mut step) = serde_json::from_str(text).unwrap() else { panic!("no step") };
+        assert_eq!(step.gradient_scale, 1.0);
+        assert!(!serde_json::to_string(&step).unwrap().contains("gradient_scale"));
+        step.gradient_scale = 0.25;
+        assert!(serde_json::to_string(&Event::Step(step)).unwrap().contains(r#""gradient_scale":0.25"#));
     }
 
     #[test]

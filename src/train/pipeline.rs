@@ -18,6 +18,7 @@ use super::stages::{
 };
 use crate::answer::ensemble::Ensemble;
 use crate::error::Result;
+use crate::files;
 use crate::models::base::Base;
 use crate::models::{self, Folder, Loaded};
 use crate::nn::LanguageModel;
@@ -388,6 +389,15 @@ pub(in crate::train) fn classifiers(out: &Path) -> Result<[Vec<PathBuf>; 2]> {
 pub fn stage_directories(out: &Path) -> Result<Vec<PathBuf>> {
     let finished = |directory: PathBuf| Ok(models::is_finished(&directory)?.then_some(directory));
     all_directories(out).into_iter().filter_map(|directory| finished(directory).transpose()).collect()
+}
+
+/// The directories of a run in which a stage has begun, finished or not, in the order of the stages.
+///
+/// # Errors
+/// The directory cannot be looked into.
+pub fn begun_directories(out: &Path) -> Result<Vec<PathBuf>> {
+    let begun = |directory: PathBuf| Ok(files::exists(&directory.join(models::METRICS_FILE))?.then_some(directory));
+    all_directories(out).into_iter().filter_map(|directory| begun(directory).transpose()).collect()
 }
 
 /// Means over several seeds, with `…_sd` (the sample's standard deviation) beside every error,

@@ -14,7 +14,7 @@ use serde_json::json;
 pub(super) use self::class_weights::ClassWeights;
 pub(super) use self::classifier::check_sizes;
 pub use self::classifier::{
-    ClassifierSources, Fold, From, all_labelled, check_classes, classifier_parts, train_classifier,
+    ClassifierSources, FROM_SCRATCH, Fold, From, all_labelled, check_classes, classifier_parts, train_classifier,
 };
 pub(super) use self::examples::{check_chunks, check_kind};
 pub use self::language_model::{LmSources, train_language_model};

@@ -63,8 +63,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The number of heap calls at every step, and the step's tokens.
-struct Steps(Vec<(u64, u64)>);
+/// The number of heap calls at every step, and the step's tokens; and how often the layers were
+/// told of.
+struct Steps(Vec<(u64, u64)>, usize);
 
 impl Observer for Steps {
     fn observe(&mut self, event: &Event) -> Result<()> {
@@ -72,7 +73,12 @@ impl Observer for Steps {
             assert!(self.0.len() < self.0.capacity(), "this listener must not call the heap either");
             self.0.push((CALLS.load(Ordering::Relaxed), step.tokens));
         }
+        self.1 += usize::from(matches!(event, Event::Layers(_)));
         Ok(())
+    }
+
+    fn wants_layers(&self) -> bool {
+        true
     }
 }
 
@@ -138,11 +144,12 @@ fn steps(store: &Arc<TokenStore>, case: &Case) -> Vec<(u64, u64)> {
         ..Recipe::named("tiny").unwrap().pretrain.training
     };
     let settings = LoopSettings { stage: Stage::Pretrain, phases: vec![phase], training };
-    let mut observer = Steps(Vec::with_capacity(1000));
+    let mut observer = Steps(Vec::with_capacity(1000), 0);
     Training::new(settings, &mut task, &mut graph, &mut parameters, &mut observer, Checkpoints::none(), None)
         .unwrap()
         .run()
         .unwrap();
+    assert_eq!(observer.1, observer.0.len(), "few steps: the layers are told of at each");
     observer.0
 }
 

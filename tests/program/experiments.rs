@@ -70,6 +70,7 @@ fn a_curve_has_a_point_for_every_number_of_labels() {
     assert_eq!(points, expected);
     let svg = text(&data.read("out/curve.svg"));
     assert!(svg.starts_with("<svg") && svg.contains("<polygon") && svg.contains("from scratch"), "a picture");
+    assert!(text(&data.read("out/curve.html")).contains("\"name\":\"from scratch\""), "numbers to point at");
     // the language model of all text is tuned once for both numbers
     assert!(data.read("out/seed-42/text/finetune-lm/model.safetensors").len() > 1000);
     assert!(!std::path::Path::new(&data.path("out/seed-42/labels-4/all/finetune-lm")).exists());

@@ -27,6 +27,7 @@ mod output;
 mod page;
 mod recorded_bits;
 mod reliability;
+mod report;
 mod serve;
 mod subword;
 mod tags;

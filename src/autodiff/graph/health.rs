@@ -28,23 +28,22 @@ impl Graph {
         Ok(None)
     }
 
-    /// For every recurrent operation of this step the share of its gates that are nearer than 0.01
-    /// to 0 or 1, and its first parameter. Before the backward pass, which takes the gates; on the
-    /// CPU alone.
+    /// Tells for every recurrent operation of this step the share of its gates that are nearer than
+    /// 0.01 to 0 or 1, and its first parameter. Before the backward pass, which takes the gates; on
+    /// the CPU alone. Nothing is taken from the heap.
     ///
     /// # Errors
     /// Errors of reading.
-    pub fn saturations(&self) -> Result<Vec<(Option<ParameterId>, f64)>> {
+    pub fn saturations(&self, mut tell: impl FnMut(Option<ParameterId>, f64)) -> Result<()> {
         if self.device() != Device::Cpu {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let mut all = Vec::new();
         for node in &self.nodes[..self.length] {
             if let Some(share) = node.operation.saturation(&node.saved)? {
-                all.push((node.inputs.iter().find_map(|&v| self.parameter_of(v)), share));
+                tell(node.inputs.iter().find_map(|&v| self.parameter_of(v)), share);
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     fn is_of_this_step(&self, var: Var) -> bool {

@@ -15,7 +15,7 @@ use crate::device::cuda::context;
 use crate::error::{Error, Result};
 use crate::ops::gpu::{MaskWords, Products, put_scaled};
 use crate::real_type;
-use crate::tensor::Tensor;
+use crate::tensor::{Real, Tensor};
 
 /// See [`lstm`].
 pub struct Lstm;
@@ -223,12 +223,15 @@ impl Operation for Lstm {
         let Some(Some(gates)) = saved.first() else { return Ok(None) };
         let hidden = gates.shape().dims().last().map_or(0, |width| width / 4);
         let (mut near, mut all) = (0usize, 0usize);
-        for row in gates.to_f64().chunks_exact(4 * hidden.max(1)) {
-            // i, f and o; g is a value, not a gate
-            let squashed = row[..2 * hidden].iter().chain(&row[3 * hidden..]);
-            near += squashed.filter(|&&x| !(0.01..=0.99).contains(&x)).count();
-            all += 3 * hidden;
-        }
+        real_type!("lstm", "gates", gates.dtype(), T => {
+            let (low, high) = (T::from_f64(0.01), T::from_f64(0.99));
+            for row in gates.read::<T>().chunks_exact(4 * hidden.max(1)) {
+                // i, f and o; g is a value, not a gate
+                let squashed = row[..2 * hidden].iter().chain(&row[3 * hidden..]);
+                near += squashed.filter(|&x| !(low..=high).contains(x)).count();
+                all += 3 * hidden;
+            }
+        });
         Ok((all > 0).then(|| near as f64 / all as f64))
     }
 

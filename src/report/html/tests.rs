@@ -2,7 +2,7 @@ use super::*;
 use crate::answer::Scores;
 use crate::text::Direction;
 use crate::train::Stage;
-use crate::train::observer::{Evaluated, RecipeRow, Step};
+use crate::train::observer::{Evaluated, Layers, RecipeRow, Step};
 
 fn started(stage: Stage, first_step: u64, groups: &[&str]) -> Event {
     let row = |key: &str, value: &str, source: &str| RecipeRow {
@@ -43,7 +43,7 @@ fn evaluated(stage: Stage, epoch: u64, loss: f64) -> Event {
     })
 }
 
-fn stage_events(stage: Stage, groups: &[&str]) -> Vec<Event> {
+pub(in crate::report) fn stage_events(stage: Stage, groups: &[&str]) -> Vec<Event> {
     let mut events = vec![started(stage, 0, groups), Event::warning("3 documents are <empty>")];
     for step in 1..=300u64 {
         let t = step as f64 / 300.0;
@@ -64,15 +64,25 @@ fn stage_events(stage: Stage, groups: &[&str]) -> Vec<Event> {
                 .collect(),
             momentum: 0.8,
             gradient_norm: 0.5 + t,
+            gradient_scale: (1.0 / (0.5 + t)).min(1.0),
             pool_allocations: 40,
             pool_bytes: 1 << 20,
             peak_rss_mb: 100.0,
         }));
+        if stage == Stage::Pretrain && step % 5 == 1 {
+            let all = |x: f64| (0..groups.len()).map(|g| (g > 0).then(|| x * (1.0 + g as f64))).collect::<Vec<_>>();
+            let (gradients, weights, saturated) = (all(0.1 + t), all(20.0 + t), all(0.05 * t));
+            events.push(Event::Layers(Layers { step, gradients, weights, saturated }));
+        }
         if step % 100 == 0 {
             events.push(evaluated(stage, step / 100, loss + 0.1));
         }
     }
     events
+}
+
+pub(in crate::report) fn run(name: &str, events: Vec<Event>, config: Option<Value>) -> Run {
+    Run { name: name.into(), folder: name.into(), events, config, rule: None }
 }
 
 /// A page like that of a whole run. `ULMFIT_REPORT_SAMPLE=FILE` keeps it to be looked at.
@@ -88,11 +98,8 @@ fn page_is_complete_and_self_contained() {
     let rows = vec![("processor".into(), "Some & Other".into())];
     classifier.push(Event::Environment { rows });
     let config = serde_json::json!({"architecture": {"layers": 3}, "vocabulary": vec![1; 100]});
-    let runs = [
-        Run { name: "pretrain".into(), events: language_model, config: None, rule: None },
-        Run { name: "classifier".into(), events: classifier, config: Some(config), rule: None },
-    ];
-    let page = page("TREC-6 <six>", &runs).unwrap();
+    let runs = [run("pretrain", language_model, None), run("classifier", classifier, Some(config))];
+    let page = page("TREC-6 <six>", &runs, "<section id=\"more\"></section>\n").unwrap();
     if let Some(path) = std::env::var_os("ULMFIT_REPORT_SAMPLE") {
         std::fs::write(path, &page).unwrap();
     }
@@ -111,11 +118,16 @@ fn page_is_complete_and_self_contained() {
     ] {
         assert!(page.contains(part), "missing: {part}");
     }
-    // loss, perplexity or error, rates, norm: four charts for each of the two stages
-    assert_eq!(page.matches("<svg ").count(), 8);
+    // loss, perplexity or error, rates, norm, clipped updates, norms by layer and gates by layer, for
+    // the two stages; the classifier's layers were not told of
+    assert_eq!(page.matches("<svg ").count(), 13);
+    assert!(page.contains("Weight norm by layer") && page.contains("Saturated gates"));
     assert!(!page.contains("<six>") && !page.contains("<ENTY>"));
-    let outside = page.replace("http://www.w3.org/2000/svg", "");
-    assert!(!outside.contains("http") && !outside.contains("<script") && !outside.contains("src="));
+    assert!(page.contains("id=\"more\"") && page.matches("<script type=\"application/json\">").count() == 13);
+    let outside = frame::own(&page).replace("http://www.w3.org/2000/svg", "");
+    for part in ["http:", "https:", "<link", "src=", "@import", "url(", "fetch(", "import("] {
+        assert!(!outside.contains(part), "{part}");
+    }
 }
 
 #[test]

@@ -46,8 +46,13 @@ impl Training<'_> {
 
     /// After the forward pass: gates that are nearer than 0.01 to 0 or 1, nearly all of a layer.
     pub(super) fn look_at_gates(&mut self) -> Result<()> {
-        for (id, share) in self.graph.saturations()?.into_iter().filter(|(_, share)| *share > SATURATED) {
-            let Some(id) = id else { continue };
+        let mut found = Vec::new();
+        self.graph.saturations(|id, share| {
+            if share > SATURATED {
+                found.extend(id.map(|id| (id, share)));
+            }
+        })?;
+        for (id, share) in found {
             let layer = self.parameters.group_names()[self.parameters.group(id)].clone();
             let text = format!("layer '{layer}': {:.0} % of its gates are saturated: it hardly learns", 100.0 * share);
             self.tell_once(format!("gates of {layer}"), &text)?;

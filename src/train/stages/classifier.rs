@@ -38,6 +38,9 @@ pub struct ClassifierSources {
     pub fold: Option<Fold>,
 }
 
+/// Begins the part of a run whose classifier stands on no language model.
+pub const FROM_SCRATCH: &str = "from scratch";
+
 /// One part of several of the labelled documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fold {
@@ -144,7 +147,7 @@ pub fn train_classifier(
         (Some(fold), _) => Some(format!("fold {} of {}", fold.index + 1, fold.count)),
         (None, None) => {
             let rates: Vec<String> = settings.training.lr.iter().map(f64::to_string).collect();
-            Some(format!("from scratch, rate {}", rates.join(", ")))
+            Some(format!("{FROM_SCRATCH}, rate {}", rates.join(", ")))
         }
         (None, Some(_)) => None,
     };

@@ -24,7 +24,7 @@ fn timeless(events: Vec<Value>) -> Vec<Value> {
 }
 
 /// The files that must be the same however often a run was stopped.
-const KINDS: [&str; 4] = ["step", "evaluated", "unfrozen", "finished"];
+const KINDS: [&str; 5] = ["step", "layers", "evaluated", "unfrozen", "finished"];
 
 /// Killed at any call about its folder, a run goes on to the same bits, and its metrics have the
 /// same lines.
