@@ -5,7 +5,7 @@
 #           gradients, training, graphs, counters, the PTX
 #   reliability  a death and a failure at every call of the file system, not at a slice of them
 #   serve   throughput, times at half load, 10,000 malformed requests, 10,000 slow clients
-#   tensorboard  event files, read by the package itself (tools/tensorboard.py; needs the network)
+#   tensorboard  event files, read by the package itself (tools/event_files.py; needs the network)
 #   python  the wheel, in a fresh environment (python/test.sh)
 #   demo    the demonstration, seeds 1 to 5 peer WikiText-2 and TREC-6 with the peer's recipe
 #           (tools/peer/ours.sh)
@@ -62,7 +62,7 @@ for part in "$@"; do
     tensorboard)
       python3 -m venv "$out/tensorboard"
       "$out/tensorboard/bin/pip" install --quiet --disable-pip-version-check tensorboard setuptools
-      step "Event files, read by tensorboard" "$out/tensorboard/bin/python" tools/tensorboard.py $ulmfit ;;
+      step "Event files, read by tensorboard" "$out/tensorboard/bin/python" tools/event_files.py $ulmfit ;;
     serve) step "The server: answers, throughput, malformed requests, slow clients" \
       python3 tools/serve.py $ulmfit "$data" "$out/serve" ;;
     python) step "The Python package: wheel, scikit-learn, types" python/test.sh ;;

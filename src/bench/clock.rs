@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::format::Format;
 use super::projection;
+use super::student::quantile;
 use crate::device::{Device, cuda};
 use crate::error::{Error, Result};
 use crate::trace::{Recorder, Recording};
@@ -54,6 +55,8 @@ pub struct Timing {
     pub median: f64,
     pub best: f64,
     pub runs: usize,
+    /// Half of the 95 % interval of the median over the median; `None` of one run or two.
+    pub noise: Option<f64>,
     /// Processors that others had on the average while it was measured; `None` where that cannot be
     /// told, or the time was too short to.
     pub foreign: Option<f64>,
@@ -65,8 +68,28 @@ impl Timing {
         let mut sorted = seconds.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-        Timing { median: 0.5 * (low + high), best: sorted[0], runs: sorted.len(), foreign }
+        let median = 0.5 * (low + high);
+        Timing { median, best: sorted[0], runs: sorted.len(), noise: noise(&sorted, median), foreign }
     }
+}
+
+/// Half of the 95 % interval of a median over the median: between two of the ascending values, and
+/// of few by Student's distribution.
+fn noise(sorted: &[f64], median: f64) -> Option<f64> {
+    let n = sorted.len();
+    let half = match n {
+        0..3 => return None,
+        3..6 => {
+            let mean = sorted.iter().sum::<f64>() / n as f64;
+            let squares = sorted.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
+            quantile((n - 1) as f64) * (squares / (n - 1) as f64 / n as f64).sqrt()
+        }
+        _ => {
+            let low = ((n as f64 - 1.96 * (n as f64).sqrt()) / 2.0).max(0.0) as usize;
+            0.5 * (sorted[n - 1 - low] - sorted[low])
+        }
+    };
+    (median > 0.0).then(|| half / median)
 }
 
 /// Times `run`, which returns the seconds of its timed part. One run before the first that counts
@@ -192,7 +215,13 @@ mod tests {
     fn the_median_lies_in_the_middle() {
         let timing = Timing::of(&[3.0, 1.0, 2.0], None);
         assert_eq!((timing.median, timing.best, timing.runs), (2.0, 1.0, 3));
-        assert_eq!(Timing::of(&[4.0, 1.0], None).median, 2.5);
+        let two = Timing::of(&[4.0, 1.0], None);
+        assert_eq!((two.median, two.noise), (2.5, None));
+        // 4.303 · 1 / √3 over 2
+        assert!((timing.noise.unwrap() - 1.2422).abs() < 1e-4, "{timing:?}");
+        // of 100 the 41st and the 60th bound it
+        let many: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(Timing::of(&many, None).noise, Some(0.5 * (60.0 - 41.0) / 50.5));
     }
 
     #[test]

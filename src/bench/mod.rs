@@ -21,8 +21,10 @@ mod session;
 mod spans;
 mod step;
 pub mod steps;
+mod student;
 mod text;
 pub mod trace_file;
+pub mod verdict;
 pub mod verify;
 
 use std::path::Path;

@@ -38,6 +38,9 @@ pub struct Row {
     pub suite: String,
     pub best_ms: Option<f64>,
     pub runs: usize,
+    /// Half of the 95 % interval of the median, as a share of it; null of few runs.
+    #[serde(default)]
+    pub noise: Option<f64>,
     /// Units done in a second, where there is a unit that users count in.
     #[serde(default)]
     pub rate: Option<f64>,
@@ -96,6 +99,7 @@ impl Row {
             suite: suite.into(),
             best_ms: timed.then_some(1e3 * timing.best),
             runs: timing.runs,
+            noise: timing.noise.filter(|_| timed),
             rate: None,
             unit: None,
             error: None,
@@ -152,9 +156,32 @@ impl Row {
     }
 
     /// The key by which rows of two reports are compared.
-    fn key(&self) -> [&str; 5] {
+    pub(super) fn key(&self) -> [&str; 5] {
         [&self.name, &self.shape, &self.device, &self.precision, &self.direction]
     }
+}
+
+/// The results that a file of `ulmfit bench --json` holds: one, or several, each on a line of its
+/// own; their rows and peaks.
+///
+/// # Errors
+/// The file cannot be read, or holds no result.
+pub(super) fn results(path: &Path) -> Result<Vec<(Vec<Row>, serde_json::Value)>> {
+    let text = files::read_text(path)?;
+    let one = |text: &str| {
+        let value: serde_json::Value = serde_json::from_str(text).ok()?;
+        let rows: Vec<Row> = Vec::deserialize(value.get("rows").filter(|_| value.get("peaks").is_some())?).ok()?;
+        Some((rows, value["peaks"].clone()))
+    };
+    let all: Vec<_> = match one(&text) {
+        Some(whole) => vec![whole],
+        None => text.lines().filter_map(one).collect(),
+    };
+    if all.is_empty() {
+        return Err(Error::file(path, "is no result of a benchmark")
+            .hint("--compare takes what 'ulmfit bench --json' has printed"));
+    }
+    Ok(all)
 }
 
 /// An earlier run's rows.
@@ -184,17 +211,10 @@ impl Earlier {
     /// # Errors
     /// The file cannot be read, or holds no such object.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = files::read_text(path)?;
-        let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        let value: serde_json::Value =
-            serde_json::from_str(last).or_else(|_| serde_json::from_str(&text)).unwrap_or_default();
-        let rows = value.get("rows").filter(|_| value.get("peaks").is_some());
-        let rows: Option<Vec<Row>> = rows.and_then(|rows| Vec::deserialize(rows).ok());
-        match rows {
-            Some(rows) => Ok(Earlier { path: path.to_path_buf(), rows, peaks: value["peaks"].clone() }),
-            None => Err(Error::file(path, "is no result of a benchmark")
-                .hint("--compare takes what 'ulmfit bench --json' has printed")),
-        }
+        // of several the last one
+        let last = results(path)?.pop();
+        let (rows, peaks) = last.ok_or_else(|| Error::file(path, "is no result of a benchmark"))?;
+        Ok(Earlier { path: path.to_path_buf(), rows, peaks })
     }
 
     /// Sets the ratios of the rows that this run has, too.

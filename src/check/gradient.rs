@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::model::{self, ModelCheck};
 use super::stencil::Stencil;
-use super::verdict::Verdict;
+use super::sweep;
+use super::verdict::{Compared, Verdict};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{self, Case};
@@ -60,13 +61,14 @@ pub struct GradientReport {
     pub rows: Vec<GradientRow>,
 }
 
-enum Subject {
+/// What is checked.
+pub(super) enum Subject {
     Operation(Case),
     Model(ModelCheck),
 }
 
 impl Subject {
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         match self {
             Subject::Operation(case) => case.operation,
             Subject::Model(check) => check.model,
@@ -86,6 +88,14 @@ impl Subject {
             Subject::Model(check) => check.compare()?,
         };
         Ok(Verdict::of(&compared))
+    }
+
+    /// Gradients of a few elements, the numeric ones with this step.
+    pub(super) fn compared_at(&self, device: Device, step: f64) -> Result<Vec<Compared>> {
+        match self {
+            Subject::Operation(case) => Stencil::new(case, device)?.compare_at(step, sweep::ELEMENTS),
+            Subject::Model(check) => check.compare_at(step, sweep::ELEMENTS),
+        }
     }
 }
 
@@ -122,6 +132,13 @@ fn distinct<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
 /// model, or of the one named `op`. Cases run in parallel; the result does not depend on the number
 /// of threads.
 pub fn gradient(op: Option<&str>, device: Device) -> Result<GradientReport> {
+    let subjects = subjects(op)?;
+    let verdicts = subjects.par_iter().map(|s| s.check(device)).collect::<Result<Vec<_>>>()?;
+    Ok(summarise(&subjects, &verdicts))
+}
+
+/// Every case of every operation and model, or of the one named `op`.
+pub(super) fn subjects(op: Option<&str>) -> Result<Vec<Subject>> {
     let models: Vec<ModelCheck> = model::all().into_iter().filter(|m| op.is_none_or(|name| m.model == name)).collect();
     distinct(models.iter().map(|m| (m.model, m.case.as_str())))?;
     let mut subjects: Vec<Subject> = cases(op)?.into_iter().map(Subject::Operation).collect();
@@ -133,8 +150,7 @@ pub fn gradient(op: Option<&str>, device: Device) -> Result<GradientReport> {
         return Err(Error::usage(format!("no operation is called '{name}'"))
             .hint(format!("the operations and models are {}", known.join(", "))));
     }
-    let verdicts = subjects.par_iter().map(|s| s.check(device)).collect::<Result<Vec<_>>>()?;
-    Ok(summarise(&subjects, &verdicts))
+    Ok(subjects)
 }
 
 /// The same for cases of your own: an operation that [`ops::ALL`] does not list, or any function

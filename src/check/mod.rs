@@ -18,6 +18,7 @@ mod model;
 mod mutation;
 mod parity;
 mod stencil;
+mod sweep;
 mod verdict;
 mod words;
 
@@ -26,4 +27,5 @@ pub use gradient::{GradientReport, GradientRow, Worst, gradient, gradient_of};
 pub use model::{CheckedModel, ModelCheck};
 pub use mutation::{Mutant, MutationReport, mutation};
 pub use parity::{Compared, ParityReport, ParityRow, ParityWorst, compare, parity, parity_mutation, rounded_alike};
+pub use sweep::{Sweep, sweep};
 pub use verdict::{ABSOLUTE, ABSOLUTE_SHARE, MEDIAN, RELATIVE};

@@ -2,18 +2,16 @@
 
 use rayon::prelude::*;
 
-use super::stencil::{STENCIL, sample};
+use super::stencil::{ELEMENTS, STENCIL, sample};
 use super::verdict::Compared;
 use super::{classifier, language_model, words};
 use crate::autodiff::{ParameterId, Parameters};
 use crate::error::Result;
 use crate::random::{Key, Site, Stream};
 
-/// The step at `x`. Smaller than for an operation, so that no kink is crossed; at half of this,
-/// rounding weighs more and truncation is not felt yet.
-fn step(x: f64) -> f64 {
-    5e-4 * x.abs().max(1.0)
-}
+/// The step, relative to `max(1, |x|)`. Smaller than for an operation, so that no kink is crossed.
+/// At half of this, rounding weighs more and truncation is not felt yet.
+pub(super) const STEP: f64 = 5e-4;
 
 /// A model with fixed data, masks and carried state: its loss is a function of its parameters
 /// alone.
@@ -54,6 +52,12 @@ impl ModelCheck {
 
     /// Analytic and numeric gradients of every trainable parameter at the sampled elements.
     pub(super) fn compare(&self) -> Result<Vec<Compared>> {
+        self.compare_at(STEP, ELEMENTS)
+    }
+
+    /// Analytic gradients of every trainable parameter, and numeric ones with this step, at `most`
+    /// elements or one more.
+    pub(super) fn compare_at(&self, step: f64, most: usize) -> Result<Vec<Compared>> {
         let mut model = (self.build)()?;
         model.parameters().clear_gradients();
         model.gradients()?;
@@ -61,17 +65,17 @@ impl ModelCheck {
         parameters.zero_missing_gradients();
         let trainable: Vec<ParameterId> = parameters.ids().filter(|&id| parameters.is_trainable(id)).collect();
         let gradients: Vec<_> = trainable.iter().map(|&id| (id, parameters.gradient(id).to_f64())).collect();
-        gradients.into_par_iter().map(|(id, gradient)| self.parameter(id, &gradient)).collect()
+        gradients.into_par_iter().map(|(id, gradient)| self.parameter(id, &gradient, step, most)).collect()
     }
 
-    fn parameter(&self, id: ParameterId, gradient: &[f64]) -> Result<Compared> {
+    fn parameter(&self, id: ParameterId, gradient: &[f64], step: f64, most: usize) -> Result<Compared> {
         let mut model = (self.build)()?;
-        let elements = sample(gradient);
+        let elements = sample(gradient, most);
         let mut numeric = Vec::with_capacity(elements.len());
         for &element in &elements {
             let value = model.parameters().value(id).clone();
             let x = value.read::<f64>()[element];
-            let h = step(x);
+            let h = step * x.abs().max(1.0);
             let mut loss = |position: f64| {
                 value.write::<f64>()[element] = x + position * h;
                 model.loss()

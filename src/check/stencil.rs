@@ -16,23 +16,21 @@ pub(super) const ELEMENTS: usize = 4000;
 pub(super) const STENCIL: [(f64, f64); 4] =
     [(1.0, 8.0 / 12.0), (-1.0, -8.0 / 12.0), (2.0, -1.0 / 12.0), (-2.0, 1.0 / 12.0)];
 
-/// The step at `x`. Truncation (~h⁴) and rounding (~2⁻⁵²/h) are both near 1e-13 here, far below the
-/// tolerance of 1e-6.
-pub(super) fn step(x: f64) -> f64 {
-    1e-3 * x.abs().max(1.0)
-}
+/// The step, relative to `max(1, |x|)`. Truncation (~h⁴) and rounding (~2⁻⁵²/h) are both near 1e-13
+/// here, far below the tolerance of 1e-6.
+pub(super) const STEP: f64 = 1e-3;
 
 fn key() -> Key {
     Key::apart(0x6772_6164)
 }
 
-/// The elements of a tensor that are compared: all, or [`ELEMENTS`] of them; always the one of the
+/// The elements of a tensor that are compared: all, or `most` of them; always the one of the
 /// largest gradient.
-pub(super) fn sample(gradient: &[f64]) -> Vec<usize> {
+pub(super) fn sample(gradient: &[f64], most: usize) -> Vec<usize> {
     let mut all: Vec<usize> = (0..gradient.len()).collect();
-    if all.len() > ELEMENTS {
+    if all.len() > most {
         Stream::new(key(), Site::CUSTOM[1], 0, all.len() as u32).shuffle(&mut all);
-        all.truncate(ELEMENTS);
+        all.truncate(most);
         let largest = (0..gradient.len()).max_by(|&i, &j| gradient[i].abs().total_cmp(&gradient[j].abs()));
         all.extend(largest.filter(|i| !all.contains(i)));
         all.sort_unstable();
@@ -122,19 +120,25 @@ impl<'a> Stencil<'a> {
 
     /// Analytic and numeric gradients of all differentiable inputs at the sampled elements.
     pub fn compare(&mut self) -> Result<Vec<Compared>> {
+        self.compare_at(STEP, ELEMENTS)
+    }
+
+    /// Analytic gradients of all differentiable inputs, and numeric ones with this step, at `most`
+    /// elements or one more.
+    pub fn compare_at(&mut self, step: f64, most: usize) -> Result<Vec<Compared>> {
         let mut all = Vec::new();
         for (input, gradient) in self.analytic(None)? {
-            let elements = sample(&gradient);
-            let numeric = elements.iter().map(|&e| self.numeric(input, e)).collect::<Result<_>>()?;
+            let elements = sample(&gradient, most);
+            let numeric = elements.iter().map(|&e| self.numeric(input, e, step)).collect::<Result<_>>()?;
             let analytic = elements.iter().map(|&e| gradient[e]).collect();
             all.push(Compared { name: self.case.inputs[input].name.to_string(), elements, analytic, numeric });
         }
         Ok(all)
     }
 
-    fn numeric(&mut self, input: usize, element: usize) -> Result<f64> {
+    fn numeric(&mut self, input: usize, element: usize, step: f64) -> Result<f64> {
         let x = self.case.inputs[input].tensor.read::<f64>()[element];
-        let h = step(x);
+        let h = step * x.abs().max(1.0);
         // outputs are subtracted before they are weighted and summed: those that do not depend on x
         // cancel exactly
         let mut derivative: Vec<Vec<f64>> = self.weights.iter().map(|w| vec![0.0; w.len()]).collect();
@@ -176,10 +180,10 @@ mod tests {
         for largest in [0, 17, 3 * ELEMENTS - 1] {
             gradient.fill(0.1);
             gradient[largest] = -2.0;
-            let elements = sample(&gradient);
+            let elements = sample(&gradient, ELEMENTS);
             assert!(elements.contains(&largest) && elements.len() <= ELEMENTS + 1 && elements.is_sorted());
-            assert_eq!(elements, sample(&gradient));
+            assert_eq!(elements, sample(&gradient, ELEMENTS));
         }
-        assert_eq!(sample(&gradient[..9]), (0..9).collect::<Vec<_>>());
+        assert_eq!(sample(&gradient[..9], ELEMENTS), (0..9).collect::<Vec<_>>());
     }
 }

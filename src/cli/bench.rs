@@ -9,10 +9,12 @@ use super::{Global, output};
 use crate::bench::format::Format;
 use crate::bench::gpu_peaks::GpuPeaks;
 use crate::bench::report::{Compared, Row};
+use crate::bench::verdict::{Judgement, Verdict, judge};
 use crate::bench::{Options, Report, Suite, run as measure};
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::report::environment::processor;
+use crate::report::instruments;
 
 /// Suites by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -28,7 +30,7 @@ pub enum SuiteName {
 /// Verify results, then time them, beside the peaks of this machine
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  ulmfit bench --suite step --json > before.json\n  ulmfit bench --suite step --compare before.json"
+    after_help = "Example:\n  ulmfit bench --suite step --json > before.json\n  ulmfit bench --suite step --compare before.json\n  ulmfit bench --compare before.json after.json\n  ulmfit bench --suite ops --html ops.html"
 )]
 pub struct Args {
     /// What to measure: single operations, the recurrent core, training steps, tokenizers,
@@ -38,9 +40,13 @@ pub struct Args {
     /// Only rows of this name, as lm_step
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
-    /// Compare with what an earlier run has printed with --json
+    /// Compare with what an earlier run has printed with --json; of two files nothing is measured:
+    /// they are compared with each other
+    #[arg(long, value_name = "FILE", num_args = 1..=2)]
+    pub compare: Vec<PathBuf>,
+    /// Write a page with the rows under the roofline of the machine
     #[arg(long, value_name = "FILE")]
-    pub compare: Option<PathBuf>,
+    pub html: Option<PathBuf>,
     /// One run of what takes long, and few of what does not: a first look
     #[arg(long)]
     pub quick: bool,
@@ -50,6 +56,21 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
+    if args.compare.len() > 2 {
+        return Err(Error::usage("--compare: two files at most"));
+    }
+    if let [before, after] = &args.compare[..] {
+        if args.html.is_some() || args.only.is_some() || args.quick {
+            return Err(Error::usage("--compare with two files measures nothing: leave the other flags out"));
+        }
+        let judgement = judge(before, after)?;
+        let value = serde_json::to_value(&judgement)
+            .map_err(|e| Error::data(format!("cannot write the comparison as JSON: {e}")))?;
+        return output::result(global.json, &judged(&judgement), &value);
+    }
+    if let Some(file) = &args.html {
+        output::check_place("--html", file)?;
+    }
     let global = &global.for_check("bench")?;
     global.announce_device();
     let on_cpu = global.devices.contains(&Device::Cpu);
@@ -82,7 +103,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         reduced: args.reduced,
         only: args.only.as_deref(),
         formats,
-        compare: args.compare.as_deref(),
+        compare: args.compare.first().map(PathBuf::as_path),
     };
     let report = measure(&options, &mut |row| {
         if !global.quiet {
@@ -94,7 +115,55 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         serde_json::to_value(&report).map_err(|e| Error::data(format!("cannot write the result as JSON: {e}")))?;
     value["processor"] = processor().into();
     value["version"] = env!("CARGO_PKG_VERSION").into();
-    output::result(global.json, &table(&report), &value)
+    let mut text = table(&report);
+    if let Some(file) = &args.html {
+        crate::files::put(file, instruments::bench(&value)?)?;
+        let _ = writeln!(text, "report: {}", file.display());
+    }
+    output::result(global.json, &text, &value)
+}
+
+/// A comparison of saved results, for people.
+fn judged(judgement: &Judgement) -> String {
+    let Judgement { before, after, results: [a, b], rows, missing, machine } = judgement;
+    let mut text = format!("before: {before} ({a} results); after: {after} ({b} results)\n");
+    for (what, ratio) in machine {
+        let _ = writeln!(text, "the machine itself, {what}: after {ratio:.2} of before");
+    }
+    let _ = writeln!(
+        text,
+        "\n{:<27} {:<44} {:<9} {:>10} {:>10} {:>6}  {:<14} verdict",
+        "name", "shape", "direction", "before ms", "after ms", "ratio", "95 % interval"
+    );
+    for row in rows {
+        let words = [&row.name, &row.precision, &row.device].map(String::as_str);
+        let name: Vec<&str> = words.into_iter().filter(|word| !word.is_empty() && *word != "cpu").collect();
+        let interval = row.interval.map_or_else(|| "-".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
+        let _ = writeln!(
+            text,
+            "{:<27} {:<44} {:<9} {:>10} {:>10} {:>6.3}  {interval:<14} {}",
+            name.join(" "),
+            row.shape,
+            row.direction,
+            digits(row.before_ms),
+            digits(row.after_ms),
+            row.ratio,
+            row.verdict.words()
+        );
+    }
+    let count = |verdict: Verdict| rows.iter().filter(|row| row.verdict == verdict).count();
+    let (faster, slower) = (count(Verdict::Faster), count(Verdict::Slower));
+    let (same, unknown) = (count(Verdict::NoDifference), count(Verdict::Unknown));
+    let _ = writeln!(
+        text,
+        "\n{faster} faster, {slower} slower, {same} without a difference seen, {unknown} of unknown noise"
+    );
+    text += "a ratio above 1 is faster after; of 20 rows without any difference one is told of by chance\n";
+    if *a.min(b) < 2 {
+        text += "single results: the noise between processes is not in it; append several to each file, in turn\n";
+    }
+    missing.iter().for_each(|row| text += &format!("in {row}\n"));
+    text
 }
 
 fn progress(row: &Row) -> String {

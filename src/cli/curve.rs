@@ -76,6 +76,7 @@ fn chart(rows: &[Line]) -> Chart {
         x_label: "labelled documents",
         y_label: "test error (%)",
         logarithmic: false,
+        x_logarithmic: false,
         from_zero: true,
         series,
     }

@@ -1,15 +1,20 @@
 //! `ulmfit gradcheck`: finite differences in f64 for every operation, layer and the whole model.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use super::{Global, output};
 use crate::check;
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
+use crate::files;
+use crate::report::{instruments, plots};
 
 /// Compare every gradient with finite differences in f64; on a GPU, with the CPU's
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example:\n  ulmfit gradcheck --op lstm\n  ulmfit gradcheck --mutate")]
+#[command(
+    after_help = "Example:\n  ulmfit gradcheck --op lstm\n  ulmfit gradcheck --mutate\n  ulmfit gradcheck --op lstm --sweep lstm.svg"
+)]
 pub struct Args {
     /// Only this operation or model
     #[arg(long, value_name = "NAME")]
@@ -17,6 +22,9 @@ pub struct Args {
     /// Plant an error in every backward, too, and require that the check sees it
     #[arg(long)]
     pub mutate: bool,
+    /// Also draw the error by the step of the differences: a picture (.svg) or a page (.html)
+    #[arg(long, value_name = "FILE")]
+    pub sweep: Option<PathBuf>,
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
@@ -24,6 +32,13 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     if global.precision == Precision::Bf16 && checked.device == Device::Cpu {
         return Err(Error::usage("gradcheck differentiates in f64: --precision bf16 is for products in f32")
             .hint("leave --precision out; 'golden --precision bf16' checks results in bf16"));
+    }
+    if let Some(file) = &args.sweep {
+        if checked.device != Device::Cpu {
+            return Err(Error::usage("--sweep is of finite differences, which the CPU alone computes"));
+        }
+        is_page(file)?;
+        output::check_place("--sweep", file)?;
     }
     let device = checked.announce_device();
     if device != Device::Cpu {
@@ -50,6 +65,16 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         let _ = write!(text, "\n{} planted errors, {missed} not seen", mutants.mutants);
         value["mutation"] = serde_json::to_value(mutants).map_err(|e| json("the mutation report", e))?;
     }
+    if let Some(file) = &args.sweep {
+        let sweeps = check::sweep(args.op.as_deref(), device)?;
+        let drawn = match is_page(file)? {
+            true => Some(instruments::sweep(&sweeps)?),
+            false => plots::standalone(&instruments::sweep_chart(&sweeps))?,
+        };
+        files::put(file, drawn.unwrap_or_default())?;
+        let _ = write!(text, "\nsweep: {}", file.display());
+        value["sweep"] = serde_json::to_value(&sweeps).map_err(|e| json("the sweep", e))?;
+    }
     output::result(global.json, &text, &value)?;
     if report.failed > 0 {
         return Err(Error::CheckFailed { message: format!("{} of {} cases failed", report.failed, report.cases) });
@@ -58,6 +83,15 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         return Err(Error::CheckFailed { message: format!("{missed} planted errors were not seen") });
     }
     Ok(())
+}
+
+/// Whether a file is to be a page; else it is a picture.
+fn is_page(file: &Path) -> Result<bool> {
+    match file.extension().and_then(|end| end.to_str()) {
+        Some("html") => Ok(true),
+        Some("svg") => Ok(false),
+        _ => Err(Error::usage(format!("--sweep {}: name a file that ends in .svg or .html", file.display()))),
+    }
 }
 
 /// A GPU computes in f32, or in bf16, which is too coarse for finite differences: its results are

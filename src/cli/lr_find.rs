@@ -108,6 +108,7 @@ fn plot(test: &RangeTest) -> Result<Option<String>> {
         x_label: "log10 of the learning rate",
         y_label: "cross-entropy (nats)",
         logarithmic: false,
+        x_logarithmic: false,
         from_zero: false,
         series: all,
     })

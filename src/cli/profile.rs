@@ -12,6 +12,7 @@ use crate::device::cuda;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::models;
+use crate::report::timeline::{self, Part};
 use crate::text::Role;
 use crate::train;
 use crate::train::recipe::Recipe;
@@ -75,6 +76,9 @@ pub struct Common {
     /// Write the step in the Chrome trace format (chrome://tracing, ui.perfetto.dev)
     #[arg(long, value_name = "FILE.json")]
     pub trace: Option<PathBuf>,
+    /// Write a page with the step's time line and its time as a flame chart
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Taken as the stage's command takes it; nothing is written
     #[arg(long, value_name = "DIR", hide = true)]
     pub out: Option<PathBuf>,
@@ -113,6 +117,13 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         }
         output::check_place("--trace", file)?;
     }
+    if let Some(file) = &common.html {
+        if counted {
+            return Err(Error::usage("--html shows times, and on cudasim nothing is timed")
+                .hint("leave --html out, or use --device cpu"));
+        }
+        output::check_place("--html", file)?;
+    }
     let mut resolved = fixed_windows(job::recipe(recipe, crate::train::recipe::DEFAULT, global)?)?;
     let reduced = if counted { projection::reduce(&mut resolved, stage)? } else { Vec::new() };
     let work = |context: &mut Context, trial: Trial| match counted {
@@ -130,10 +141,22 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
                 files::put_output(path, trace.to_string())?;
                 let _ = write!(text, "\ntrace: {}", path.display());
             }
+            if let Some(path) = &common.html {
+                files::put(path, page(profile))?;
+                let _ = write!(text, "\nreport: {}", path.display());
+            }
             (text, serde_json::to_value(profile).map_err(json)?)
         }
     };
     output::result(global.json, &text, &value)
+}
+
+/// The step's time line and flame chart.
+fn page(profile: &StepProfile) -> String {
+    let part =
+        |row: &Leaf| Part { path: [row.direction, &row.layer, row.op, row.phase].map(ToString::to_string), ms: row.ms };
+    let parts: Vec<Part> = profile.rows.iter().map(part).collect();
+    timeline::page(&format!("{}: a step of {:.1} ms", profile.stage, profile.sum_ms), &profile.recording, &parts)
 }
 
 /// Sets the stage up and hands it to `work`.

@@ -26,7 +26,7 @@ pub struct Args {
     /// The page [default: report.html in the present folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Labelled texts: how sure and how right the answers are, and the words behind the surest errors
+    /// Labelled texts: how right and how sure the answers are, and the words behind errors
     #[arg(long, value_name = "FILE|-")]
     pub data: Option<String>,
     /// Errors to explain for each folder

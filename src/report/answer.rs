@@ -69,6 +69,7 @@ pub(super) fn reliability(body: &mut String, all: &[(&str, &[Bin])]) -> Result<(
         x_label: "confidence",
         y_label: "accuracy",
         logarithmic: false,
+        x_logarithmic: false,
         from_zero: true,
         series,
     };

@@ -32,7 +32,8 @@
     const line = (s) => ({
       label: s.name, stroke: css(s.colour), width: s.mark === "faint" ? 1 : 2, spanGaps: true,
       alpha: s.mark === "faint" ? 0.35 : 1, dash: s.mark === "dashed" ? [8, 5] : undefined,
-      points: { show: s.mark === "dots", size: 6, fill: css(s.colour) },
+      paths: s.mark === "points" ? () => null : undefined,
+      points: { show: s.mark === "dots" || s.mark === "points", size: 6, fill: css(s.colour) },
       value: (_, v) => exact(v),
     });
     const y = chart.log ? { distr: 3 }
@@ -42,7 +43,7 @@
       } };
     return {
       width, height: Math.round(Math.max(210, Math.min(300, width * 0.47))),
-      scales: { x: { time: false }, y },
+      scales: { x: chart.xlog ? { time: false, distr: 3 } : { time: false }, y },
       axes: [axis(chart.x, 26), axis(chart.y, 54)],
       series: [{ label: chart.x, value: (_, v) => exact(v) }, ...chart.series.map(line)],
       cursor: { dataIdx: nearest, points: { size: 7 }, ...(group ? { sync: { key: group } } : {}) },

@@ -92,7 +92,7 @@ impl<'a> Course<'a> {
 
 /// A chart over updates.
 pub(super) fn over_updates(title: &str, y_label: &'static str, series: Vec<Series>) -> Chart {
-    Chart { title: title.into(), x_label: "update", y_label, logarithmic: false, from_zero: false, series }
+    Chart { title: title.into(), x_label: "update", y_label, series, ..Chart::default() }
 }
 
 /// The charts of one stage's events; `groups` are the names of the layer groups.

@@ -27,7 +27,7 @@ fn figure(body: &mut String, chart: &Chart) -> Result<()> {
         let class = match series.mark {
             Mark::Faint => " class=\"faint\"",
             Mark::Dashed => " class=\"dashed\"",
-            Mark::Line | Mark::Dots | Mark::Band => "",
+            Mark::Line | Mark::Dots | Mark::Points | Mark::Band => "",
         };
         let variable = plots::colour_variable(series.colour);
         let _ = write!(body, "<li{class} style=\"--c:var({variable})\">{}</li>", escape(&series.name));
@@ -44,13 +44,14 @@ fn numbers(chart: &Chart) -> Value {
     let series: Vec<Value> =
         chart.series.iter().filter(|s| s.mark != Mark::Band).filter_map(|s| of(s, chart)).collect();
     json!({
-        "title": chart.title, "x": chart.x_label, "y": chart.y_label, "log": chart.logarithmic, "zero": chart.from_zero,
+        "title": chart.title, "x": chart.x_label, "y": chart.y_label, "log": chart.logarithmic,
+        "xlog": chart.x_logarithmic, "zero": chart.from_zero,
         "series": series,
     })
 }
 
 fn of(series: &Series, chart: &Chart) -> Option<Value> {
-    let drawn = |&(x, y): &(f64, f64)| x.is_finite() && y.is_finite() && (!chart.logarithmic || y > 0.0);
+    let drawn = |point: &(f64, f64)| plots::drawable(point, chart.logarithmic, chart.x_logarithmic);
     let points: Vec<(f64, f64)> = series.points.iter().copied().filter(drawn).collect();
     let points = plots::thinned(&points, MOST_POINTS);
     let mark = match series.mark {
@@ -58,6 +59,7 @@ fn of(series: &Series, chart: &Chart) -> Option<Value> {
         Mark::Faint => "faint",
         Mark::Dashed => "dashed",
         Mark::Dots => "dots",
+        Mark::Points => "points",
     };
     let all = |of: fn(&(f64, f64)) -> f64| points.iter().map(|p| number(of(p))).collect::<Vec<_>>();
     (!points.is_empty()).then(|| {
@@ -88,8 +90,8 @@ mod tests {
             x_label: "x",
             y_label: "y",
             logarithmic: true,
-            from_zero: false,
             series: vec![series(Mark::Dots, 2.0), series(Mark::Dashed, 5.0), series(Mark::Line, -1.0)],
+            ..Chart::default()
         };
         let mut body = String::new();
         charts(&mut body, &[chart.clone()]).unwrap();

@@ -8,6 +8,7 @@ pub mod environment;
 pub mod explanation;
 pub mod figure;
 pub mod html;
+pub mod instruments;
 pub mod log;
 pub mod metrics;
 pub mod mistakes;
@@ -16,6 +17,7 @@ pub mod plots;
 pub mod progress;
 pub mod subject;
 pub mod tensorboard;
+pub mod timeline;
 
 use crate::text::Direction;
 use crate::train::Stage;

@@ -35,6 +35,8 @@ pub enum Mark {
     Dashed,
     /// A line with a dot at every point.
     Dots,
+    /// Dots without a line.
+    Points,
     /// A pale area; the points go around it.
     Band,
 }
@@ -51,13 +53,15 @@ pub struct Series {
 }
 
 /// One chart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Chart {
     pub title: String,
     pub x_label: &'static str,
     pub y_label: &'static str,
     /// Logarithmic y axis, where all values are positive.
     pub logarithmic: bool,
+    /// Logarithmic x axis, where all places are positive.
+    pub x_logarithmic: bool,
     /// The y axis begins at 0.
     pub from_zero: bool,
     pub series: Vec<Series>,
@@ -80,7 +84,7 @@ fn palette() -> Vec<(String, String)> {
 pub fn svg(chart: &Chart) -> Result<Option<String>> {
     let mut chart = chart.clone();
     for series in &mut chart.series {
-        series.points.retain(|&(x, y)| x.is_finite() && y.is_finite() && (!chart.logarithmic || y > 0.0));
+        series.points.retain(|point| drawable(point, chart.logarithmic, chart.x_logarithmic));
         series.points = thinned(&series.points, MOST_POINTS);
     }
     chart.series.retain(|series| !series.points.is_empty());
@@ -92,19 +96,21 @@ pub fn svg(chart: &Chart) -> Result<Option<String>> {
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
     };
     let (x0, x1) = range(&mut points().map(|p| p.0));
-    let x0 = x0.min(0.0);
     let (mut y0, mut y1) = range(&mut points().map(|p| p.1));
-    let x = x0..if x1 > x0 { x1 } else { x0 + 1.0 };
-
-    let mut text = String::new();
-    let drawn = if chart.logarithmic {
-        draw(&chart, &mut text, x, (y0 / 1.1..y1 * 1.1).log_scale())
-    } else {
-        let margin = if y1 > y0 { (y1 - y0) * 0.05 } else { y1.abs().max(1e-3) * 0.05 };
-        (y0, y1) = (if chart.from_zero { y0.min(0.0) } else { y0 - margin }, y1 + margin);
-        draw(&chart, &mut text, x, y0..y1)
+    let x = x0.min(0.0)..if x1 > x0.min(0.0) { x1 } else { x0.min(0.0) + 1.0 };
+    let log_x = (x0 / 1.1..x1 * 1.1).log_scale();
+    let log_y = (y0 / 1.1..y1 * 1.1).log_scale();
+    let margin = if y1 > y0 { (y1 - y0) * 0.05 } else { y1.abs().max(1e-3) * 0.05 };
+    (y0, y1) = (if chart.from_zero { y0.min(0.0) } else { y0 - margin }, y1 + margin);
+    let (y, text) = (y0..y1, &mut String::new());
+    let drawn = match (chart.x_logarithmic, chart.logarithmic) {
+        (false, false) => draw(&chart, text, x, y),
+        (false, true) => draw(&chart, text, x, log_y),
+        (true, false) => draw(&chart, text, log_x, y),
+        (true, true) => draw(&chart, text, log_x, log_y),
     };
     drawn.map_err(|message| Error::data(format!("cannot draw the chart '{}': {message}", chart.title)))?;
+    let mut text = std::mem::take(text);
     for (variable, value) in palette() {
         text = text.replace(&format!("\"{value}\""), &format!("\"var({variable},{value})\""));
     }
@@ -141,8 +147,15 @@ pub fn standalone(chart: &Chart) -> Result<Option<String>> {
     Ok(Some(text + "</svg>\n"))
 }
 
-fn draw<Y>(chart: &Chart, text: &mut String, x: std::ops::Range<f64>, y: Y) -> std::result::Result<(), String>
+/// Whether a point has a place on axes of this kind.
+pub(super) fn drawable(&(x, y): &(f64, f64), logarithmic: bool, x_logarithmic: bool) -> bool {
+    x.is_finite() && y.is_finite() && (!logarithmic || y > 0.0) && (!x_logarithmic || x > 0.0)
+}
+
+fn draw<X, Y>(chart: &Chart, text: &mut String, x: X, y: Y) -> std::result::Result<(), String>
 where
+    X: AsRangedCoord<Value = f64>,
+    X::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
@@ -184,8 +197,10 @@ where
             area.draw_series(DashedLineSeries::new(points, 8, 5, style)).map_err(|e| problem(&e))?;
             continue;
         }
-        area.draw_series(LineSeries::new(points, style)).map_err(|e| problem(&e))?;
-        if series.mark == Mark::Dots {
+        if series.mark != Mark::Points {
+            area.draw_series(LineSeries::new(points, style)).map_err(|e| problem(&e))?;
+        }
+        if matches!(series.mark, Mark::Dots | Mark::Points) {
             let dot = |&(x, y): &(f64, f64)| Circle::new((x, y), 4, colour.filled());
             area.draw_series(series.points.iter().map(dot)).map_err(|e| problem(&e))?;
         }
@@ -249,6 +264,7 @@ mod tests {
             x_label: "update",
             y_label: "loss",
             logarithmic,
+            x_logarithmic: logarithmic,
             from_zero: false,
             series: vec![Series { name: "s".into(), points, mark: Mark::Dots, colour: 1 }],
         }

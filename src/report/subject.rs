@@ -53,8 +53,8 @@ impl Subject {
         })
     }
 
-    /// Its stages, each with a name that the like of other subjects have, too: models of one kind are
-    /// numbered, and those from scratch count apart where there are others.
+    /// Its stages, each with a name that the like of other subjects have, too: models of one kind
+    /// are numbered, and those from scratch count apart where there are others.
     pub(super) fn stages(&self) -> Vec<(String, Section<'_>)> {
         let all = || self.runs.iter().flat_map(|run| sections(&run.events));
         let from_scratch =
@@ -78,6 +78,5 @@ impl Subject {
 }
 
 fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read(path).map_err(|e| Error::io(path, "read", &e))?;
-    serde_json::from_slice(&text).map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))
+    serde_json::from_str(&files::read_text(path)?).map_err(|e| Error::file(path, format!("is not valid JSON: {e}")))
 }

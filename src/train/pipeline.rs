@@ -391,7 +391,7 @@ pub fn stage_directories(out: &Path) -> Result<Vec<PathBuf>> {
     all_directories(out).into_iter().filter_map(|directory| finished(directory).transpose()).collect()
 }
 
-/// The directories of a run in which a stage has begun, finished or not, in the order of the stages.
+/// The directories of a run in which a stage has begun, in the order of the stages.
 ///
 /// # Errors
 /// The directory cannot be looked into.

@@ -133,6 +133,93 @@ fn an_earlier_run_is_compared_with() {
 }
 
 /// Profiles of small stages, with flags behind.
+/// Saved results with these factors of their times, one a line.
+fn saved(result: &Value, factors: &[f64]) -> String {
+    let one = |factor: &f64| {
+        let mut result = result.clone();
+        for row in result["rows"].as_array_mut().unwrap() {
+            row["ms"] = (factor * number(&row["ms"])).into();
+        }
+        format!("{result}\n")
+    };
+    factors.iter().map(one).collect()
+}
+
+#[test]
+fn saved_results_are_judged_by_their_noise() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_string();
+    let found = json(&words(&[BENCH, &["--suite", "ops", "--only", "relu"]]));
+    let count = rows(&found).len();
+    for (name, factors) in [("a", [1.0, 1.01, 0.99]), ("half", [0.5, 0.51, 0.49]), ("wild", [0.5, 1.5, 0.9])] {
+        std::fs::write(file(name), saved(&found, &factors)).unwrap();
+    }
+    let verdicts = |before: &str, after: &str| {
+        let judged = json(&["bench", "--compare", &file(before), &file(after)]);
+        assert_eq!((judged["results"].clone(), rows(&judged).len()), (serde_json::json!([3, 3]), count));
+        let all: BTreeSet<String> = rows(&judged).iter().map(|row| of(row, "verdict").to_string()).collect();
+        (all.into_iter().collect::<Vec<_>>().join(" "), judged)
+    };
+    let (faster, judged) = verdicts("a", "half");
+    assert_eq!(faster, "faster");
+    assert!(rows(&judged).iter().all(|row| (number(&row["ratio"]) - 2.0).abs() < 0.01), "{judged}");
+    assert_eq!(verdicts("half", "a").0, "slower");
+    assert_eq!(verdicts("a", "wild").0, "no_difference");
+    assert_eq!(verdicts("a", "a").0, "no_difference");
+    // a single result has the noise of its own runs, and one run has none
+    std::fs::write(file("one"), saved(&found, &[1.0])).unwrap();
+    let single = ulmfit(&["bench", "--compare", &file("one"), &file("half")]).assert().success();
+    let shown = text(&single.get_output().stdout);
+    assert!(shown.contains("the noise between processes is not in it") && shown.contains("95 % interval"), "{shown}");
+    refused(&mut ulmfit(&["bench", "--compare", &file("a"), &file("none")]), 1, &["none: cannot read"]);
+    std::fs::write(file("bad"), "{}").unwrap();
+    refused(&mut ulmfit(&["bench", "--compare", &file("bad"), &file("a")]), 1, &["bad: is no result of a benchmark"]);
+    refused(&mut ulmfit(&["bench", "--quick", "--compare", &file("a"), &file("a")]), 2, &["measures nothing"]);
+}
+
+#[test]
+fn instruments_have_pages() {
+    let root = tempfile::tempdir().unwrap();
+    let data = Data::new(&root.path().join("data"));
+    let page = |name: &str| text(&data.read(name));
+    let (html, nowhere) = (data.path("ops.html"), data.path("none/ops.html"));
+    let found = json(&words(&[BENCH, &["--suite", "ops", "--only", "linear", "--precision", "f32", "--html", &html]]));
+    let roofline = page("ops.html");
+    assert!(roofline.contains("<h2>Roofline</h2>") && roofline.contains("<svg"), "no roofline");
+    // every row is on the page, and under the roof where it counts operations and bytes
+    let table = roofline.split("<h2>All rows</h2>").nth(1).unwrap();
+    assert_eq!(table.matches("<tr><td>linear</td>").count(), rows(&found).len());
+    let chart = roofline.split("<script type=\"application/json\">").nth(1).unwrap().split("</script>").next().unwrap();
+    let chart: Value = serde_json::from_str(chart).unwrap();
+    let points: usize =
+        chart["series"].as_array().unwrap().iter().skip(1).map(|s| s["x"].as_array().unwrap().len()).sum();
+    let both = |row: &&Value| row["gflops"].is_number() && row["gbs"].is_number();
+    assert!(points > 0 && points == rows(&found).iter().filter(both).count(), "{chart}");
+    refused(&mut ulmfit(&words(&[BENCH, &["--html", &nowhere]])), 2, &["--html", "no file can be written there"]);
+
+    let (picture, page_of) = (data.path("sweep.svg"), data.path("sweep.html"));
+    let swept = json(&["gradcheck", "--op", "linear", "--sweep", &picture]);
+    assert!(page("sweep.svg").starts_with("<svg") && page("sweep.svg").contains("linear"));
+    let points = swept["sweep"][0]["points"].as_array().unwrap();
+    assert!(points.len() > 20 && points.iter().any(|point| number(&point[1]) < 1e-9), "{swept}");
+    json(&["gradcheck", "--op", "linear", "--sweep", &page_of]);
+    assert!(page("sweep.html").contains("\"xlog\":true"));
+    refused(&mut ulmfit(&["gradcheck", "--sweep", "x.png"]), 2, &["--sweep x.png", ".svg or .html"]);
+
+    let (corpus, html) = (data.path("corpus.txt"), data.path("step.html"));
+    let found = profile(&["pretrain", "--corpus", &corpus], &["--threads", "2", "--html", &html]);
+    let step = page("step.html");
+    let bars = |part: &str| step.split(part).nth(1).unwrap().split("</section>").next().unwrap().to_string();
+    let flame = bars("<section id=\"flame\">");
+    for row in rows(&found).iter().filter(|row| number(&row["ms"]) > 0.01 * number(&found["sum_ms"])) {
+        let phase = of(row, "phase");
+        assert!(flame.contains(&format!(">{phase}</button>")), "{phase} is not in the flame chart");
+    }
+    assert!(
+        bars("<section id=\"line\">").contains("<h3>driver</h3>") && step.contains("addEventListener(\"dblclick\"")
+    );
+}
+
 fn profile(line: &[&str], more: &[&str]) -> Value {
     json(&words(&[&["profile"], line, SIZES, STAGE, more]))
 }

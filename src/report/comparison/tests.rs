@@ -92,8 +92,8 @@ fn a_stage_of_one_run() {
     assert!(page.contains("Reliability") && page.contains("as it should be"));
 }
 
-/// A classifier from scratch is compared with one that is not; beside one it is another stage. Folds
-/// are numbered.
+/// A classifier from scratch is compared with one that is not; beside one it is another stage.
+/// Folds are numbered.
 #[test]
 fn parts_of_a_run() {
     let with_part = |part: Option<&str>| {

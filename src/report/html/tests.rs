@@ -118,8 +118,8 @@ fn page_is_complete_and_self_contained() {
     ] {
         assert!(page.contains(part), "missing: {part}");
     }
-    // loss, perplexity or error, rates, norm, clipped updates, norms by layer and gates by layer, for
-    // the two stages; the classifier's layers were not told of
+    // loss, perplexity or error, rates, norm, clipped updates; by layer norms and gates; for the
+    // two stages; the classifier's layers were not told of
     assert_eq!(page.matches("<svg ").count(), 13);
     assert!(page.contains("Weight norm by layer") && page.contains("Saturated gates"));
     assert!(!page.contains("<six>") && !page.contains("<ENTY>"));

@@ -1,6 +1,6 @@
 """Event files of `ulmfit report --tensorboard`, read by the package `tensorboard` itself, beside
 metrics.jsonl: every number of every update.
-Needs tensorboard (and the protobuf that it brings). usage: tools/tensorboard.py ULMFIT"""
+Needs tensorboard (and the protobuf that it brings). usage: tools/event_files.py ULMFIT"""
 import json, math, os, subprocess, sys, tempfile
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
