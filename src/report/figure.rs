@@ -94,7 +94,7 @@ mod tests {
             ..Chart::default()
         };
         let mut body = String::new();
-        charts(&mut body, &[chart.clone()]).unwrap();
+        charts(&mut body, std::slice::from_ref(&chart)).unwrap();
         assert_eq!(body.matches("</script>").count(), 1, "{body}");
         assert!(body.contains("<li class=\"dashed\""), "{body}");
         let numbers = numbers(&chart);

@@ -212,7 +212,7 @@ fn records(file: &[u8]) -> Vec<&[u8]> {
     let (mut rest, mut all) = (file, Vec::new());
     let check = |data: &[u8], sum: &[u8]| {
         let crc = crc32c(data);
-        let masked = ((crc >> 15) | (crc << 17)).wrapping_add(0xa282_ead8);
+        let masked = crc.rotate_right(15).wrapping_add(0xa282_ead8);
         assert_eq!(sum, masked.to_le_bytes(), "a checksum");
     };
     while !rest.is_empty() {

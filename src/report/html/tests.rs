@@ -70,7 +70,7 @@ pub(in crate::report) fn stage_events(stage: Stage, groups: &[&str]) -> Vec<Even
             peak_rss_mb: 100.0,
         }));
         if stage == Stage::Pretrain && step % 5 == 1 {
-            let all = |x: f64| (0..groups.len()).map(|g| (g > 0).then(|| x * (1.0 + g as f64))).collect::<Vec<_>>();
+            let all = |x: f64| (0..groups.len()).map(|g| (g > 0).then_some(x * (1.0 + g as f64))).collect::<Vec<_>>();
             let (gradients, weights, saturated) = (all(0.1 + t), all(20.0 + t), all(0.05 * t));
             events.push(Event::Layers(Layers { step, gradients, weights, saturated }));
         }
