@@ -15,6 +15,7 @@ mod experiments;
 mod explain;
 mod export;
 mod exports;
+mod foreign;
 mod get;
 mod guide;
 mod import;

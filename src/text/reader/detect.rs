@@ -6,6 +6,7 @@ use super::archive::refuse_archive;
 use super::bytes::{Bytes, read_error};
 use super::columns::Columns;
 use super::doubts;
+use super::foreign;
 use super::formats::{FORMATS, Format};
 use super::input::{Encoding, Utf8Reader};
 use super::layout::{self, Layout};
@@ -49,9 +50,7 @@ pub(super) fn sample(name: &str, mut bytes: Bytes, encoding: Option<Encoding>) -
         return Err(Error::file(name, "is empty"));
     }
     refuse_archive(name, &head)?;
-    if head.starts_with(&[0xff, 0xfe, 0, 0]) || head.starts_with(&[0, 0, 0xfe, 0xff]) {
-        return Err(Error::file(name, "is in UTF-32, which is not read").hint("iconv -f UTF-32 -t UTF-8"));
-    }
+    foreign::refuse_utf32(name, &head)?;
     if let Some(encoding) = encoding {
         doubts::refuse_mark(&head, name, encoding)?;
     }
@@ -62,6 +61,9 @@ pub(super) fn sample(name: &str, mut bytes: Bytes, encoding: Option<Encoding>) -
     let found = Encoding::of_head(&head);
     // a mark of UTF-16 that was not refused says which it is
     let read_as = Encoding::of_mark(&head).or(encoding).or(found).unwrap_or(Encoding::Utf8);
+    if read_as.has_ascii_marks() {
+        foreign::refuse_zeros(name, &head)?;
+    }
     let text = read_as.decode_sample(&head);
     let text = text.trim_start_matches('\u{feff}').to_string();
     refuse_pointer(name, &text)?;
@@ -90,6 +92,12 @@ impl Sample {
             None if format.name() == "trec" && !self.is_utf8 => Encoding::Latin1,
             None => Encoding::Utf8,
         }
+    }
+
+    /// # Errors
+    /// Its lines end in carriage returns alone.
+    pub(super) fn refuse_returns(&self, name: &str) -> Result<()> {
+        foreign::refuse_returns(name, &self.text)
     }
 
     /// Whether a web page stands where a text is meant, perhaps after a declaration or comments.

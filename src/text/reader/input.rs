@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, Read};
 
 use super::bytes::{Bytes, MAX_DOCUMENT, read_error};
+use super::foreign;
 use crate::error::{Error, Result};
 
 /// Character encoding of a file.
@@ -50,12 +51,16 @@ impl Encoding {
         if let Some(marked) = Self::of_mark(head) {
             return Some(marked);
         }
+        memchr::memchr(0, head)?;
+        let head = &head[..head.len().min(CHUNK)];
         let zeros = |parity| head.iter().skip(parity).step_by(2).filter(|&&b| b == 0).count();
         let (even, odd, pairs) = (zeros(0), zeros(1), head.len() / 2);
         if pairs < 4 || even.max(odd) * 3 < pairs * 2 || even.min(odd) * 50 > pairs {
             return None;
         }
-        Some(Encoding::Other(if odd > even { encoding_rs::UTF_16LE } else { encoding_rs::UTF_16BE }))
+        let found = Encoding::Other(if odd > even { encoding_rs::UTF_16LE } else { encoding_rs::UTF_16BE });
+        // numbers of two bytes look alike, but are no text
+        foreign::is_text(found.decode_sample(head).as_bytes()).then_some(found)
     }
 
     /// UTF-16, where its byte-order mark is there.
@@ -217,6 +222,9 @@ impl Utf8Reader {
         if matches!(self.decoder, Decoder::Utf8) {
             self.out.extend_from_slice(&self.raw[..used]);
         }
+        if let Some(at) = memchr::memchr(0, &self.out) {
+            return Err(io::Error::other(foreign::zero(&self.name, self.lines + 1 + count_lines(&self.out[..at]))));
+        }
         // of the text: in UTF-16 the byte of a line end is also part of other characters
         self.lines += count_lines(&self.out);
         self.offset += used as u64;
@@ -258,14 +266,20 @@ pub(super) struct Lines {
     name: String,
     buffer: Vec<u8>,
     pub(super) number: u64,
+    /// Carriage returns within lines.
+    returns: u64,
 }
 
 impl Lines {
     pub(super) fn new(reader: Utf8Reader) -> Self {
-        Lines { name: reader.name.clone(), reader, buffer: Vec::new(), number: 0 }
+        Lines { name: reader.name.clone(), reader, buffer: Vec::new(), number: 0, returns: 0 }
     }
 
     /// The next line, `None` at the end.
+    ///
+    /// # Errors
+    /// Besides faults of the text: lines that end in a carriage return alone. One such character
+    /// in a line is let pass where line feeds are more.
     pub(super) fn next(&mut self) -> Result<Option<&str>> {
         self.buffer.clear();
         let limit = (MAX_DOCUMENT + 2) as u64;
@@ -274,6 +288,9 @@ impl Lines {
             .read_until(b'\n', &mut self.buffer)
             .map_err(|e| read_error(&self.name, e))?;
         if read == 0 {
+            if self.returns > 0 && self.returns >= self.number {
+                return Err(foreign::returns(&self.name, 1));
+            }
             return Ok(None);
         }
         self.number += 1;
@@ -284,6 +301,13 @@ impl Lines {
             }
         } else if read as u64 == limit {
             return Err(too_long(&self.name, self.number));
+        }
+        if memchr::memchr(b'\r', &self.buffer).is_some() {
+            let within = foreign::lone_returns(&self.buffer) as u64;
+            self.returns += within;
+            if within > 1 {
+                return Err(foreign::returns(&self.name, self.number));
+            }
         }
         match std::str::from_utf8(&self.buffer) {
             Ok(line) => Ok(Some(line)),

@@ -22,6 +22,7 @@ mod data_tests;
 mod detect;
 mod document;
 mod doubts;
+mod foreign;
 mod formats;
 mod input;
 mod json;

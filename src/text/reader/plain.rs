@@ -7,7 +7,7 @@ use super::formats::{Opened, if_so};
 use super::input::Lines;
 use super::layout::Layout;
 use super::{Document, Documents, Origin, Role, stream};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::text::is_space;
 
 pub(super) fn is_blank(line: &str) -> bool {
@@ -20,14 +20,7 @@ pub(super) fn document(file: &Arc<str>, line: u64, text: String, label: Option<S
 }
 
 /// The format of a file that no other format fits.
-///
-/// # Errors
-/// Line ends of a kind that is not read.
-pub(super) fn recognise(look: &Look) -> Result<Option<Layout>> {
-    if look.text().matches('\r').count() > 1 && !look.text().contains('\n') {
-        let message = "has lines that end in a carriage return alone";
-        return Err(Error::file(look.name, message).hint("tr '\\r' '\\n'"));
-    }
+pub(super) fn recognise(_: &Look) -> Result<Option<Layout>> {
     if_so(true)
 }
 

@@ -67,7 +67,8 @@ pub(super) enum Plan {
         container: Container,
         prefix: String,
         classes: bool,
-        encoding: Encoding,
+        /// As the user says; else each file shows its own.
+        encoding: Option<Encoding>,
     },
     /// Files of other formats side by side.
     Chain(Vec<Source>),
@@ -101,10 +102,14 @@ fn pair_among(files: &[String]) -> Option<(&String, &String)> {
 }
 
 pub(super) fn plan_pair(neg: Place, pos: Place, options: &OpenOptions) -> Result<Planned> {
-    let encoding = match options.encoding {
-        Some(encoding) => encoding,
-        None => detect::sample(&neg.name(), neg.open()?, None)?.encoding(Format::by_name("plain")?),
+    let look = |place: &Place| -> Result<Encoding> {
+        let name = place.name();
+        let sample = detect::sample(&name, place.open()?, options.encoding)?;
+        sample.refuse_returns(&name)?;
+        Ok(sample.encoding(Format::by_name("plain")?))
     };
+    let (of_neg, _) = (look(&neg)?, look(&pos)?);
+    let encoding = options.encoding.unwrap_or(of_neg);
     let recognised = with_encoding("two files of lines, .neg and .pos".into(), encoding);
     let warnings = [doubts::of_file(&neg, options)?, doubts::of_file(&pos, options)?].concat();
     Ok(Planned { plan: Plan::Pair { neg, pos, encoding }, recognised, warnings })
@@ -121,7 +126,12 @@ pub(super) fn plan_file(place: Place, options: &OpenOptions) -> Result<Planned> 
     let name = place.name();
     let sample = detect::sample(&name, place.open()?, options.encoding)?;
     let look = Look::new(&name, &sample, &place, options);
-    let (format, layout) = look.format().map_err(|e| if sample.is_html() { web_page(&name) } else { e })?;
+    let found = look.format().map_err(|e| if sample.is_html() { web_page(&name) } else { e });
+    // in tables a carriage return ends a row
+    if !found.as_ref().is_ok_and(|(format, _)| format.0.preset.is_some()) && !sample.is_html() {
+        sample.refuse_returns(&name)?;
+    }
+    let (format, layout) = found?;
     if sample.is_html() && format.name() == "json-lines" {
         return Err(web_page(&name));
     }
@@ -146,7 +156,7 @@ fn web_page(name: &str) -> Error {
 const FEW: usize = 64;
 
 pub(super) fn plan_tree(container: Container, member: &str, options: &OpenOptions) -> Result<Planned> {
-    let encoding = options.encoding.unwrap_or(Encoding::Utf8);
+    let encoding = options.encoding;
     match tree::shape(&container, member)? {
         Shape::Member(path) => {
             let text = if member.is_empty() {
@@ -167,7 +177,7 @@ pub(super) fn plan_tree(container: Container, member: &str, options: &OpenOption
             }
             let warnings = doubts::of_tree(&container, &prefix, options)?;
             let plan = Plan::Tree { container, prefix, classes: true, encoding };
-            Ok(Planned { plan, recognised: with_encoding(text, encoding), warnings })
+            Ok(Planned { plan, recognised: with_encoding(text, encoding.unwrap_or(Encoding::Utf8)), warnings })
         }
         Shape::Files { prefix, files } => plan_files(container, prefix, &files, options),
     }
@@ -190,11 +200,11 @@ fn plan_files(container: Container, prefix: String, files: &[String], options: &
     let looked_at = if options.format.is_none() && files.len() > FEW { 1 } else { files.len() };
     let opened: Vec<Result<Source>> = files[..looked_at].iter().map(open).collect();
     if options.format.is_none() && opened.iter().all(|s| s.as_ref().map_or(true, is_plain)) {
-        let encoding = options.encoding.unwrap_or(Encoding::Utf8);
+        let encoding = options.encoding;
         let text = format!("folder of {} texts, one document a file", files.len());
         let warnings = doubts::of_tree(&container, &prefix, options)?;
         let plan = Plan::Tree { container, prefix, classes: false, encoding };
-        return Ok(Planned { plan, recognised: with_encoding(text, encoding), warnings });
+        return Ok(Planned { plan, recognised: with_encoding(text, encoding.unwrap_or(Encoding::Utf8)), warnings });
     }
     let sources = opened.into_iter().chain(files[looked_at..].iter().map(open)).collect::<Result<Vec<_>>>()?;
     if options.format.is_none()

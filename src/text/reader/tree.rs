@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::archive::{Container, broken_off};
 use super::bytes::{MAX_DOCUMENT, decompress, printable, read_error};
+use super::foreign;
 use super::input::{Encoding, decode_all, too_long};
 use super::{Document, Origin};
 use crate::error::{Error, Result};
@@ -151,13 +152,13 @@ pub(super) struct TreeDocuments {
     container: Container,
     prefix: String,
     classes: bool,
-    encoding: Encoding,
+    encoding: Option<Encoding>,
 }
 
 impl TreeDocuments {
     /// `classes`: the folder right under `prefix` is the label, and files beside the folders are
     /// not documents.
-    pub(super) fn new(container: Container, prefix: String, classes: bool, encoding: Encoding) -> Self {
+    pub(super) fn new(container: Container, prefix: String, classes: bool, encoding: Option<Encoding>) -> Self {
         let (sender, receiver) = sync_channel(RUNS_WAITING);
         let (container_, prefix_) = (container.clone(), prefix.clone());
         std::thread::spawn(move || {
@@ -182,8 +183,17 @@ impl TreeDocuments {
             self.run = run.into_iter();
         };
         let file: Arc<str> = self.container.name_of(&member).into();
-        let mut text = decode_all(bytes, &file, self.encoding)?;
+        let encoding = self.encoding.or_else(|| Encoding::of_head(&bytes)).unwrap_or(Encoding::Utf8);
+        foreign::refuse_utf32(&file, &bytes)?;
+        if encoding.has_ascii_marks() && Encoding::of_mark(&bytes).is_none() {
+            foreign::refuse_zeros(&file, &bytes)?;
+        }
+        let mut text = decode_all(bytes, &file, encoding)?;
         text.truncate(text.trim_end_matches(['\n', '\r']).len());
+        // one line end is enough to be of another system; others may stand among line feeds
+        if !text.contains('\n') {
+            foreign::refuse_returns(&file, &text)?;
+        }
         let class = member[self.prefix.len()..].split('/').next().filter(|c| self.classes && *c != "unsup");
         let label = class.map(str::to_string);
         Ok(Some(Document { text, label, origin: Origin { file, line: 1 }, ..Document::default() }))
