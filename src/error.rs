@@ -140,6 +140,19 @@ impl Error {
         self
     }
 
+    /// The same error in other words: `change` gets the message and the hint.
+    #[must_use]
+    pub fn reworded(mut self, change: impl Fn(&str) -> String) -> Self {
+        match &mut self {
+            Error::Usage { message, hint } | Error::File { message, hint, .. } | Error::Data { message, hint } => {
+                *message = change(message);
+                *hint = hint.as_deref().map(change);
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// The next step, where one is known.
     pub fn hint_text(&self) -> Option<String> {
         match self {

@@ -102,11 +102,17 @@ impl Input {
     /// The data, and the seeds.
     pub fn open(&self, global: &Global) -> Result<(Data, Vec<u64>)> {
         let open = |path: &String| job::source(path, &self.data, Role::Dataset);
+        let of_unlabelled = self.unlabelled_data.data();
+        if self.unlabelled.is_empty() {
+            of_unlabelled.refuse("there is no --unlabelled", global)?;
+        }
+        let unlabelled = job::sources(&self.unlabelled, &of_unlabelled, Role::Texts)?;
+        of_unlabelled.check_columns(&unlabelled, global)?;
         let data = Data {
             train: open(&self.train)?,
             valid: self.valid.as_ref().map(open).transpose()?,
             test: open(&self.test)?,
-            unlabelled: job::sources(&self.unlabelled, &self.unlabelled_data.data(), Role::Texts)?,
+            unlabelled,
         };
         Ok((data, (0..self.seeds as u64).map(|k| global.seed.wrapping_add(k)).collect()))
     }

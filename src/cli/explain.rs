@@ -88,6 +88,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     if args.steps > MOST_STEPS {
         return Err(Error::usage(format!("--steps must be at most {MOST_STEPS}, not {}", args.steps)));
     }
+    if args.data.is_none() {
+        args.read.data().refuse("texts of the command line are no file", global)?;
+    }
     let mut panel = Panel::load(&args.model, None, Voices::All, || global.graph())?;
     let labels = panel.labels().to_vec();
     let texts = match &args.data {

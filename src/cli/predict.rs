@@ -42,6 +42,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
+    if args.input.is_none() {
+        args.data.refuse("texts of the command line are no file", global)?;
+    }
     let voices = args.blend.voices();
     let mut panel = Panel::load(&args.model, args.ensemble.as_deref(), voices, || global.graph())?;
     let pair = panel.is_pair();

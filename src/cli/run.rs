@@ -69,7 +69,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let (result, task) = train(args, global, &|task| Data::open(args, task), None)?;
+    let (result, task) = train(args, global, &|task| Data::open(args, task, global), None)?;
     let directories = job::seed_directories(global, &args.recipe.general, &args.out());
     super::result::print(global, task, &result, &directories)
 }
@@ -88,14 +88,20 @@ impl Data {
     ///
     /// # Errors
     /// A file that cannot be read or recognised.
-    pub fn open(args: &Args, task: TaskName) -> Result<Self> {
+    pub fn open(args: &Args, task: TaskName, global: &Global) -> Result<Self> {
         let data = job::data_of(&args.data, task);
+        let of_unlabelled = args.unlabelled_data.data();
+        if args.unlabelled.is_empty() {
+            of_unlabelled.refuse("there is no --unlabelled", global)?;
+        }
         let open = |path: &String| job::source(path, &data, Role::Dataset);
+        let unlabelled = job::sources(&args.unlabelled, &of_unlabelled, Role::Texts)?;
+        of_unlabelled.check_columns(&unlabelled, global)?;
         Ok(Data {
             train: open(&args.train)?,
             valid: args.valid.as_ref().map(open).transpose()?,
             test: args.test.as_ref().map(open).transpose()?,
-            unlabelled: job::sources(&args.unlabelled, &args.unlabelled_data.data(), Role::Texts)?,
+            unlabelled,
         })
     }
 }
@@ -131,10 +137,15 @@ pub fn train(
     let mut target = vec![train.clone()];
     target.extend(unlabelled);
     let of_corpus = args.corpus_data.data();
+    if !with_corpus && args.corpus_valid.is_none() {
+        of_corpus.refuse("there is no --corpus", global)?;
+    }
+    let corpus = job::sources(&args.corpus, &of_corpus, Role::Corpus)?;
+    of_corpus.check_columns(&corpus, global)?;
     let corpus_valid = args.corpus_valid.as_ref().map(|path| job::source(path, &of_corpus, Role::Corpus));
     let sources = RunSources {
         base,
-        corpus: job::sources(&args.corpus, &of_corpus, Role::Corpus)?,
+        corpus,
         corpus_valid: corpus_valid.transpose()?,
         target,
         train,

@@ -9,9 +9,9 @@ use clap::Args;
 use super::{Global, output, values};
 use crate::answer::panel::Voices;
 use crate::device::{Device, cuda};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::lstm::plan::{Described, describe};
-use crate::text::{Encoding, Format, OpenOptions, Quotes, Role};
+use crate::text::{Encoding, Format, OpenOptions, Quotes, Role, Source, of_flags};
 use crate::train::interrupt;
 
 /// How data files are read, where recognising them by content and name is not wanted.
@@ -33,7 +33,7 @@ pub struct DataArgs {
     #[arg(long, value_name = "COLUMN", action = clap::ArgAction::Append)]
     pub label_column: Vec<String>,
     /// What stands between several labels of a text
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub label_separator: Option<String>,
     /// What stands between the columns of a table: one character, or tab
     #[arg(long, value_name = "CHAR", value_parser = values::delimiter)]
@@ -45,11 +45,18 @@ pub struct DataArgs {
     /// field)
     #[arg(long, value_name = "yes|no|backslash")]
     pub quotes: Option<String>,
+    /// What stands before the names of these flags on the command line
+    #[arg(skip)]
+    pub prefix: &'static str,
 }
 
 impl DataArgs {
     /// Options for the readers.
     pub fn options(&self, role: Role) -> Result<OpenOptions> {
+        self.read(role).map_err(|e| of_flags(e, self.prefix))
+    }
+
+    fn read(&self, role: Role) -> Result<OpenOptions> {
         let columns = (self.label_column.len() > 1).then(String::new);
         Ok(OpenOptions {
             role,
@@ -61,7 +68,51 @@ impl DataArgs {
             delimiter: self.delimiter,
             header: self.header,
             quotes: self.quotes.as_deref().map(Quotes::by_name).transpose()?,
+            flags: self.prefix,
         })
+    }
+
+    /// Names of the flags that are given.
+    fn given(&self) -> Vec<String> {
+        let all = [
+            ("format", self.format.is_some()),
+            ("encoding", self.encoding.is_some()),
+            ("text-column", !self.text_column.is_empty()),
+            ("label-column", !self.label_column.is_empty()),
+            ("label-separator", self.label_separator.is_some()),
+            ("delimiter", self.delimiter.is_some()),
+            ("header", self.header.is_some()),
+            ("quotes", self.quotes.is_some()),
+        ];
+        all.iter().filter(|(_, given)| *given).map(|(flag, _)| format!("{}{flag}", self.prefix)).collect()
+    }
+
+    /// Refuses all of these flags where there is no file that they are for.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that names the first which is on the command line.
+    pub fn refuse(&self, why: &str, global: &Global) -> Result<()> {
+        match self.given().into_iter().find(|flag| !global.is_from_config(flag)) {
+            Some(flag) => Err(Error::usage(format!("--{flag} does nothing here: {why}")).hint("leave it out")),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses names of columns where no file has any.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that names the flag.
+    pub fn check_columns<'a>(&self, sources: impl IntoIterator<Item = &'a Source>, global: &Global) -> Result<()> {
+        let flag = format!("{}text-column", self.prefix);
+        let mut sources = sources.into_iter().peekable();
+        if self.text_column.is_empty() || sources.peek().is_none() || global.is_from_config(&flag) {
+            return Ok(());
+        }
+        let name = sources.peek().map(|source| source.describe()).unwrap_or_default();
+        if sources.any(Source::has_columns) {
+            return Ok(());
+        }
+        Err(Error::usage(format!("--{flag} does nothing here: {name} has no columns")).hint("leave it out"))
     }
 }
 
@@ -85,7 +136,7 @@ impl DataArgs {
 
 /// How the files of one role are read in a command that reads files of several.
 macro_rules! role_arguments {
-    ($name:ident, $heading:literal, $format:literal, $encoding:literal, $column:literal) => {
+    ($name:ident, $prefix:literal, $heading:literal, $format:literal, $encoding:literal, $column:literal) => {
         #[doc = concat!("How the ", $heading, " is read; the flags without a prefix are for the labelled files.")]
         #[derive(Clone, Debug, Default, Args)]
         #[command(next_help_heading = "Data files")]
@@ -102,16 +153,17 @@ macro_rules! role_arguments {
         impl $name {
             pub fn data(&self) -> DataArgs {
                 let Self { format, encoding, text_column } = self.clone();
-                DataArgs { format, encoding, text_column, ..DataArgs::default() }
+                DataArgs { format, encoding, text_column, prefix: $prefix, ..DataArgs::default() }
             }
         }
     };
 }
 
-role_arguments!(TextArgs, "texts", "data-format", "data-encoding", "data-text-column");
-role_arguments!(CorpusArgs, "corpus", "corpus-format", "corpus-encoding", "corpus-text-column");
+role_arguments!(TextArgs, "data-", "texts", "data-format", "data-encoding", "data-text-column");
+role_arguments!(CorpusArgs, "corpus-", "corpus", "corpus-format", "corpus-encoding", "corpus-text-column");
 role_arguments!(
     UnlabelledArgs,
+    "unlabelled-",
     "text without labels",
     "unlabelled-format",
     "unlabelled-encoding",

@@ -41,6 +41,9 @@ pub enum Form {
 }
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
+    if args.input.is_none() {
+        args.data.refuse("texts of the command line are no file", global)?;
+    }
     let mut tagger = Tagger::new(models::load_classifier(&args.model)?, global.graph())?;
     let texts = match &args.input {
         None => Source::of_texts("the command line", args.texts.iter().map(Document::new).collect::<Vec<_>>()),

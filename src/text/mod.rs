@@ -39,6 +39,7 @@ pub use labelled::Labelled;
 pub use lm_batches::{LmBatches, LmConfig, LmCursor, LmLayout, VariableWindows, Windows};
 pub use places::{Piece, pieces};
 pub use profile::{Profile, QUANTILES};
+pub(crate) use reader::of_flags;
 pub use reader::{
     Document, Documents, Encoding, FORMATS, Format, Kind, LABEL_MARK, OpenOptions, Origin, Quotes, Role, Source,
 };

@@ -155,10 +155,11 @@ impl Context<'_> {
         for (name, sources) in sets {
             let profile = Profile::of(sources, &mut poll)?;
             self.detail(format!("{name} data: {}", profile.line()))?;
+            let called = |one: &Source| one.kind().filter(|_| *name == "train").unwrap_or(name);
             match sources {
-                [one] => self.observer.observe(&data_line(name, one, &profile))?,
+                [one] => self.observer.observe(&data_line(called(one), one, &profile))?,
                 several => several.iter().try_for_each(|one| {
-                    self.observer.observe(&Event::data(one.name(), format!("{name}: {}", one.describe())))
+                    self.observer.observe(&Event::data(one.name(), format!("{}: {}", called(one), one.describe())))
                 })?,
             }
             for (earlier, other) in &profiles {

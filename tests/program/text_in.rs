@@ -360,7 +360,7 @@ fn flags_are_of_a_role() {
     let garbled = ["run", "--corpus", &corpus, "--train", &train, "--out", &again, "--encoding", "latin-1"];
     let output = ulmfit(&words(&[&garbled, &["--corpus-encoding", "latin-1"], SIZES, STAGE])).assert().success();
     let said = text(&output.get_output().stderr);
-    assert!(said.contains("corpus.txt is valid UTF-8, but --encoding says Latin-1"), "{said}");
+    assert!(said.contains("corpus.txt is valid UTF-8, but --corpus-encoding says Latin-1"), "{said}");
 }
 
 #[test]

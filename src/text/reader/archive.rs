@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::bytes::{Blob, Budget, Bytes, decompress, is_tar, is_zip, printable, read_error};
+use super::foreign;
 use crate::error::{Error, Result};
 
 /// Limits of an archive or folder: bytes of a path, folders in a path, bytes of all paths (each
@@ -29,9 +30,20 @@ pub(super) enum Container {
     Zip(Blob),
 }
 
-/// Names that never are data.
+/// Names that never are data: what is hidden, what systems leave in folders, what editors keep.
 fn is_junk(path: &str) -> bool {
-    path.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
+    const OF_SYSTEMS: [&str; 4] = ["desktop.ini", "thumbs.db", "ehthumbs.db", "__macosx"];
+    path.split('/').any(|part| {
+        part.starts_with('.') || part.ends_with('~') || OF_SYSTEMS.iter().any(|name| part.eq_ignore_ascii_case(name))
+    })
+}
+
+/// The files of a tree by their paths, relative, with `/`; in reading order.
+#[derive(Default)]
+pub(super) struct Listing {
+    pub(super) files: Vec<String>,
+    /// Files and folders that are left out, since by their names they are no data.
+    pub(super) skipped: Vec<String>,
 }
 
 impl Container {
@@ -68,12 +80,11 @@ impl Container {
         }
     }
 
-    /// Paths of all files, relative, with `/`; in reading order.
-    pub(super) fn list(&self) -> Result<Vec<String>> {
-        let (mut files, mut bytes) = (Vec::new(), 0);
+    pub(super) fn list(&self) -> Result<Listing> {
+        let (mut all, mut bytes) = (Listing::default(), 0);
         let mut push = |name: &str| {
             bytes += name.len() + PATH_COST;
-            files.push(name.to_string());
+            if is_junk(name) { &mut all.skipped } else { &mut all.files }.push(name.to_string());
             if bytes <= MAX_PATHS { Ok(()) } else { Err(Error::file(self.name(), "holds too many files to be listed")) }
         };
         match self {
@@ -82,7 +93,7 @@ impl Container {
             Container::Tar(blob) => tar_members(blob, &mut |name| push(name).map(|()| false), &mut |_, _| Ok(true))?,
             Container::Zip(blob) => zip_members(blob, &mut |name| push(name).map(|()| false), &mut |_, _| Ok(true))?,
         }
-        Ok(files)
+        Ok(all)
     }
 
     /// Hands the content of every file whose path is `wanted` to `visit`, in reading order, until
@@ -94,7 +105,7 @@ impl Container {
     ) -> Result<()> {
         match self {
             Container::Folder(root) => {
-                for name in self.list()?.iter().filter(|name| wanted(name)) {
+                for name in self.list()?.files.iter().filter(|name| wanted(name)) {
                     let file = Blob::File(root.join(name));
                     if !visit_file(&file.name(), name, &mut file.open()?, visit)? {
                         break;
@@ -145,9 +156,8 @@ fn walk(root: &Path, prefix: &str, depth: usize, push: &mut dyn FnMut(&str) -> R
         let name = name.to_str().ok_or_else(|| Error::file(directory.join(&name), "has a name that is not UTF-8"))?;
         let path = if prefix.is_empty() { name.to_string() } else { format!("{prefix}/{name}") };
         if is_junk(name) {
-            continue;
-        }
-        if kind.is_dir() {
+            push(&path)?;
+        } else if kind.is_dir() {
             walk(root, &path, depth + 1, push)?;
         } else if kind.is_file() {
             push(&path)?;
@@ -165,8 +175,7 @@ fn walk(root: &Path, prefix: &str, depth: usize, push: &mut dyn FnMut(&str) -> R
     Ok(())
 }
 
-/// A member's path as the tree sees it: no leading `/` or `./`; `None` for names that never are
-/// data.
+/// A member's path as the tree sees it: no leading `/` or `./`; `None` where nothing is left.
 ///
 /// # Errors
 /// `..`, or a path beyond the limits.
@@ -183,7 +192,7 @@ fn member_path(archive: &str, raw: &str) -> Result<Option<String>> {
         return Err(Error::file(archive, format!("holds a member more than {MAX_DEPTH} folders deep")));
     }
     let path = parts.join("/");
-    Ok((!path.is_empty() && !is_junk(&path)).then_some(path))
+    Ok((!path.is_empty()).then_some(path))
 }
 
 fn is_link(archive: &str, path: &str) -> Error {
@@ -267,6 +276,13 @@ fn tar_members(blob: &Blob, wanted: &mut Wanted, visit: &mut Visit) -> Result<()
         }
         let name = String::from_utf8(long_name.take().unwrap_or(own_name)).map_err(|_| not_utf8())?;
         let Some(path) = member_path(&shown, &name)? else { continue };
+        if is_junk(&path) {
+            // told, but never handed over
+            if !name.ends_with('/') {
+                wanted(&path)?;
+            }
+            continue;
+        }
         match kind {
             EntryType::Regular | EntryType::Continuous if !name.ends_with('/') => {}
             EntryType::Link | EntryType::Symlink => return Err(is_link(&shown, &path)),
@@ -299,14 +315,14 @@ fn zip_members(blob: &Blob, wanted: &mut Wanted, visit: &mut Visit) -> Result<()
     let mut budget = Budget::new(&shown);
     for i in 0..archive.len() {
         let name = archive.name_for_index(i).transpose().map_err(fail)?.unwrap_or_default().replace('\\', "/");
-        if name == "[Content_Types].xml" {
+        if name == "[Content_Types].xml" || name == "META-INF/manifest.xml" {
             return Err(Error::file(&shown, "is an office document").hint("save the table as CSV"));
         }
         if name.ends_with('/') {
             continue;
         }
         let Some(path) = member_path(&shown, &name)? else { continue };
-        if !wanted(&path)? {
+        if !wanted(&path)? || is_junk(&path) {
             continue;
         }
         let member = format!("{shown}::{}", printable(&path));
@@ -349,6 +365,7 @@ fn visit_file(shown: &str, path: &str, content: &mut dyn Read, visit: &mut Visit
     let mut head = Vec::new();
     content.take(512).read_to_end(&mut head).map_err(|e| read_error(shown, e))?;
     refuse_archive(shown, &head)?;
+    foreign::refuse_program(shown, &head)?;
     visit(path, &mut io::Cursor::new(head).chain(content))
 }
 

@@ -1,7 +1,7 @@
 //! Bytes in: files and bytes in memory, decompressed by magic number and within stated limits.
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Seek};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,11 +89,70 @@ pub(super) fn decompress(mut raw: Bytes, name: &str) -> io::Result<Bytes> {
     let packed = Arc::new(AtomicU64::new(0));
     let counted = Counted { inner: whole, count: packed.clone() };
     let inner: Bytes = if gzip {
-        Box::new(flate2::read::MultiGzDecoder::new(BufReader::with_capacity(1 << 16, counted)))
+        Box::new(Gzip::new(BufReader::with_capacity(1 << 16, counted), name))
     } else {
         Box::new(zstd::stream::read::Decoder::new(counted)?)
     };
     Ok(Box::new(Bounded { inner, packed, budget: Budget::new(name) }))
+}
+
+/// The members of a gzip file, one after the other. Zeros may follow, as on a tape, but nothing
+/// else.
+struct Gzip<R> {
+    member: Option<flate2::bufread::GzDecoder<R>>,
+    first: bool,
+    name: String,
+}
+
+impl<R: BufRead> Gzip<R> {
+    fn new(inner: R, name: &str) -> Self {
+        Gzip { member: Some(flate2::bufread::GzDecoder::new(inner)), first: true, name: name.to_string() }
+    }
+
+    fn surplus(&self) -> io::Error {
+        let error = Error::file(&self.name, "has other bytes after the end of its gzip data");
+        io::Error::other(error.hint("fetch or pack it again; what is before them: gzip -dc"))
+    }
+
+    /// What follows a member: another one, or nothing.
+    fn after(&mut self, mut inner: R) -> io::Result<Option<flate2::bufread::GzDecoder<R>>> {
+        let mut zeros = false;
+        loop {
+            let rest = inner.fill_buf()?;
+            match rest.iter().position(|&b| b != 0) {
+                None if rest.is_empty() => return Ok(None),
+                None => {
+                    let length = rest.len();
+                    inner.consume(length);
+                    zeros = true;
+                }
+                Some(0) if rest[0] == 0x1f && !zeros => {
+                    self.first = false;
+                    return Ok(Some(flate2::bufread::GzDecoder::new(inner)));
+                }
+                Some(_) => return Err(self.surplus()),
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        while let Some(member) = &mut self.member {
+            match member.read(buffer) {
+                Ok(0) => {}
+                // a header that is none
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput && !self.first => return Err(self.surplus()),
+                other => return other,
+            }
+            let Some(ended) = self.member.take() else { break };
+            self.member = self.after(ended.into_inner())?;
+        }
+        Ok(0)
+    }
 }
 
 /// Counts the unpacked bytes of a file or archive against its packed bytes.

@@ -50,6 +50,8 @@ pub(super) fn sample(name: &str, mut bytes: Bytes, encoding: Option<Encoding>) -
         return Err(Error::file(name, "is empty"));
     }
     refuse_archive(name, &head)?;
+    foreign::refuse_program(name, &head)?;
+    foreign::refuse_packed(name, &head)?;
     foreign::refuse_utf32(name, &head)?;
     if let Some(encoding) = encoding {
         doubts::refuse_mark(&head, name, encoding)?;
@@ -65,22 +67,9 @@ pub(super) fn sample(name: &str, mut bytes: Bytes, encoding: Option<Encoding>) -
         foreign::refuse_zeros(name, &head)?;
     }
     let text = read_as.decode_sample(&head);
-    let text = text.trim_start_matches('\u{feff}').to_string();
-    refuse_pointer(name, &text)?;
+    let text = foreign::without_marks(text);
+    foreign::refuse_pointer(name, &text)?;
     Ok(Sample { text, cut, is_utf8, encoding: found, read_as })
-}
-
-/// Small files that stand for large ones that were not fetched.
-fn refuse_pointer(name: &str, text: &str) -> Result<()> {
-    let store = if text.starts_with("version https://git-lfs.github.com/spec/") {
-        ("Git LFS", "git lfs pull")
-    } else if text.len() < 4096 && text.trim_end().lines().count() == 1 && text.contains("/annex/objects/") {
-        ("git-annex", "git annex get")
-    } else {
-        return Ok(());
-    };
-    let message = format!("is a pointer of a large-file store ({}), not the data", store.0);
-    Err(Error::file(name, message).hint(format!("fetch the data first: {}", store.1)))
 }
 
 impl Sample {
@@ -100,17 +89,9 @@ impl Sample {
         foreign::refuse_returns(name, &self.text)
     }
 
-    /// Whether a web page stands where a text is meant, perhaps after a declaration or comments.
+    /// Whether a web page stands where a text is meant.
     pub(super) fn is_html(&self) -> bool {
-        let mut rest = self.text.trim_start();
-        while let Some(end) = [("<?", "?>"), ("<!--", "-->")]
-            .into_iter()
-            .find_map(|(open, close)| rest.starts_with(open).then(|| rest.find(close).map(|at| at + close.len()))?)
-        {
-            rest = rest[end..].trim_start();
-        }
-        let start: String = rest.chars().take(15).collect::<String>().to_ascii_lowercase();
-        start.starts_with("<!doctype html") || start.starts_with("<html")
+        foreign::is_html(&self.text)
     }
 
     /// Lines in full: the last of the sample may be cut.

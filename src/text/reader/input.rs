@@ -103,6 +103,8 @@ pub(super) struct Utf8Reader {
     decoder: Decoder,
     started: bool,
     ended: bool,
+    /// Whether the next character is the first of a line.
+    at_line_start: bool,
     raw: Vec<u8>,
     out: Vec<u8>,
     position: usize,
@@ -126,6 +128,7 @@ impl Utf8Reader {
             decoder,
             started: false,
             ended: false,
+            at_line_start: true,
             raw: Vec::new(),
             out: Vec::new(),
             position: 0,
@@ -225,6 +228,7 @@ impl Utf8Reader {
         if let Some(at) = memchr::memchr(0, &self.out) {
             return Err(io::Error::other(foreign::zero(&self.name, self.lines + 1 + count_lines(&self.out[..at]))));
         }
+        foreign::drop_marks(&mut self.out, &mut self.at_line_start);
         // of the text: in UTF-16 the byte of a line end is also part of other characters
         self.lines += count_lines(&self.out);
         self.offset += used as u64;
@@ -289,7 +293,7 @@ impl Lines {
             .map_err(|e| read_error(&self.name, e))?;
         if read == 0 {
             if self.returns > 0 && self.returns >= self.number {
-                return Err(foreign::returns(&self.name, 1));
+                return Err(foreign::returns(&self.name, None));
             }
             return Ok(None);
         }
@@ -306,7 +310,7 @@ impl Lines {
             let within = foreign::lone_returns(&self.buffer) as u64;
             self.returns += within;
             if within > 1 {
-                return Err(foreign::returns(&self.name, self.number));
+                return Err(foreign::returns(&self.name, Some(self.number)));
             }
         }
         match std::str::from_utf8(&self.buffer) {

@@ -91,6 +91,24 @@ pub struct OpenOptions {
     pub header: Option<bool>,
     /// The meaning of a quote in a table.
     pub quotes: Option<Quotes>,
+    /// What stands before the names of the flags of these files in messages: `corpus-`,
+    /// `unlabelled-`, `data-` or nothing.
+    pub flags: &'static str,
+}
+
+/// The flags that every kind of file has, each with its own prefix.
+const OF_EVERY_KIND: [&str; 3] = ["--format", "--encoding", "--text-column"];
+
+/// A message with the flags of the files that it is about.
+fn with_flags(message: &str, prefix: &str) -> String {
+    OF_EVERY_KIND.iter().fold(message.to_string(), |message, flag| {
+        message.replace(flag, &format!("--{prefix}{}", flag.trim_start_matches('-')))
+    })
+}
+
+/// An error with the flags of the files that it is about.
+pub(crate) fn of_flags(error: Error, prefix: &str) -> Error {
+    if prefix.is_empty() { error } else { error.reworded(|message| with_flags(message, prefix)) }
 }
 
 /// A stream of documents that can be handed to another thread.
@@ -109,6 +127,8 @@ pub struct Source {
     plan: Plan,
     recognised: String,
     warnings: Vec<String>,
+    /// Of the names of flags.
+    prefix: &'static str,
 }
 
 impl Source {
@@ -118,7 +138,10 @@ impl Source {
     /// The path is missing, empty, a directory without files, truncated, or holds a train set and a
     /// test set.
     pub fn open(path: impl AsRef<str>, options: &OpenOptions) -> Result<Self> {
-        let name = path.as_ref();
+        Self::open_path(path.as_ref(), options).map_err(|e| of_flags(e, options.flags))
+    }
+
+    fn open_path(name: &str, options: &OpenOptions) -> Result<Self> {
         let (outer, member) = match name.split_once("::") {
             Some(parts) if !Path::new(name).exists() => parts,
             _ => (name, ""),
@@ -139,6 +162,7 @@ impl Source {
     pub fn from_bytes(name: &str, bytes: impl Into<Arc<[u8]>>, options: &OpenOptions) -> Result<Self> {
         let (outer, member) = name.split_once("::").unwrap_or((name, ""));
         Self::recognise(name, Blob::Memory { name: outer.into(), bytes: bytes.into() }, member, options)
+            .map_err(|e| of_flags(e, options.flags))
     }
 
     /// Documents in memory. `name` stands for the path.
@@ -150,8 +174,9 @@ impl Source {
 
     fn new(name: &str, options: &OpenOptions, planned: Planned) -> Self {
         let (columns, Planned { plan, recognised, warnings }) = (Columns::of(options), planned);
-        let (role, separator) = (options.role, options.label_separator.clone());
-        Source { name: name.to_string(), role, columns, separator, half: None, plan, recognised, warnings }
+        let (role, separator, prefix) = (options.role, options.label_separator.clone(), options.flags);
+        let warnings = warnings.iter().map(|warning| with_flags(warning, prefix)).collect();
+        Source { name: name.to_string(), role, columns, separator, half: None, plan, recognised, warnings, prefix }
     }
 
     fn recognise(name: &str, blob: Blob, member: &str, options: &OpenOptions) -> Result<Self> {
@@ -205,6 +230,24 @@ impl Source {
         }
     }
 
+    /// Whether the files have columns or keys, which flags can name.
+    pub fn has_columns(&self) -> bool {
+        match &self.plan {
+            Plan::File { format, .. } => format.0.preset.is_some() || ["json-lines", "conll"].contains(&format.name()),
+            Plan::Chain(sources) => sources.iter().any(Source::has_columns),
+            _ => false,
+        }
+    }
+
+    /// How messages call files of this kind, where it is not that of labelled ones.
+    pub fn kind(&self) -> Option<&'static str> {
+        match (self.role, self.prefix) {
+            (Role::Corpus, _) => Some("corpus"),
+            (_, "unlabelled-") => Some("unlabelled"),
+            _ => None,
+        }
+    }
+
     /// The path as it was given.
     pub fn name(&self) -> &str {
         &self.name
@@ -225,6 +268,10 @@ impl Source {
     /// # Errors
     /// As [`Source::open`]; a table lacks a column. Faults further on come as items.
     pub fn documents(&self) -> Result<Documents> {
+        self.stream().map_err(|e| of_flags(e, self.prefix))
+    }
+
+    fn stream(&self) -> Result<Documents> {
         let stream = match &self.plan {
             Plan::File { place, format, encoding, layout } => {
                 let name = place.name();
@@ -267,7 +314,7 @@ impl Source {
             Some(half) => Box::new(stream.map(move |document| document.and_then(|d| of_pair(d, half)))),
             None => stream,
         };
-        Ok(Box::new(Checked { stream, name: self.name.clone(), seen: false, over: false }))
+        Ok(Box::new(Checked { stream, name: self.name.clone(), seen: false, over: false, prefix: self.prefix }))
     }
 }
 
@@ -282,6 +329,7 @@ struct Checked {
     name: String,
     seen: bool,
     over: bool,
+    prefix: &'static str,
 }
 
 impl Iterator for Checked {
@@ -295,6 +343,7 @@ impl Iterator for Checked {
         let nothing = item.is_none() && !self.seen;
         self.seen = true;
         self.over = !matches!(item, Some(Ok(_)));
+        let item = item.map(|item| item.map_err(|e| of_flags(e, self.prefix)));
         if nothing { Some(Err(Error::file(&self.name, "holds no document"))) } else { item }
     }
 }

@@ -9,7 +9,7 @@ use super::detect::{self, Look};
 use super::formats::Format;
 use super::input::Encoding;
 use super::layout::Layout;
-use super::tree::{self, Shape};
+use super::tree::{self, Found, Shape};
 use super::{Document, OpenOptions, Source, doubts};
 use crate::error::{Error, Result};
 
@@ -156,8 +156,15 @@ fn web_page(name: &str) -> Error {
 const FEW: usize = 64;
 
 pub(super) fn plan_tree(container: Container, member: &str, options: &OpenOptions) -> Result<Planned> {
+    let Found { shape, left_out } = tree::find(&container, member)?;
+    let mut planned = plan_shape(container, shape, member, options)?;
+    planned.warnings.splice(0..0, left_out);
+    Ok(planned)
+}
+
+fn plan_shape(container: Container, shape: Shape, member: &str, options: &OpenOptions) -> Result<Planned> {
     let encoding = options.encoding;
-    match tree::shape(&container, member)? {
+    match shape {
         Shape::Member(path) => {
             let text = if member.is_empty() {
                 format!("{} in it: ", shorten(std::slice::from_ref(&path)))
@@ -200,6 +207,10 @@ fn plan_files(container: Container, prefix: String, files: &[String], options: &
     let looked_at = if options.format.is_none() && files.len() > FEW { 1 } else { files.len() };
     let opened: Vec<Result<Source>> = files[..looked_at].iter().map(open).collect();
     if options.format.is_none() && opened.iter().all(|s| s.as_ref().map_or(true, is_plain)) {
+        if let Err(tables) = tree::refuse_tables(&container, files.iter().map(|f| format!("{prefix}{f}"))) {
+            // a table that is no text may say itself what is wrong with it
+            return Err(opened.into_iter().find_map(Result::err).unwrap_or(tables));
+        }
         let encoding = options.encoding;
         let text = format!("folder of {} texts, one document a file", files.len());
         let warnings = doubts::of_tree(&container, &prefix, options)?;

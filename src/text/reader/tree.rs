@@ -4,7 +4,7 @@ use std::io::{Cursor, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::archive::{Container, broken_off};
+use super::archive::{Container, Listing, broken_off};
 use super::bytes::{MAX_DOCUMENT, decompress, printable, read_error};
 use super::foreign;
 use super::input::{Encoding, decode_all, too_long};
@@ -22,22 +22,33 @@ pub(super) enum Shape {
     Member(String),
 }
 
+/// What lies in a tree, and what is not read of it, a sentence each.
+pub(super) struct Found {
+    pub(super) shape: Shape,
+    pub(super) left_out: Vec<String>,
+}
+
 /// Finds out what lies under `member` in a tree.
 ///
 /// # Errors
-/// Nothing there; a train set and a test set side by side.
-pub(super) fn shape(container: &Container, member: &str) -> Result<Shape> {
-    let files = container.list()?;
+/// Nothing there; a train set and another side by side; tables where texts are meant.
+pub(super) fn find(container: &Container, member: &str) -> Result<Found> {
+    let Listing { files, skipped } = container.list()?;
     let shown = container.name();
     let member = member.trim_matches('/');
     if files.is_empty() {
         return Err(Error::file(&shown, "holds no file"));
     }
+    let mut left_out = Vec::new();
     if files.iter().any(|f| f == member) {
-        return Ok(Shape::Member(member.to_string()));
+        return Ok(Found { shape: Shape::Member(member.to_string()), left_out });
     }
     let archive = !matches!(container, Container::Folder(_));
     let mut prefix = if member.is_empty() { String::new() } else { format!("{member}/") };
+    let junk: Vec<&str> = skipped.iter().filter_map(|f| f.strip_prefix(&*prefix)).collect();
+    if !junk.is_empty() {
+        left_out.push(format!("{}: skipped, as no data by the name: {}", place(container, member), some(&junk)));
+    }
     loop {
         let (below, folders) = level(&files, &prefix);
         if below.is_empty() {
@@ -48,36 +59,88 @@ pub(super) fn shape(container: &Container, member: &str) -> Result<Shape> {
             return Err(Error::file(&shown, format!("holds nothing under '{member}'"))
                 .hint(format!("at its top are: {}", printable(&top.join(", ")))));
         }
-        if let Some(train) = train_beside_test(&folders) {
-            return Err(Error::file(
-                &shown,
-                format!("holds a train set and a test set (under '{}')", printable(&prefix)),
-            )
-            .hint(format!("give one of them: {shown}::{}", printable(&format!("{prefix}{train}")))));
+        let one_of = |message: String, name: &str| {
+            let under = if prefix.is_empty() { String::new() } else { format!(" (under '{}')", printable(&prefix)) };
+            Error::file(&shown, message + &under)
+                .hint(format!("give one of them: {shown}::{}", printable(&format!("{prefix}{name}"))))
+        };
+        if let Some([(a, first), (b, _)]) = sets_beside(&folders) {
+            return Err(one_of(format!("holds a {a} set and a {b} set"), first));
         }
         let data: Vec<&str> = below.iter().copied().filter(|f| !f.contains('/') && !is_about(f)).collect();
-        match folders.as_slice() {
+        let shape = match folders.as_slice() {
             [] => {
                 let files = if data.is_empty() { below } else { data };
-                if let Some((train, _)) = train_and_test(&files) {
-                    return Err(Error::file(
-                        &shown,
-                        format!("holds a train file and a test file (under '{}')", printable(&prefix)),
-                    )
-                    .hint(format!("give one of them: {shown}::{}", printable(&format!("{prefix}{train}")))));
+                if let Some([(a, first), (b, _)]) = files_beside(&files) {
+                    return Err(one_of(format!("holds a {a} file and a {b} file"), first));
                 }
-                return Ok(match files.as_slice() {
+                match files.as_slice() {
                     // a packed file, not a folder of texts
                     [only] if archive && member.is_empty() => Shape::Member(format!("{prefix}{only}")),
                     _ => Shape::Files { prefix, files: files.iter().map(ToString::to_string).collect() },
-                });
+                }
             }
-            [only] if data.is_empty() => prefix = format!("{prefix}{only}/"),
+            [only] if data.is_empty() => {
+                prefix = format!("{prefix}{only}/");
+                continue;
+            }
+            [only] if role(only).is_some() => {
+                return Err(one_of(format!("holds the folder '{}' and files beside it", printable(only)), only));
+            }
             _ => {
+                let texts = below.iter().filter(|f| f.contains('/')).map(|f| format!("{prefix}{f}"));
+                refuse_tables(container, texts)?;
+                if !data.is_empty() {
+                    let place = place(container, prefix.trim_end_matches('/'));
+                    left_out.push(format!("{place}: not read, as they lie beside the class folders: {}", some(&data)));
+                }
                 let classes = folders.iter().filter(|d| **d != "unsup").map(ToString::to_string).collect();
-                return Ok(Shape::Classes { prefix, classes, unlabelled: folders.contains(&"unsup") });
+                let unlabelled = folders.contains(&"unsup");
+                Shape::Classes { prefix, classes, unlabelled }
             }
+        };
+        return Ok(Found { shape, left_out });
+    }
+}
+
+/// A folder in a tree, for messages.
+fn place(container: &Container, folder: &str) -> String {
+    if folder.is_empty() { container.name() } else { container.name_of(folder) }
+}
+
+/// A few names, and how many there are.
+fn some(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let more = if names.len() > SHOWN { format!(", … ({} in all)", names.len()) } else { String::new() };
+    format!("{}{more}", printable(&names[..names.len().min(SHOWN)].join(", ")))
+}
+
+/// A name without the ending of compression, in lower case.
+fn bare(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    lower.trim_end_matches(".zst").trim_end_matches(".gz").to_string()
+}
+
+fn ends_in(name: &str, endings: &[&str]) -> bool {
+    let name = bare(name);
+    endings.iter().any(|ending| name.ends_with(ending))
+}
+
+/// Files that are meant to be web pages.
+fn is_page(name: &str) -> bool {
+    ends_in(name, &[".html", ".htm", ".xhtml"])
+}
+
+/// # Errors
+/// Files that by their names are many texts, not one.
+pub(super) fn refuse_tables(container: &Container, mut files: impl Iterator<Item = String>) -> Result<()> {
+    const ENDINGS: [&str; 7] = [".csv", ".tsv", ".tab", ".psv", ".jsonl", ".ndjson", ".json"];
+    match files.find(|name| ends_in(name, &ENDINGS)) {
+        Some(table) => {
+            let message = "is a table or JSON by its name, in a folder where every file is one text";
+            Err(Error::file(container.name_of(&table), message).hint("give it by itself, or name a text .txt"))
         }
+        None => Ok(()),
     }
 }
 
@@ -88,13 +151,45 @@ fn is_about(name: &str) -> bool {
         || lower.ends_with(".md")
 }
 
-/// The first of the files that are called train and test as a word of their name.
-fn train_and_test<'a>(files: &[&'a str]) -> Option<(&'a str, &'a str)> {
-    let find = |word: &str| {
-        let has = |f: &&&str| f.split(|c: char| !c.is_ascii_alphanumeric()).any(|w| w.eq_ignore_ascii_case(word));
-        files.iter().find(has).copied()
-    };
-    find("train").zip(find("test"))
+/// The parts of a data set, and the words of their names.
+const ROLES: [(&str, &[&str]); 3] = [
+    ("train", &["train", "training"]),
+    ("validation", &["valid", "validation", "val", "dev", "devel"]),
+    ("test", &["test", "testing"]),
+];
+
+fn words(name: &str) -> impl DoubleEndedIterator<Item = &str> {
+    name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty())
+}
+
+/// The part of a data set that a folder is by its name, as a number of [`ROLES`].
+fn role(folder: &str) -> Option<usize> {
+    let lower = folder.to_ascii_lowercase();
+    let last = words(&lower).next_back()?;
+    ROLES.iter().position(|(name, ends)| lower.ends_with(name) || ends.contains(&last))
+}
+
+type Two<'a> = [(&'static str, &'a str); 2];
+
+/// Two of the parts that are there, with the test set rather than the validation set.
+fn two(found: [Option<&str>; 3]) -> Option<Two<'_>> {
+    let of = |role: usize| Some((ROLES[role].0, found[role]?));
+    [(0, 2), (0, 1), (1, 2)].into_iter().find_map(|(a, b)| Some([of(a)?, of(b)?]))
+}
+
+/// Folders of several parts of a data set side by side; without a train set they must be all.
+fn sets_beside<'a>(folders: &[&'a str]) -> Option<Two<'a>> {
+    let found = [0, 1, 2].map(|wanted| folders.iter().copied().find(|d| role(d) == Some(wanted)));
+    let all = || folders.iter().all(|d| *d == "unsup" || role(d).is_some());
+    two(found).filter(|_| found[0].is_some() || all())
+}
+
+/// The same of files, by any word of their names. Among many files words mean little.
+fn files_beside<'a>(files: &[&'a str]) -> Option<Two<'a>> {
+    let has = |f: &str, role: usize| words(f).any(|w| ROLES[role].1.iter().any(|r| w.eq_ignore_ascii_case(r)));
+    let find = |role: usize| files.iter().copied().find(|f| has(f, role));
+    let few = files.len() <= 64;
+    two([find(0), find(1).filter(|_| few), find(2)]).filter(|found| found[0].0 == "train" || files.len() <= 3)
 }
 
 /// The content of `prefix`: the files, and the names of the folders at its top, sorted.
@@ -106,29 +201,18 @@ fn level<'a>(files: &'a [String], prefix: &str) -> (Vec<&'a str>, Vec<&'a str>) 
     (below, folders)
 }
 
-/// The first folder whose name ends in one of these words.
-fn folder_of<'a>(folders: &[&'a str], ends: &[&str]) -> Option<&'a str> {
-    folders.iter().copied().find(|d| ends.iter().any(|end| d.to_ascii_lowercase().ends_with(end)))
-}
-
-/// The folder of the train set, where one of a test set stands beside it.
-fn train_beside_test<'a>(folders: &[&'a str]) -> Option<&'a str> {
-    folder_of(folders, &["train"]).filter(|_| folder_of(folders, &["test"]).is_some())
-}
-
 /// The train, validation and test sets that stand side by side under `member`, by their part of a
-/// split's name and their paths; nothing unless there are a train set and a test set.
+/// split's name and their paths; nothing unless there are two of them.
 pub(super) fn splits(container: &Container, member: &str) -> Result<Vec<(&'static str, String)>> {
-    const NAMES: [(&str, &[&str]); 3] =
-        [("train", &["train"]), ("valid", &["valid", "validation", "dev"]), ("test", &["test"])];
-    let files = container.list()?;
+    const NAMES: [&str; 3] = ["train", "valid", "test"];
+    let files = container.list()?.files;
     let member = member.trim_matches('/');
     let mut prefix = if member.is_empty() { String::new() } else { format!("{member}/") };
     loop {
         let (below, folders) = level(&files, &prefix);
-        if train_beside_test(&folders).is_some() {
-            let path = |ends| folder_of(&folders, ends).map(|folder| format!("{prefix}{folder}"));
-            return Ok(NAMES.iter().filter_map(|(name, ends)| Some((*name, path(ends)?))).collect());
+        if sets_beside(&folders).is_some() {
+            let path = |wanted| folders.iter().find(|d| role(d) == Some(wanted)).map(|d| format!("{prefix}{d}"));
+            return Ok(NAMES.iter().enumerate().filter_map(|(i, name)| Some((*name, path(i)?))).collect());
         }
         match folders.as_slice() {
             [only] if below.iter().all(|f| f.contains('/')) => prefix = format!("{prefix}{only}/"),
@@ -189,6 +273,11 @@ impl TreeDocuments {
             foreign::refuse_zeros(&file, &bytes)?;
         }
         let mut text = decode_all(bytes, &file, encoding)?;
+        foreign::refuse_pointer(&file, &text)?;
+        if foreign::is_html(&text) && !is_page(&member) {
+            let hint = "was an error page saved in its place? a text named .html is read with its marks";
+            return Err(Error::file(&*file, "is a web page (HTML) where a text is meant").hint(hint));
+        }
         text.truncate(text.trim_end_matches(['\n', '\r']).len());
         // one line end is enough to be of another system; others may stand among line feeds
         if !text.contains('\n') {
@@ -202,14 +291,18 @@ impl TreeDocuments {
 
 fn read_files(container: &Container, prefix: &str, classes: bool, sender: &SyncSender<Run>) -> Result<()> {
     let mut wanted = |name: &str| name.strip_prefix(prefix).is_some_and(|below| !classes || below.contains('/'));
+    let packed = !matches!(container, Container::Folder(_));
     let (mut run, mut bytes) = (Vec::new(), 0);
     let mut read = |name: &str, content: &mut dyn Read| -> Result<bool> {
         let shown = container.name_of(name);
         let mut member = read_document(content, &shown)?;
-        if member.starts_with(&[0x1f, 0x8b]) || member.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        // files of a folder come unpacked
+        if packed && (member.starts_with(&[0x1f, 0x8b]) || member.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])) {
             let mut unpacked = decompress(Box::new(Cursor::new(member)), &shown).map_err(|e| read_error(&shown, e))?;
             member = read_document(&mut unpacked, &shown)?;
+            foreign::refuse_program(&shown, &member)?;
         }
+        foreign::refuse_packed(&shown, &member)?;
         bytes += member.len() + name.len();
         run.push((name.to_string(), member));
         if bytes < RUN_BYTES {
