@@ -150,7 +150,7 @@ pub fn metrics(bytes: &[u8]) -> Outcome {
         Ok(events) => events.len(),
         Err(e) => return refused(&folder, &e),
     };
-    if let Err(e) = html::Run::load(&folder).and_then(|run| html::page("runs", &[run])) {
+    if let Err(e) = html::Run::load(&folder).and_then(|run| html::page("runs", &[run], "")) {
         return refused(&folder, &e);
     }
     let told = (!bytes.len().is_multiple_of(3)).then_some(bytes.len() as u64 % 7);
