@@ -10,24 +10,26 @@ use ulmfit::cli::{self, Command};
 use ulmfit::error::{Error, Result};
 use ulmfit::models::base::Base;
 use ulmfit::report::progress::{Detail, Journal, Progress};
-use ulmfit::text::{Document, Origin, Source};
+use ulmfit::text::{Document, LABEL_MARK, Origin, Source};
 use ulmfit::train::observer::{Event, Observer};
 use ulmfit::train::recipe::TaskName;
 
 use crate::work::{Said, Voice, off_lock};
 
-/// Texts and their labels; one without a label counts as text alone.
-type Labelled = (Vec<String>, Vec<Option<String>>);
+/// Documents (one text, or the two of a pair) and their labels: one class or number, or any number
+/// of labels; one without counts as text alone.
+type Labelled = (Vec<Vec<String>>, Vec<Option<Vec<String>>>);
 
-/// Trains into the folder `out`; gives the result's JSON. `flags`: those of `ulmfit run` that name
-/// no data. `verbose`: 0, 1 or 2 (all settings). `hear(kind, text)` gets lines of progress and
-/// warnings.
+/// Trains into the folder `out`; gives the result's JSON. `task`: what the labels are. `flags`:
+/// those of `ulmfit run` that name no data. `verbose`: 0, 1 or 2 (all settings). `hear(kind, text)`
+/// gets lines of progress and warnings.
 #[pyfunction]
-#[pyo3(signature = (out, flags, train, valid, test, unlabelled, verbose, hear, threads=None))]
+#[pyo3(signature = (out, task, flags, train, valid, test, unlabelled, verbose, hear, threads=None))]
 #[allow(clippy::too_many_arguments)]
 pub fn train(
     py: Python<'_>,
     out: PathBuf,
+    task: String,
     flags: Vec<String>,
     train: Labelled,
     valid: Option<Labelled>,
@@ -51,17 +53,22 @@ pub fn train(
             // asked for by name, it is never left out in silence
             args.base = Some(Base::ENGLISH);
         }
-        let unlabelled = (!unlabelled.is_empty()).then(|| source("unlabelled", (unlabelled, Vec::new())));
+        let texts = |texts: Vec<String>| (texts.into_iter().map(|text| vec![text]).collect(), Vec::new());
+        let unlabelled = (!unlabelled.is_empty()).then(|| source("unlabelled", texts(unlabelled)));
         let data = Data {
             train: source("the texts", train),
             valid: valid.map(|data| source("valid", data)),
             test: test.map(|data| source("test", data)),
             unlabelled: unlabelled.into_iter().collect(),
         };
-        let open = |task| match task {
-            TaskName::Class => Ok(data.clone()),
-            _ => Err(Error::usage("from Python, one class a text can be learned")
-                .hint("train with 'ulmfit run', and load what that made")),
+        let open = |wanted: TaskName| match wanted {
+            TaskName::Tags => Err(Error::usage("from Python, tags of words cannot be learned")
+                .hint("train with 'ulmfit run --task tags', and tag with 'ulmfit tag'")),
+            wanted if wanted.name() != task => {
+                let message = format!("the settings ask for the task '{}'", wanted.name());
+                Err(Error::usage(message).hint(format!("say so to fit, too: task='{}'", wanted.name())))
+            }
+            _ => Ok(data.clone()),
         };
         let detail = match verbose {
             0 => Detail::Quiet,
@@ -79,9 +86,9 @@ pub fn train(
 fn source(name: &str, (texts, labels): Labelled) -> Source {
     let file: Arc<str> = name.into();
     let labels = labels.into_iter().chain(std::iter::repeat(None));
-    let document = |(row, (text, label)): (usize, (String, Option<String>))| {
-        let mut document = Document::new(text);
-        document.label = label;
+    let document = |(row, (fields, labels)): (usize, (Vec<String>, Option<Vec<String>>))| {
+        let mut document = Document::from_fields(fields);
+        document.label = labels.map(|labels| labels.join(&LABEL_MARK.to_string()));
         document.origin = Origin { file: file.clone(), line: 1 + row as u64 };
         document
     };

@@ -99,6 +99,30 @@ class Models(unittest.TestCase):
         del model
         self.assertEqual(temporary_folders() - before, set())
 
+    def test_other_tasks_are_learned(self):
+        texts, labels = data(10)
+        few = {**QUICK, "set": {"finetune.updates_least": 2, "classifier.updates_least": 6}}
+        sets = [[label, 7] if at % 4 else [] for at, label in enumerate(labels)]
+        model = Classifier().fit(texts, sets, task="labels", verbose=0, **few)
+        self.assertEqual(model.classes_, [7, "bad", "good", "odd"])
+        self.assertIn("valid_micro_f1", model.result_["classifier"])
+        rows = model.predict_proba(NEW)
+        self.assertEqual(model.predict(NEW), [[c for c, p in zip(model.classes_, row) if p >= 0.5] for row in rows])
+        table, folder = PLACE / "sets.jsonl", PLACE / "by-command-sets"
+        lines = [json.dumps({"text": text, "label": [*map(str, some)]}) for text, some in zip(texts, sets)]
+        table.write_text("\n".join(lines) + "\n")
+        settings = [f"--set={key}={value}" for key, value in few["set"].items()]
+        line = ["--base=tiny", "--device=cpu", "--task=labels", *settings]
+        run("run", "--train", table, "--out", folder, *line)
+        lines = run("predict", "--model", folder, *NEW).splitlines()
+        self.assertEqual(rows, [list(json.loads(line)["probabilities"].values()) for line in lines])
+
+        numbers = [10.5 if label == "good" else -3 for label in labels]
+        model = Classifier().fit(texts, numbers, task="regression", verbose=0, **few)
+        self.assertEqual({type(number) for number in model.predict(NEW)}, {float})
+        model = Classifier().fit([*zip(texts, texts[1:])], labels[1:], task="pair", verbose=0, **few)
+        self.assertLessEqual(set(model.predict([(NEW[0], NEW[1])])), {"bad", "good", "odd"})
+
     def test_a_text_without_words_has_no_answer(self):
         model, _ = trained()
         rows = model.predict_proba(["", NEW[0], "  \n"])
@@ -149,7 +173,8 @@ class Faults(unittest.TestCase):
             ({"base": "tiny", "epochs": 0}, "epochs"),
             ({"base": "tiny", "effort": "huge"}, "effort"),
             ({"base": str(PLACE / "nothing")}, "nothing"),
-            ({"base": "tiny", "task": "pair"}, "one class a text"),
+            ({"base": "tiny", "task": "tags"}, "tags of words cannot be learned"),
+            ({"base": "tiny", "set": {"classifier.task": "labels"}}, "the settings ask for the task 'labels'"),
         ]:
             with self.subTest(settings), self.assertRaisesRegex(UlmfitError, sentence) as caught:
                 Classifier().fit(texts, labels, verbose=0, **settings)
@@ -175,6 +200,16 @@ class Faults(unittest.TestCase):
         ]:
             with self.subTest(labels), self.assertRaises(error):
                 Classifier().fit(["a text", "another"], labels)
+        for task, labels, error, sentence in [
+            ("labels", ["a", "b"], TypeError, "item 0 is str, not a list of labels"),
+            ("labels", [["a"], None], ValueError, "item 1 is None; a text without any label has"),
+            ("labels", [[1], ["1"]], ValueError, "two labels with one name"),
+            ("labels", [["a "], []], ValueError, "white space around it"),
+            ("regression", [1, "2"], ValueError, "item 1 is '2', not a finite number"),
+            ("pair", ["a", "b"], TypeError, "item 0 is no pair of two str"),
+        ]:
+            with self.subTest(task=task, labels=labels), self.assertRaisesRegex(error, sentence):
+                Classifier().fit(["a text", "another"], labels, task=task)
         for threads in [0, 1.5, True, 5000]:
             with self.subTest(threads), self.assertRaises((TypeError, ValueError)):
                 Classifier().fit(["a text", "another"], ["a", "b"], threads=threads)

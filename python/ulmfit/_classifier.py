@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from . import _ulmfit
-from ._inputs import Setting, documents_of, flags_of, labelled_of, texts_of, threads_of
+from ._inputs import Labelled, Setting, documents_of, flags_of, labelled_of, texts_of, threads_of
 
 Folder = Union[str, "os.PathLike[str]"]
 
@@ -78,15 +78,16 @@ class Classifier:
         # nothing changes where this was refused
         self._panel, self._folder, self._temporary = panel, folder, temporary
         self._flags, self._threads = flags, threads
-        self.classes_ = [meaning[name] if meaning else name for name in panel.labels]
+        self.classes_ = [meaning.get(name, name) if meaning else name for name in panel.labels]
 
     def fit(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Any],
         labels: Iterable[Any],
         *,
-        valid: Optional[tuple[Iterable[str], Iterable[Any]]] = None,
-        test: Optional[tuple[Iterable[str], Iterable[Any]]] = None,
+        task: str = "class",
+        valid: Optional[tuple[Iterable[Any], Iterable[Any]]] = None,
+        test: Optional[tuple[Iterable[Any], Iterable[Any]]] = None,
         unlabelled: Iterable[str] = (),
         out: Optional[Folder] = None,
         random_state: int = 42,
@@ -96,7 +97,9 @@ class Classifier:
     ) -> Classifier:
         """Train as ``ulmfit run`` does: fine-tune the language model, train, calibrate, blend.
 
-        `labels`: str or numbers; a text with None counts as text alone. `valid`, `test`: texts and
+        `labels`: str or numbers; a text with None counts as text alone. `task`: "class"; "labels",
+        where each text has a list of them, perhaps an empty one; "regression", where each has a
+        number; "pair", where each document is two texts. `valid`, `test`: texts and
         labels to choose on and to measure on. `unlabelled`: more texts of the same kind. `out`: a
         folder that keeps models and reports; without it they go with this object. `verbose`: 0
         warnings alone, 1 progress on ``sys.stderr``, 2 all settings.
@@ -107,13 +110,16 @@ class Classifier:
 
         Ctrl-C ends the training after the update in progress; the model is then what it was.
         """
-        train_texts, names, meaning = labelled_of((texts, labels), "train")
-        held = []
+        train, meaning = labelled_of((texts, labels), "train", task)
+        held: list[Optional[Labelled]] = []
         for data, name in ((valid, "valid"), (test, "test")):
-            held.append(None if data is None else labelled_of(data, name))
-        for texts_and_names in held:
-            for name, label in (texts_and_names[2] if texts_and_names else {}).items():
-                meaning.setdefault(name, label)
+            if data is None:
+                held.append(None)
+                continue
+            found, more_names = labelled_of(data, name, task)
+            held.append(found)
+            for one, label in more_names.items():
+                meaning.setdefault(one, label)
         more, threads = texts_of(unlabelled, "unlabelled"), threads_of(threads)
         if isinstance(random_state, bool) or not hasattr(random_state, "__index__"):
             raise TypeError(f"random_state: a number is needed, not {type(random_state).__name__}")
@@ -121,10 +127,11 @@ class Classifier:
         folder = Path(temporary.path) if temporary else Path(out)  # type: ignore[arg-type]
         result = _ulmfit.train(
             folder,
-            [f"--seed={int(random_state)}", *flags_of(settings)],
-            (train_texts, names),
-            held[0] and held[0][:2],
-            held[1] and held[1][:2],
+            task,
+            [f"--seed={int(random_state)}", *([] if task == "class" else [f"--task={task}"]), *flags_of(settings)],
+            train,
+            held[0],
+            held[1],
             more,
             max(0, min(int(verbose), 2)),
             _hear,

@@ -37,14 +37,14 @@ def texts_of(texts: Iterable[str], name: str = "texts") -> list[str]:
     return found
 
 
-def documents_of(texts: Iterable[Any], pairs: bool) -> list[list[str]]:
+def documents_of(texts: Iterable[Any], pairs: bool, name: str = "texts") -> list[list[str]]:
     """The fields of every document: one text, or the two of a pair."""
     if not pairs:
-        return [[text] for text in texts_of(texts)]
+        return [[text] for text in texts_of(texts, name)]
     documents = [list(pair) if isinstance(pair, (tuple, list)) else pair for pair in texts]
     for row, pair in enumerate(documents):
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(t, str) for t in pair)):
-            raise TypeError(f"texts: item {row} is no pair of two str, which this model takes")
+            raise TypeError(f"{name}: item {row} is no pair of two str, which this model takes")
     return documents
 
 
@@ -75,15 +75,66 @@ def names_of(labels: Iterable[Any], name: str = "labels") -> tuple[list[Optional
     return names, meaning
 
 
-def labelled_of(data: Any, name: str) -> tuple[list[str], list[Optional[str]], dict[str, Any]]:
-    """Texts, names of their labels, and what these stand for, from ``(texts, labels)``."""
+def sets_of(labels: Iterable[Any], name: str = "labels") -> tuple[list[Optional[list[str]]], dict[str, Any]]:
+    """The names of the labels of every text, sorted, and what each name stands for."""
+    if isinstance(labels, (str, bytes)) or hasattr(labels, "columns") or isinstance(labels, Mapping):
+        raise TypeError(f"{name}: a list with the labels of every text is needed")
+    found: list[Optional[list[str]]] = []
+    meaning: dict[str, Any] = {}
+    for row, several in enumerate(labels):
+        if several is None:
+            raise ValueError(f"{name}: item {row} is None; a text without any label has [], texts alone are 'unlabelled'")
+        if isinstance(several, (str, bytes)) or not isinstance(several, Iterable):
+            raise TypeError(f"{name}: item {row} is {_kind(several)}, not a list of labels")
+        names, meanings = names_of(several, f"{name} of item {row}")
+        # between the labels of a text the program puts this character
+        if any(one is None or "\x1f" in one or one != one.strip() for one in names):
+            raise ValueError(f"{name}: item {row} has a label that is None, or has white space around it")
+        for one, label in meanings.items():
+            known = meaning.setdefault(one, label)
+            if known != label or isinstance(known, str) != isinstance(label, str):
+                raise ValueError(f"{name}: {known!r} and {label!r} are two labels with one name")
+        found.append(sorted({one for one in names if one is not None}))
+    return found, meaning
+
+
+def numbers_of(labels: Iterable[Any], name: str = "labels") -> list[Optional[list[str]]]:
+    """The number of every text, as the program reads it; None: there is none."""
+    found: list[Optional[list[str]]] = []
+    for row, number in enumerate(labels):
+        if number is None:
+            found.append(None)
+            continue
+        try:
+            value = float(number) if not isinstance(number, (str, bytes)) else math.nan
+        except (TypeError, ValueError):
+            value = math.nan
+        if not math.isfinite(value):
+            raise ValueError(f"{name}: item {row} is {number!r}, not a finite number; a text without one has None")
+        found.append([repr(value)])
+    return found
+
+
+Labelled = tuple[list[list[str]], list[Optional[list[str]]]]
+
+
+def labelled_of(data: Any, name: str, task: str) -> tuple[Labelled, dict[str, Any]]:
+    """Documents and the names of their labels, and what these stand for, from ``(texts, labels)``."""
     if not (isinstance(data, tuple) and len(data) == 2):
         raise TypeError(f"{name}: a tuple of texts and labels is needed")
-    texts = texts_of(data[0], f"{name}: texts")
-    names, meaning = names_of(data[1], f"{name}: labels")
-    if len(texts) != len(names):
-        raise ValueError(f"{name}: {len(texts)} texts, but {len(names)} labels")
-    return texts, names, meaning
+    documents = documents_of(data[0], task == "pair", f"{name}: texts")
+    labels: list[Optional[list[str]]]
+    meaning: dict[str, Any] = {}
+    if task == "labels":
+        labels, meaning = sets_of(data[1], f"{name}: labels")
+    elif task == "regression":
+        labels = numbers_of(data[1], f"{name}: labels")
+    else:
+        names, meaning = names_of(data[1], f"{name}: labels")
+        labels = [None if one is None else [one] for one in names]
+    if len(documents) != len(labels):
+        raise ValueError(f"{name}: {len(documents)} texts, but {len(labels)} labels")
+    return (documents, labels), meaning
 
 
 def threads_of(threads: Optional[int]) -> Optional[int]:

@@ -3,7 +3,7 @@ from os import PathLike
 from typing import Optional, Union
 
 _Path = Union[str, PathLike[str]]
-_Labelled = tuple[list[str], list[Optional[str]]]
+_Labelled = tuple[list[list[str]], list[Optional[list[str]]]]
 
 __version__: str
 
@@ -46,6 +46,7 @@ class Speaker:
 
 def train(
     out: _Path,
+    task: str,
     flags: list[str],
     train: _Labelled,
     valid: Optional[_Labelled],

@@ -123,6 +123,8 @@ class ULMFiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "memory_limit": self.memory_limit,
         }
         for key, value in (self.settings or {}).items():
+            if key == "task":
+                raise ValueError("settings: this estimator learns one class a text; ulmfit.Classifier takes a task")
             if settings.get(key) is not None:
                 raise ValueError(f"settings: '{key}' is a parameter of its own")
             settings[key] = value
