@@ -192,7 +192,8 @@ fn reading(bench: &Bench, name: &str, format: Format, weights: &[[usize; 2]]) ->
     // ones, so that every sum is exact
     let layers: Vec<[Vec<f32>; 2]> = weights.iter().map(|layer| layer.map(|n| vec![1.0f32; in_f32(n)])).collect();
     let threads = rayon::current_num_threads();
-    let sum = |w: &[f32]| w.par_chunks(w.len().div_ceil(threads).max(1)).map(|w| f64::from(dispatch(Sum(w)))).sum::<f64>();
+    let sum =
+        |w: &[f32]| w.par_chunks(w.len().div_ceil(threads).max(1)).map(|w| f64::from(dispatch(Sum(w)))).sum::<f64>();
     let expected: usize = layers.iter().map(|[w_ih, w_hh]| w_ih.len() + steps * w_hh.len()).sum();
     let timing = time(bench.effort(Effort::SHORT, format), || {
         let mut found = 0.0;

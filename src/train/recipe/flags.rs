@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::check::check;
-use super::{Recipe, Row, table};
+use super::{Recipe, Row, TaskName, table};
 use crate::error::{Error, Result};
 use crate::train::Stage;
 
@@ -255,6 +255,16 @@ impl Builder {
                 written.retain(|(k, _)| *k != key);
                 written.push((key, o.written.clone()));
             }
+        }
+        // what a recipe itself says of classes means nothing to a number; the user's word is checked
+        let smoothing = "classifier.label_smoothing";
+        if recipe.classifier.task == TaskName::Regression && written.iter().all(|(key, _)| key != smoothing) {
+            let mut rows = recipe.rows.clone();
+            if let Some(row) = rows.iter_mut().find(|row| row.key == smoothing && row.value != 0.0) {
+                row.value = 0.0.into();
+                row.source = "--task regression".into();
+            }
+            recipe = Recipe::from_rows(self.name.clone(), rows)?;
         }
         check(&recipe).map_err(|(key, fault)| {
             let name = written.iter().find(|(k, _)| *k == key).map_or(key.as_str(), |(_, written)| written);

@@ -378,3 +378,17 @@ fn configurations_take_flags_and_keys() {
         assert!(message.contains(said), "{message}");
     }
 }
+
+/// The default recipe smooths labels; a number has none. Asked for by the user, it is refused.
+#[test]
+fn a_number_has_no_labels_to_smooth() {
+    let with = |more: Option<&str>| {
+        let mut builder = Builder::new("default").unwrap();
+        builder.key("classifier.task", "regression", "test").unwrap();
+        more.into_iter().for_each(|value| builder.key("classifier.label_smoothing", value, "test").unwrap());
+        builder.build()
+    };
+    assert_eq!(Builder::new("default").unwrap().build().unwrap().classifier.label_smoothing, 0.1);
+    assert_eq!(with(None).unwrap().classifier.label_smoothing, 0.0);
+    assert!(with(Some("0.1")).unwrap_err().to_string().contains("has no meaning for --task regression"));
+}
