@@ -3,21 +3,23 @@
 #   tests   cargo test, with the data sets checks every gradient, planted errors, the fixtures
 #   cuda    every kernel on the simulated GPU: parity in three orders of blocks, fixtures,
 #           gradients, training, graphs, counters, the PTX
+#   sanitize  unsafe code under AddressSanitizer and Miri (tools/sanitize.sh; Miri needs nightly)
 #   reliability  a death and a failure at every call of the file system, not at a slice of them
 #   serve   throughput, times at half load, 10,000 malformed requests, 10,000 slow clients
 #   tensorboard  event files, read by the package itself (tools/event_files.py; needs the network)
 #   python  the wheel, in a fresh environment (python/test.sh)
-#   demo    the demonstration, seeds 1 to 5 peer WikiText-2 and TREC-6 with the peer's recipe
-#           (tools/peer/ours.sh)
-#   ptb     what each regulariser is worth (hours)    imdb    Wikipedia, then IMDb (hours)
+#   demo    the demonstration, seeds 1 to 5
+#   peer    WikiText-2 and TREC-6 with the peer's recipe (tools/peer/ours.sh)
+#   ptb     what each regulariser is worth (hours)
+#   imdb    Wikipedia, then IMDb (hours)
 # usage: tools/proof.sh DATA_DIR OUT_DIR [PART..]   without parts: all of them; JOBS=N: processes or
 #                                                   threads of the long parts, else all
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|cuda|reliability|tensorboard|serve|python|demo|peer|ptb|imdb ..]" >&2; exit 2; }
+[ $# -ge 2 ] || { echo "usage: tools/proof.sh DATA_DIR OUT_DIR [tests|checks|cuda|sanitize|reliability|tensorboard|serve|python|demo|peer|ptb|imdb ..]" >&2; exit 2; }
 data=$1 out=$2
 shift 2
-[ $# -gt 0 ] || set -- tests checks cuda reliability tensorboard serve python demo peer ptb imdb
+[ $# -gt 0 ] || set -- tests checks cuda sanitize reliability tensorboard serve python demo peer ptb imdb
 record=docs/proof-$(date +%F).md
 mkdir -p "$out"
 export ULMFIT_DATA=$data
@@ -56,6 +58,8 @@ for part in "$@"; do
         step "Fixtures on the simulated GPU, $precision" $ulmfit golden tests/golden tests/import/expected.safetensors --device cudasim --precision $precision
         step "Gradients on the simulated GPU, $precision, with planted errors" $ulmfit gradcheck --mutate --device cudasim --precision $precision
       done ;;
+    sanitize) step "Unsafe code under AddressSanitizer, for every instruction set, and under Miri" \
+      bash -c "tools/sanitize.sh 2>&1 | grep -E '^(address|miri):|^test result|ERROR'" ;;
     reliability)
       step "A death and a failure at every call of the file system" \
         env ULMFIT_RELIABILITY=full cargo test --locked --test program reliability:: ;;
