@@ -80,7 +80,7 @@ fn shown(key: &str, value: &Value, of: &Value) -> String {
     match (value.as_u64(), value.as_f64()) {
         (_, Some(x)) if key == "seconds" => duration(x),
         (Some(n), _) => thousands(n),
-        (_, Some(x)) if key.ends_with("_error") => {
+        (_, Some(x)) if super::is_percentage(key) => {
             let size = of[key.replace("_error", "_size")].as_u64();
             let interval = size.map_or_else(String::new, |n| {
                 let (low, high) = wilson(x / 100.0, n);

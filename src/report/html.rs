@@ -202,7 +202,7 @@ fn summary(body: &mut String, section: &Section) {
             Value::Bool(b) => b.to_string(),
             Value::Null | Value::Array(_) | Value::Object(_) => continue,
         };
-        let unit = if key.ends_with("_error") { " %" } else { "" };
+        let unit = if super::is_percentage(key) { " %" } else { "" };
         let key = if key == "seconds" { "time".into() } else { escape(&key.replace('_', " ")) };
         let _ = writeln!(body, "<div><dt>{key}</dt><dd>{}{unit}</dd></div>", escape(&text));
     }

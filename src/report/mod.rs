@@ -46,6 +46,11 @@ fn stage_name(stage: Stage, direction: Direction) -> &'static str {
     }
 }
 
+/// Whether a result of this name is a share of wrong answers in percent.
+fn is_percentage(key: &str) -> bool {
+    key.ends_with("_error") && !key.ends_with("squared_error") && !key.ends_with("absolute_error")
+}
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(value: u64) -> String {
     let digits = value.to_string();

@@ -11,7 +11,9 @@ fn subject(name: &str, rate: &str, error: f64, seed: u64) -> Subject {
     started.recipe[0].value = rate.into();
     let environment = vec![("threads".to_string(), "2".to_string())];
     events.push(Event::Environment { rows: environment });
-    let summary = serde_json::json!({"valid_error": 7.5, "test_error": error, "test_size": 50, "seconds": 90.0});
+    let summary = serde_json::json!({
+        "valid_error": 7.5, "test_error": error, "test_size": 50, "valid_mean_squared_error": 0.25, "seconds": 90.0,
+    });
     events.push(Event::Finished { stage: Stage::Classifier, summary });
     let data = serde_json::json!([{"role": "train", "documents": 1200, "sha256": "0123456789ab"}]);
     let config = serde_json::json!({"seed": seed, "data": data});
@@ -40,6 +42,8 @@ fn results_settings_and_curves_of_two_runs() {
     assert!(error.contains("<td class=\"best\">10.00 % <small>(4.3 to 21.4)</small></td>"), "{error}");
     // what is equal has no best, and no size of a validation set is known
     assert!(row(&page, "valid error").unwrap().contains("<td>7.50 %</td><td>7.50 %</td>"));
+    // an error of numbers is no percentage
+    assert!(row(&page, "valid mean squared error").unwrap().contains("<td>0.2500</td>"));
     assert!(row(&page, "seconds").unwrap().contains("<td>1:30</td>"));
     assert!(page.contains("<h3>Answers of the folder</h3>") && !page.contains("<h3>Linear model</h3>"));
     // settings

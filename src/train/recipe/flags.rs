@@ -256,7 +256,8 @@ impl Builder {
                 written.push((key, o.written.clone()));
             }
         }
-        // what a recipe itself says of classes means nothing to a number; the user's word is checked
+        // what a recipe itself says of classes means nothing to a number; the user's word is
+        // checked
         let smoothing = "classifier.label_smoothing";
         if recipe.classifier.task == TaskName::Regression && written.iter().all(|(key, _)| key != smoothing) {
             let mut rows = recipe.rows.clone();
