@@ -117,7 +117,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     value["version"] = env!("CARGO_PKG_VERSION").into();
     let mut text = table(&report);
     if let Some(file) = &args.html {
-        crate::files::put(file, instruments::bench(&value)?)?;
+        crate::files::put_output(file, instruments::bench(&value)?)?;
         let _ = writeln!(text, "report: {}", file.display());
     }
     output::result(global.json, &text, &value)

@@ -71,7 +71,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             true => Some(instruments::sweep(&sweeps)?),
             false => plots::standalone(&instruments::sweep_chart(&sweeps))?,
         };
-        files::put(file, drawn.unwrap_or_default())?;
+        files::put_output(file, drawn.unwrap_or_default())?;
         let _ = write!(text, "\nsweep: {}", file.display());
         value["sweep"] = serde_json::to_value(&sweeps).map_err(|e| json("the sweep", e))?;
     }

@@ -142,7 +142,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
                 let _ = write!(text, "\ntrace: {}", path.display());
             }
             if let Some(path) = &common.html {
-                files::put(path, page(profile))?;
+                files::put_output(path, page(profile))?;
                 let _ = write!(text, "\nreport: {}", path.display());
             }
             (text, serde_json::to_value(profile).map_err(json)?)

@@ -42,6 +42,9 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("report.html"));
     output::check_place("--out", &out)?;
+    if args.data.as_ref().is_some_and(|data| files::is_same(&out, data.as_ref())) {
+        return Err(Error::usage(format!("--out {}: is the file of --data", out.display())));
+    }
     if args.folders.len() > comparison::MOST {
         let message = format!("{} folders: a page compares {} at most", args.folders.len(), comparison::MOST);
         return Err(Error::usage(message));
@@ -71,7 +74,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         Some(folder) => tensorboard::write(folder, &subjects)?,
         None => Vec::new(),
     };
-    files::put(&out, page)?;
+    files::put_output(&out, page)?;
     let mut text = format!("report: {}", out.display());
     if let Some(folder) = &args.tensorboard {
         text += &format!("\ntensorboard: {} event files in {}", events.len(), folder.display());

@@ -30,6 +30,9 @@ impl Subject {
     /// # Errors
     /// There are none; a file that cannot be read.
     pub fn load(directory: &Path) -> Result<Self> {
+        if !files::exists(directory)? {
+            return Err(Error::io(directory, "read", &std::io::ErrorKind::NotFound.into()));
+        }
         let folders: Vec<PathBuf> = if files::exists(&directory.join(metrics::FILE))? {
             vec![directory.to_path_buf()]
         } else {

@@ -158,3 +158,13 @@ fn results_take_the_place_of_nothing() {
     json(&[&line[..], &["--predictions", &pipe]].concat());
     assert_eq!(json_lines(&reader.join().unwrap()).len(), 12);
 }
+
+/// The page of `report` is a result, too.
+#[test]
+fn a_page_takes_the_place_of_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let rows = Data::new(place.path()).path("test.csv");
+    let line = ["report", model(), "--data", &rows, "--out", &rows];
+    refused(&mut ulmfit(&line), 2, &["is the file of --data"]);
+    refused(&mut ulmfit(&["report", "nowhere"]), 1, &["nowhere: cannot read: no such file or directory"]);
+}

@@ -235,9 +235,9 @@ impl TableDocuments {
         };
         if self.layout.quotes == Quotes::Enclose
             && !self.layout.quotes_given
-            && self.label.is_some_and(|i| in_quotes(rows.field(i)))
+            && let Some(label) = self.label.map(|i| rows.field(i)).filter(|label| in_quotes(label))
         {
-            let message = format!("has the label {} with its quotes", rows.field(self.label.unwrap_or(0)).trim());
+            let message = format!("has the label {} with its quotes", label.trim());
             return Err(fail(message).hint("a quote encloses a field only where it follows the delimiter directly"));
         }
         if rows.has_many_lines() && !self.layout.quotes_given {
