@@ -171,7 +171,9 @@ fn what_is_no_run_is_refused() {
         command
     };
     let train = runs().data.path("train.csv");
-    refused(&mut run(&["fast", "nothing"]), 1, &["nothing", "no folder of a model or of a run"]);
+    refused(&mut run(&["fast", "nothing"]), 1, &["nothing: cannot read: no such file or directory"]);
+    std::fs::create_dir_all(runs().place.join("empty")).unwrap();
+    refused(&mut run(&["fast", "empty"]), 1, &["empty", "no folder of a model or of a run"]);
     refused(&mut run(&["fast", "fast"]), 2, &["fast is named twice"]);
     refused(
         &mut run(&["fast", "--out", "nowhere/page.html"]),
