@@ -134,41 +134,50 @@ impl DataArgs {
     }
 }
 
-/// How the files of one role are read in a command that reads files of several.
+/// How the files of one role are read in a command that reads files of several: the flags of
+/// [`DataArgs`], but for those of labels, each with the role's prefix.
 macro_rules! role_arguments {
-    ($name:ident, $prefix:literal, $heading:literal, $format:literal, $encoding:literal, $column:literal) => {
+    ($name:ident, $prefix:literal, $heading:literal) => {
         #[doc = concat!("How the ", $heading, " is read; the flags without a prefix are for the labelled files.")]
         #[derive(Clone, Debug, Default, Args)]
         #[command(next_help_heading = "Data files")]
         pub struct $name {
-            #[arg(id = $format, long = $format, value_name = "FORMAT", help = concat!("As --format, for the ", $heading))]
+            #[arg(id = concat!($prefix, "format"), long = concat!($prefix, "format"))]
+            #[arg(value_name = "FORMAT", help = concat!("As --format, for the ", $heading))]
             format: Option<String>,
-            #[arg(id = $encoding, long = $encoding, value_name = "NAME", help = concat!("As --encoding, for the ", $heading))]
+            #[arg(id = concat!($prefix, "encoding"), long = concat!($prefix, "encoding"))]
+            #[arg(value_name = "NAME", help = concat!("As --encoding, for the ", $heading))]
             encoding: Option<String>,
-            #[arg(id = $column, long = $column, value_name = "COLUMN", action = clap::ArgAction::Append)]
+            #[arg(id = concat!($prefix, "text-column"), long = concat!($prefix, "text-column"))]
+            #[arg(value_name = "COLUMN", action = clap::ArgAction::Append)]
             #[arg(help = concat!("As --text-column, for the ", $heading))]
             text_column: Vec<String>,
+            #[arg(id = concat!($prefix, "delimiter"), long = concat!($prefix, "delimiter"))]
+            #[arg(value_name = "CHAR", value_parser = values::delimiter)]
+            #[arg(help = concat!("As --delimiter, for the ", $heading))]
+            delimiter: Option<u8>,
+            #[arg(id = concat!($prefix, "header"), long = concat!($prefix, "header"))]
+            #[arg(value_name = "yes|no", value_parser = values::yes_or_no)]
+            #[arg(help = concat!("As --header, for the ", $heading))]
+            header: Option<bool>,
+            #[arg(id = concat!($prefix, "quotes"), long = concat!($prefix, "quotes"))]
+            #[arg(value_name = "yes|no|backslash", help = concat!("As --quotes, for the ", $heading))]
+            quotes: Option<String>,
         }
 
         impl $name {
             pub fn data(&self) -> DataArgs {
-                let Self { format, encoding, text_column } = self.clone();
-                DataArgs { format, encoding, text_column, prefix: $prefix, ..DataArgs::default() }
+                let Self { format, encoding, text_column, delimiter, header, quotes } = self.clone();
+                let prefix = $prefix;
+                DataArgs { format, encoding, text_column, delimiter, header, quotes, prefix, ..DataArgs::default() }
             }
         }
     };
 }
 
-role_arguments!(TextArgs, "data-", "texts", "data-format", "data-encoding", "data-text-column");
-role_arguments!(CorpusArgs, "corpus-", "corpus", "corpus-format", "corpus-encoding", "corpus-text-column");
-role_arguments!(
-    UnlabelledArgs,
-    "unlabelled-",
-    "text without labels",
-    "unlabelled-format",
-    "unlabelled-encoding",
-    "unlabelled-text-column"
-);
+role_arguments!(TextArgs, "data-", "texts");
+role_arguments!(CorpusArgs, "corpus-", "corpus");
+role_arguments!(UnlabelledArgs, "unlabelled-", "text without labels");
 
 /// Going on after a stop.
 #[derive(Clone, Debug, Args)]

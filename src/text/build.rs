@@ -288,7 +288,8 @@ pub fn fill_store(
             let skipped = if options.skip_unlabelled && document.label.is_none() {
                 Some(Skipped::Unlabelled)
             } else {
-                (options.skip_empty && tokenizer.finds_nothing_in(document, scratch)).then_some(Skipped::Empty)
+                let nothing = options.skip_empty && tokenizer.finds_nothing_in(document, scratch);
+                (document.in_empty_pair || nothing).then_some(Skipped::Empty)
             };
             let (ids, marks) = match skipped {
                 Some(_) => (Vec::new(), Vec::new()),

@@ -168,3 +168,91 @@ fn a_page_takes_the_place_of_nothing() {
     refused(&mut ulmfit(&line), 2, &["is the file of --data"]);
     refused(&mut ulmfit(&["report", "nowhere"]), 1, &["nowhere: cannot read: no such file or directory"]);
 }
+
+/// The name of a text column is a word like others: below a header stand texts.
+#[test]
+fn a_first_row_with_a_name_in_it() {
+    let unsure = "is neither a header with known names nor a row with the class first";
+    for rows in [
+        "question,How are you\nstatement,I like it\nquestion,What time is it\n",
+        "question,How are you\nstatement,I like it\norder,Go to the door\n",
+        "comment,fine,The film was fine\nreview,bad,A bad film\n",
+    ] {
+        let line = ["predict", "--model", model(), "--input", &file("a.csv", rows).path, "--quiet"];
+        refused(&mut ulmfit(&line), 1, &["a.csv:1:", unsure, "--header"]);
+    }
+    for (rows, documents) in [
+        ("question,How it was\nIs it good,yes\nIs it bad,no\n", 2),
+        ("id,text\n1,good\n2,bad\n", 2),
+        ("text,How was the film\ngood film,very good\n", 1),
+        ("text\ngood\nbad\n", 2),
+    ] {
+        assert_eq!(answers(&file("a.csv", rows).path), documents, "{rows}");
+    }
+    let named = file("a.csv", "question,How are you\nstatement,I like it\nquestion,What time\n");
+    let flags = ["--header", "no", "--label-column", "1", "--text-column", "2"];
+    assert_eq!(classes(&named.check(&flags)), [class("question", 2), class("statement", 1)]);
+}
+
+/// A delimiter at the end of some rows alone may be one of a text, with the label missing.
+#[test]
+fn an_empty_field_at_the_end() {
+    let hint = "hint: quote a text that holds the delimiter";
+    let said = "has 3 columns, the last of them empty, where other rows have fewer";
+    file("a.csv", "text,label\ngood,pos\nI liked it, really,\n").refused(&[], &["a.csv:3:", said, hint]);
+    file("a.csv", "text,label\nI liked it, really,\ngood,pos\n").refused(&[], &["a.csv:2:", said, hint]);
+    file("a.csv", "1,good\n2,bad,\n").refused(&[], &["a.csv:2:", said]);
+    let every = file("a.csv", "text,label\ngood,pos,\nbad,neg,\n");
+    assert_eq!(classes(&every.check(&[])), [class("neg", 1), class("pos", 1)]);
+}
+
+/// In a table of one column a blank line is an empty text.
+#[test]
+fn blank_lines_of_one_column() {
+    for name in ["a.csv", "a.tsv"] {
+        let column = file(name, "text\ngood film\n\nbad film\n");
+        let output = ulmfit(&["predict", "--model", model(), "--input", &column.path, "--quiet"]).assert().success();
+        let all = json_lines(&text(&output.get_output().stdout.clone()));
+        let nothing: Vec<bool> = all.iter().map(|answer| answer["label"].is_null()).collect();
+        assert_eq!(nothing, [false, true, false], "{name}");
+    }
+    assert_eq!(answers(&file("a.csv", "id,text\n1,good film\n\n2,bad film\n").path), 2);
+}
+
+/// Files one after the other, the second with its columns in another order.
+#[test]
+fn a_header_again_in_another_order() {
+    let both = file("a.csv", "text,label,id\ngood,pos,1\nlabel,id,text\nneg,2,bad\n");
+    both.refused(&[], &["a.csv:3: repeats the header", "take the line out"]);
+}
+
+/// A byte-order mark before a quote, where files were put one after the other.
+#[test]
+fn marks_before_quotes() {
+    let tsv = file("a.tsv", "text\tlabel\n\"two\nlines\"\tpos\n\u{feff}\"bad\nfilm\"\tneg\n");
+    assert_eq!(tsv.texts(&[]), ["two lines", "bad film"]);
+}
+
+/// The layout of a table is said of each kind of file with its own flags.
+#[test]
+fn layouts_of_each_role() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = Data::new(directory.path());
+    let table = data.write("c.csv", "id~text\n1~'a' fine film\n2~a \"good\" film\n");
+    let (train, out) = (data.path("train.csv"), data.path("out"));
+    for role in ["corpus", "unlabelled"] {
+        let (file, delimiter) = (format!("--{role}"), format!("--{role}-delimiter"));
+        let line = ["run", "--train", &train, "--out", &out, &file, &table, "--quiet"];
+        refused(&mut ulmfit(&line), 1, &["c.csv:1:", &delimiter]);
+        // the flag tells the columns apart: they are named
+        let column = format!("--{role}-text-column");
+        let line = [&line[..], &[&delimiter, "~", &column, "body"]].concat();
+        refused(&mut ulmfit(&line), 1, &["has no column 'body'", &column, "it has: id, text"]);
+    }
+    let explained = |flags: &[&str]| {
+        let line = ["explain", "--model", model(), "--data", &table, "--format", "json", "--data-delimiter", "~"];
+        json_lines(&text(&ulmfit(&[&line, flags].concat()).assert().success().get_output().stdout.clone())).len()
+    };
+    assert_eq!(explained(&[]), 2);
+    assert_eq!(explained(&["--data-header", "no", "--data-text-column", "2", "--data-quotes", "no"]), 3);
+}

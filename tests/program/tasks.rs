@@ -232,6 +232,12 @@ fn pairs_of_texts() {
     let said = ulmfit(&["predict", "--model", &out, "a goal and a ball", "the team was a match"]).assert().success();
     assert_eq!(json_lines(&text(&said.get_output().stdout)).len(), 1, "two texts are one pair");
     refused(&mut ulmfit(&["predict", "--model", &out, "alone", "--quiet"]), 2, &["takes pairs of texts, but 1"]);
+    // a pair of no texts has no answer
+    let gap = data.write("gap.csv", "first,second\na goal,a ball\n,\n,a ball\n");
+    let line = [&["predict", "--model", &out, "--input", &gap, "--quiet"][..], &columns].concat();
+    let all = json_lines(&text(&ulmfit(&line).assert().success().get_output().stdout));
+    let nothing: Vec<bool> = all.iter().map(|answer| answer["label"].is_null()).collect();
+    assert_eq!(nothing, [false, true, false]);
     let line = ["train-classifier", "--model", "none", "--train", &train_file, "--out", &data.path("x"), "--quiet"];
     let line = words(&[&line, SIZES, &["--task", "pair", "--text-column", "first"]]);
     refused(&mut ulmfit(&line), 1, &["p.csv:2: has 1 text where a pair has 2"]);

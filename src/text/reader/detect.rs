@@ -143,31 +143,30 @@ impl<'a> Look<'a> {
     }
 
     /// The whole file from its beginning, to look at the order of its quotes; nothing where it has
-    /// none. Undecoded where that can be: the characters of interest are ASCII.
+    /// none. Undecoded where that can be: the characters of interest are ASCII, but for the
+    /// byte-order marks of UTF-8.
     pub(super) fn open_where_quoted(&self) -> Result<Option<Box<dyn BufRead>>> {
         let encoding = self.sample.read_as;
-        if !encoding.has_ascii_marks() {
-            return Ok(Some(Box::new(Utf8Reader::new(self.place.open()?, self.name, encoding))));
-        }
         let open = || Ok(BufReader::with_capacity(SAMPLE as usize, self.place.open()?));
-        let mut reader = open()?;
-        loop {
-            // a fault is told when the file is read
-            let Ok(block) = reader.fill_buf() else { return Ok(None) };
-            if block.is_empty() {
-                return Ok(None);
+        if encoding.has_ascii_marks() {
+            let mut reader = open()?;
+            loop {
+                // a fault is told when the file is read
+                let Ok(block) = reader.fill_buf() else { return Ok(None) };
+                if block.is_empty() {
+                    return Ok(None);
+                }
+                if memchr::memchr(b'"', block).is_some() {
+                    break;
+                }
+                let length = block.len();
+                reader.consume(length);
             }
-            if memchr::memchr(b'"', block).is_some() {
-                break;
+            if encoding != Encoding::Utf8 {
+                return Ok(Some(Box::new(open()?)));
             }
-            let length = block.len();
-            reader.consume(length);
         }
-        let mut reader = open()?;
-        if reader.fill_buf().is_ok_and(|block| block.starts_with(b"\xef\xbb\xbf")) {
-            reader.consume(3);
-        }
-        Ok(Some(Box::new(reader)))
+        Ok(Some(Box::new(Utf8Reader::new(self.place.open()?, self.name, encoding))))
     }
 
     /// The format, and for a table its layout.

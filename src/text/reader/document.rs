@@ -17,6 +17,8 @@ pub struct Document {
     pub lines: bool,
     /// Whether the fields are words, which stay as they are cut.
     pub words: bool,
+    /// Whether the text is one of a pair of which both are empty.
+    pub in_empty_pair: bool,
     pub origin: Origin,
     /// Byte offsets in `text` at which the second and later fields begin.
     pub(in crate::text) field_starts: Vec<usize>,
@@ -100,8 +102,8 @@ pub(super) fn with_labels(mut document: Document, separator: &str) -> Document {
 pub(super) fn of_pair(document: Document, half: usize) -> Result<Document> {
     let fields: Vec<&str> = document.fields().collect();
     if let [first, second] = fields[..] {
-        let text = [first, second][half].to_string();
-        return Ok(Document { text, field_starts: Vec::new(), ..document });
+        let (text, in_empty_pair) = ([first, second][half].to_string(), document.is_empty());
+        return Ok(Document { text, in_empty_pair, field_starts: Vec::new(), ..document });
     }
     let texts = if fields.len() == 1 { "1 text".to_string() } else { format!("{} texts", fields.len()) };
     let message = format!("has {texts} where a pair has 2");

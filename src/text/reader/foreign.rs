@@ -178,11 +178,23 @@ pub(super) fn refuse_pointer(name: &str, text: &str) -> Result<()> {
         ("Git LFS", "git lfs pull")
     } else if text.len() < 4096 && text.trim_end().lines().count() == 1 && text.contains("/annex/objects/") {
         ("git-annex", "git annex get")
+    } else if text.len() < 4096 && is_dvc(text) {
+        ("DVC", "dvc pull")
     } else {
         return Ok(());
     };
     let message = format!("is a pointer of a large-file store ({}), not the data", store.0);
     Err(Error::file(name, message).hint(format!("fetch the data first: {}", store.1)))
+}
+
+/// A file `.dvc`: a list of outputs, each with its digest.
+fn is_dvc(text: &str) -> bool {
+    let has = |key: &str| text.lines().any(|line| line.trim_start().trim_start_matches("- ").starts_with(key));
+    let keys = ["outs:", "md5:", "hash:", "size:", "path:", "deps:", "nfiles:", "wdir:", "frozen:", "meta:", "desc:"];
+    text.lines().any(|line| line == "outs:")
+        && has("md5:")
+        && has("path:")
+        && keys.iter().any(|key| text.starts_with(key))
 }
 
 /// Whether a text is a web page, perhaps after a declaration or comments.

@@ -176,7 +176,9 @@ fn choose<'t>(look: &Look, all: &'t [Tried], header: Option<bool>, must: bool) -
         let found = all.iter().find(fits).or_else(|| all.iter().find(|t| wide(t) && t.is_even()));
         return Ok(Some((found.or_else(|| all.iter().find(wide)).unwrap_or(natural), header)));
     }
-    let headed = |t: &&Tried| columns.fits_header(&t.first()) && columns.resolve(&t.first()).is_ok();
+    let headed = |t: &&Tried| {
+        columns.fits_header(&t.first()) && columns.resolve(&t.first()).is_ok() && !is_first_text(t, columns)
+    };
     let class_first = |t: &&Tried| t.width() > 1 && t.first()[0].trim().parse::<i64>().is_ok();
     let numbered = |t: &&Tried| t.width() > 1 && t.width() >= columns.largest();
     if must {
@@ -196,7 +198,7 @@ fn choose<'t>(look: &Look, all: &'t [Tried], header: Option<bool>, must: bool) -
         if let Some(found) = found {
             return Ok(Some((found, false)));
         }
-        if natural.width() > 1 && columns.fits_header(&natural.first()) {
+        if natural.width() > 1 && columns.fits_header(&natural.first()) && !is_first_text(natural, columns) {
             // told with what it has when the columns are looked for
             return Ok(Some((natural, true)));
         }
@@ -234,6 +236,27 @@ fn choose<'t>(look: &Look, all: &'t [Tried], header: Option<bool>, must: bool) -
         };
     }
     Ok(all.iter().find(|t| table(t) && quoted(t)).map(|found| (found, false)))
+}
+
+/// Whether a first row that could be a header is a document by what stands below it: its one known
+/// name, that of a text, is a word of a class. The name comes again in its column; or that column
+/// has single words, and another cell of the row is a text among texts.
+fn is_first_text(tried: &Tried, columns: &Columns) -> bool {
+    let first = tried.first();
+    if columns.are_given() || first.len() < 2 || tried.rows.len() < 2 {
+        return false;
+    }
+    let Ok((texts, None)) = columns.resolve(&first) else { return false };
+    // a row that is the header again is told when it is read
+    let below = || tried.rows[1..].iter().filter(|row| **row != tried.rows[0]);
+    let cells = |c: usize| below().filter_map(move |row| row.get(c)).map(|cell| cell.trim());
+    let words = |cell: &str| cell.split_whitespace().count();
+    let most_have_many = |c: usize| cells(c).filter(|cell| words(cell) > 1).count() * 2 > cells(c).count();
+    texts.iter().any(|&named| {
+        let again = cells(named).any(|cell| cell.eq_ignore_ascii_case(first[named].trim()));
+        let is_word = below().next().is_some() && cells(named).all(|cell| words(cell) < 2);
+        again || is_word && (0..first.len()).any(|c| c != named && words(first[c]) > 1 && most_have_many(c))
+    })
 }
 
 /// Whether the first row names the columns, where the user gives numbers.

@@ -97,7 +97,7 @@ pub struct OpenOptions {
 }
 
 /// The flags that every kind of file has, each with its own prefix.
-const OF_EVERY_KIND: [&str; 3] = ["--format", "--encoding", "--text-column"];
+const OF_EVERY_KIND: [&str; 6] = ["--format", "--encoding", "--text-column", "--delimiter", "--header", "--quotes"];
 
 /// A message with the flags of the files that it is about.
 fn with_flags(message: &str, prefix: &str) -> String {

@@ -80,6 +80,8 @@ pub(super) struct Rows<R> {
     /// The present row has line ends within quotes; so many of its fields are in quotes.
     many_lines: bool,
     quoted: usize,
+    /// Whether a blank line is a row: of one empty field.
+    blank_rows: bool,
     /// Line feeds of rows and between them, those within fields besides: they must be all that the
     /// text has.
     line_feeds: u64,
@@ -97,8 +99,14 @@ impl<R: BufRead> Rows<R> {
             after_return: false,
             many_lines: false,
             quoted: 0,
+            blank_rows: false,
             line_feeds: 0,
         }
+    }
+
+    /// From now on a blank line is a row of one empty field.
+    pub(super) fn take_blank_lines(&mut self) {
+        self.blank_rows = true;
     }
 
     pub(super) fn reader(&self) -> &R {
@@ -141,7 +149,7 @@ impl<R: BufRead> Rows<R> {
         (0..self.len()).map(|i| self.field(i))
     }
 
-    /// Goes to the next row; blank lines are none. Its line, or nothing at the end.
+    /// Goes to the next row; blank lines are none, unless they are taken. Its line, or nothing at the end.
     pub(super) fn next(&mut self) -> Result<Option<u64>, Fault> {
         loop {
             self.fields.clear();
@@ -149,7 +157,7 @@ impl<R: BufRead> Rows<R> {
             (self.many_lines, self.quoted) = (false, 0);
             let Some(first) = self.row()? else { return Ok(None) };
             // an empty field in quotes is a field
-            if self.len() > 1 || !self.fields.is_empty() || self.quoted > 0 {
+            if self.blank_rows || self.len() > 1 || !self.fields.is_empty() || self.quoted > 0 {
                 return Ok(Some(first));
             }
         }

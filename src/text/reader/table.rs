@@ -10,7 +10,7 @@ use super::formats::Opened;
 use super::input::{Utf8Reader, too_long};
 use super::layout::{self, Layout, skip_separator_line};
 use super::rows::{Fault, Quotes, Rows};
-use super::{Document, Documents, LABEL_MARK, Origin, stream};
+use super::{Document, Documents, LABEL_MARK, Origin, Role, stream};
 use crate::error::{Error, Result};
 use crate::text::is_space;
 
@@ -43,6 +43,10 @@ struct TableDocuments {
     header: Vec<String>,
     /// Columns that a row may have. Fields beyond them must be empty.
     width: usize,
+    /// Columns of the first line, those without a name included.
+    columns: usize,
+    /// Columns and line of the first data row.
+    begun: Option<(usize, u64)>,
     /// Line of the first data row, where it was read while the columns were found out.
     first: Option<u64>,
     /// Lines before the first that the rows know of.
@@ -57,7 +61,7 @@ struct TableDocuments {
 
 impl TableDocuments {
     fn new(opened: Opened) -> Result<Self> {
-        let Opened { mut reader, file, columns, layout, .. } = opened;
+        let Opened { mut reader, file, columns, layout, role } = opened;
         skip_separator_line(&mut reader, layout).map_err(|e| read_error(&file, e))?;
         let mut this = TableDocuments {
             rows: Rows::new(reader, layout.delimiter, layout.quotes),
@@ -68,6 +72,8 @@ impl TableDocuments {
             marks: vec![],
             header: vec![],
             width: 0,
+            columns: 0,
+            begun: None,
             first: None,
             skipped: u64::from(layout.separator_line),
             labels: HashSet::new(),
@@ -76,11 +82,16 @@ impl TableDocuments {
         };
         let Some(line) = this.read()? else { return Err(Error::file(&*this.file, "holds no row")) };
         this.find_columns(columns, line)?;
+        // in a table of one column a blank line is an empty text, and keeps its place
+        if this.columns == 1 && role != Role::Corpus {
+            this.rows.take_blank_lines();
+        }
         Ok(this)
     }
 
     fn find_columns(&mut self, columns: &Columns, line: u64) -> Result<()> {
         let width = self.rows.len();
+        self.columns = width;
         if self.layout.header {
             self.header = self.rows.iter().map(|name| name.trim().to_string()).collect();
             let names: Vec<&str> = self.header.iter().map(String::as_str).collect();
@@ -227,6 +238,15 @@ impl TableDocuments {
             };
             return Err(fail(format!("has {} columns where {whose} has {}", rows.len(), self.width)).hint(hint));
         }
+        // an empty field at the end of a row: of every row, or of one whose text holds a delimiter;
+        // a spreadsheet that writes some of them does so in its header, too
+        let (first, begun) = *self.begun.get_or_insert((rows.len(), line));
+        if rows.len() != first && rows.len().max(first) > self.columns && self.columns == self.width {
+            let (line, columns) = if first > self.columns { (begun, first) } else { (line, rows.len()) };
+            let message = format!("has {columns} columns, the last of them empty, where other rows have fewer");
+            return Err(Error::line(&*file, line, message)
+                .hint("quote a text that holds the delimiter; take a delimiter at the end of the row out"));
+        }
         self.first_row = false;
         let in_quotes = |field: &str| {
             field.starts_with(' ') && field.trim().len() > 1 && {
@@ -246,15 +266,25 @@ impl TableDocuments {
         Ok(())
     }
 
-    /// Whether the row says what the header says: every column does, or those of text and label do
-    /// but for case and a byte-order mark.
+    /// Whether the row says what the header says: every column does, perhaps in another order, or
+    /// those of text and label do but for case and a byte-order mark.
     fn repeats_header(&self) -> bool {
         if self.header.is_empty() {
             return false;
         }
         let cell = |i: usize| self.rows.field(i).trim_matches(|c: char| is_space(c) || c == '\u{feff}');
         let read = self.text.iter().copied().chain(self.label);
-        self.rows.len() >= self.width && (0..self.width).all(|i| cell(i) == self.header[i])
+        // looked at in full only where the first cell is a name at all
+        let in_other_order = || {
+            self.width > 1 && self.header[..self.width].iter().any(|name| !name.is_empty() && cell(0) == name) && {
+                let mut cells: Vec<&str> = (0..self.width).map(cell).collect();
+                let mut names: Vec<&str> = self.header[..self.width].iter().map(String::as_str).collect();
+                cells.sort_unstable();
+                names.sort_unstable();
+                cells == names
+            }
+        };
+        self.rows.len() >= self.width && ((0..self.width).all(|i| cell(i) == self.header[i]) || in_other_order())
             || self.label.is_some() && read.clone().all(|i| cell(i).eq_ignore_ascii_case(&self.header[i]))
     }
 
