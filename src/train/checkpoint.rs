@@ -141,14 +141,19 @@ impl Checkpoints {
             .iter()
             .map(|(name, tensor)| Ok((name.clone(), file::digest(tensor)?.into())))
             .collect::<Result<_>>()?;
-        let state = serde_json::json!({
-            "progress": progress,
-            "cursor": cursor,
-            "identity": self.identity,
-            "metrics_lines": lines,
-            "tensors": digests,
-        });
-        Ok(sealed(&state.to_string()))
+        // written directly: as a tree of values the counts of thousands of classes fill the memory
+        #[derive(serde::Serialize)]
+        struct Saved<'a> {
+            progress: &'a Progress,
+            cursor: serde_json::Value,
+            identity: &'a serde_json::Value,
+            metrics_lines: Option<u64>,
+            tensors: serde_json::Map<String, serde_json::Value>,
+        }
+        let saved = Saved { progress, cursor, identity: &self.identity, metrics_lines: lines, tensors: digests };
+        let state =
+            serde_json::to_string(&saved).map_err(|e| Error::data(format!("the state cannot be written: {e}")))?;
+        Ok(sealed(&state))
     }
 
     /// Reads the checkpoint, whose run must have been the same as this one; where it is damaged,

@@ -23,6 +23,9 @@ pub(super) const PACKING: usize = 4 << 20;
 /// Bytes of code, stacks, vocabulary and pages of the token file: what a run takes beside its
 /// model. (Measured: 12 MiB at 3,000 words, 24 after two million tokens of WikiText-2 with 29,111.)
 pub(super) const PROGRAM: usize = 16 << 20;
+/// Bytes of a class beside its rows of the model: its name where names are looked up, saved and
+/// shown, and its counts. (Measured: 20 MiB at 20,000 classes.)
+const CLASS: usize = 1 << 10;
 
 /// The sizes that a recipe does not have.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +131,8 @@ pub fn plan(recipe: &Recipe, stage: Stage, options: &PlanOptions) -> Result<Plan
         _ => LanguageModel::declare(recipe.language_model(Stage::Pretrain, v))?.1.bytes(DType::F32).0,
     };
     let packing = options.threads * PACKING;
+    let classes = (stage == Stage::Classifier).then_some(options.classes);
+    let program = PROGRAM + classes.unwrap_or(0) * CLASS;
     let Pool { activations, workspace, evaluation } = pool;
     let pool = activations + workspace + evaluation;
     Ok(Plan {
@@ -137,7 +142,7 @@ pub fn plan(recipe: &Recipe, stage: Stage, options: &PlanOptions) -> Result<Plan
             embedding: encoder.width(),
             hidden: recipe.model.hidden,
             layers: encoder.layer_names().len(),
-            classes: (stage == Stage::Classifier).then_some(options.classes),
+            classes,
             batch_size: training.batch_size,
             bptt: training.bptt,
             longest_window,
@@ -154,9 +159,9 @@ pub fn plan(recipe: &Recipe, stage: Stage, options: &PlanOptions) -> Result<Plan
             workspace,
             evaluation,
             packing,
-            program: PROGRAM,
+            program,
             pool,
-            total: values + gradients + optimiser + best + start + pool + packing + PROGRAM,
+            total: values + gradients + optimiser + best + start + pool + packing + program,
         },
         flop,
     })
