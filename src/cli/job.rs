@@ -76,7 +76,9 @@ pub fn tagging(mut recipe: Recipe, train: &Source) -> Result<Recipe> {
 
 /// Opens data files.
 pub fn sources(paths: &[String], data: &DataArgs, role: Role) -> Result<Vec<Source>> {
-    paths.iter().map(|path| source(path, data, role)).collect()
+    let all = paths.iter().map(|path| source(path, data, role)).collect::<Result<Vec<_>>>()?;
+    Source::refuse_halves(&all)?;
+    Ok(all)
 }
 
 /// Opens one data file.

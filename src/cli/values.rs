@@ -73,7 +73,7 @@ pub fn delimiter(text: &str) -> Parsed<u8> {
     match text.as_bytes() {
         b"tab" | b"\\t" => Ok(b'\t'),
         [b] if b.is_ascii() && !matches!(b, b'"' | b'\n' | b'\r' | b'\\') => Ok(*b),
-        _ => Err("it must be one character, as ';', or the word tab".into()),
+        _ => Err("it must be one character of ASCII, as ';', or the word tab".into()),
     }
 }
 

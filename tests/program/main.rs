@@ -10,6 +10,7 @@ mod base;
 mod cli;
 mod commands;
 mod data_check;
+mod elsewhere;
 mod end_to_end;
 mod experiments;
 mod explain;

@@ -30,12 +30,25 @@ pub(super) enum Container {
     Zip(Blob),
 }
 
-/// Names that never are data: what is hidden, what systems leave in folders, what editors keep.
+/// Names that never are data: what is hidden, what systems leave in folders, what editors keep,
+/// copies, and what tells about the data.
 fn is_junk(path: &str) -> bool {
     const OF_SYSTEMS: [&str; 4] = ["desktop.ini", "thumbs.db", "ehthumbs.db", "__macosx"];
+    const COPIES: [&str; 7] = [".bak", ".orig", ".old", ".swp", ".tmp", ".save", ".part"];
+    const ABOUT: [&str; 5] = ["README", "LICENSE", "LICENCE", "COPYING", "CHANGELOG"];
+    let is_copy = |part: &str| {
+        let lower = part.to_ascii_lowercase();
+        part.ends_with('~')
+            || part.starts_with('#') && part.ends_with('#')
+            || COPIES.iter().any(|end| lower.ends_with(end))
+    };
+    let is_about = |part: &str| {
+        let stem = [".txt", ".md", ".rst"].iter().find_map(|end| part.strip_suffix(end)).unwrap_or(part);
+        ABOUT.contains(&stem)
+    };
     path.split('/').any(|part| {
-        part.starts_with('.') || part.ends_with('~') || OF_SYSTEMS.iter().any(|name| part.eq_ignore_ascii_case(name))
-    })
+        part.starts_with('.') || is_copy(part) || OF_SYSTEMS.iter().any(|name| part.eq_ignore_ascii_case(name))
+    }) || path.split('/').next_back().is_some_and(is_about)
 }
 
 /// The files of a tree by their paths, relative, with `/`; in reading order.
@@ -93,7 +106,22 @@ impl Container {
             Container::Tar(blob) => tar_members(blob, &mut |name| push(name).map(|()| false), &mut |_, _| Ok(true))?,
             Container::Zip(blob) => zip_members(blob, &mut |name| push(name).map(|()| false), &mut |_, _| Ok(true))?,
         }
+        if matches!(self, Container::Tar(_)) {
+            self.refuse_twice(&all.files)?;
+        }
         Ok(all)
+    }
+
+    /// # Errors
+    /// A member that a later one of its name replaces when the archive is unpacked.
+    fn refuse_twice(&self, files: &[String]) -> Result<()> {
+        let mut sorted: Vec<&str> = files.iter().map(String::as_str).collect();
+        sorted.sort_unstable();
+        match sorted.windows(2).find(|two| two[0] == two[1]) {
+            Some([name, _]) => Err(Error::file(self.name(), format!("holds '{}' twice", printable(name)))
+                .hint("unpack it, which leaves the later one, and give the folder")),
+            _ => Ok(()),
+        }
     }
 
     /// Hands the content of every file whose path is `wanted` to `visit`, in reading order, until
@@ -235,7 +263,8 @@ fn tar_members(blob: &Blob, wanted: &mut Wanted, visit: &mut Visit) -> Result<()
         },
     };
     let not_utf8 = || Error::file(&shown, "holds a member whose name is not UTF-8");
-    let mut archive = tar::Archive::new(blob.open()?);
+    let mut archive = tar::Archive::new(Ending { inner: blob.open()?, zeros: 0 });
+    let mut ended = true;
     let mut long_name: Option<Vec<u8>> = None;
     for entry in archive.entries().map_err(fail)?.raw(true) {
         let entry = entry.map_err(fail)?;
@@ -292,10 +321,47 @@ fn tar_members(blob: &Blob, wanted: &mut Wanted, visit: &mut Visit) -> Result<()
         }
         let member = format!("{shown}::{}", printable(&path));
         if wanted(&path)? && !visit_file(&member, &path, &mut content, visit)? {
+            ended = false;
             break;
         }
     }
-    Ok(())
+    if ended { tar_end(&shown, archive.into_inner()) } else { Ok(()) }
+}
+
+/// A reader that counts the zeros since the last other byte.
+struct Ending<R> {
+    inner: R,
+    zeros: u64,
+}
+
+impl<R: Read> Read for Ending<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        let last = buffer[..n].iter().rposition(|&b| b != 0);
+        self.zeros = last.map_or(self.zeros + n as u64, |at| (n - 1 - at) as u64);
+        Ok(n)
+    }
+}
+
+/// # Errors
+/// The archive ends without the block of zeros that ends one, or something follows.
+fn tar_end(shown: &str, mut ending: Ending<Bytes>) -> Result<()> {
+    if ending.zeros < 512 {
+        return Err(
+            Error::file(shown, "is a tar archive without its end").hint("was it cut? copy or download it again")
+        );
+    }
+    let mut block = vec![0; 1 << 16];
+    loop {
+        match ending.read(&mut block).map_err(|e| read_error(shown, e))? {
+            0 => return Ok(()),
+            n if block[..n].iter().any(|&b| b != 0) => {
+                return Err(Error::file(shown, "holds more after the end of the archive")
+                    .hint("archives that were put one after the other are read one by one: take them apart"));
+            }
+            _ => {}
+        }
+    }
 }
 
 fn sparse(archive: &str) -> Error {
@@ -317,6 +383,10 @@ fn zip_members(blob: &Blob, wanted: &mut Wanted, visit: &mut Visit) -> Result<()
         let name = archive.name_for_index(i).transpose().map_err(fail)?.unwrap_or_default().replace('\\', "/");
         if name == "[Content_Types].xml" || name == "META-INF/manifest.xml" {
             return Err(Error::file(&shown, "is an office document").hint("save the table as CSV"));
+        }
+        if name == "mimetype" {
+            return Err(Error::file(&shown, "is an office document or an EPUB book")
+                .hint("save its table as CSV, its text as plain text"));
         }
         if name.ends_with('/') {
             continue;

@@ -66,6 +66,8 @@ pub(super) fn read_extracts(opened: Opened) -> Result<Documents> {
     Ok(stream(move || extract(&mut lines, &file)))
 }
 
+const ALONE: &str = "put <doc …> and </doc> on lines of their own";
+
 /// One `<doc …>` … `</doc>`; the marks and blank lines are not text.
 fn extract(lines: &mut Lines, file: &Arc<str>) -> Result<Option<Document>> {
     let (mut text, mut opened) = (String::new(), None);
@@ -78,10 +80,19 @@ fn extract(lines: &mut Lines, file: &Arc<str>) -> Result<Option<Document>> {
             };
         };
         match opened {
+            None if is_doc_open(line) && line.contains("</doc>") => {
+                return Err(Error::line(&**file, number, "has <doc> and </doc> on one line").hint(ALONE));
+            }
             None if is_doc_open(line) => opened = Some(number),
             None if is_blank(line) => {}
             None => return Err(Error::line(&**file, number, "text outside <doc> … </doc>")),
-            Some(first) if line.trim_end() == "</doc>" => {
+            Some(_)
+                if line.trim() != "</doc>"
+                    && (line.trim_start().starts_with("</doc>") || line.trim_end().ends_with("</doc>")) =>
+            {
+                return Err(Error::line(&**file, number, "has </doc> and more on one line").hint(ALONE));
+            }
+            Some(first) if line.trim() == "</doc>" => {
                 return Ok(Some(Document { lines: true, ..document(file, first, text, None) }));
             }
             Some(first) => {

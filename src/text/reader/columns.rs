@@ -123,6 +123,11 @@ impl Columns {
         Ok((if text.is_empty() { (0..width).filter(is_text).collect() } else { text }, label))
     }
 
+    /// Whether a cell is a name under which a text or label is recognised.
+    pub(super) fn is_known(cell: &str) -> bool {
+        TEXT_NAMES.iter().chain(LABEL_NAMES).any(|name| name.len() > 1 && cell.trim().eq_ignore_ascii_case(name))
+    }
+
     /// Whether a header row names columns that can be told apart without flags (or that the flags
     /// name).
     pub(super) fn fits_header(&self, fields: &[&str]) -> bool {

@@ -62,7 +62,36 @@ pub(super) fn recognise(look: &Look) -> Result<Option<Layout>> {
         outside |= tag.is_some_and(|(letter, _)| letter == 'O');
         tag.is_some() && row.len() > 1 && *width.get_or_insert(row.len()) == row.len()
     });
-    if_so(named || (fits && chunks && outside))
+    let found = named || (fits && chunks && outside);
+    if found && look.options.text_columns.is_empty() && first_column_counts(look.text(), tabs) {
+        let hint = "number the column of the words: --text-column 2";
+        return Err(Error::file(look.name, "has the numbers of the words in its first column").hint(hint));
+    }
+    if_so(found)
+}
+
+/// Whether the first column counts the words of every sentence, from 0 or from 1.
+fn first_column_counts(text: &str, tabs: bool) -> bool {
+    let (mut expected, mut sentences, mut most) = (None, 0, 0);
+    for line in text.lines().filter(|line| !line.starts_with(BORDER)) {
+        if is_blank(line) {
+            expected = None;
+            continue;
+        }
+        let row = columns(line, tabs);
+        let Some(number) = row.first().filter(|_| row.len() > 2).and_then(|cell| cell.parse::<u64>().ok()) else {
+            return false;
+        };
+        if expected.is_none() {
+            sentences += 1;
+        }
+        if number != expected.unwrap_or(number.min(1)) {
+            return false;
+        }
+        most = most.max(number);
+        expected = Some(number + 1);
+    }
+    sentences > 0 && most > 1
 }
 
 /// Whether the first row has tabs between its columns.

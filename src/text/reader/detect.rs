@@ -53,6 +53,9 @@ pub(super) fn sample(name: &str, mut bytes: Bytes, encoding: Option<Encoding>) -
     foreign::refuse_program(name, &head)?;
     foreign::refuse_packed(name, &head)?;
     foreign::refuse_utf32(name, &head)?;
+    if encoding.is_none_or(|encoding| encoding == Encoding::Utf8) {
+        foreign::refuse_escapes(name, &head)?;
+    }
     if let Some(encoding) = encoding {
         doubts::refuse_mark(&head, name, encoding)?;
     }

@@ -171,6 +171,16 @@ pub(super) fn refuse_packed(name: &str, head: &[u8]) -> Result<()> {
     Err(Error::file(name, format!("is compressed twice: within is a {what} file")).hint("unpack it once"))
 }
 
+/// # Errors
+/// Escapes that switch to Japanese, in what would be read as ASCII.
+pub(super) fn refuse_escapes(name: &str, head: &[u8]) -> Result<()> {
+    let found = [&b"\x1b$B"[..], b"\x1b$@"].iter().any(|escape| memchr::memmem::find(head, escape).is_some());
+    match found {
+        true => Err(Error::file(name, "is in ISO-2022-JP").hint("say --encoding iso-2022-jp")),
+        false => Ok(()),
+    }
+}
+
 /// Small files that stand for large ones that were not fetched.
 pub(super) fn refuse_pointer(name: &str, text: &str) -> Result<()> {
     let text = text.trim_start();

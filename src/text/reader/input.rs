@@ -22,8 +22,15 @@ impl Encoding {
     /// # Errors
     /// [`Error::Usage`] when the name is unknown.
     pub fn by_name(name: &str) -> Result<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "utf-8" | "utf8" => Ok(Encoding::Utf8),
+        match name.to_ascii_lowercase().replace('_', "-").as_str() {
+            "utf-8" | "utf8" | "utf-8-sig" | "utf8-sig" | "u8" | "ascii" | "us-ascii" => Ok(Encoding::Utf8),
+            // names of other programs
+            "cp932" | "ms932" => Ok(Encoding::Other(encoding_rs::SHIFT_JIS)),
+            "cp936" => Ok(Encoding::Other(encoding_rs::GBK)),
+            "cp949" | "ms949" => Ok(Encoding::Other(encoding_rs::EUC_KR)),
+            "cp950" => Ok(Encoding::Other(encoding_rs::BIG5)),
+            "mac-roman" | "macroman" => Ok(Encoding::Other(encoding_rs::MACINTOSH)),
+            "shift-jis" | "sjis" => Ok(Encoding::Other(encoding_rs::SHIFT_JIS)),
             // the registry makes windows-1252 of these names; the data sets mean the ISO standard
             "latin-1" | "latin1" | "iso-8859-1" | "iso8859-1" | "l1" => Ok(Encoding::Latin1),
             other => encoding_rs::Encoding::for_label_no_replacement(other.as_bytes()).map(Encoding::Other).ok_or_else(
@@ -78,6 +85,15 @@ impl Encoding {
         match self {
             Encoding::Utf8 | Encoding::Latin1 => true,
             Encoding::Other(e) => e.is_ascii_compatible(),
+        }
+    }
+
+    /// Whether every byte is a character.
+    pub(super) fn is_of_single_bytes(self) -> bool {
+        match self {
+            Encoding::Utf8 => false,
+            Encoding::Latin1 => true,
+            Encoding::Other(e) => e.is_single_byte(),
         }
     }
 

@@ -84,8 +84,12 @@ pub(super) fn read(opened: Opened) -> Result<Documents> {
             let fail = |message: String| Error::line(&*file, number, message);
             let object = object(line).map_err(|message| {
                 let error = fail(message);
-                if line.trim_end().ends_with(['{', '[', ',']) {
+                if line.trim_end().ends_with("},") {
+                    error.hint("take the comma after the object out: an object a line")
+                } else if line.trim_end().ends_with(['{', '[', ',']) {
                     error.hint("put each object on one line: jq -c .")
+                } else if line.contains("}{") || line.contains("} {") {
+                    error.hint("put each object on a line of its own")
                 } else {
                     error
                 }
@@ -168,11 +172,19 @@ fn find_keys(keys: &mut Keys, object: &Object, columns: &Columns) -> Result<(), 
     Ok(())
 }
 
+/// 2^53: whole numbers up to it are exact as floating-point numbers.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// Text fields and label by their keys. A label may be missing or null: the document has none.
 fn values(object: &Object, keys: &Keys) -> Result<(Vec<String>, Option<String>), String> {
     let show = |name: &str, value: Option<&Value>| match value {
         Some(Value::String(s)) => Ok(s.clone()),
         Some(Value::Null) => Ok(String::new()),
+        // beyond 2^53 different numbers are one
+        Some(Value::Number(n)) if n.is_f64() && n.as_f64().is_some_and(|x| x.abs() >= EXACT) => Err(format!(
+            "'{}' is a number of more digits than are kept: write it as a text, in quotes",
+            printable(name)
+        )),
         Some(v @ (Value::Number(_) | Value::Bool(_))) => Ok(v.to_string()),
         Some(_) => Err(format!("'{}' is neither text nor a number", printable(name))),
         None => Err(format!("has no '{}', which the first line has", printable(name))),

@@ -112,6 +112,10 @@ pub(super) fn read_fasttext(opened: Opened) -> Result<Documents> {
                 labels.push(rest[..end].to_string());
                 text = rest[end..].trim_start_matches(is_space);
             }
+            if wanted && text.contains(" __label__") {
+                return Err(Error::line(&*file, lines.number, "has a label after words of its text")
+                    .hint("put every label before the text"));
+            }
             if wanted && labels.len() > 1 && !several {
                 let message = format!("has several labels, '{}' and others", printable(&labels[0]));
                 return Err(

@@ -3,6 +3,7 @@
 
 use std::io::BufRead;
 
+use super::Role;
 use super::columns::{Columns, list};
 use super::detect::Look;
 use super::rows::{Fault, Quotes, Rows};
@@ -179,7 +180,12 @@ fn choose<'t>(look: &Look, all: &'t [Tried], header: Option<bool>, must: bool) -
     let headed = |t: &&Tried| {
         columns.fits_header(&t.first()) && columns.resolve(&t.first()).is_ok() && !is_first_text(t, columns)
     };
-    let class_first = |t: &&Tried| t.width() > 1 && t.first()[0].trim().parse::<i64>().is_ok();
+    let whole = |cell: &str| cell.trim().parse::<i64>().is_ok();
+    // whole numbers to the end of the sample, but for rows that are faulty: they are told later
+    let class_first = |t: &&Tried| {
+        let numbers = t.rows.iter().filter(|row| whole(&row[0])).count();
+        t.width() > 1 && whole(t.first()[0]) && numbers * 10 >= t.rows.len() * 9
+    };
     let numbered = |t: &&Tried| t.width() > 1 && t.width() >= columns.largest();
     if must {
         if let Some(found) = all.iter().filter(wide).find(headed).or_else(|| all.iter().find(headed)) {
@@ -196,17 +202,25 @@ fn choose<'t>(look: &Look, all: &'t [Tried], header: Option<bool>, must: bool) -
         }
         let found = all.iter().find(|t| class_first(t) && t.is_even()).or_else(|| all.iter().find(class_first));
         if let Some(found) = found {
+            refuse_other_first_columns(look, found)?;
             return Ok(Some((found, false)));
         }
         if natural.width() > 1 && columns.fits_header(&natural.first()) && !is_first_text(natural, columns) {
             // told with what it has when the columns are looked for
             return Ok(Some((natural, true)));
         }
+        if let Some(found) = all.iter().find(|t| is_numbering(&t.first())) {
+            return Err(numbering(look, &found.first()));
+        }
         let shown = all.iter().find(|t| wide(t) && t.is_even()).or_else(|| all.iter().find(wide)).unwrap_or(natural);
         let message =
             format!("is neither a header with known names nor a row with the class first: {}", list(&shown.first()));
         let hint = if shown.width() > 1 {
-            "name or number the columns: --text-column 1 --label-column 2; --header yes or no says what the first row is"
+            if look.options.role == Role::Dataset {
+                "name or number the columns: --text-column 1 --label-column 2; --header yes or no says what the first row is"
+            } else {
+                "name or number the column: --text-column 1; --header yes or no says what the first row is"
+            }
         } else {
             "say what stands between the columns with --delimiter, or read it line by line with --format plain"
         };
@@ -259,6 +273,44 @@ fn is_first_text(tried: &Tried, columns: &Columns) -> bool {
     })
 }
 
+/// Whether a row counts the columns from 0, as programs do that have no names for them.
+fn is_numbering(row: &[&str]) -> bool {
+    row.len() > 1 && row.iter().enumerate().all(|(i, cell)| cell.trim() == i.to_string())
+}
+
+fn numbering(look: &Look, first: &[&str]) -> Error {
+    let message = format!("may count the columns or be data: {}", list(first));
+    Error::line(look.name, 1, message).hint("say --header yes (the columns have these numbers as names) or --header no")
+}
+
+/// # Errors
+/// The first column need not be the class: the row counts the columns, or another column has the
+/// words of few classes.
+fn refuse_other_first_columns(look: &Look, tried: &Tried) -> Result<()> {
+    let first = tried.first();
+    if is_numbering(&first) {
+        return Err(numbering(look, &first));
+    }
+    if first.len() < 3 || tried.rows.len() < 4 {
+        return Ok(());
+    }
+    let words_of_classes = |c: usize| {
+        let mut cells: Vec<&str> = tried.rows.iter().filter_map(|row| row.get(c)).map(|cell| cell.trim()).collect();
+        let (count, word) = (cells.len(), |cell: &&str| !cell.is_empty() && cell.len() <= 20 && !cell.contains(' '));
+        let words = cells.iter().all(word);
+        cells.sort_unstable();
+        cells.dedup();
+        words && cells.len() > 1 && cells.len() * 2 <= count && count == tried.rows.len()
+    };
+    match (1..first.len()).find(|&c| words_of_classes(c)) {
+        Some(c) => {
+            Err(Error::line(look.name, 1, format!("has no names, and columns 1 and {} could be the class", c + 1))
+                .hint("number the columns: --label-column 2 --text-column 3"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Whether the first row names the columns, where the user gives numbers.
 ///
 /// # Errors
@@ -266,8 +318,11 @@ fn is_first_text(tried: &Tried, columns: &Columns) -> bool {
 fn is_header(look: &Look, tried: &Tried) -> Result<bool> {
     let columns = &look.columns;
     let first = tried.first();
-    if first.is_empty() || columns.fits_header(&first) {
+    if first.is_empty() || (columns.fits_header(&first) && !is_first_text(tried, columns)) {
         return Ok(!first.is_empty());
+    }
+    if is_numbering(&first) {
+        return Err(numbering(look, &first));
     }
     // a header that comes again is no sign of data: files were put one after the other
     let rest: Vec<&Vec<String>> = tried.rows[1..].iter().filter(|row| **row != tried.rows[0]).collect();
@@ -278,6 +333,12 @@ fn is_header(look: &Look, tried: &Tried) -> Result<bool> {
     let is_number = |cell: &str| cell.parse::<f64>().is_ok();
     let words = |cell: &str| cell.split_whitespace().count();
     let read: Vec<usize> = texts.iter().copied().chain(label).filter(|c| named.contains(c)).collect();
+    // a name of a text or label is one, even among numbers
+    let is_known =
+        |&c: &usize| Columns::is_known(first[c]) && !cells(c).any(|cell| cell.eq_ignore_ascii_case(first[c].trim()));
+    if named.iter().any(is_known) && first.iter().any(|cell| is_number(cell.trim())) {
+        return Ok(true);
+    }
     // a value of a class comes again, and a number names nothing that is read
     let again = others().any(|c| cells(c).any(|cell| cell == first[c].trim()));
     let sentence = |cell: &str| words(cell) > 4 || cell.ends_with(['.', '!', '?', ',', ';', ':']) || cell.len() > 64;
@@ -316,6 +377,9 @@ fn is_header(look: &Look, tried: &Tried) -> Result<bool> {
 /// file, rows are even with them, and none takes in what looks like rows. A single quote out of
 /// order proves that quotes are characters. Where every field is in quotes, whatever is within them
 /// is meant, and rows that are not even are told when they are read.
+///
+/// # Errors
+/// Both readings give even rows, and differ in their number.
 fn enclosing(look: &Look, separator_line: bool) -> Result<bool> {
     let Some(mut reader) = look.open_where_quoted()? else { return Ok(false) };
     let layout = Layout { separator_line, ..NONE };
@@ -323,11 +387,19 @@ fn enclosing(look: &Look, separator_line: bool) -> Result<bool> {
         return Ok(false); // told when it is read
     }
     let mut rows = Rows::new(reader, b'\t', Quotes::Enclose);
-    let (mut width, mut any, mut all, mut even, mut swallowed) = (None, false, true, true, false);
+    let (mut width, mut any, mut all, mut even, mut swallowed) = (None, false, true, true, None);
     loop {
         match rows.next() {
-            Ok(None) => return Ok(any && (all || !swallowed)),
-            Ok(Some(_)) => {
+            Ok(None) => match swallowed.filter(|_| any && !all) {
+                None => return Ok(any),
+                Some(_) if !is_even_with_quotes_as_characters(look, layout)? => return Ok(true),
+                Some(line) => {
+                    let message = "a quoted field holds what looks like a row, or its quotes are characters";
+                    return Err(Error::line(look.name, line, message)
+                        .hint("--quotes yes: quotes enclose fields; --quotes no: they are characters"));
+                }
+            },
+            Ok(Some(line)) => {
                 let n = *width.get_or_insert(rows.len());
                 even &= rows.len() == n;
                 any |= rows.quoted() > 0;
@@ -336,11 +408,30 @@ fn enclosing(look: &Look, separator_line: bool) -> Result<bool> {
                     return Ok(false);
                 }
                 let is_row = |line: &[u8]| n > 1 && line.iter().filter(|&&b| b == b'\t').count() + 1 == n;
-                swallowed |= rows.has_many_lines()
-                    && (0..rows.len()).any(|i| rows.bytes_of(i).split(|&b| b == b'\n').any(is_row));
+                if swallowed.is_none()
+                    && rows.has_many_lines()
+                    && (0..rows.len()).any(|i| rows.bytes_of(i).split(|&b| b == b'\n').any(is_row))
+                {
+                    swallowed = Some(line + u64::from(separator_line));
+                }
             }
             Err(Fault::Read(_)) => return Ok(any), // told when it is read
             Err(_) => return Ok(false),
+        }
+    }
+}
+
+fn is_even_with_quotes_as_characters(look: &Look, layout: Layout) -> Result<bool> {
+    let Some(mut reader) = look.open_where_quoted()? else { return Ok(true) };
+    if skip_separator_line(&mut reader, layout).is_err() {
+        return Ok(true); // told when it is read
+    }
+    let (mut rows, mut width) = (Rows::new(reader, b'\t', Quotes::Characters), None);
+    loop {
+        match rows.next() {
+            Ok(Some(_)) if *width.get_or_insert(rows.len()) == rows.len() => {}
+            Ok(Some(_)) => return Ok(false),
+            Ok(None) | Err(_) => return Ok(true),
         }
     }
 }

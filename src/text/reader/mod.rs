@@ -147,7 +147,9 @@ impl Source {
             _ => (name, ""),
         };
         let outer = Path::new(outer);
-        if let Some((neg, pos)) = pair(outer).filter(|_| member.is_empty() && options.format.is_none()) {
+        // where labels are not wanted, a file that is named is read alone
+        let alone = options.role != Role::Dataset && outer.is_file();
+        if let Some((neg, pos)) = pair(outer).filter(|_| member.is_empty() && options.format.is_none() && !alone) {
             let place = |path| Place::Blob(Blob::File(path));
             return Ok(Self::new(name, options, plan_pair(place(neg), place(pos), options)?));
         }
@@ -237,6 +239,30 @@ impl Source {
             Plan::Chain(sources) => sources.iter().any(Source::has_columns),
             _ => false,
         }
+    }
+
+    /// Whether a table has a column of labels; nothing for what is no table.
+    fn has_label_column(&self) -> Option<bool> {
+        let Plan::File { format, .. } = &self.plan else { return None };
+        format.0.preset.map(|_| !self.recognised.contains(", no label"))
+    }
+
+    /// # Errors
+    /// [`Error::Usage`]: both halves of `name.neg` and `name.pos` are among the sources, and each
+    /// stands for both.
+    pub fn refuse_halves(sources: &[Source]) -> Result<()> {
+        let pair = |source: &Source| match &source.plan {
+            Plan::Pair { neg, .. } => Some(neg.name()),
+            _ => None,
+        };
+        for (i, source) in sources.iter().enumerate() {
+            if let Some(other) = sources[..i].iter().find(|other| pair(source).is_some() && pair(other) == pair(source))
+            {
+                let message = format!("{} and {} are read together", other.name, source.name);
+                return Err(Error::usage(message).hint("give one of the two"));
+            }
+        }
+        Ok(())
     }
 
     /// How messages call files of this kind, where it is not that of labelled ones.

@@ -10,7 +10,7 @@ use super::formats::Format;
 use super::input::Encoding;
 use super::layout::Layout;
 use super::tree::{self, Found, Shape};
-use super::{Document, OpenOptions, Source, doubts};
+use super::{Document, OpenOptions, Role, Source, doubts};
 use crate::error::{Error, Result};
 
 #[derive(Clone, Debug)]
@@ -111,7 +111,8 @@ pub(super) fn plan_pair(neg: Place, pos: Place, options: &OpenOptions) -> Result
     let (of_neg, _) = (look(&neg)?, look(&pos)?);
     let encoding = options.encoding.unwrap_or(of_neg);
     let recognised = with_encoding("two files of lines, .neg and .pos".into(), encoding);
-    let warnings = [doubts::of_file(&neg, options)?, doubts::of_file(&pos, options)?].concat();
+    let of = |place| doubts::of_file(place, options.encoding);
+    let warnings = [of(&neg)?, of(&pos)?].concat();
     Ok(Planned { plan: Plan::Pair { neg, pos, encoding }, recognised, warnings })
 }
 
@@ -144,7 +145,9 @@ pub(super) fn plan_file(place: Place, options: &OpenOptions) -> Result<Planned> 
     if format.name() == "plain" && options.format.is_none() {
         warnings.extend(look.labels_in_text().map(|what| format!("{name} is read as plain text, but {what}")));
     }
-    warnings.extend(doubts::of_file(&place, options)?);
+    // Latin-1 without a word from the user: the published files of TREC
+    let unasked = Some(encoding).filter(|encoding| *encoding == Encoding::Latin1);
+    warnings.extend(doubts::of_file(&place, options.encoding.or(unasked))?);
     Ok(Planned { plan: Plan::File { place, format, encoding, layout }, recognised, warnings })
 }
 
@@ -218,6 +221,16 @@ fn plan_files(container: Container, prefix: String, files: &[String], options: &
         return Ok(Planned { plan, recognised: with_encoding(text, encoding.unwrap_or(Encoding::Utf8)), warnings });
     }
     let sources = opened.into_iter().chain(files[looked_at..].iter().map(open)).collect::<Result<Vec<_>>>()?;
+    tree::refuse_copies(&container, &prefix, files)?;
+    let has_labels = |wanted| sources.iter().find(|source| source.has_label_column() == Some(wanted));
+    if options.role == Role::Dataset
+        && let (Some(with), Some(without)) = (has_labels(true), has_labels(false))
+    {
+        let message = format!("has no label column, and {} has one", with.name);
+        return Err(
+            Error::file(&without.name, message).hint("name the column alike in all, or give the files one by one")
+        );
+    }
     if options.format.is_none()
         && let Some(text) = sources.iter().find(|s| is_plain(s))
         && let Some(other) = sources.iter().find(|s| !is_plain(s))

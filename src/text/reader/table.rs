@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::bytes::{MAX_DOCUMENT, read_error};
+use super::bytes::{MAX_DOCUMENT, printable, read_error};
 use super::columns::{Columns, mark};
 use super::detect::Look;
 use super::formats::Opened;
@@ -247,21 +247,42 @@ impl TableDocuments {
             return Err(Error::line(&*file, line, message)
                 .hint("quote a text that holds the delimiter; take a delimiter at the end of the row out"));
         }
-        self.first_row = false;
-        let in_quotes = |field: &str| {
-            field.starts_with(' ') && field.trim().len() > 1 && {
-                field.trim().starts_with('"') && field.trim().ends_with('"')
-            }
-        };
-        if self.layout.quotes == Quotes::Enclose
-            && !self.layout.quotes_given
-            && let Some(label) = self.label.map(|i| rows.field(i)).filter(|label| in_quotes(label))
-        {
-            let message = format!("has the label {} with its quotes", label.trim());
-            return Err(fail(message).hint("a quote encloses a field only where it follows the delimiter directly"));
+        let is_line = |cell: &str| cell.contains("--") && cell.trim().chars().all(|c| matches!(c, '-' | ':' | '='));
+        if self.first_row && self.layout.header && self.width > 1 && rows.iter().take(self.width).all(is_line) {
+            return Err(fail("is a line of dashes under the header, no data".into()).hint("take the line out"));
         }
+        self.first_row = false;
+        self.check_quotes(line)?;
         if rows.has_many_lines() && !self.layout.quotes_given {
             self.check_lines(line)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses quotes that enclose a field and would stay in it: after a space, and around labels
+    /// of a table whose other quotes are characters.
+    fn check_quotes(&self, line: u64) -> Result<()> {
+        if self.layout.quotes_given || self.layout.quotes == Quotes::Backslash {
+            return Ok(());
+        }
+        let characters = self.layout.quotes == Quotes::Characters;
+        let in_quotes = |field: &str| {
+            let inner = field.trim();
+            (characters || field.starts_with(' ')) && inner.len() > 1 && inner.starts_with('"') && inner.ends_with('"')
+        };
+        let fail = |message: String| Error::line(&*self.file, line, message);
+        if let Some(label) = self.label.map(|i| self.rows.field(i)).filter(|label| in_quotes(label)) {
+            let label: String = label.trim().chars().take(60).collect();
+            let hint = match characters {
+                true => "--quotes no takes all quotes for characters; --quotes yes for those around fields",
+                false => "a quote encloses a field only where it follows the delimiter directly",
+            };
+            return Err(fail(format!("has the label {} with its quotes", printable(&label))).hint(hint));
+        }
+        if !characters && self.text.iter().any(|&i| i > 0 && in_quotes(self.rows.field(i))) {
+            return Err(fail("has a text with its quotes, after a space".into()).hint(
+                "a quote encloses a field only where it follows the delimiter directly; --quotes no keeps the quotes",
+            ));
         }
         Ok(())
     }

@@ -45,7 +45,9 @@ pub(super) fn find(container: &Container, member: &str) -> Result<Found> {
     }
     let archive = !matches!(container, Container::Folder(_));
     let mut prefix = if member.is_empty() { String::new() } else { format!("{member}/") };
-    let junk: Vec<&str> = skipped.iter().filter_map(|f| f.strip_prefix(&*prefix)).collect();
+    // what tells about the data at their top is as usual
+    let usual = |f: &&str| !f.contains('/') && is_about(f);
+    let junk: Vec<&str> = skipped.iter().filter_map(|f| f.strip_prefix(&*prefix)).filter(|f| !usual(f)).collect();
     if !junk.is_empty() {
         left_out.push(format!("{}: skipped, as no data by the name: {}", place(container, member), some(&junk)));
     }
@@ -94,8 +96,22 @@ pub(super) fn find(container: &Container, member: &str) -> Result<Found> {
                     let place = place(container, prefix.trim_end_matches('/'));
                     left_out.push(format!("{place}: not read, as they lie beside the class folders: {}", some(&data)));
                 }
-                let classes = folders.iter().filter(|d| **d != "unsup").map(ToString::to_string).collect();
-                let unlabelled = folders.contains(&"unsup");
+                let classes: Vec<String> =
+                    folders.iter().filter(|d| !is_unlabelled(d)).map(ToString::to_string).collect();
+                let unlabelled = folders.iter().any(|d| is_unlabelled(d));
+                if let Some(set) = classes.iter().find(|d| role(d).is_some()) {
+                    if let (true, [only]) = (unlabelled, &classes[..]) {
+                        return Err(one_of(
+                            format!("holds a set '{}' and texts without labels", printable(only)),
+                            only,
+                        ));
+                    }
+                    let place = place(container, prefix.trim_end_matches('/'));
+                    left_out.push(format!(
+                        "{place}: the folder '{}' is taken for a class, by the ones beside it",
+                        printable(set)
+                    ));
+                }
                 Shape::Classes { prefix, classes, unlabelled }
             }
         };
@@ -144,18 +160,38 @@ pub(super) fn refuse_tables(container: &Container, mut files: impl Iterator<Item
     }
 }
 
+/// Folders of texts without labels, beside those of classes.
+fn is_unlabelled(folder: &str) -> bool {
+    ["unsup", "unlabelled", "unlabeled", "unsupervised"].contains(&folder)
+}
+
+/// # Errors
+/// A file beside its compressed self, or compressed in two ways.
+pub(super) fn refuse_copies(container: &Container, prefix: &str, files: &[String]) -> Result<()> {
+    let mut all: Vec<(String, &String)> = files.iter().map(|file| (bare(file), file)).collect();
+    all.sort_unstable();
+    match all.windows(2).find(|two| two[0].0 == two[1].0) {
+        Some([(_, a), (_, b)]) => {
+            let message = format!("holds the same file twice by its name: {} and {}", printable(a), printable(b));
+            Err(Error::file(place(container, prefix.trim_end_matches('/')), message).hint("keep one of them"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Files that tell about data.
 fn is_about(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     ["readme", "license", "licence", "classes.txt"].iter().any(|start| lower.starts_with(start))
         || lower.ends_with(".md")
+        || lower.contains(".readme.")
 }
 
 /// The parts of a data set, and the words of their names.
 const ROLES: [(&str, &[&str]); 3] = [
     ("train", &["train", "training"]),
-    ("validation", &["valid", "validation", "val", "dev", "devel"]),
-    ("test", &["test", "testing"]),
+    ("validation", &["valid", "validation", "val", "dev", "devel", "eval", "evaluation"]),
+    ("test", &["test", "testing", "holdout"]),
 ];
 
 fn words(name: &str) -> impl DoubleEndedIterator<Item = &str> {
@@ -180,7 +216,7 @@ fn two(found: [Option<&str>; 3]) -> Option<Two<'_>> {
 /// Folders of several parts of a data set side by side; without a train set they must be all.
 fn sets_beside<'a>(folders: &[&'a str]) -> Option<Two<'a>> {
     let found = [0, 1, 2].map(|wanted| folders.iter().copied().find(|d| role(d) == Some(wanted)));
-    let all = || folders.iter().all(|d| *d == "unsup" || role(d).is_some());
+    let all = || folders.iter().all(|d| is_unlabelled(d) || role(d).is_some());
     two(found).filter(|_| found[0].is_some() || all())
 }
 
@@ -283,7 +319,7 @@ impl TreeDocuments {
         if !text.contains('\n') {
             foreign::refuse_returns(&file, &text)?;
         }
-        let class = member[self.prefix.len()..].split('/').next().filter(|c| self.classes && *c != "unsup");
+        let class = member[self.prefix.len()..].split('/').next().filter(|c| self.classes && !is_unlabelled(c));
         let label = class.map(str::to_string);
         Ok(Some(Document { text, label, origin: Origin { file, line: 1 }, ..Document::default() }))
     }
