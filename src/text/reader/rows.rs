@@ -149,7 +149,8 @@ impl<R: BufRead> Rows<R> {
         (0..self.len()).map(|i| self.field(i))
     }
 
-    /// Goes to the next row; blank lines are none, unless they are taken. Its line, or nothing at the end.
+    /// Goes to the next row; blank lines are none, unless they are taken. Its line, or nothing at
+    /// the end.
     pub(super) fn next(&mut self) -> Result<Option<u64>, Fault> {
         loop {
             self.fields.clear();
