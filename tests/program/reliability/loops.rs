@@ -1,7 +1,7 @@
 //! The loops of the harness: what can go wrong around a run, many times over. A slice runs with the
 //! other tests; `ULMFIT_RELIABILITY=full` runs all of it (tools/proof.sh).
 
-use super::{Fault, answers, calls, classifier_line, data, in_full, last_call};
+use super::{Fault, answers, calls, classifier_line, data, in_full};
 use crate::support::{Data, Numbers, SIZES, STAGE, copy_folder, snapshot, text, ulmfit, words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,10 +48,12 @@ fn ends_in_words(output: &Output, killed: bool, place: &str) {
 }
 
 /// Does `line` with each of its calls about `out` going wrong in each way, from a folder as
-/// `prepare` makes it; then does `again`, which must come to the weights `right`.
+/// `prepare` makes it; then does `again`, which must come to the weights of the folder `straight`,
+/// that of a run without an interruption; without it to those of `line` when nothing goes wrong.
 fn every_call(
     name: &str,
     data: &Data,
+    straight: Option<&str>,
     prepare: impl Fn(&Path) + Sync,
     line: impl Fn(&str) -> Vec<String> + Sync,
     again: impl Fn(&str) -> Vec<String> + Sync,
@@ -62,7 +64,8 @@ fn every_call(
     prepare(Path::new(&whole));
     let owned = strs(&line(&whole));
     let all = calls(&whole, &owned.split('\u{1f}').collect::<Vec<_>>());
-    let right = weights(&whole);
+    let right = weights(straight.unwrap_or(&whole));
+    assert!(weights(&whole) == right, "{name}: other weights than without an interruption");
     assert!(!right.is_empty() && all.len() > 50, "{name}: {} calls", all.len());
     let trials = all.len() * WAYS.len();
     // a slice: a dozen of them, each in another way
@@ -103,7 +106,7 @@ fn every_call_of_a_run() {
     let (corpus, train) = (data.path("corpus.txt"), data.path("train.csv"));
     let line = |out: &str| owned(&[&["run", "--corpus", &corpus, "--train", &train, "--out", out], SIZES, STAGE, MORE]);
     let again = |out: &str| [line(out), vec!["--resume".to_string()]].concat();
-    every_call("run", &data, |_| {}, line, again, |_, _| {});
+    every_call("run", &data, None, |_| {}, line, again, |_, _| {});
 }
 
 /// A run that goes on after a death: the same.
@@ -117,10 +120,16 @@ fn every_call_of_going_on() {
     let first: Vec<&str> = first.iter().map(String::as_str).collect();
     let all = calls(&begun, &first);
     std::fs::remove_dir_all(&begun).unwrap();
-    let at = last_call(&all, "rename", "/state.safetensors");
+    // after the first update: two are left
+    let saved = |call: &String| call.starts_with("rename") && call.ends_with("/state.safetensors");
+    let at = 1 + all.iter().position(saved).unwrap();
     Fault { part: &begun, n: at, mode: "killafter", log: None }.inject(&first);
     assert!(!Path::new(&begun).join("model.safetensors").exists());
-    every_call("resume", &data, |out| copy_folder(Path::new(&begun), out), line, line, |_, _| {});
+    let straight = data.path("straight");
+    let words: Vec<String> = start(&straight);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    assert!(ulmfit(&words).output().unwrap().status.success());
+    every_call("resume", &data, Some(&straight), |out| copy_folder(Path::new(&begun), out), line, line, |_, _| {});
 }
 
 /// A finished model that is replaced: until the new one is there, the old one answers or nothing
@@ -140,7 +149,7 @@ fn every_call_of_a_replacement() {
         ends_in_words(&output, false, place);
         assert!(!output.status.success() || known.contains(&text(&output.stdout)), "{place}: an answer of neither");
     };
-    every_call("overwrite", &data, |out| copy_folder(Path::new(&old), out), line, line, check);
+    every_call("overwrite", &data, None, |out| copy_folder(Path::new(&old), out), line, line, check);
 }
 
 /// A model's folder with something wrong in it: every command that reads it answers as before or
