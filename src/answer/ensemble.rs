@@ -160,7 +160,8 @@ impl Ensemble {
         };
         if outcome.measured.count == 0 {
             let what = if outcome.skipped(Skipped::Unlabelled) > 0 { "a label" } else { "text" };
-            return Err(Error::file(source.name(), format!("holds no document with {what}")));
+            let error = Error::file(source.name(), format!("holds no document with {what}"));
+            return Err(if what == "a label" { error.hint("name the column with --label-column") } else { error });
         }
         Ok(outcome)
     }

@@ -107,7 +107,7 @@ impl Input {
             of_unlabelled.refuse("there is no --unlabelled", global)?;
         }
         let unlabelled = job::sources(&self.unlabelled, &of_unlabelled, Role::Texts)?;
-        of_unlabelled.check_columns(&unlabelled, global)?;
+        of_unlabelled.check_flags(&unlabelled, global)?;
         let data = Data {
             train: open(&self.train)?,
             valid: self.valid.as_ref().map(open).transpose()?,

@@ -71,6 +71,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     sets[2].1.extend(job::sources(&args.test, &args.data, Role::Dataset)?);
     sets.retain(|(_, sources)| !sources.is_empty());
     sets.iter().try_for_each(|(_, sources)| Source::refuse_halves(sources))?;
+    args.data.check_flags(sets.iter().flat_map(|(_, sources)| sources), global)?;
     if !global.quiet {
         sets.iter().flat_map(|(_, sources)| sources).for_each(|source| output::to_stderr(&source.describe()));
     }

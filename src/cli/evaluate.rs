@@ -63,6 +63,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
                 .hint("name one label column, and leave --label-separator out"));
         }
         let source = job::source_or_stdin(&args.data, &files, Role::Dataset)?;
+        args.files.check_flags([&source], global)?;
         if !global.quiet {
             output::to_stderr(&source.describe());
         }

@@ -53,7 +53,7 @@ pub fn run(line: &Args, global: &Global) -> Result<()> {
     let mut recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
     takes::check_stage(Taker::FinetuneLm, &args.recipe, &|flag| global.is_from_config(flag))?;
     let train = job::sources(&args.text, &args.data, Role::Texts)?;
-    args.data.check_columns(&train, global)?;
+    args.data.check_flags(&train, global)?;
     let valid = args.valid.as_ref().map(|path| job::source(path, &args.data, Role::Texts)).transpose()?;
     let from = args.base.load(args.recipe.asked_direction())?;
     if let Some(from) = &from {

@@ -48,6 +48,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             .hint("train-classifier --task labels learns them"));
     }
     let source = job::source(&args.train, &args.data, Role::Dataset)?;
+    args.data.check_flags([&source], global)?;
     let test = args.test.as_ref().map(|path| job::source(path, &args.data, Role::Dataset)).transpose()?;
     let mut train = Labelled::read(&source, &Labels::Collect)?;
     check_classes(&train.names, &source)?;

@@ -56,6 +56,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         None => Source::of_texts("the command line", args.texts.iter().map(Document::new).collect::<Vec<_>>()),
         Some(input) => job::source_or_stdin(input, &args.data, Role::Texts)?,
     };
+    if args.input.is_some() {
+        args.data.check_flags([&texts], global)?;
+    }
     if args.input.is_some() && !global.quiet {
         output::to_stderr(&texts.describe());
     }

@@ -46,7 +46,7 @@ pub fn run(line: &Args, global: &Global) -> Result<()> {
     let recipe = job::recipe(&args.recipe, crate::train::recipe::DEFAULT, global)?;
     takes::check_stage(Taker::Pretrain, &args.recipe, &|flag| global.is_from_config(flag))?;
     let train = job::sources(&args.corpus, &args.data, Role::Corpus)?;
-    args.data.check_columns(&train, global)?;
+    args.data.check_flags(&train, global)?;
     let valid = args.valid.as_ref().map(|path| job::source(path, &args.data, Role::Corpus)).transpose()?;
     job::train_one(global, recipe, &line.run, &args.recipe, &line.out, "Pretraining", |context, out| {
         train_language_model(context, Stage::Pretrain, &LmSources { train, valid }, None, out)

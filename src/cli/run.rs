@@ -96,9 +96,11 @@ impl Data {
         }
         let open = |path: &String| job::source(path, &data, Role::Dataset);
         let unlabelled = job::sources(&args.unlabelled, &of_unlabelled, Role::Texts)?;
-        of_unlabelled.check_columns(&unlabelled, global)?;
+        of_unlabelled.check_flags(&unlabelled, global)?;
+        let train = open(&args.train)?;
+        args.data.check_flags([&train], global)?;
         Ok(Data {
-            train: open(&args.train)?,
+            train,
             valid: args.valid.as_ref().map(open).transpose()?,
             test: args.test.as_ref().map(open).transpose()?,
             unlabelled,
@@ -141,7 +143,7 @@ pub fn train(
         of_corpus.refuse("there is no --corpus", global)?;
     }
     let corpus = job::sources(&args.corpus, &of_corpus, Role::Corpus)?;
-    of_corpus.check_columns(&corpus, global)?;
+    of_corpus.check_flags(&corpus, global)?;
     let corpus_valid = args.corpus_valid.as_ref().map(|path| job::source(path, &of_corpus, Role::Corpus));
     let sources = RunSources {
         base,

@@ -26,6 +26,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let model = models::load_language_model(&args.model)?;
     let texts = job::source_or_stdin(&args.input, &args.data, Role::Texts)?;
+    args.data.check_flags([&texts], global)?;
     if !global.quiet {
         output::to_stderr(&texts.describe());
     }

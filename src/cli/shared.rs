@@ -98,21 +98,31 @@ impl DataArgs {
         }
     }
 
-    /// Refuses names of columns where no file has any.
+    /// Refuses names of columns where no file has any, and what is said of tables where there is
+    /// none.
     ///
     /// # Errors
     /// [`Error::Usage`] that names the flag.
-    pub fn check_columns<'a>(&self, sources: impl IntoIterator<Item = &'a Source>, global: &Global) -> Result<()> {
-        let flag = format!("{}text-column", self.prefix);
-        let mut sources = sources.into_iter().peekable();
-        if self.text_column.is_empty() || sources.peek().is_none() || global.is_from_config(&flag) {
-            return Ok(());
+    pub fn check_flags<'a>(&self, sources: impl IntoIterator<Item = &'a Source>, global: &Global) -> Result<()> {
+        let sources: Vec<&Source> = sources.into_iter().collect();
+        let Some(first) = sources.first() else { return Ok(()) };
+        let columns = sources.iter().any(|source| source.has_columns());
+        let tables = sources.iter().any(|source| source.has_tables());
+        let all = [
+            ("text-column", !self.text_column.is_empty() && !columns, "columns"),
+            ("label-column", !self.label_column.is_empty() && !columns, "columns"),
+            ("delimiter", self.delimiter.is_some() && !tables, "columns of a table"),
+            ("header", self.header.is_some() && !tables, "columns of a table"),
+            ("quotes", self.quotes.is_some() && !tables, "columns of a table"),
+        ];
+        for (flag, idle, what) in all {
+            let flag = format!("{}{flag}", self.prefix);
+            if idle && !global.is_from_config(&flag) {
+                let message = format!("--{flag} does nothing here: {} has no {what}", first.describe());
+                return Err(Error::usage(message).hint("leave it out"));
+            }
         }
-        let name = sources.peek().map(|source| source.describe()).unwrap_or_default();
-        if sources.any(Source::has_columns) {
-            return Ok(());
-        }
-        Err(Error::usage(format!("--{flag} does nothing here: {name} has no columns")).hint("leave it out"))
+        Ok(())
     }
 }
 

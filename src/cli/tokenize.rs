@@ -90,6 +90,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     };
     let role = if args.corpus { Role::Corpus } else { Role::Texts };
     let sources = job::sources_or_stdin(&args.input, &args.data, role)?;
+    args.data.check_flags(&sources, global)?;
     if !global.quiet {
         sources.iter().for_each(|source| output::to_stderr(&source.describe()));
     }

@@ -59,6 +59,7 @@ pub fn run(line: &Args, global: &Global) -> Result<()> {
     let data = job::data_of(&args.data, recipe.classifier.task);
     let open = |path: &String| job::source(path, &data, Role::Dataset);
     let train = open(&args.train)?;
+    args.data.check_flags([&train], global)?;
     recipe = job::tagging(recipe, &train)?;
     let sources = ClassifierSources {
         train,

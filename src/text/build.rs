@@ -253,7 +253,8 @@ pub fn write_store(
         (None, report) => {
             let all: Vec<&str> = sources.iter().map(Source::name).collect();
             let what = if report.skipped_unlabelled > 0 { "a label" } else { "text" };
-            Err(Error::file(all.join(", "), format!("holds no document with {what}")))
+            let error = Error::file(all.join(", "), format!("holds no document with {what}"));
+            Err(if what == "a label" { error.hint("name the column with --label-column") } else { error })
         }
     }
 }

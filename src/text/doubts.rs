@@ -67,6 +67,13 @@ pub(super) fn of_classes(classes: &[(&str, u64)]) -> Vec<String> {
         let example = shown_label(classes[at].0);
         doubts.push(format!("the labels are numbers with fractions ('{example}'): each is a class of its own here"));
     }
+    let is_list = |name: &str| name.starts_with('[') && name.ends_with(']');
+    if let Some((name, _)) = classes.iter().find(|(name, _)| is_list(name)) {
+        let name = shown_label(name);
+        doubts.push(format!(
+            "the label '{name}' looks like a list: write several labels of a text with ';' between them"
+        ));
+    }
     doubts.extend(missing(classes));
     doubts.extend(alike(classes));
     doubts.extend(several(classes, documents));

@@ -60,7 +60,8 @@ impl Labelled {
         }
         if all.texts.is_empty() {
             let what = if all.skipped_unlabelled > 0 { "a label" } else { "text" };
-            return Err(Error::file(source.name(), format!("holds no document with {what}")));
+            let error = Error::file(source.name(), format!("holds no document with {what}"));
+            return Err(if what == "a label" { error.hint("name the column with --label-column") } else { error });
         }
         if known.is_none() {
             let (sorted, order) = sorted_labels(&names);

@@ -194,3 +194,27 @@ fn more_than_the_format_has() {
     let error = text(&ulmfit(&line).assert().code(1).get_output().stderr.clone());
     assert!(error.contains("--corpus-text-column 1") && !error.contains("--label-column"), "{error}");
 }
+
+/// Flags about columns do nothing where there are none; a list of labels is no class.
+#[test]
+fn flags_without_columns() {
+    let lines = file("a.txt", "good film\nbad film\n");
+    for (flag, value) in [("--label-column", "1"), ("--quotes", "no")] {
+        let what = format!("{flag} does nothing here: ");
+        let line = ["data", "check", &lines.path, flag, value, "--quiet"];
+        refused(&mut ulmfit(&line), 2, &[&what, "plain text", "leave it out"]);
+        let model = classifier().to_str().unwrap();
+        let line = ["evaluate", "--model", model, "--data", &lines.path, flag, value, "--quiet"];
+        refused(&mut ulmfit(&line), 2, &[&what]);
+    }
+    let json = file("a.jsonl", "{\"text\":\"a\",\"label\":\"x\"}\n");
+    refused(&mut ulmfit(&["data", "check", &json.path, "--header", "no", "--quiet"]), 2, &["--header does nothing"]);
+    let lists = file("a.csv", "text,label\na,\"['joy', 'fear']\"\nb,\"['joy']\"\n");
+    let said = text(&ulmfit(&["data", "check", &lists.path]).assert().success().get_output().stderr.clone());
+    assert!(said.contains("the label '['joy', 'fear']' looks like a list"), "{said}");
+    let directory = tempfile::tempdir().unwrap();
+    let data = Data::new(directory.path());
+    let (unlabelled, train, out) = (data.write("u.csv", "id,text\n1,a\n"), data.path("train.csv"), data.path("out"));
+    let line = ["train-classifier", "--model", "none", "--train", &train, "--test", &unlabelled, "--out", &out];
+    refused(ulmfit(&line).arg("--quiet"), 1, &["u.csv: holds no document with a label", "--label-column"]);
+}

@@ -241,6 +241,15 @@ impl Source {
         }
     }
 
+    /// Whether the files are tables, with a delimiter between columns.
+    pub fn has_tables(&self) -> bool {
+        match &self.plan {
+            Plan::File { format, .. } => format.0.preset.is_some(),
+            Plan::Chain(sources) => sources.iter().any(Source::has_tables),
+            _ => false,
+        }
+    }
+
     /// Whether a table has a column of labels; nothing for what is no table.
     fn has_label_column(&self) -> Option<bool> {
         let Plan::File { format, .. } = &self.plan else { return None };
