@@ -8,6 +8,9 @@ use crate::tensor::Tensor;
 use crate::train::observer::{CheckpointReason, Evaluated, Event, Split};
 use crate::train::recipe::OnNan;
 
+/// Checkpoints at ends of epochs that a stage of many epochs has, about.
+const CHECKPOINTS: u32 = 20;
+
 impl Training<'_> {
     /// Evaluates, decides what follows from it, and saves.
     pub(super) fn end_epoch(&mut self) -> Result<()> {
@@ -63,10 +66,21 @@ impl Training<'_> {
             self.progress.phase += 1;
             (self.progress.epoch_in_phase, self.progress.update_in_phase) = (0, 0);
         }
-        if self.save(CheckpointReason::Epoch)? && self.settings.training.on_nan == OnNan::Rewind {
+        let rewinds = self.settings.training.on_nan == OnNan::Rewind;
+        let saved = (rewinds || self.keeps_epoch()) && self.save(CheckpointReason::Epoch)?;
+        if saved && rewinds {
             self.checkpoints.remember_for_rewind()?;
         }
         Ok(())
+    }
+
+    /// Whether a checkpoint belongs to the end of this epoch. Of many short epochs, as little data
+    /// have, a twentieth does: writing each took as long as training.
+    fn keeps_epoch(&self) -> bool {
+        let phases = &self.settings.phases;
+        let all: u32 = phases.iter().map(|phase| phase.epochs).sum();
+        let every = (all / CHECKPOINTS).max(1);
+        self.progress.epoch.is_multiple_of(every) || self.progress.phase >= phases.len()
     }
 
     /// From SGD to averaged SGD, when the validation loss says so.

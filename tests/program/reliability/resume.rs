@@ -254,3 +254,22 @@ fn a_finished_run_in_a_read_only_place() {
     assert_eq!(json(&words(&[&line, &["--resume"]])), result);
     mode(0o755);
 }
+
+/// Of many short epochs a twentieth has a checkpoint, the last among them; of few each has.
+#[test]
+fn epochs_with_a_checkpoint() {
+    let (_place, data) = data();
+    let corpus = data.path("corpus.txt");
+    for (epochs, checkpoints) in [("3", 3), ("39", 39), ("41", 21), ("60", 20)] {
+        let out = data.path(&format!("of-{epochs}"));
+        let line = ["pretrain", "--corpus", &corpus, "--out", &out, "--quiet"];
+        let stage = ["--batch-size", "8", "--bptt", "10", "--epochs", epochs, "--min-freq", "1"];
+        assert!(ulmfit(&words(&[&line, SIZES, &stage])).output().unwrap().status.success());
+        let events = json_lines(&text(&std::fs::read(Path::new(&out).join("metrics.jsonl")).unwrap()));
+        let steps: Vec<u64> =
+            events.iter().filter(|e| e["event"] == "checkpoint").filter_map(|e| e["step"].as_u64()).collect();
+        assert_eq!(steps.len(), checkpoints, "{epochs} epochs: {steps:?}");
+        let last = events.iter().filter_map(|e| e["step"].as_u64()).max();
+        assert_eq!(steps.last().copied(), last, "{epochs} epochs");
+    }
+}
