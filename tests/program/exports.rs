@@ -112,7 +112,7 @@ fn flags_against_the_bytes() {
     let part = "begins with the byte-order mark of UTF-16LE, but --encoding says";
     marked.refused(&["--encoding", "latin-1"], &[part, "Latin-1", "hint: leave --encoding out"]);
     marked.refused(&["--encoding", "windows-1252"], &[part]);
-    for encoding in ["utf-8", "utf-16", "utf-16be"] {
+    for encoding in ["utf-8", "utf-16", "utf-16le"] {
         assert_eq!(classes(&marked.check(&["--encoding", encoding])), [class("pos", 1)]);
     }
     let ascii = file("a.txt", "good film and more of it.\n");
