@@ -29,8 +29,8 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Checkpoints in a directory, at ends of epochs, on an interrupt, every so many minutes and every
-    /// so many steps.
+    /// Checkpoints in a directory, at ends of epochs, on an interrupt, every so many minutes and
+    /// every so many steps.
     pub fn new(directory: &Path, identity: serde_json::Value, minutes: Option<f64>, steps: Option<u64>) -> Self {
         Checkpoints {
             path: Some(directory.join(STATE_FILE)),
