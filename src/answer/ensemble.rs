@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::models::{Decision, Loaded};
 use crate::nn::{Answers, Classifier, weights};
 use crate::text::{
-    BuildOptions, BuildReport, Labels, Row, Skipped, Source, Storage, TokenStore, Tokenizer, fill_store, shown_labels,
+    BuildOptions, BuildReport, Labels, Row, Skipped, Source, Storage, TokenStore, Tokenizer, fill_store, nothing_left,
+    shown_labels,
 };
 
 /// One classifier, or several whose probabilities are averaged.
@@ -159,9 +160,7 @@ impl Ensemble {
             }
         };
         if outcome.measured.count == 0 {
-            let what = if outcome.skipped(Skipped::Unlabelled) > 0 { "a label" } else { "text" };
-            let error = Error::file(source.name(), format!("holds no document with {what}"));
-            return Err(if what == "a label" { error.hint("name the column with --label-column") } else { error });
+            return Err(nothing_left(source.name(), outcome.skipped(Skipped::Unlabelled) > 0));
         }
         Ok(outcome)
     }

@@ -208,6 +208,14 @@ pub fn count_words(
     Ok((words, text))
 }
 
+/// The error of files of which no document is left: without labels, or without a text.
+pub fn nothing_left(name: &str, unlabelled: bool) -> Error {
+    match unlabelled {
+        true => Error::file(name, "holds no document with a label").hint("name the column with --label-column"),
+        false => Error::file(name, "holds no document with text"),
+    }
+}
+
 /// Why a document is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skipped {
@@ -252,9 +260,7 @@ pub fn write_store(
         (Some(store), report) => Ok((store, report)),
         (None, report) => {
             let all: Vec<&str> = sources.iter().map(Source::name).collect();
-            let what = if report.skipped_unlabelled > 0 { "a label" } else { "text" };
-            let error = Error::file(all.join(", "), format!("holds no document with {what}"));
-            Err(if what == "a label" { error.hint("name the column with --label-column") } else { error })
+            Err(nothing_left(&all.join(", "), report.skipped_unlabelled > 0))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Labelled documents in memory, as the texts that they are.
 
-use super::build::sorted_labels;
+use super::build::{nothing_left, sorted_labels};
 use super::{Labels, Source};
 use crate::error::{Error, Result};
 
@@ -59,9 +59,7 @@ impl Labelled {
             all.texts.push(document.text);
         }
         if all.texts.is_empty() {
-            let what = if all.skipped_unlabelled > 0 { "a label" } else { "text" };
-            let error = Error::file(source.name(), format!("holds no document with {what}"));
-            return Err(if what == "a label" { error.hint("name the column with --label-column") } else { error });
+            return Err(nothing_left(source.name(), all.skipped_unlabelled > 0));
         }
         if known.is_none() {
             let (sorted, order) = sorted_labels(&names);

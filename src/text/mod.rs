@@ -30,7 +30,7 @@ mod vocabulary;
 
 pub use build::{
     BuildOptions, BuildReport, Labels, Progress, Row, Skipped, TextCounts, Tokens, count_words, fill_store,
-    sorted_labels, tokenize_all, write_store,
+    nothing_left, sorted_labels, tokenize_all, write_store,
 };
 pub use classifier_batches::{ClassifierBatches, ClassifierConfig, ClassifierCursor, SampleOrder};
 pub use direction::Direction;

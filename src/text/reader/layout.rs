@@ -20,11 +20,19 @@ pub(super) struct Layout {
     pub(super) quotes_given: bool,
     /// Whether the first line is `sep=;`, a spreadsheet's word on the delimiter.
     pub(super) separator_line: bool,
+    /// Whether a column has the labels.
+    pub(super) labelled: bool,
 }
 
 /// Not a table.
-pub(super) const NONE: Layout =
-    Layout { delimiter: b',', header: false, quotes: Quotes::Enclose, quotes_given: false, separator_line: false };
+pub(super) const NONE: Layout = Layout {
+    delimiter: b',',
+    header: false,
+    quotes: Quotes::Enclose,
+    quotes_given: false,
+    separator_line: false,
+    labelled: false,
+};
 
 /// The delimiter that a file's name or format implies, and the other candidates.
 const DELIMITERS: [u8; 4] = [b',', b'\t', b';', b'|'];
@@ -42,7 +50,7 @@ impl Layout {
             other => format!(", '{}' between columns", char::from(other)),
         };
         let first: Vec<&str> = first.iter().map(String::as_str).collect();
-        let found = if self.header { columns.resolve(&first) } else { columns.by_number(first.len()) };
+        let found = columns_of(columns, &first, self.header);
         let class_first = if !self.header && !columns.are_given() && first.len() > 1 { ", class first" } else { "" };
         let Ok((text, label)) = found else { return format!("{kind} {header}{class_first}{delimiter}") };
         let name = |i: usize| if self.header { list(&first[i..=i]) } else { (i + 1).to_string() };
@@ -55,6 +63,11 @@ impl Layout {
         };
         format!("{kind} {header}{class_first}{delimiter} (text {}, {label}{quotes})", text.join(" + "))
     }
+}
+
+/// The columns of text and of the label by the first row, which names them where it is a header.
+fn columns_of(columns: &Columns, first: &[&str], header: bool) -> Result<(Vec<usize>, Option<usize>), String> {
+    if header { columns.resolve(first) } else { columns.by_number(first.len()) }
 }
 
 /// `sep=;` and nothing else, perhaps in quotes.
@@ -157,7 +170,9 @@ pub(super) fn of(look: &Look, preset: Option<(u8, bool)>) -> Result<Option<Layou
         quotes = Quotes::Characters;
     }
     let separator_line = separator.is_some();
+    let labelled = columns_of(&look.columns, &tried.first(), header).is_ok_and(|(_, label)| label.is_some());
     Ok(Some(Layout {
+        labelled,
         delimiter: tried.delimiter,
         header,
         quotes,

@@ -252,8 +252,8 @@ impl Source {
 
     /// Whether a table has a column of labels; nothing for what is no table.
     fn has_label_column(&self) -> Option<bool> {
-        let Plan::File { format, .. } = &self.plan else { return None };
-        format.0.preset.map(|_| !self.recognised.contains(", no label"))
+        let Plan::File { format, layout, .. } = &self.plan else { return None };
+        format.0.preset.map(|_| layout.labelled)
     }
 
     /// # Errors

@@ -6,7 +6,9 @@ use super::{RunSources, Work};
 use crate::answer::tags::{check_tags, tags_of};
 use crate::error::{Error, Result};
 use crate::random::Key;
-use crate::text::{Direction, Scratch, Source, Tokenizer, TokenizerPlan, random_split, shown_label, shown_labels};
+use crate::text::{
+    Direction, Scratch, Source, Tokenizer, TokenizerPlan, nothing_left, random_split, shown_label, shown_labels,
+};
 use crate::train::recipe::{Recipe, TaskName};
 use crate::train::room::check_room;
 use crate::train::stages::{ClassWeights, check_chunks, check_classes, check_kind, check_sizes};
@@ -76,10 +78,7 @@ fn check_texts(source: &Source, task: TaskName) -> Result<()> {
     }
     match labelled {
         true => Ok(()),
-        false => {
-            Err(Error::file(source.name(), "holds no document with a label")
-                .hint("name the column with --label-column"))
-        }
+        false => Err(nothing_left(source.name(), true)),
     }
 }
 
@@ -105,12 +104,10 @@ fn check_labelled(source: &Source, known: Option<&[String]>) -> Result<Vec<Strin
         }
     }
     if !text {
-        return Err(Error::file(source.name(), "holds no document with text"));
+        return Err(nothing_left(source.name(), false));
     }
     if classes.is_empty() && known.is_some() {
-        return Err(
-            Error::file(source.name(), "holds no document with a label").hint("name the column with --label-column")
-        );
+        return Err(nothing_left(source.name(), true));
     }
     Ok(classes.into_iter().collect())
 }
