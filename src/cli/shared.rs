@@ -118,7 +118,7 @@ impl DataArgs {
         for (flag, idle, what) in all {
             let flag = format!("{}{flag}", self.prefix);
             if idle && !global.is_from_config(&flag) {
-                let message = format!("--{flag} does nothing here: {} has no {what}", first.describe());
+                let message = format!("--{flag} does nothing here: there are no {what} ({})", first.describe());
                 return Err(Error::usage(message).hint("leave it out"));
             }
         }

@@ -353,7 +353,7 @@ fn flags_of_the_file_in_question() {
         let unknown = format!("{prefix}-format: unknown format 'x'");
         refused(&[role, &latin, &flag("format"), "x"], 2, &[&unknown]);
         let nothing = format!("{prefix}-text-column does nothing here");
-        refused(&[role, &utf8, &flag("text-column"), "a"], 2, &[&nothing, "u.txt: plain text", "has no columns"]);
+        refused(&[role, &utf8, &flag("text-column"), "a"], 2, &[&nothing, "u.txt: plain text", "there are no columns"]);
         refused(&[role, &table], 1, &["t.csv", &format!("{prefix}-text-column")]);
         if role == "--corpus" {
             let output = ulmfit(&words(&[&line[..5], SIZES, STAGE, &[role, &utf8, &flag("encoding"), "latin-1"]]))
