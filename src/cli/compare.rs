@@ -108,12 +108,10 @@ impl Input {
         }
         let unlabelled = job::sources(&self.unlabelled, &of_unlabelled, Role::Texts)?;
         of_unlabelled.check_flags(&unlabelled, global)?;
-        let data = Data {
-            train: open(&self.train)?,
-            valid: self.valid.as_ref().map(open).transpose()?,
-            test: open(&self.test)?,
-            unlabelled,
-        };
+        let train = open(&self.train)?;
+        self.data.check_flags([&train], global)?;
+        let data =
+            Data { train, valid: self.valid.as_ref().map(open).transpose()?, test: open(&self.test)?, unlabelled };
         Ok((data, (0..self.seeds as u64).map(|k| global.seed.wrapping_add(k)).collect()))
     }
 

@@ -85,6 +85,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
                 ));
             }
             let source = job::source_or_stdin(&args.data, &args.files, Role::Corpus)?;
+            args.files.check_flags([&source], global)?;
             if !global.quiet {
                 output::to_stderr(&source.describe());
             }
@@ -135,6 +136,7 @@ fn tagger(args: &Args, global: &Global) -> Result<()> {
         return Err(Error::usage("--ensemble and --confusion are for classes, but --model tags words"));
     }
     let source = job::source_or_stdin(&args.data, &args.files, Role::Dataset)?;
+    args.files.check_flags([&source], global)?;
     if !global.quiet {
         output::to_stderr(&source.describe());
     }

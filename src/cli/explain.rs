@@ -97,8 +97,11 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         None => Source::of_texts("the command line", args.texts.iter().map(Document::new).collect::<Vec<_>>()),
         Some(data) => job::source_or_stdin(data, &args.read.data(), Role::Texts)?,
     };
-    if args.data.is_some() && !global.quiet {
-        output::to_stderr(&texts.describe());
+    if args.data.is_some() {
+        args.read.data().check_flags([&texts], global)?;
+        if !global.quiet {
+            output::to_stderr(&texts.describe());
+        }
     }
     if panel.has_network() {
         global.announce_device();

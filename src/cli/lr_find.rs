@@ -54,6 +54,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     }
     let text_role = if args.model == ModelOrNone::None { Role::Corpus } else { Role::Texts };
     let text = job::sources(&args.text, &args.data, text_role)?;
+    args.data.check_flags(train.iter().chain(&text), global)?;
     if let Some(plot) = &args.plot {
         output::check_place("--plot", plot)?;
     }

@@ -169,12 +169,14 @@ fn prepared<R>(
     match &args.stage {
         Stage::Pretrain(PretrainArgs { input, .. }) => {
             let text = job::sources(&input.corpus, &input.data, Role::Corpus)?;
+            input.data.check_flags(&text, global)?;
             let _valid = input.valid.as_ref().map(|path| job::source(path, &input.data, Role::Corpus)).transpose()?;
             let direction = input.recipe.reading_direction();
             job::trial(global, resolved, direction, |context| trial::language_model(context, &text, None, |_| {}, work))
         }
         Stage::FinetuneLm(FinetuneArgs { input, .. }) => {
             let text = job::sources(&input.text, &input.data, Role::Texts)?;
+            input.data.check_flags(&text, global)?;
             let _valid = input.valid.as_ref().map(|path| job::source(path, &input.data, Role::Texts)).transpose()?;
             let from = input.base.load(input.recipe.asked_direction())?;
             let (mut resolved, mut direction) = (resolved, input.recipe.reading_direction());
@@ -189,6 +191,7 @@ fn prepared<R>(
         Stage::TrainClassifier(ClassifierArgs { input, .. }) => {
             let labelled = job::data_of(&input.data, resolved.classifier.task);
             let train = job::source(&input.train, &labelled, Role::Dataset)?;
+            input.data.check_flags([&train], global)?;
             let resolved = job::tagging(resolved, &train)?;
             for path in [&input.valid, &input.test].into_iter().flatten() {
                 job::source(path, &labelled, Role::Dataset)?;

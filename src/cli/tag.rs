@@ -49,8 +49,11 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         None => Source::of_texts("the command line", args.texts.iter().map(Document::new).collect::<Vec<_>>()),
         Some(input) => job::source_or_stdin(input, &args.data, Role::Texts)?,
     };
-    if args.input.is_some() && !global.quiet {
-        output::to_stderr(&texts.describe());
+    if args.input.is_some() {
+        args.data.check_flags([&texts], global)?;
+        if !global.quiet {
+            output::to_stderr(&texts.describe());
+        }
     }
     global.announce_device();
     let sentences = tagger.tag(&texts)?;

@@ -199,14 +199,25 @@ fn more_than_the_format_has() {
 #[test]
 fn flags_without_columns() {
     let lines = file("a.txt", "good film\nbad film\n");
+    let model = classifier().to_str().unwrap();
     for (flag, value) in [("--label-column", "1"), ("--quotes", "no")] {
         let what = format!("{flag} does nothing here: ");
         let line = ["data", "check", &lines.path, flag, value, "--quiet"];
         refused(&mut ulmfit(&line), 2, &[&what, "plain text", "leave it out"]);
-        let model = classifier().to_str().unwrap();
-        let line = ["evaluate", "--model", model, "--data", &lines.path, flag, value, "--quiet"];
-        refused(&mut ulmfit(&line), 2, &[&what]);
+        let lines = lines.path.as_str();
+        let all: [&[&str]; 5] = [
+            &["evaluate", "--model", model, "--data", lines],
+            &["compare", "--train", lines, "--test", lines],
+            &["lr-find", "--model", "none", "--text", lines],
+            &["profile", "pretrain", "--corpus", lines],
+            &["profile", "train-classifier", "--model", "none", "--train", lines],
+        ];
+        for line in all {
+            refused(ulmfit(line).args([flag, value, "--quiet"]), 2, &[&what]);
+        }
     }
+    let line = ["explain", "--model", model, "--data", &lines.path, "--data-quotes", "no", "--quiet"];
+    refused(&mut ulmfit(&line), 2, &["--data-quotes does nothing here: "]);
     let json = file("a.jsonl", "{\"text\":\"a\",\"label\":\"x\"}\n");
     refused(&mut ulmfit(&["data", "check", &json.path, "--header", "no", "--quiet"]), 2, &["--header does nothing"]);
     let lists = file("a.csv", "text,label\na,\"['joy', 'fear']\"\nb,\"['joy']\"\n");
