@@ -16,7 +16,7 @@ pub(super) use self::classifier::check_sizes;
 pub use self::classifier::{
     ClassifierSources, FROM_SCRATCH, Fold, From, all_labelled, check_classes, classifier_parts, train_classifier,
 };
-pub(super) use self::examples::{check_chunks, check_kind};
+pub(super) use self::examples::{check_chunks, check_kind, check_texts};
 pub use self::language_model::{LmSources, train_language_model};
 use super::assemble;
 use super::checkpoint::{Checkpoints, GPU, INSTRUCTION_SET, Snapshot, check_same};

@@ -201,7 +201,7 @@ fn a_number_of_each_text() {
     // labels that are no numbers
     let line = ["train-classifier", "--model", "none", "--train", &data.path("train.csv"), "--out", &data.path("x")];
     let line = words(&[&line, SIZES, &["--task", "regression", "--quiet"]]);
-    refused(&mut ulmfit(&line), 1, &["in the place of a number"]);
+    refused(&mut ulmfit(&line), 1, &["train.csv:2: has '", "in the place of a number"]);
 }
 
 /// Whether two texts are about the same topic: neither tells by itself.

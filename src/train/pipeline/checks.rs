@@ -11,7 +11,7 @@ use crate::text::{
 };
 use crate::train::recipe::{Recipe, TaskName};
 use crate::train::room::check_room;
-use crate::train::stages::{ClassWeights, check_chunks, check_classes, check_kind, check_sizes};
+use crate::train::stages::{ClassWeights, check_chunks, check_classes, check_kind, check_sizes, check_texts};
 
 /// Finds before any work starts what the stages of a run would stumble over: files that cannot be
 /// read, data without a text or a label, training data of one class, a class that only other data
@@ -61,25 +61,6 @@ pub fn check_inputs(sources: &RunSources, recipe: &Recipe, seed: u64, work: &Wor
     }
     check_tuning_text(sources, recipe, seed)?;
     check_room(sources, recipe, outputs, work)
-}
-
-/// Reads data of another task to their end: a text, and a number of each where numbers are learned.
-fn check_texts(source: &Source, task: TaskName) -> Result<()> {
-    let mut labelled = false;
-    for document in source.documents()? {
-        let document = document?;
-        let Some(label) = document.label.as_ref().filter(|_| !document.is_empty()) else { continue };
-        labelled |= !label.is_empty();
-        if task == TaskName::Regression && !label.trim().parse::<f64>().is_ok_and(f64::is_finite) {
-            let message = format!("has '{}' in the place of a number", shown_label(label));
-            return Err(Error::line(&*document.origin.file, document.origin.line, message)
-                .hint("--label-column names the column of the numbers"));
-        }
-    }
-    match labelled {
-        true => Ok(()),
-        false => Err(nothing_left(source.name(), true)),
-    }
 }
 
 /// Reads labelled data to their end; the classes, sorted. `known`: those that they may have.

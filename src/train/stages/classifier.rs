@@ -12,7 +12,7 @@ use super::class_weights::ClassWeights;
 use super::classifier_report::{
     classifier_json, describe_balance, describe_weights, doubt_labels, report_test, show_measured,
 };
-use super::examples::{self, ExampleSets, check_kind};
+use super::examples::{self, ExampleSets, check_kind, check_texts};
 use super::{Context, StageResult, Workplace};
 use crate::answer::classes;
 use crate::answer::gold::Gold;
@@ -72,6 +72,9 @@ pub fn train_classifier(
     let (both, from) = (from.get(1).copied(), from.first().copied());
     check_sizes(settings.training.batch_size, sources.labels)?;
     check_kind(settings.task, sources.all(), sources.labels)?;
+    if settings.task == TaskName::Regression {
+        sources.all().try_for_each(|source| check_texts(source, settings.task))?;
+    }
     let weights = ClassWeights::read(&settings.class_weights)?;
     let workplace = Workplace::within(out)?;
     let train_source = std::slice::from_ref(&sources.train);

@@ -9,7 +9,7 @@ use crate::answer::gold::Gold;
 use crate::answer::tags::{check_tags, kinds};
 use crate::error::{Error, Result};
 use crate::models::DataRecord;
-use crate::text::{BuildOptions, Labels, Source, Vocabulary};
+use crate::text::{BuildOptions, Labels, Source, Vocabulary, nothing_left, shown_label};
 
 /// What stage 3 learns from and is measured on.
 pub(super) struct ExampleSets {
@@ -94,6 +94,29 @@ pub(in crate::train) fn check_chunks(kinds: &[String], source: &Source) -> Resul
         [] => Err(Error::file(source.name(), "has no tag but O: there is nothing to learn")
             .hint("--label-column names the column of the tags by its number")),
         _ => Ok(()),
+    }
+}
+
+/// Reads data of another task than classes to their end: a text, and a number of each where numbers
+/// are learned.
+///
+/// # Errors
+/// As told.
+pub(in crate::train) fn check_texts(source: &Source, task: TaskName) -> Result<()> {
+    let mut labelled = false;
+    for document in source.documents()? {
+        let document = document?;
+        let Some(label) = document.label.as_ref().filter(|_| !document.is_empty()) else { continue };
+        labelled |= !label.is_empty();
+        if task == TaskName::Regression && !label.trim().parse::<f64>().is_ok_and(f64::is_finite) {
+            let message = format!("has '{}' in the place of a number", shown_label(label));
+            return Err(Error::line(&*document.origin.file, document.origin.line, message)
+                .hint("--label-column names the column of the numbers"));
+        }
+    }
+    match labelled {
+        true => Ok(()),
+        false => Err(nothing_left(source.name(), true)),
     }
 }
 
