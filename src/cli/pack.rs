@@ -54,12 +54,12 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let mut json = json!({ "bytes": loss.bytes, "values": loss.values, "relative_error": loss.relative_error,
         "largest_error": loss.largest_error, "before": null, "after": null });
     let mut text = format!(
-        "{}: {} bytes for {} weights, relative error {:.5} (largest {:.5})\n",
+        "{}: {} bytes for {} weights, error {:.3} % of the weights' size, at most {:.3} % of a tensor's largest\n",
         args.out.display(),
         loss.bytes,
         loss.values,
-        loss.relative_error,
-        loss.largest_error
+        100.0 * loss.relative_error,
+        100.0 * loss.largest_error
     );
     if let Some(source) = &data {
         global.announce_device();

@@ -30,8 +30,18 @@ pub fn explain(
             let hint = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand]
                 .iter()
                 .find_map(|&kind| error.get(kind).map(|value| format!("did you mean '{}'?", words(value))));
-            let what = if argument.starts_with('-') { "unknown flag" } else { "unexpected argument" };
-            (format!("{what} '{argument}'"), hint.or(Some(help)))
+            if argument.starts_with('-') {
+                return (format!("unknown flag '{argument}'"), hint.or(Some(help)));
+            }
+            let file = match command {
+                Some("run" | "train-classifier" | "linear" | "compare" | "curve") => Some("--train"),
+                Some("evaluate") => Some("--data"),
+                Some("pretrain") => Some("--corpus"),
+                Some("finetune-lm") => Some("--text"),
+                _ => None,
+            };
+            let flag = file.map(|flag| format!("a file needs its flag: {flag} {argument}"));
+            (format!("unexpected argument '{argument}'"), hint.or(flag).or(Some(help)))
         }
         ErrorKind::InvalidSubcommand => {
             let hint = error.get(ContextKind::SuggestedSubcommand).map(|v| format!("did you mean '{}'?", words(v)));

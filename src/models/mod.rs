@@ -257,7 +257,9 @@ pub fn load_config(directory: &Path) -> Result<ModelConfig> {
     if !directory.is_dir() {
         return Err(match std::fs::metadata(directory) {
             Ok(_) => Error::file(directory, "is not a model directory"),
-            Err(e) if e.kind() == ErrorKind::NotFound => Error::file(directory, "no such model directory"),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                Error::file(directory, "no such model directory").hint("'ulmfit run' makes one; its last line names it")
+            }
             Err(e) => Error::io(directory, "read", &e),
         });
     }

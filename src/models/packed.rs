@@ -64,6 +64,18 @@ pub fn is_packed(path: &Path) -> bool {
     path.is_file() && std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start)).is_ok() && start == *MAGIC
 }
 
+/// `config.json` without what differs from run to run: one model, one file, whenever it was made.
+fn config_without_times(config: &ModelConfig) -> Result<Vec<u8>> {
+    let fault = |e: serde_json::Error| Error::data(format!("cannot pack: {e}"));
+    let mut config = serde_json::to_value(config).map_err(fault)?;
+    if let Some(result) = config.get_mut("result").and_then(serde_json::Value::as_object_mut) {
+        for key in ["seconds", "tokens_per_second", "peak_rss_mb"] {
+            result.remove(key);
+        }
+    }
+    serde_json::to_vec(&config).map_err(fault)
+}
+
 /// Writes a language model as one file.
 ///
 /// # Errors
@@ -74,7 +86,7 @@ pub fn save(path: &Path, model: &Loaded<LanguageModel>, weights: Weights) -> Res
     let (mut squares, mut errors) = (0.0, 0.0);
     let mut tensors: Vec<Entry> = Vec::new();
     let mut bytes = |name: &str, content: Vec<u8>| tensors.push((name.into(), Dtype::U8, vec![content.len()], content));
-    bytes("config.json", serde_json::to_vec(&model.config).map_err(|e| Error::data(format!("cannot pack: {e}")))?);
+    bytes("config.json", config_without_times(&model.config)?);
     let (words, tokenizer) = model.vocabulary.to_files()?;
     bytes("vocab.json", words);
     if let Some(tokenizer) = tokenizer {

@@ -54,6 +54,23 @@ pub(super) fn largest(words: &[WordShare], rows: usize) -> Vec<&WordShare> {
     all
 }
 
+/// The share of each word as the mean over several networks, the largest first. `None` for one
+/// network, and for networks that cut the text into other words.
+fn mean_shares(networks: &[NetworkWords]) -> Option<Vec<(f64, &str)>> {
+    let (first, rest) = networks.split_first().filter(|(_, rest)| !rest.is_empty())?;
+    let same = |other: &NetworkWords| {
+        other.words.len() == first.words.len() && other.words.iter().zip(&first.words).all(|(a, b)| a.text == b.text)
+    };
+    if !rest.iter().all(same) {
+        return None;
+    }
+    let share = |k: usize| networks.iter().map(|n| n.words[k].parts.sum()).sum::<f64>() / networks.len() as f64;
+    let words = first.words.iter().enumerate();
+    let mut all: Vec<(f64, &str)> = words.map(|(k, word)| (share(k), word.text.as_str())).collect();
+    all.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()));
+    Some(all)
+}
+
 fn number(x: Option<f64>) -> String {
     x.map_or_else(|| "-".to_string(), |x| format!("{x:+.3}"))
 }
@@ -110,6 +127,13 @@ pub fn text(explanation: &Explanation, text: &str, labels: &[String], style: Sty
     }
     let what = what(explanation);
     let _ = writeln!(out, "{}\n", heading(explanation, labels));
+    if let Some(mean) = mean_shares(&explanation.networks) {
+        let _ = writeln!(out, "all {} networks: {what}, mean shares", explanation.networks.len());
+        for (share, word) in mean.iter().take(style.rows) {
+            let _ = writeln!(out, "{:>9}  {}", number(Some(*share)), shown(word));
+        }
+        let _ = writeln!(out);
+    }
     for (k, network) in explanation.networks.iter().enumerate() {
         let name = name(network, k, explanation.networks.len());
         let _ = writeln!(out, "{name}: {}", sums(network, &what));

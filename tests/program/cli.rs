@@ -80,6 +80,8 @@ fn wrong_usage_is_one_sentence() {
     }
     let message = fault(ulmfit(&["inof"]).assert(), 2);
     assert!(message.contains("hint: did you mean 'info'?"), "{message}");
+    let message = fault(ulmfit(&["run", "mine.csv"]).assert(), 2);
+    assert!(message.contains("hint: a file needs its flag: --train mine.csv"), "{message}");
     let message = fault(ulmfit(&["predict", "--model", "--input", "x"]).assert(), 2);
     assert!(
         message.contains("--model <DIR>: a value is missing") && message.contains("ulmfit predict --help"),

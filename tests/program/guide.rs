@@ -22,7 +22,6 @@ const MASKS: &[(&str, &str)] = &[
     ("peak rss mb ", ""),
     ("tokens per second ", ""),
     ("", " tokens/s"),
-    ("", " bytes for"),
     ("(", " s)"),
 ];
 
