@@ -174,12 +174,13 @@ impl Profile {
                 })
                 .unwrap_or_default()
             };
-            let least = of(classes.iter().min_by_key(|(_, n)| n));
-            // of equals the first, as with the least
-            let most = of(classes.iter().rev().max_by_key(|(_, n)| n));
-            parts.push(match classes.len() {
-                1 => "1 class".into(),
-                n => format!("{n} classes (largest {most}, smallest {least})"),
+            let smallest = classes.iter().min_by_key(|(_, n)| n);
+            // of equals the first, as with the smallest
+            let largest = classes.iter().rev().max_by_key(|(_, n)| n);
+            parts.push(match (classes.len(), smallest, largest) {
+                (1, ..) => "1 class".into(),
+                (n, Some((_, least)), Some((_, most))) if least == most => format!("{n} classes of {least} each"),
+                (n, ..) => format!("{n} classes (largest {}, smallest {})", of(largest), of(smallest)),
             });
         }
         parts.push(format!("{} duplicates", self.duplicates()));
