@@ -121,8 +121,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         timeout: Duration::from_secs(args.timeout as u64),
         watch,
     };
-    let (model, of_thread) = (args.model.clone(), global.clone());
-    let load = move || -> Result<Box<dyn Model>> { Ok(Box::new(Answering::load(&model, &of_thread)?)) };
+    let load = || -> Result<Box<dyn Model>> { Ok(Box::new(Answering::load(&args.model, global)?)) };
     serve::serve(options, load, about, |address| {
         // scripts read the port from this line
         let _ = output::to_stdout(&format!("listening on http://{address}\n"));

@@ -1,4 +1,8 @@
-//! The thread that answers: it takes what waits, up to a limit, and answers it together.
+//! What answers: it takes what waits, up to a limit, and answers it together.
+//!
+//! It runs on the thread that called `serve`. That is one of the threads that compute
+//! (`use_current_thread` of rayon); on another thread there would be one less, and every product
+//! would wait for a switch.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -74,35 +78,28 @@ pub enum Refusal {
     Gone,
 }
 
-/// A handle of the thread.
+/// A handle of what answers.
 pub struct Engine {
     jobs: SyncSender<Job>,
 }
 
 impl Engine {
-    /// Starts the thread and waits until it has the model.
+    /// Loads the model. The second value is what answers: call it, on the thread that loaded. It
+    /// returns when the engine is dropped.
     ///
     /// # Errors
     /// The model's.
-    pub fn start(
-        mut load: impl FnMut() -> Result<Box<dyn Model>> + Send + 'static,
+    pub fn new(
+        mut load: impl FnMut() -> Result<Box<dyn Model>>,
         queue: usize,
         watch: Option<Watch>,
         metrics: Arc<Metrics>,
-    ) -> Result<Self> {
+    ) -> Result<(Self, impl FnOnce())> {
         let (jobs, waiting) = sync_channel(queue);
-        let (loaded, outcome) = sync_channel(1);
-        std::thread::spawn(move || {
-            let seen = watch.as_ref().map(Watch::state);
-            let model = match load() {
-                Ok(model) => model,
-                Err(error) => return drop(loaded.send(Err(error))),
-            };
-            let _ = loaded.send(Ok(()));
-            Thread { load, model, watch, seen, metrics, waiting, next: VecDeque::new() }.run();
-        });
-        outcome.recv().unwrap_or_else(|_| Err(crate::error::Error::data("the thread that answers did not start")))?;
-        Ok(Engine { jobs })
+        let seen = watch.as_ref().map(Watch::state);
+        let model = load()?;
+        let mut answering = Answering { load, model, watch, seen, metrics, waiting, next: VecDeque::new() };
+        Ok((Engine { jobs }, move || answering.run()))
     }
 
     /// Asks for answers.
@@ -134,7 +131,7 @@ impl Engine {
     }
 }
 
-struct Thread<L> {
+struct Answering<L> {
     load: L,
     model: Box<dyn Model>,
     watch: Option<Watch>,
@@ -147,7 +144,7 @@ struct Thread<L> {
 
 type Asked = (Vec<String>, oneshot::Sender<Result<Predictions>>);
 
-impl<L: FnMut() -> Result<Box<dyn Model>>> Thread<L> {
+impl<L: FnMut() -> Result<Box<dyn Model>>> Answering<L> {
     fn run(&mut self) {
         let mut looked = Instant::now();
         loop {
@@ -275,7 +272,13 @@ mod tests {
         let (begun, sizes) = mpsc::channel();
         let mut model = Some(Held { labels: vec!["a".into()], go, begun });
         let load = move || -> Result<Box<dyn Model>> { Ok(Box::new(model.take().unwrap())) };
-        let engine = Engine::start(load, 2, None, Arc::default()).unwrap();
+        let (send, engine) = mpsc::channel();
+        std::thread::spawn(move || {
+            let (engine, answer) = Engine::new(load, 2, None, Arc::default()).unwrap();
+            send.send(engine).unwrap();
+            answer();
+        });
+        let engine = engine.recv().unwrap();
         let first = engine.ask(vec!["x".into()]).unwrap();
         // it is being answered; two may wait, a third may not
         assert_eq!(sizes.recv().unwrap(), 1);

@@ -61,13 +61,29 @@ struct Shared {
 /// The model's, an address that cannot be listened on.
 pub fn serve(
     options: Options,
-    load: impl FnMut() -> Result<Box<dyn Model>> + Send + 'static,
+    load: impl FnMut() -> Result<Box<dyn Model>>,
     about: serde_json::Value,
-    ready: impl FnOnce(SocketAddr),
+    ready: impl FnOnce(SocketAddr) + Send,
 ) -> Result<()> {
     interrupt::install()?;
     let metrics = Arc::new(Metrics::default());
-    let engine = Engine::start(load, options.queue, options.watch.clone(), metrics.clone())?;
+    let (engine, answer) = Engine::new(load, options.queue, options.watch.clone(), metrics.clone())?;
+    std::thread::scope(|threads| {
+        let listening = threads.spawn(|| listen(options, engine, metrics, about, ready));
+        // until the engine is dropped, at the end of `listen`
+        answer();
+        listening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Takes requests until a signal comes.
+fn listen(
+    options: Options,
+    engine: Engine,
+    metrics: Arc<Metrics>,
+    about: serde_json::Value,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<()> {
     let address = options.listen;
     let failed = move |e: std::io::Error| Error::data(format!("cannot listen on {address}: {e}"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
