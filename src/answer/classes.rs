@@ -93,7 +93,7 @@ pub fn evaluation_batches(
 /// tokens more.
 pub fn order(model: &Classifier) -> SampleOrder {
     match model.settings.masking {
-        Masking::Version2 => SampleOrder::SortedClose,
+        Masking::Version2 => SampleOrder::Sorted,
         Masking::Version07 | Masking::Version1 => SampleOrder::SortedAlike,
     }
 }

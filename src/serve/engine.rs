@@ -78,14 +78,14 @@ pub enum Refusal {
     Gone,
 }
 
-/// A handle of what answers.
+/// A handle of the worker that answers.
 pub struct Engine {
     jobs: SyncSender<Job>,
 }
 
 impl Engine {
-    /// Loads the model. The second value is what answers: call it, on the thread that loaded. It
-    /// returns when the engine is dropped.
+    /// Loads the model. Call the second value, on the same thread: it answers requests, and returns
+    /// when the engine is dropped.
     ///
     /// # Errors
     /// The model's.
@@ -98,8 +98,8 @@ impl Engine {
         let (jobs, waiting) = sync_channel(queue);
         let seen = watch.as_ref().map(Watch::state);
         let model = load()?;
-        let mut answering = Answering { load, model, watch, seen, metrics, waiting, next: VecDeque::new() };
-        Ok((Engine { jobs }, move || answering.run()))
+        let mut worker = Worker { load, model, watch, seen, metrics, waiting, next: VecDeque::new() };
+        Ok((Engine { jobs }, move || worker.run()))
     }
 
     /// Asks for answers.
@@ -131,7 +131,8 @@ impl Engine {
     }
 }
 
-struct Answering<L> {
+/// The model, and the requests that wait for it.
+struct Worker<L> {
     load: L,
     model: Box<dyn Model>,
     watch: Option<Watch>,
@@ -144,7 +145,7 @@ struct Answering<L> {
 
 type Asked = (Vec<String>, oneshot::Sender<Result<Predictions>>);
 
-impl<L: FnMut() -> Result<Box<dyn Model>>> Answering<L> {
+impl<L: FnMut() -> Result<Box<dyn Model>>> Worker<L> {
     fn run(&mut self) {
         let mut looked = Instant::now();
         loop {

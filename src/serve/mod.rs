@@ -54,7 +54,7 @@ struct Shared {
 }
 
 /// Serves until SIGINT or SIGTERM. Requests that were taken are answered then. `load`: makes the
-/// model, within the thread that answers; again where its files have changed. `about`: the response
+/// model, on the calling thread, which then answers; again where its files have changed. `about`: the response
 /// of `/info`. `ready`: told the address once it listens.
 ///
 /// # Errors

@@ -21,33 +21,8 @@ pub enum SampleOrder {
     SortishShortLast,
     /// By falling length; equal lengths in the order of the store. For validation and prediction.
     Sorted,
-    /// As `Sorted`; a batch ends early where fewer rows cost less than their padding.
-    SortedClose,
     /// As `Sorted`; all documents of a batch have the same length, so that nothing is padded.
     SortedAlike,
-}
-
-/// What a step of a batch costs beside its rows, in rows: the weights are read for any number.
-const STEP_ROWS: usize = 16;
-
-/// Cuts documents of falling lengths into batches of at most `most`, so that the sum over batches
-/// of `longest · (rows + STEP_ROWS)` is least.
-fn close_batches(order: &[u32], most: usize, length: impl Fn(u32) -> usize) -> Vec<Vec<u32>> {
-    // least cost of the documents before each place, and where their last batch begins
-    let mut best = vec![(0usize, 0usize)];
-    for end in 1..=order.len() {
-        let cost = |start: usize| best[start].0 + length(order[start]) * (end - start + STEP_ROWS);
-        let starts = end.saturating_sub(most)..end;
-        best.push(starts.map(|start| (cost(start), start)).min().unwrap_or_default());
-    }
-    let (mut batches, mut end) = (Vec::new(), order.len());
-    while end > 0 {
-        let start = best[end].1;
-        batches.push(order[start..end].to_vec());
-        end = start;
-    }
-    batches.reverse();
-    batches
 }
 
 /// Settings of [`ClassifierBatches`].
@@ -149,8 +124,7 @@ impl ClassifierBatches {
     }
 
     fn arrange(&mut self) {
-        use SampleOrder::{Sorted, SortedAlike, SortedClose};
-        let sorted = matches!(self.config.order, Sorted | SortedClose | SortedAlike);
+        let sorted = matches!(self.config.order, SampleOrder::Sorted | SampleOrder::SortedAlike);
         let epoch = if sorted { 0 } else { self.cursor.epoch };
         if self.batches_of == Some(epoch) {
             return;
@@ -163,14 +137,9 @@ impl ClassifierBatches {
         let mut random = Stream::new(self.config.key, Site::ORDER, epoch, 0);
         if sorted {
             falling(&mut order, &self.store);
-            self.batches = match self.config.order {
-                SortedClose => close_batches(&order, b, |d| self.length(d)),
-                SortedAlike => {
-                    let runs = order.chunk_by(|&x, &y| self.length(x) == self.length(y));
-                    runs.flat_map(|run| run.chunks(b)).map(<[u32]>::to_vec).collect()
-                }
-                _ => order.chunks(b).map(<[u32]>::to_vec).collect(),
-            };
+            let alike = self.config.order == SampleOrder::SortedAlike;
+            let runs = order.chunk_by(|&x, &y| !alike || self.length(x) == self.length(y));
+            self.batches = runs.flat_map(|run| run.chunks(b)).map(<[u32]>::to_vec).collect();
         } else {
             random.shuffle(&mut order);
             let v2 = self.config.order == SampleOrder::SortishShortLast;
@@ -294,28 +263,6 @@ mod tests {
         }
         let sorted = epoch(&mut ClassifierBatches::new(s, None, config(4, SampleOrder::Sorted)).unwrap());
         assert_eq!(sorted.last().map(Vec::len), Some(1), "prediction has no batch norm to train");
-    }
-
-    #[test]
-    fn a_long_document_is_not_padded_to() {
-        let lengths = [40usize, 39, 6, 6, 5, 5, 5, 4];
-        let order: Vec<u32> = (0..8).collect();
-        let cut = close_batches(&order, 5, |d| lengths[d as usize]);
-        assert_eq!(cut.concat(), order);
-        let many: Vec<u32> = (0..22).collect();
-        let two_are_long = close_batches(&many, 64, |d| if d < 2 { 40 } else { 5 });
-        assert_eq!(two_are_long, [many[..2].to_vec(), many[2..].to_vec()]);
-        // no other cut costs less
-        let cost = |cut: &[Vec<u32>]| -> usize {
-            cut.iter().map(|batch| lengths[batch[0] as usize] * (batch.len() + STEP_ROWS)).sum()
-        };
-        for places in 0..1u32 << 7 {
-            let other: Vec<Vec<u32>> = order.chunk_by(|&a, _| places >> a & 1 == 0).map(<[u32]>::to_vec).collect();
-            if other.iter().all(|batch| batch.len() <= 5) {
-                assert!(cost(&cut) <= cost(&other), "{other:?}");
-            }
-        }
-        assert_eq!(close_batches(&[], 5, |_| 1), Vec::<Vec<u32>>::new());
     }
 
     #[test]
