@@ -54,8 +54,8 @@ struct Shared {
 }
 
 /// Serves until SIGINT or SIGTERM. Requests that were taken are answered then. `load`: makes the
-/// model, on the calling thread, which then answers; again where its files have changed. `about`: the response
-/// of `/info`. `ready`: told the address once it listens.
+/// model, on the calling thread, which then answers; again where its files have changed. `about`:
+/// the response of `/info`. `ready`: told the address once it listens.
 ///
 /// # Errors
 /// The model's, an address that cannot be listened on.
