@@ -95,7 +95,7 @@ questions = os.path.join(data, 'trec/train_5500.label')
 lm, model = os.path.join(out, 'lm'), os.path.join(out, 'model')
 if not os.path.exists(os.path.join(model, 'config.json')):
     run('finetune-lm', '--base', 'english', '--text', questions, '--out', lm, '--max-steps', '2', '--overwrite')
-    run('train-classifier', '--model', lm, '--train', questions, '--out', model, '--max-steps', '30', '--overwrite')
+    run('train-classifier', '--recipe', 'default', '--model', lm, '--train', questions, '--out', model, '--max-steps', '30', '--overwrite')
 texts = [line.split(' ', 1)[1].strip() for line in open(questions, encoding='latin-1')][:TEXTS]
 everything, first = os.path.join(out, 'all.txt'), os.path.join(out, 'first.txt')
 open(everything, 'w').write('\n'.join(texts) + '\n')

@@ -50,10 +50,10 @@ impl Walk<'_> {
         let in_parts = !g.is_recording() && layout.tail && noise.is_off() && g.device() == Device::Cpu;
         for c in layout.first_chunk..layout.chunks {
             let noise = noise.in_chunk(layout.prefix_chunks + c)?;
-            let (mut from, end) = (c * layout.bptt, layout.steps.min((c + 1) * layout.bptt));
-            while from < end {
-                let rows = layout.rows_at(from);
-                let steps = if in_parts { layout.part(from..end) } else { end - from };
+            let span = c * layout.bptt..layout.steps.min((c + 1) * layout.bptt);
+            let mut from = span.start;
+            for end in if in_parts { layout.parts(span) } else { vec![span.end] } {
+                let (steps, rows) = (end - from, layout.rows_at(from));
                 let tokens = g.indices([steps, rows])?;
                 layout.fill(batch, from, &mut tokens.write::<u32>(), rows);
                 let mark = g.mark();
@@ -64,7 +64,7 @@ impl Walk<'_> {
                     y = g.constant(kept);
                 }
                 chunks.push(y);
-                from += steps;
+                from = end;
             }
         }
         Ok(Encoded {
