@@ -34,12 +34,14 @@ enum Layout {
 use Layout::*;
 
 /// (what, m, k, n, layout)
-const PRODUCTS: [(&str, usize, usize, usize, Layout); 15] = [
+const PRODUCTS: [(&str, usize, usize, usize, Layout); 17] = [
     ("recurrent step, first layer", 64, 1150, 4600, Packed),
     ("recurrent step, last layer", 64, 400, 1600, Packed),
     ("recurrent step backwards", 64, 4600, 1150, Packed),
     ("one document, recurrent step", 1, 1150, 4600, Packed),
     ("small recurrent step", 64, 300, 1200, Packed),
+    ("six documents, small step", 6, 500, 2000, Packed),
+    ("one document, small step", 1, 500, 2000, Packed),
     ("input, first layer", 4480, 400, 4600, RightTransposed),
     ("input, second layer", 4480, 1150, 4600, RightTransposed),
     ("gradient of the input", 4480, 4600, 400, Plain),

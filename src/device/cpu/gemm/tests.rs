@@ -142,6 +142,16 @@ fn tiles_cover_every_row_once_and_are_almost_equally_high() {
 }
 
 #[test]
+fn stripes_of_few_rows_are_shared_evenly_by_the_threads() {
+    // 2,000 columns on two threads: three stripes would take as long as four
+    assert_eq!(stripes_of(63, 1, 2), 2);
+    assert_eq!(stripes_of(144, 1, 2), 6);
+    assert_eq!([stripes_of(63, 1, 4), stripes_of(144, 1, 4), stripes_of(10, 1, 4)], [3, 8, 1]);
+    // blocks of rows are shared as well
+    assert_eq!(stripes_of(63, 2, 2), 3);
+}
+
+#[test]
 fn nothing_is_written_beyond_the_result() {
     for_each_way(|isa, precision| {
         let (m, k, n) = (7, 5, 19);
