@@ -90,6 +90,12 @@ pub trait Real:
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
     fn is_finite(self) -> bool;
+    /// The nearest whole number, to even where two are as near.
+    fn round_ties_even(self) -> Self;
+    /// The nearest value of a whole number.
+    fn from_i32(x: i32) -> Self;
+    /// A whole number; what lies beyond becomes the nearest, and what is no number 0.
+    fn to_i32(self) -> i32;
 }
 
 macro_rules! real {
@@ -117,6 +123,18 @@ macro_rules! real {
             #[inline(always)]
             fn is_finite(self) -> bool {
                 <$t>::is_finite(self)
+            }
+            #[inline(always)]
+            fn round_ties_even(self) -> Self {
+                <$t>::round_ties_even(self)
+            }
+            #[inline(always)]
+            fn from_i32(x: i32) -> Self {
+                x as $t
+            }
+            #[inline(always)]
+            fn to_i32(self) -> i32 {
+                self as i32
             }
         }
     };

@@ -6,6 +6,7 @@ mod cuda;
 
 use crate::autodiff::{Attributes, Backward, Graph, Keep, Operation, Var};
 use crate::device::Device;
+use crate::device::cpu::gemm::Onto;
 use crate::device::cpu::int8;
 use crate::device::cuda::context;
 use crate::error::{Error, Result};
@@ -81,8 +82,8 @@ pub fn linear_of_encoder(g: &mut Graph, x: Var, w: Var, b: Var) -> Result<Var> {
             let mut left = left.write::<T>();
             let mut left = int8::Left::new(&mut left, rows, inputs);
             left.quantise(&g.tensor(x).read::<T>());
-            y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(&bias));
-            int8::multiply(&left, rows, &int8::Weights::new(&packed, outputs, inputs), &mut y);
+            let weights = int8::Weights::new(&packed, outputs, inputs);
+            int8::multiply(&left, rows, &weights, &mut y, Onto::Row(&bias));
         }
     });
     g.record(&Linear, &[x, w, b], &[], Attributes::none(), y)

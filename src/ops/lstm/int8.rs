@@ -4,6 +4,7 @@
 
 use super::Sizes;
 use super::cpu::{Cell, Layer, Trace, by_rows};
+use crate::device::cpu::gemm::Onto;
 use crate::device::cpu::int8::{Left, Weights, left_len, multiply};
 use crate::device::cpu::isa::dispatch;
 use crate::ops::recurrence::Rows;
@@ -29,10 +30,9 @@ pub(super) fn forward<T: Real>(
     if b == 0 || h == 0 {
         return;
     }
-    trace.gates.chunks_exact_mut(4 * h).for_each(|z| z.copy_from_slice(bias));
     let mut x = Left::new(left, steps * b, i);
     x.quantise(layer.x);
-    multiply(&x, steps * b, input, trace.gates);
+    multiply(&x, steps * b, input, trace.gates, Onto::Row(bias));
     let mut before = Left::new(left, b, h);
     trace::in_the_pool(|| {
         for t in 0..steps {
@@ -41,7 +41,7 @@ pub(super) fn forward<T: Real>(
             let h_before = if t == 0 { layer.h0 } else { &done[(t - 1) * b * h..] };
             before.quantise_fixed(&h_before[..b * h]);
             let z = &mut trace.gates[t * b * 4 * h..][..b * 4 * h];
-            multiply(&before, b, recurrent, z);
+            multiply(&before, b, recurrent, z, Onto::C);
             let _span = trace::phase(trace::ELEMENTWISE).elements::<T>(11 * b * h);
             let (done, cells) = trace.cells.split_at_mut(t * b * h);
             let c_before = if t == 0 { layer.c0 } else { &done[(t - 1) * b * h..] };

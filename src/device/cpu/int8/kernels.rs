@@ -70,17 +70,24 @@ pub struct Tile {
 }
 
 impl Tile {
-    pub const MOST_ROWS: usize = 4;
+    pub const MOST_ROWS: usize = 12;
     pub const MOST_PANELS: usize = 8;
 
-    /// For so many rows that are left.
-    pub fn rows(left: usize) -> Self {
-        Tile { rows: if left >= Tile::MOST_ROWS { Tile::MOST_ROWS } else { 1 } }
+    /// For so many rows that are left. Many rows by few panels read the fewest weights for a sum;
+    /// 512 bits have registers for it.
+    pub fn rows(path: Path, left: usize) -> Self {
+        let most = if path == Path::Avx512Vnni { Tile::MOST_ROWS } else { 4 };
+        let rows = if left >= most { most } else { left.min(4) };
+        Tile { rows: if rows >= 4 { rows } else { 1 } }
     }
 
     /// For so many panels that are left: as many sums as there are registers for.
     pub fn panels(self, left: usize) -> usize {
-        let most = if self.rows == 1 { Tile::MOST_PANELS } else { 4 };
+        let most = match self.rows {
+            1 => Tile::MOST_PANELS,
+            4 => 4,
+            _ => 2,
+        };
         if left >= most { most } else { 1 }
     }
 }
@@ -101,6 +108,8 @@ pub fn run(path: Path, left: &[u8], right: &[i8], [rows, panels, height]: [usize
         (1, 8) => on::<1, 8>(path, left, right, height, sums),
         (4, 1) => on::<4, 1>(path, left, right, height, sums),
         (4, 4) => on::<4, 4>(path, left, right, height, sums),
+        (12, 1) => on::<12, 1>(path, left, right, height, sums),
+        (12, 2) => on::<12, 2>(path, left, right, height, sums),
         _ => panic!("there is no tile of {rows} rows and {panels} panels"),
     }
 }

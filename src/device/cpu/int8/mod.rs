@@ -25,6 +25,7 @@ use rayon::prelude::*;
 use self::kernels::{PANEL, STEP, Tile};
 pub use self::kernels::{Path, path};
 use super::super::Real;
+use super::gemm::Onto;
 use super::isa::{Kernel, dispatch};
 use crate::trace;
 
@@ -36,6 +37,10 @@ const LARGEST: f64 = 127.0;
 const OFFSET: i32 = 128;
 /// Products with fewer multiplications than this are computed by the calling thread alone.
 const PARALLEL_FROM: usize = 1 << 20;
+/// Fewer values than this are quantised by the calling thread alone.
+const QUANTISED_TOGETHER: usize = 1 << 16;
+/// Values that are looked at side by side.
+const LANES: usize = 32;
 /// Panels that a thread takes at a time.
 const TOGETHER: usize = 16;
 
@@ -96,22 +101,44 @@ pub fn pack<T: Real>(w: &[T], rows: usize, columns: usize, buffer: &mut [T]) {
 
 /// The scale of a row, and the factor of its values.
 fn scales_of<T: Real>(row: &[T]) -> (T, T) {
-    let mut most = T::ZERO;
-    for &x in row {
-        if !x.is_finite() {
-            return (T::from_f64(f64::NAN), T::ZERO);
-        }
-        most = if x.abs() > most { x.abs() } else { most };
-    }
+    let Some(most) = dispatch(Largest { row }) else { return (T::from_f64(f64::NAN), T::ZERO) };
     let inverse = T::from_f64(LARGEST) / most;
     // of zeros, and of numbers so small that their reciprocal is none
     if inverse.is_finite() { (most / T::from_f64(LARGEST), inverse) } else { (T::ZERO, T::ZERO) }
 }
 
+/// The largest absolute value of a row; `None` where one is not finite.
+struct Largest<'a, T> {
+    row: &'a [T],
+}
+
+impl<T: Real> Kernel for Largest<'_, T> {
+    type Output = Option<T>;
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> Option<T> {
+        // lane by lane, so that it becomes vectors: a maximum has no order to keep
+        let (mut most, mut finite) = ([T::ZERO; LANES], [true; LANES]);
+        let whole = self.row.chunks_exact(LANES);
+        let rest = whole.remainder();
+        let mut take = |part: &[T]| {
+            for ((most, finite), &x) in most.iter_mut().zip(&mut finite).zip(part) {
+                *most = if x.abs() > *most { x.abs() } else { *most };
+                *finite &= x.is_finite();
+            }
+        };
+        whole.for_each(&mut take);
+        take(rest);
+        let largest = most.into_iter().fold(T::ZERO, |a, b| if b > a { b } else { a });
+        finite.iter().all(|&finite| finite).then_some(largest)
+    }
+}
+
 /// The nearest whole number of a value, to even where two are as near.
 #[inline(always)]
 fn whole<T: Real>(x: T, inverse: T) -> i32 {
-    (x * inverse).to_f64().round_ties_even().clamp(-LARGEST, LARGEST) as i32
+    let (most, rounded) = (T::from_f64(LARGEST), (x * inverse).round_ties_even());
+    let rounded = if rounded > most { most } else { rounded };
+    (if rounded < -most { -most } else { rounded }).to_i32()
 }
 
 impl<'a, T: Real> Weights<'a, T> {
@@ -163,7 +190,7 @@ impl<'a, T: Real> Left<'a, T> {
         let (scale, inverse) = (T::ONE / T::from_f64(LARGEST), T::from_f64(LARGEST));
         self.each(x, &|row: &[T]| {
             // a value that is not a number stays so
-            let finite = row.iter().all(|x| x.is_finite());
+            let finite = dispatch(Largest { row }).is_some();
             if finite { (scale, inverse) } else { (T::from_f64(f64::NAN), T::ZERO) }
         });
     }
@@ -177,7 +204,7 @@ impl<'a, T: Real> Left<'a, T> {
             dispatch(Quantise { x, inverse, data: &mut data[..columns] });
         };
         let to = self.data.par_chunks_exact_mut(height).zip(&mut *self.scales);
-        if x.len() < PARALLEL_FROM {
+        if x.len() < QUANTISED_TOGETHER {
             let to = self.data.chunks_exact_mut(height).zip(&mut *self.scales);
             x.chunks_exact(columns).zip(to).for_each(one);
         } else {
@@ -208,15 +235,15 @@ struct Target<T>(*mut T);
 // SAFETY: every use is for the columns of one task, and tasks do not overlap.
 unsafe impl<T: Send> Sync for Target<T> {}
 
-/// `z += a·wᵀ`: `z` `[rows, N]`, `a` the first `rows` rows of the left operand.
+/// `z = onto + a·wᵀ`: `z` `[rows, N]`, `a` the first `rows` rows of the left operand.
 ///
 /// # Panics
 /// If the shapes do not fit.
-pub fn multiply<T: Real>(a: &Left<T>, rows: usize, w: &Weights<T>, z: &mut [T]) {
-    multiply_on(path(), a, rows, w, z);
+pub fn multiply<T: Real>(a: &Left<T>, rows: usize, w: &Weights<T>, z: &mut [T], onto: Onto<T>) {
+    multiply_on(path(), a, rows, w, z, onto);
 }
 
-fn multiply_on<T: Real>(path: Path, a: &Left<T>, rows: usize, w: &Weights<T>, z: &mut [T]) {
+fn multiply_on<T: Real>(path: Path, a: &Left<T>, rows: usize, w: &Weights<T>, z: &mut [T], onto: Onto<T>) {
     let (n, k) = (w.rows, w.columns);
     assert!(a.columns == k && rows <= a.scales.len() && z.len() == rows * n && path.supported());
     let _span = trace::phase(trace::PRODUCTS).flop(2 * rows * n * k).elements::<T>(rows * k / 4 + n * k / 4 + rows * n);
@@ -230,7 +257,7 @@ fn multiply_on<T: Real>(path: Path, a: &Left<T>, rows: usize, w: &Weights<T>, z:
         let mut sums = [0i32; Tile::MOST_ROWS * Tile::MOST_PANELS * PANEL];
         let mut first = 0;
         while first < rows {
-            let tile = Tile::rows(rows - first);
+            let tile = Tile::rows(path, rows - first);
             let mut panel = from;
             while panel < (from + TOGETHER).min(panels) {
                 let width = tile.panels((from + TOGETHER).min(panels) - panel);
@@ -245,6 +272,11 @@ fn multiply_on<T: Real>(path: Path, a: &Left<T>, rows: usize, w: &Weights<T>, z:
                     // task.
                     let z = unsafe { std::slice::from_raw_parts_mut(target.0.add(row * n + column), count) };
                     let (offsets, scales) = (&w.sums[column..][..count], &w.scales[column..][..count]);
+                    match onto {
+                        Onto::Nothing => z.fill(T::ZERO),
+                        Onto::Row(onto) => z.copy_from_slice(&onto[column..][..count]),
+                        Onto::C => {}
+                    }
                     dispatch(Scale { sums: &sums[..count], offsets, scales, scale: a.scales[row], z });
                 }
                 panel += width;
@@ -275,8 +307,7 @@ impl<T: Real> Kernel for Scale<'_, T> {
     fn run<const FMA: bool>(self) {
         let Scale { sums, offsets, scales, scale, z } = self;
         for (((z, &sum), &offset), &of_row) in z.iter_mut().zip(sums).zip(offsets).zip(scales) {
-            // i32 to f64 is exact, and so is the one rounding to f32 that follows
-            *z += T::from_f64(f64::from(sum - OFFSET * offset)) * (scale * of_row);
+            *z += T::from_i32(sum - OFFSET * offset) * (scale * of_row);
         }
     }
 }

@@ -22,7 +22,7 @@ fn for_each_path(mut test: impl FnMut(Path)) {
 #[test]
 fn all_paths_give_equal_integers() {
     let mut stream = Stream::new(Key::apart(4), Site::CUSTOM[1], 0, 0);
-    for (rows, panels) in [(1, 1), (1, 8), (4, 1), (4, 4)] {
+    for (rows, panels) in [(1, 1), (1, 8), (4, 1), (4, 4), (12, 1), (12, 2)] {
         for height in [4, 12, 1152] {
             for extreme in [true, false] {
                 let mut byte = |small: u8, large: u8| match (extreme, stream.below(2)) {
@@ -66,7 +66,7 @@ fn product(path: Path, Sizes { rows, n, k }: &Sizes, x: &[f32], w: &[f32], fixed
         left.quantise(x)
     }
     let mut z: Vec<f32> = numbers(rows * n, 77);
-    multiply_on(path, &left, *rows, &Weights::new(&packed, *n, *k), &mut z);
+    multiply_on(path, &left, *rows, &Weights::new(&packed, *n, *k), &mut z, Onto::C);
     z
 }
 
@@ -79,6 +79,7 @@ fn products_are_near_and_have_the_same_bits() {
         Sizes { rows: 3, n: 17, k: 5 },
         Sizes { rows: 9, n: 300, k: 66 },
         Sizes { rows: 6, n: 700, k: 301 },
+        Sizes { rows: 29, n: 51, k: 70 },
     ] {
         let Sizes { rows, n, k } = sizes;
         let (x, w, before) = (numbers(rows * k, 1), numbers(n * k, 2), numbers(rows * n, 77));
@@ -116,7 +117,7 @@ fn rows_do_not_depend_on_their_neighbours() {
         let mut left = Left::new(&mut buffer, rows, k);
         left.quantise(x);
         let mut z = vec![0.0; rows * n];
-        multiply(&left, rows, &Weights::new(&packed, n, k), &mut z);
+        multiply(&left, rows, &Weights::new(&packed, n, k), &mut z, Onto::Nothing);
         z
     };
     let five = all(5, &x);
