@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -246,6 +247,8 @@ class Cooperation(unittest.TestCase):
 
     def test_ctrl_c_ends_a_training_that_can_go_on(self):
         place, before = PLACE / "stopped", temporary_folders()
+        # a job in the background of a shell ignores Ctrl-C
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
         # long enough that a busy machine still presses in time
         long = {**QUICK, "set": {**QUICK["set"], "finetune.updates_least": 200}}
 
