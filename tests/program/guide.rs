@@ -256,8 +256,8 @@ fn what_is_quoted_is_there() {
     assert!(quoted > 5, "{quoted} quotations");
 }
 
-/// Every chapter is in the summary, every file of the folder is a chapter, and links lead
-/// somewhere.
+/// Every chapter is in the summary, every file of the folder is a chapter, links lead to files of
+/// the book, and files of the project that are named exist.
 #[test]
 fn the_summary_has_every_chapter() {
     let summary = std::fs::read_to_string(guide().join("SUMMARY.md")).unwrap();
@@ -268,16 +268,23 @@ fn the_summary_has_every_chapter() {
             assert!(name == "introduction.md" || CHAPTERS.contains(&name.as_str()), "{name} is not run");
         }
     }
-    let mut links = 0;
+    let (mut links, mut files) = (0, 0);
     for (name, text) in all() {
         for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
             if !link.is_empty() && !link.starts_with("http") {
+                assert!(!link.starts_with(".."), "{name}: a book of the guide has no {link}");
                 assert!(guide().join(link).exists(), "{name}: there is no {link}");
                 links += 1;
             }
         }
+        for file in
+            text.split('`').skip(1).step_by(2).filter(|part| part.starts_with("src/") || part.starts_with("docs/"))
+        {
+            assert!(root().join(file).exists(), "{name}: there is no {file}");
+            files += 1;
+        }
     }
-    assert!(links > 20, "{links} links");
+    assert!(links > 20 && files > 30, "{links} links, {files} files");
     // a book holds its own pictures: this one is that of the README
     let stages = |folder: PathBuf| std::fs::read(folder.join("pictures/stages.svg")).unwrap();
     assert!(stages(guide()) == stages(root().join("docs")), "stages.svg of the guide is not that of the README");
