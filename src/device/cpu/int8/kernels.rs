@@ -77,8 +77,15 @@ impl Tile {
     /// 512 bits have registers for it.
     pub fn rows(path: Path, left: usize) -> Self {
         let most = if path == Path::Avx512Vnni { Tile::MOST_ROWS } else { 4 };
-        let rows = if left >= most { most } else { left.min(4) };
-        Tile { rows: if rows >= 4 { rows } else { 1 } }
+        Tile {
+            rows: if left >= most {
+                most
+            } else if left >= 4 {
+                4
+            } else {
+                1
+            },
+        }
     }
 
     /// For so many panels that are left: as many sums as there are registers for.
