@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// Address and port; port 0: one that is free. Other machines reach it only if this says so
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = super::values::address)]
     pub listen: SocketAddr,
     /// Load the model again when its files change
     #[arg(long)]

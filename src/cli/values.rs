@@ -95,6 +95,11 @@ pub fn count(text: &str) -> Parsed<usize> {
     }
 }
 
+/// An address of this machine with a port.
+pub fn address(text: &str) -> Parsed<std::net::SocketAddr> {
+    text.parse().map_err(|_| "write an address in numbers and a port, as 127.0.0.1:8080".into())
+}
+
 /// A count, zero too.
 pub fn from_zero(text: &str) -> Parsed<usize> {
     text.parse().map_err(|_| "it is not a whole number from 0 on".into())

@@ -212,7 +212,7 @@ impl Layout {
                 let (before, start) = if j == 0 { (0, span.start) } else { (best[j - 1].0, ends[j - 1]) };
                 (before + (end - start) * self.rows_at(start) + PART, j)
             };
-            best.push((0..=k).map(cost).min().expect("at least one"));
+            best.push((0..=k).map(cost).min().expect("0..=k is not empty"));
         }
         let (mut parts, mut left) = (Vec::new(), ends.len());
         while left > 0 {

@@ -378,7 +378,9 @@ fn what_cannot_be_served_is_said_before_it_listens() {
     let model = classifier().to_str().unwrap();
     refused(&mut ulmfit(&["serve", "--model", model, "--listen", &address]), 1, &["cannot listen on", &address]);
     refused(&mut ulmfit(&["serve", "--model", "no_such_model"]), 1, &["no_such_model"]);
-    refused(&mut ulmfit(&["serve", "--model", model, "--listen", "8080"]), 2, &["--listen"]);
+    for bad in ["8080", "127.0.0.1", "localhost:8080"] {
+        refused(&mut ulmfit(&["serve", "--model", model, "--listen", bad]), 2, &["--listen", bad, "as 127.0.0.1:8080"]);
+    }
 }
 
 /// The folder of a run answers with both of its models, as `predict` does.

@@ -292,7 +292,8 @@ fn blocks(length: usize, most: usize, multiple: usize) -> impl Iterator<Item = R
 fn stripes_of(panels: usize, row_blocks: usize, threads: usize) -> usize {
     // every stripe packs the rows again: too narrow ones are not worth it
     let stripes = (3 * threads).div_ceil(row_blocks).min(panels / 16).max(1);
-    // equal parts, a few more than threads, would leave threads idle at the end
+    // equal parts, a few more than threads, would leave threads idle at the end; several blocks of
+    // rows are a multiple of the threads already
     if row_blocks == 1 && stripes > threads { stripes / threads * threads } else { stripes }
 }
 
