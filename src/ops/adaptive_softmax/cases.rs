@@ -88,6 +88,33 @@ mod tests {
         }
     }
 
+    /// Above 65,536 words a block of rows has fewer than 256, in every part.
+    #[test]
+    fn a_tail_may_be_wider_than_65536_words() {
+        let mut data = Data::new(2);
+        let (n, v, e, splits) = (257, 65_600, 2, &[30]);
+        let mut tensor = |shape: &[usize]| data.normal("x", shape, 1.0).tensor;
+        let (hidden, weight, vectors) = (tensor(&[n, e]), tensor(&[v, e]), tensor(&[1, e]));
+        let mut g = Graph::new(Device::Cpu, DType::F64, None);
+        let decoder = AdaptiveDecoder { weight: &weight, bias: None, tails: Some((&vectors, None)), splits };
+        let all = {
+            let decoder = AdaptiveDecoder {
+                weight: weight.clone(),
+                bias: None,
+                tails: Some((vectors.clone(), None)),
+                splits: decoder.splits,
+            };
+            log_probabilities(&mut g, &hidden, &decoder).unwrap().to_f64()
+        };
+        let [hidden, weight, vectors] = [&hidden, &weight, &vectors].map(|t| g.variable(t.clone()));
+        let decoder = AdaptiveDecoder { weight, bias: None, tails: Some((vectors, None)), splits };
+        let targets: Vec<u32> = (0..n as u32).map(|i| if i % 3 == 0 { i % 30 } else { 40 + 201 * i }).collect();
+        let out = adaptive_softmax(&mut g, hidden, decoder, &Tensor::from_slice([n], &targets).unwrap()).unwrap();
+        for ((row, &word), loss) in all.chunks(v).zip(&targets).zip(out.row_losses.to_f64()) {
+            assert!((row[word as usize] + loss).abs() < 1e-12, "word {word}");
+        }
+    }
+
     #[test]
     fn splits_follow_the_size_of_the_vocabulary() {
         assert!(splits(75_000).is_empty());

@@ -159,7 +159,8 @@ impl<T: Real> Part<'_, T> {
             }
         }
         let scale = gradients.is_some().then(|| T::ONE / T::from_f64(targets.len() as f64));
-        for (block, order) in order.chunks(block_rows(targets.len(), width)).enumerate() {
+        // as many rows as the buffers hold: they are sized for the widest part
+        for (block, order) in order.chunks(gathered.len() / e).enumerate() {
             let rows = order.len();
             for (to, &row) in gathered.chunks_exact_mut(e).zip(order) {
                 to.copy_from_slice(&hidden[row as usize * e..][..e]);
