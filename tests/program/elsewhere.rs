@@ -76,6 +76,9 @@ fn columns_without_names() {
         file("a.csv", dashes).refused(&[], &["a.csv:2: is a line of dashes under the header", "take the line out"]);
     }
     file("a.csv", "label, text\npos, \"a b\"\n").refused(&[], &["a.csv:2: has a text with its quotes"]);
+    // a field in quotes whose text has quotes after a space
+    let own = file("a.csv", "label,text\npos,\" \"\" a b . \"\" \"\nneg,c\n");
+    assert_eq!(own.texts(&[]), ["\" a b . \"", "c"]);
 }
 
 /// `name.neg` and `name.pos`: both are read where one is named, once; without labels one alone is.

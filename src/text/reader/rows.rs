@@ -77,9 +77,10 @@ pub(super) struct Rows<R> {
     line: u64,
     /// The last row ended in a carriage return: a line feed belongs to it.
     after_return: bool,
-    /// The present row has line ends within quotes; so many of its fields are in quotes.
+    /// The present row has line ends within quotes.
     many_lines: bool,
-    quoted: usize,
+    /// The fields of the present row that are in quotes, ascending.
+    quoted: Vec<usize>,
     /// Whether a blank line is a row: of one empty field.
     blank_rows: bool,
     /// Line feeds of rows and between them, those within fields besides: they must be all that the
@@ -98,7 +99,7 @@ impl<R: BufRead> Rows<R> {
             line: 1,
             after_return: false,
             many_lines: false,
-            quoted: 0,
+            quoted: Vec::new(),
             blank_rows: false,
             line_feeds: 0,
         }
@@ -130,7 +131,12 @@ impl<R: BufRead> Rows<R> {
 
     /// Fields of the present row that are in quotes.
     pub(super) fn quoted(&self) -> usize {
-        self.quoted
+        self.quoted.len()
+    }
+
+    /// Whether a field of the present row is in quotes.
+    pub(super) fn is_quoted(&self, i: usize) -> bool {
+        self.quoted.binary_search(&i).is_ok()
     }
 
     /// A field of the present row.
@@ -155,10 +161,11 @@ impl<R: BufRead> Rows<R> {
         loop {
             self.fields.clear();
             self.ends.clear();
-            (self.many_lines, self.quoted) = (false, 0);
+            self.quoted.clear();
+            self.many_lines = false;
             let Some(first) = self.row()? else { return Ok(None) };
             // an empty field in quotes is a field
-            if self.blank_rows || self.len() > 1 || !self.fields.is_empty() || self.quoted > 0 {
+            if self.blank_rows || self.len() > 1 || !self.fields.is_empty() || !self.quoted.is_empty() {
                 return Ok(Some(first));
             }
         }
@@ -191,7 +198,7 @@ impl<R: BufRead> Rows<R> {
                 match state {
                     State::FieldStart if b == b'"' && self.quotes != Quotes::Characters => {
                         opened = self.line;
-                        self.quoted += 1;
+                        self.quoted.push(self.ends.len());
                         state = State::Inside;
                         i += 1;
                     }

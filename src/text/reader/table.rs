@@ -266,20 +266,22 @@ impl TableDocuments {
             return Ok(());
         }
         let characters = self.layout.quotes == Quotes::Characters;
-        let in_quotes = |field: &str| {
-            let inner = field.trim();
-            (characters || field.starts_with(' ')) && inner.len() > 1 && inner.starts_with('"') && inner.ends_with('"')
+        // what a field in quotes holds is its own text, quotes too
+        let in_quotes = |i: usize| {
+            let (field, inner) = (self.rows.field(i), self.rows.field(i).trim());
+            let looks = inner.len() > 1 && inner.starts_with('"') && inner.ends_with('"');
+            looks && !self.rows.is_quoted(i) && (characters || field.starts_with(' '))
         };
         let fail = |message: String| Error::line(&*self.file, line, message);
-        if let Some(label) = self.label.map(|i| self.rows.field(i)).filter(|label| in_quotes(label)) {
-            let label: String = label.trim().chars().take(60).collect();
+        if let Some(i) = self.label.filter(|&i| in_quotes(i)) {
+            let label: String = self.rows.field(i).trim().chars().take(60).collect();
             let hint = match characters {
                 true => "--quotes no takes all quotes for characters; --quotes yes for those around fields",
                 false => "a quote encloses a field only where it follows the delimiter directly",
             };
             return Err(fail(format!("has the label {} with its quotes", printable(&label))).hint(hint));
         }
-        if !characters && self.text.iter().any(|&i| i > 0 && in_quotes(self.rows.field(i))) {
+        if !characters && self.text.iter().any(|&i| i > 0 && in_quotes(i)) {
             return Err(fail("has a text with its quotes, after a space".into()).hint(
                 "a quote encloses a field only where it follows the delimiter directly; --quotes no keeps the quotes",
             ));
