@@ -41,7 +41,7 @@ for part, name in (("train", "train"), ("dev", "measure")):
 mr = []
 for sign in ("pos", "neg"):
     lines = (data / f"mr/rt-polarity.{sign}").read_bytes().decode("latin-1").split("\n")
-    mr += [(sign, line) for i, line in enumerate(lines, 1) if line and i % 10 != 0]
+    mr += [(sign, line.strip()) for i, line in enumerate(lines, 1) if line and i % 10 != 0]
 cut("mr", mr)
 text = subprocess.run(["zstd", "-dcq", data / "ag_news/train_subset_textonly.csv.zst"], check=True, capture_output=True)
 cut("ag_news", list(csv.reader(io.StringIO(text.stdout.decode()))))
