@@ -439,8 +439,6 @@ const ALL_ROUND: &[Row] = &[
     ("*.schedule", Text("one-cycle"), "§4.4 [F1][F2]"),
     ("*.unfreezing", Text("full"), "ours: gradual unfreezing under-fits small data"),
     ("*.restore_best", On, "ours: the best epoch by validation"),
-    ("pretrain.eps", Num(1e-8), "ours: docs/pretraining.md"),
-    ("pretrain.clip", Num(0.25), "ours: docs/pretraining.md"),
     ("finetune.vocabulary", Text("union"), "ours: words that the text has not may come"),
     ("finetune.fit_batch", On, "ours: any text can be learned from"),
     ("finetune.epochs", Ints(&[4]), "ours"),
