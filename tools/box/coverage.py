@@ -21,6 +21,8 @@ def lines(path):
 
 
 def main():
+    if len(sys.argv) < 3 or not all(n.isdigit() and int(n) > 0 for n in sys.argv[3:]):
+        sys.exit(__doc__.split("\n\n")[1])
     corpus, text = sys.argv[1:3]
     counts = collections.Counter()
     for words in lines(corpus):

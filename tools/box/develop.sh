@@ -6,6 +6,7 @@
 # TASK: trec-500 trec-all sst2-500 sst2-all mr-500 ag_news-500 (all of them, unless some are named)
 # Environment: ULMFIT (target/release/ulmfit), SEEDS (1), FLAGS (more flags of `ulmfit compare`).
 set -euo pipefail
+[ $# -ge 3 ] || { sed -n '/^# usage:/,/^# TASK/s/^# //p' "$0" >&2; exit 2; }
 data=$1 model=$2 out=$3
 shift 3
 [ $# -gt 0 ] || set -- trec-500 trec-all sst2-500 sst2-all mr-500 ag_news-500

@@ -29,6 +29,8 @@ def embedding(path):
 
 
 def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__.split("\n\n")[1])
     values, words, size = embedding(sys.argv[1])
     for first, last in RANGES:
         last = min(last, words)

@@ -96,16 +96,9 @@ mod tests {
         let mut tensor = |shape: &[usize]| data.normal("x", shape, 1.0).tensor;
         let (hidden, weight, vectors) = (tensor(&[n, e]), tensor(&[v, e]), tensor(&[1, e]));
         let mut g = Graph::new(Device::Cpu, DType::F64, None);
-        let decoder = AdaptiveDecoder { weight: &weight, bias: None, tails: Some((&vectors, None)), splits };
-        let all = {
-            let decoder = AdaptiveDecoder {
-                weight: weight.clone(),
-                bias: None,
-                tails: Some((vectors.clone(), None)),
-                splits: decoder.splits,
-            };
-            log_probabilities(&mut g, &hidden, &decoder).unwrap().to_f64()
-        };
+        let decoder =
+            AdaptiveDecoder { weight: weight.clone(), bias: None, tails: Some((vectors.clone(), None)), splits };
+        let all = log_probabilities(&mut g, &hidden, &decoder).unwrap().to_f64();
         let [hidden, weight, vectors] = [&hidden, &weight, &vectors].map(|t| g.variable(t.clone()));
         let decoder = AdaptiveDecoder { weight, bias: None, tails: Some((vectors, None)), splits };
         let targets: Vec<u32> = (0..n as u32).map(|i| if i % 3 == 0 { i % 30 } else { 40 + 201 * i }).collect();

@@ -129,7 +129,7 @@ impl<R: BufRead> Rows<R> {
         self.many_lines
     }
 
-    /// Fields of the present row that are in quotes.
+    /// Number of fields of the present row that are in quotes.
     pub(super) fn quoted(&self) -> usize {
         self.quoted.len()
     }

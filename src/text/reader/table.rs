@@ -268,7 +268,8 @@ impl TableDocuments {
         let characters = self.layout.quotes == Quotes::Characters;
         // what a field in quotes holds is its own text, quotes too
         let in_quotes = |i: usize| {
-            let (field, inner) = (self.rows.field(i), self.rows.field(i).trim());
+            let field = self.rows.field(i);
+            let inner = field.trim();
             let looks = inner.len() > 1 && inner.starts_with('"') && inner.ends_with('"');
             looks && !self.rows.is_quoted(i) && (characters || field.starts_with(' '))
         };
