@@ -1,6 +1,7 @@
 //! Prediction and evaluation with one classifier or an ensemble (docs/SPEC.md §4.6: class
 //! probabilities are averaged).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Measured;
@@ -137,7 +138,7 @@ impl Ensemble {
     /// Errors of reading.
     pub fn predict(&mut self, source: &Source) -> Result<Vec<Answer>> {
         let pair = self.models[0].network.settings.pair;
-        self.averaged(source, &BuildOptions { skip_empty: !pair, ..BuildOptions::default() })
+        Ok(averaged(&self.each(source, &BuildOptions { skip_empty: !pair, ..BuildOptions::default() })?))
     }
 
     /// The scores and the answers on labelled documents.
@@ -146,23 +147,41 @@ impl Ensemble {
     /// Errors of reading; no document has a text and a label; a class or label that the model does
     /// not have; no number where one is expected.
     pub fn evaluate(&mut self, source: &Source) -> Result<Outcome> {
+        let each = self.evaluate_each(source)?;
+        Ok(self.outcome(&each, 0..each.len()))
+    }
+
+    /// The answers of every model by itself on labelled documents, in the order of the models.
+    /// [`outcome`](Self::outcome) averages and measures them.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn evaluate_each(&mut self, source: &Source) -> Result<Vec<Vec<Answer>>> {
         let (answers, pair) = (self.kind(), self.models[0].network.settings.pair);
         let labels = match answers {
             Answers::Class => Labels::Known(self.labels().to_vec()),
             Answers::Labels | Answers::Number | Answers::Tags { .. } => Labels::Collect,
         };
         let options = BuildOptions { labels, skip_empty: !pair, skip_unlabelled: answers != Answers::Labels };
-        let answers = self.averaged(source, &options)?;
-        let outcome = match self.kind() {
+        let each = self.each(source, &options)?;
+        let skipped = |k: usize| each.iter().find_map(|answers| answers[k].row.skipped);
+        let mut all = 0..each.first().map_or(0, Vec::len);
+        if all.clone().all(|k| skipped(k).is_some()) {
+            return Err(nothing_left(source.name(), all.any(|k| skipped(k) == Some(Skipped::Unlabelled))));
+        }
+        Ok(each)
+    }
+
+    /// The scores of some of the models together. `each`: what
+    /// [`evaluate_each`](Self::evaluate_each) gave.
+    pub fn outcome(&self, each: &[Vec<Answer>], models: Range<usize>) -> Outcome {
+        let answers = averaged(&each[models.clone()]);
+        match self.kind() {
             Answers::Class => Outcome::of(answers, self.labels().len()),
             Answers::Labels | Answers::Number | Answers::Tags { .. } => {
-                Outcome::of_known(answers, self.labels().len(), &self.decision())
+                Outcome::of_known(answers, self.labels().len(), &decision(&self.models[models]))
             }
-        };
-        if outcome.measured.count == 0 {
-            return Err(nothing_left(source.name(), outcome.skipped(Skipped::Unlabelled) > 0));
         }
-        Ok(outcome)
     }
 
     /// The answer for a document.
@@ -178,24 +197,13 @@ impl Ensemble {
     /// How outputs become answers: of several models the mean of their thresholds, as it is with
     /// their probabilities.
     pub fn decision(&self) -> Decision {
-        let share = 1.0 / self.models.len() as f64;
-        match &self.models[0].config.decision {
-            Decision::Thresholds(first) => {
-                let mut mean = vec![0.0; first.len()];
-                for model in &self.models {
-                    let thresholds = model.config.decision.thresholds(mean.len());
-                    mean.iter_mut().zip(thresholds).for_each(|(sum, threshold)| *sum += share * threshold);
-                }
-                Decision::Thresholds(mean)
-            }
-            other => other.clone(),
-        }
+        decision(&self.models)
     }
 
-    fn averaged(&mut self, source: &Source, options: &BuildOptions) -> Result<Vec<Answer>> {
-        let mut answers: Vec<Answer> = Vec::new();
+    /// The answers of every model by itself; no probabilities where a model leaves a document out.
+    fn each(&mut self, source: &Source, options: &BuildOptions) -> Result<Vec<Vec<Answer>>> {
         self.warning = None;
-        let share = 1.0 / self.models.len() as f64;
+        let mut each = Vec::with_capacity(self.models.len());
         for model in &self.models {
             let mut rows = Vec::new();
             let pair = model.network.settings.pair;
@@ -203,16 +211,12 @@ impl Ensemble {
             let (store, report) = ids(model, &first, options, &mut |row| rows.push(row))?;
             let warning = report.hardly_known(model.vocabulary.tokenizer());
             self.warning = self.warning.take().or(warning.map(|text| format!("{}: {text}", source.name())));
-            // by its own rules a model may find nothing where another finds something: then no
-            // answer is one of both
-            match answers.is_empty() {
-                true => answers = rows.iter().cloned().map(blank).collect(),
-                false => answers.iter_mut().zip(&rows).for_each(|(answer, row)| {
-                    answer.row.skipped = answer.row.skipped.or(row.skipped);
-                }),
-            }
             let kept: Vec<usize> = (0..rows.len()).filter(|&k| rows[k].skipped.is_none()).collect();
-            let Some(store) = store else { break };
+            let mut answers: Vec<Answer> = rows.into_iter().map(blank).collect();
+            let Some(store) = store else {
+                each.push(answers);
+                continue;
+            };
             let store = Arc::new(store);
             let second = match pair {
                 true => ids(model, &source.half_of_pairs(1), options, &mut |_| ())?.0.map(Arc::new),
@@ -230,7 +234,7 @@ impl Ensemble {
                 (Answers::Class, _) | (_, Labels::Ignore) => None,
                 _ => Some(Gold::of_store(&store, kind, Some(&model.config.labels))?.0),
             };
-            for (p, &document) in found.probabilities.iter().zip(&found.documents) {
+            for (p, &document) in found.probabilities.into_iter().zip(&found.documents) {
                 let answer = &mut answers[kept[document as usize]];
                 match &gold {
                     None => answer.label = store.label(document as usize),
@@ -240,14 +244,48 @@ impl Ensemble {
                     Some(Gold::Numbers(numbers)) => answer.known = Known::Number(numbers[document as usize]),
                     Some(Gold::Classes(_) | Gold::Tags { .. }) => {}
                 }
-                answer.probabilities.resize(p.len(), 0.0);
-                answer.probabilities.iter_mut().zip(p).for_each(|(sum, p)| *sum += share * p);
+                answer.probabilities = p;
             }
+            each.push(answers);
         }
-        for answer in answers.iter_mut().filter(|answer| answer.row.skipped.is_some()) {
-            *answer = blank(answer.row.clone());
+        Ok(each)
+    }
+}
+
+/// The mean of the answers of several models for the same documents. By its own rules a model may
+/// find nothing where another finds something: then no answer is one of all.
+fn averaged(each: &[Vec<Answer>]) -> Vec<Answer> {
+    let share = 1.0 / each.len() as f64;
+    let of = |k: usize| {
+        let first = &each[0][k];
+        let mut answer = first.clone();
+        answer.row.skipped = each.iter().find_map(|answers| answers[k].row.skipped);
+        if answer.row.skipped.is_some() {
+            return blank(answer.row);
         }
-        Ok(answers)
+        answer.probabilities.fill(0.0);
+        for answers in each {
+            let sums = answer.probabilities.iter_mut();
+            sums.zip(&answers[k].probabilities).for_each(|(sum, p)| *sum += share * p);
+        }
+        answer
+    };
+    (0..each.first().map_or(0, Vec::len)).map(of).collect()
+}
+
+/// How outputs of these models become answers.
+fn decision(models: &[Loaded<Classifier>]) -> Decision {
+    let share = 1.0 / models.len() as f64;
+    match &models[0].config.decision {
+        Decision::Thresholds(first) => {
+            let mut mean = vec![0.0; first.len()];
+            for model in models {
+                let thresholds = model.config.decision.thresholds(mean.len());
+                mean.iter_mut().zip(thresholds).for_each(|(sum, threshold)| *sum += share * threshold);
+            }
+            Decision::Thresholds(mean)
+        }
+        other => other.clone(),
     }
 }
 

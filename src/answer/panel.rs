@@ -137,12 +137,19 @@ impl Panel {
             (Some(networks), model) => {
                 let first = networks.evaluate(source)?.answers;
                 let second = model.as_ref().map(|model| linear::evaluate(model, source)).transpose()?;
-                let answers = ruled(first, second.map(|outcome| outcome.answers), self.rule.as_ref());
-                Ok(Outcome::of(answers, classes))
+                Ok(Outcome::of_rule(first, second.map(|outcome| outcome.answers), self.rule.as_ref(), classes))
             }
             (None, Some(model)) => linear::evaluate(model, source),
             (None, None) => Ok(Outcome::of(Vec::new(), classes)),
         }
+    }
+}
+
+impl Outcome {
+    /// What the networks' answers and those of a linear model come to by a rule, measured.
+    /// `classes`: how many there are.
+    pub fn of_rule(networks: Vec<Answer>, linear: Option<Vec<Answer>>, rule: Option<&Rule>, classes: usize) -> Self {
+        Outcome::of(ruled(networks, linear, rule), classes)
     }
 }
 

@@ -57,7 +57,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     for (seed, directory) in &directories {
         let seed = *seed;
         let sources = write_corpus(seed, &directory.join("corpus"), args.recipe.labels())?;
-        let options = RunOptions { bidirectional: general.bidirectional, compare: true, together: Together::Untouched };
+        let (bidirectional, together) = (general.bidirectional, Together::Untouched);
+        let options = RunOptions { bidirectional, compare: true, together, unmeasured: false };
         let one = global.with_seed(seed);
         let flags = RecipeArgs { seeds: None, ..general.clone() };
         let (recipe, run, sources) = (&recipe, &args.run, &sources);

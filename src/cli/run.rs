@@ -173,7 +173,8 @@ pub fn train(
             }
         }
     };
-    let options = RunOptions { bidirectional: general.bidirectional, compare: args.compare, together };
+    let bidirectional = general.bidirectional;
+    let options = RunOptions { bidirectional, compare: args.compare, together, unmeasured: false };
     let (recipe, sources) = (&recipe, &sources);
     let journal = &Journal::default();
     let whole = job::WholeRun { global, recipe, run: &args.run, args: general, options, sources, journal, listener };

@@ -10,8 +10,7 @@ use super::pipeline::{CLASSIFIER, Run, RunOptions, RunSources, StageObserver, To
 use super::recipe::Recipe;
 use super::rss;
 use super::stages::{ClassifierSources, Context, all_labelled, classifier_parts};
-use crate::answer::ensemble::{Ensemble, Outcome};
-use crate::answer::panel::{Panel, Voices};
+use crate::answer::ensemble::{Answer, Ensemble, Outcome};
 use crate::answer::{self};
 use crate::autodiff::Graph;
 use crate::device::{Device, Precision};
@@ -19,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::linear::LinearModel;
 use crate::models;
 use crate::models::base::Base;
+use crate::models::rule::Rule;
 use crate::tensor::DType;
 use crate::text::{Direction, Document, Source};
 
@@ -110,11 +110,11 @@ impl Laboratory<'_> {
         let both =
             !without(LeftOut::Backward) && self.base.load(Some(Direction::Backward)).is_ok_and(|model| model.is_some());
         let mut cells = Vec::new();
-        let mut last = place.join("scratch");
+        let (mut last, mut asked) = (place.join("scratch"), None);
         if !without(LeftOut::Scratch) {
             let (scratch, none) = (self.scratch.clone(), Base::None);
             self.run(data, data_text(data), &last, None, (&scratch, &none), labels, seed, false)?;
-            self.measure(&last, data, labels, seed, SCRATCH, &mut cells)?;
+            asked = Some(self.measure(&last, data, labels, seed, SCRATCH, &mut cells)?);
         } else if self.base == Base::None {
             return Err(Error::usage("without a base there is only the network from scratch, which is left out")
                 .hint("name a base, or do not leave scratch out"));
@@ -123,9 +123,11 @@ impl Laboratory<'_> {
             let (recipe, base) = (self.recipe.clone(), self.base.clone());
             last = place.join("base");
             self.run(data, data_text(data), &last, None, (&recipe, &base), labels, seed, both)?;
-            self.measure(&last, data, labels, seed, BASE, &mut cells)?;
+            asked = Some(self.measure(&last, data, labels, seed, BASE, &mut cells)?);
         }
-        self.answers(&last, data, labels, seed, &mut cells)?;
+        if let Some(networks) = asked {
+            self.answers(&last, networks, data, labels, seed, &mut cells)?;
+        }
         sorted(&mut cells);
         Ok(cells)
     }
@@ -163,10 +165,10 @@ impl Laboratory<'_> {
             seed,
             false,
         )?;
-        if base != Base::None {
-            self.measure(&folder, data, Some(labels), seed, BASE, &mut cells)?;
-        }
-        self.answers(&folder, data, Some(labels), seed, &mut cells)?;
+        let networks = self.measure(&folder, data, Some(labels), seed, BASE, &mut cells)?;
+        // without a base this was the network from scratch once more
+        cells.retain(|cell| base != Base::None || cell.method != BASE);
+        self.answers(&folder, networks, data, Some(labels), seed, &mut cells)?;
         sorted(&mut cells);
         Ok(cells)
     }
@@ -224,13 +226,14 @@ impl Laboratory<'_> {
             checkpoint_steps: None,
             observer: &mut *self.observer,
         };
-        let options = RunOptions { bidirectional, compare: false, together: Together::Blended };
+        let options = RunOptions { bidirectional, compare: false, together: Together::Blended, unmeasured: true };
         let mut stage_observer = |directory: &Path| (self.stage_observer)(directory);
         let mut run = Run { context, out, text, options, stage_observer: &mut stage_observer };
         run.run(&sources).map(drop)
     }
 
-    /// The network of a run alone, and where there is one in the other direction both.
+    /// The networks of a run alone, and where there are some in the other direction both. Gives the
+    /// answers of all of them.
     fn measure(
         &self,
         out: &Path,
@@ -239,24 +242,38 @@ impl Laboratory<'_> {
         seed: u64,
         method: &'static str,
         cells: &mut Vec<Cell>,
-    ) -> Result<()> {
-        let mut ask = |directories: &[PathBuf], method| -> Result<()> {
-            let networks = directories.iter().map(|directory| models::load_classifier(directory));
-            let outcome = Ensemble::new(networks.collect::<Result<_>>()?, self.graph())?.evaluate(&data.test)?;
-            cells.push(cell(method, seed, labels, &outcome));
-            Ok(())
-        };
+    ) -> Result<Vec<Answer>> {
         let [forward, backward] = classifiers(out)?;
-        ask(&forward, method)?;
-        if backward.is_empty() { Ok(()) } else { ask(&[forward, backward].concat(), BOTH) }
+        let networks = forward.iter().chain(&backward).map(|directory| models::load_classifier(directory));
+        let mut networks = Ensemble::new(networks.collect::<Result<_>>()?, self.graph())?;
+        let each = networks.evaluate_each(&data.test)?;
+        let mut outcome = networks.outcome(&each, 0..forward.len());
+        cells.push(cell(method, seed, labels, &outcome));
+        if !backward.is_empty() {
+            outcome = networks.outcome(&each, 0..each.len());
+            cells.push(cell(BOTH, seed, labels, &outcome));
+        }
+        Ok(outcome.answers)
     }
 
-    /// The linear model of a run, and the answer of its folder.
-    fn answers(&self, out: &Path, data: &Data, labels: Option<usize>, seed: u64, cells: &mut Vec<Cell>) -> Result<()> {
+    /// The linear model of a run, and the answer of its folder, whose networks answered before.
+    fn answers(
+        &self,
+        out: &Path,
+        networks: Vec<Answer>,
+        data: &Data,
+        labels: Option<usize>,
+        seed: u64,
+        cells: &mut Vec<Cell>,
+    ) -> Result<()> {
         let folder = out.join(CLASSIFIER);
-        let linear = answer::linear::evaluate(&LinearModel::load(&folder)?, &data.test)?;
+        let model = LinearModel::load(&folder)?;
+        let linear = answer::linear::evaluate(&model, &data.test)?;
         cells.push(cell(LINEAR, seed, labels, &linear));
-        let together = Panel::load(&folder, None, Voices::All, || self.graph())?.evaluate(&data.test)?;
+        let rule = Rule::load(&folder)?;
+        let blends = rule.as_ref().is_some_and(|rule| rule.blend.is_some());
+        let linear = blends.then_some(linear.answers);
+        let together = Outcome::of_rule(networks, linear, rule.as_ref(), model.labels().len());
         cells.push(cell(TOGETHER, seed, labels, &together));
         Ok(())
     }

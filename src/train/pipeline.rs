@@ -57,6 +57,8 @@ pub struct RunOptions {
     pub compare: bool,
     /// The models that the folder answers with.
     pub together: Together,
+    /// Leaves the answers on the test data to the caller.
+    pub unmeasured: bool,
 }
 
 /// Makes the observer of a stage: progress, and the metrics of the stage's directory.
@@ -123,17 +125,26 @@ impl Run<'_> {
             self.direction(sources, Direction::Backward, folds)?;
         }
         let mut all = self.networks(first, folds);
+        let of_one = all.len();
         if self.options.bidirectional && !one {
-            let both = [Direction::Forward, Direction::Backward].map(|direction| self.networks(direction, folds));
-            for (name, networks) in ["forward", "backward"].into_iter().zip(&both) {
-                let measured = sources.test.as_ref().map(|test| self.ensemble(networks)?.evaluate(test)).transpose()?;
-                let error = measured.and_then(|outcome| outcome.measured.score("error_percent"));
-                result[name] = json!({ "test_error": error });
+            all = [Direction::Forward, Direction::Backward].map(|direction| self.networks(direction, folds)).concat();
+            for name in ["forward", "backward"] {
+                result[name] = json!({ "test_error": null });
             }
-            all = both.concat();
         }
-        if let (true, Some(test)) = (all.len() > 1, &sources.test) {
-            let measured = self.ensemble(&all)?.evaluate(test)?.measured;
+        let mut answers = None;
+        if let (true, Some(test)) = (all.len() > 1, self.measured_on(sources)) {
+            let mut networks = self.ensemble(&all)?;
+            let each = networks.evaluate_each(test)?;
+            if all.len() > of_one {
+                for (name, models) in [("forward", 0..of_one), ("backward", of_one..all.len())] {
+                    let error = networks.outcome(&each, models).measured.score("error_percent");
+                    result[name]["test_error"] = json!(error);
+                }
+            }
+            let outcome = networks.outcome(&each, 0..all.len());
+            answers = Some(outcome.answers);
+            let measured = outcome.measured;
             result["classifier"]["test_error"] = json!(measured.score("error_percent"));
             result["classifier"]["test_size"] = json!(measured.count);
             if task != TaskName::Class {
@@ -147,7 +158,7 @@ impl Run<'_> {
         }
         // the linear model knows one class a text, and nothing else
         let [linear, answer] =
-            if task == TaskName::Class { self.together(sources, folds)? } else { [Value::Null, Value::Null] };
+            if task == TaskName::Class { self.together(sources, folds, answers)? } else { [Value::Null, Value::Null] };
         (result["linear"], result["answer"]) = (linear, answer);
         result["seconds"] = json!(begun.elapsed().as_secs_f64());
         result["device"] = json!(self.context.device.to_string());
@@ -204,6 +215,11 @@ impl Run<'_> {
     fn networks(&self, direction: Direction, folds: usize) -> Vec<PathBuf> {
         let stages = (0..folds).map(|fold| if fold == 0 { CLASSIFIER.into() } else { format!("{FOLD}{}", fold + 1) });
         stages.map(|stage| self.directory(&stage, direction)).collect()
+    }
+
+    /// The test data, unless the caller measures on them.
+    fn measured_on<'s>(&self, sources: &'s RunSources) -> Option<&'s Source> {
+        sources.test.as_ref().filter(|_| !self.options.unmeasured)
     }
 
     /// The networks of these folders, which answer together.
@@ -320,7 +336,7 @@ impl Run<'_> {
             train: sources.train.clone(),
             valid: sources.valid.clone(),
             // the networks of all folds are measured together
-            test: sources.test.clone().filter(|_| fold.is_none()),
+            test: self.measured_on(sources).cloned().filter(|_| fold.is_none()),
             labels: sources.labels,
             fold,
         };

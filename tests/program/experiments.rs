@@ -47,6 +47,12 @@ fn methods_are_compared_over_seeds() {
         assert!((row["error"].as_f64().unwrap() - (errors[0] + errors[1]) / 2.0).abs() < 1e-9, "{row}");
     }
     assert_eq!(result["paired"].as_array().unwrap().len(), 4);
+    // the networks are asked once for all rows; each row is what `evaluate` says of the folder
+    let folder = format!("{out}/seed-42/base");
+    let first_error = |row: usize| &result["rows"][row]["errors"][0];
+    let evaluated = |flags: &[&str]| json(&words(&[&["evaluate", "--data", &test, "--model"], flags]))["error"].clone();
+    assert_eq!(*first_error(4), evaluated(&[&folder]), "both models together");
+    assert_eq!(*first_error(3), evaluated(&[&folder, "--blend", "off"]), "both directions");
     // the same again, from what lies there
     let before = snapshot(std::path::Path::new(&format!("{out}/seed-43")));
     let mut again = json(&line);

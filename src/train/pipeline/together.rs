@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::{CLASSIFIER, Run, RunSources};
-use crate::answer::ensemble::Outcome;
+use crate::answer::ensemble::{Answer, Outcome};
 use crate::answer::panel::{Panel, Voices};
 use crate::answer::{self};
 use crate::error::{Error, Result};
@@ -44,8 +44,14 @@ impl Run<'_> {
     /// Trains the linear model on the documents that the classifier learned from, lays it beside
     /// that, and writes the rule by which they answer. With folds, a document is held out from the
     /// networks and the linear model of one fold, and the linear model that answers learns from
-    /// all. Gives `linear` and `answer` of the result.
-    pub(super) fn together(&mut self, sources: &RunSources, folds: usize) -> Result<[Value; 2]> {
+    /// all. `networks`: the answers of all networks on the test data, where they are known. Gives
+    /// `linear` and `answer` of the result.
+    pub(super) fn together(
+        &mut self,
+        sources: &RunSources,
+        folds: usize,
+        networks: Option<Vec<Answer>>,
+    ) -> Result<[Value; 2]> {
         let data = ClassifierSources {
             train: sources.train.clone(),
             valid: sources.valid.clone(),
@@ -82,10 +88,10 @@ impl Run<'_> {
             true => None,
             false => Some(error_percent(&held.linear, &held.truth)?),
         };
-        let test = sources.test.as_ref().map(|source| answer::linear::evaluate(&linear, source)).transpose()?;
+        let test = self.measured_on(sources).map(|source| answer::linear::evaluate(&linear, source)).transpose()?;
         let told = json!({
             "valid_error": valid_error,
-            "test_error": test.and_then(|outcome| outcome.measured.score("error_percent")),
+            "test_error": test.as_ref().and_then(|outcome| outcome.measured.score("error_percent")),
             "cross_validation_error": validation.map(|validation| validation.chosen.error),
             "c": linear.c(),
         });
@@ -95,7 +101,8 @@ impl Run<'_> {
         }
         let rule = self.rule(&held, folds)?;
         rule.save(&directory)?;
-        Ok([told, self.answer(&rule, sources)?])
+        let known = networks.zip(test.map(|outcome| outcome.answers));
+        Ok([told, self.answer(&rule, sources, known)?])
     }
 
     /// The directions that this run trains.
@@ -172,8 +179,14 @@ impl Run<'_> {
         Ok(Rule::new(more, found.blend.temperatures[0], blended.then_some(found.blend), measured))
     }
 
-    /// The answers of the folder, on the held-out documents and on the test data.
-    fn answer(&mut self, rule: &Rule, sources: &RunSources) -> Result<Value> {
+    /// The answers of the folder, on the held-out documents and on the test data. `known`: what
+    /// networks and linear model answer there, where they were asked before.
+    fn answer(
+        &mut self,
+        rule: &Rule,
+        sources: &RunSources,
+        known: Option<(Vec<Answer>, Vec<Answer>)>,
+    ) -> Result<Value> {
         let mut value = json!({
             "blend": rule.blend,
             "temperature": rule.temperature,
@@ -185,10 +198,18 @@ impl Run<'_> {
             "test_loss": null,
             "test_calibration_error": null,
         });
-        let Some(test) = &sources.test else { return Ok(value) };
+        let Some(test) = self.measured_on(sources) else { return Ok(value) };
         let directory = self.directory(CLASSIFIER, self.context.direction);
-        let graph = || self.context.graph_within_limit();
-        let outcome = Panel::load(&directory, None, Voices::All, graph)?.evaluate(test)?;
+        let outcome = match known {
+            Some((networks, linear)) => {
+                let classes = linear.iter().map(|answer| answer.probabilities.len()).max().unwrap_or(0);
+                Outcome::of_rule(networks, rule.blend.is_some().then_some(linear), Some(rule), classes)
+            }
+            None => {
+                let graph = || self.context.graph_within_limit();
+                Panel::load(&directory, None, Voices::All, graph)?.evaluate(test)?
+            }
+        };
         let kept = || outcome.answers.iter().filter(|answer| answer.row.skipped.is_none());
         let rows: Vec<Vec<f64>> = kept().map(|answer| answer.probabilities.clone()).collect();
         let truth: Vec<u32> = kept().filter_map(|answer| answer.label).collect();
